@@ -1,0 +1,34 @@
+"""The contract of clipserve, and the SDK that speaks it.
+
+``import clip_client`` is light: the transport (tritonclient) is loaded when :class:`Clip` is first looked up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
+from clip_client.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from clip_client.clip import Clip, Comparison, Embeddings
+
+__all__ = [
+    "Clip",
+    "ClipError",
+    "Comparison",
+    "ContractMismatch",
+    "Embeddings",
+    "InvalidInput",
+    "ModelSpec",
+    "Timeout",
+    "Unavailable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Clip", "Comparison", "Embeddings"):
+        from clip_client import clip
+
+        return getattr(clip, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,55 @@
+"""The ``clipserve`` command: finds the package of a sub-command when it is called, and not before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+USAGE_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: the module whose ``main(argv)`` runs it, the extra that installs what it needs, one line of help."""
+
+    module: str
+    extra: str
+    help: str
+
+
+COMMANDS = {
+    "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
+    "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch to a sub-command; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else USAGE_ERROR
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"clipserve: no command {name!r}\n\n{_help()}", file=sys.stderr)
+        return USAGE_ERROR
+    return _run(name, COMMANDS[name], rest)
+
+
+def _run(name: str, command: Command, arguments: list[str]) -> int:
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as problem:
+        print(
+            f"clipserve {name} needs {problem.name}, which isn't installed: pip install 'clipserve[{command.extra}]'",
+            file=sys.stderr,
+        )
+        return USAGE_ERROR
+    return int(module.main(arguments))
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {command.help}" for name, command in COMMANDS.items()]
+    return "usage: clipserve COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\nclipserve COMMAND --help tells its options."

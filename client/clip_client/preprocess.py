@@ -1,0 +1,120 @@
+"""Encoded image -> pixels, exactly as Hugging Face's Pillow-based processors do it.
+
+The reference is ``transformers.image_utils.load_image`` followed by ``CLIPImageProcessorPil``: EXIF orientation, RGB,
+resize on uint8, centre crop. The result stays uint8; normalisation is the exported graph's.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import ModelSpec
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""What Pillow may open; everything else it knows (PostScript, say) is closed to uploads."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one image, checked before it is decoded.
+
+    Attributes:
+        image_bytes: most bytes of an encoded file.
+        image_pixels: most pixels of the picture, and of its resized form before the crop.
+    """
+
+    image_bytes: int = 32 * 2**20
+    image_pixels: int = 100_000_000
+
+
+def preprocess(encoded: bytes, spec: ModelSpec, limits: Limits = Limits()) -> npt.NDArray[np.uint8]:
+    """Turn one encoded file (JPEG, PNG, WebP, GIF, APNG, BMP, TIFF; first frame) into pixels.
+
+    Returns:
+        uint8 [S, S, 3], RGB, 0..255.
+
+    Raises:
+        InvalidInput: empty, too large, truncated, or not a picture.
+    """
+    return to_pixels(decode(encoded, spec, limits), spec)
+
+
+def decode(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
+    """Decode to an upright RGB picture of its own size."""
+    if not encoded:
+        raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
+    if len(encoded) > limits.image_bytes:
+        raise InvalidInput(
+            f"the image has {len(encoded):,} bytes, at most {limits.image_bytes:,} are taken: send a smaller one"
+        )
+    image = _open(encoded, limits)
+    _check_size(image.size, spec, limits)
+    try:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as problem:  # whatever a hostile file provokes in a decoder, its neighbours go on
+        raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
+
+
+def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Resize and centre-crop an RGB picture to uint8 [S, S, 3]."""
+    resized = image.resize(resized_size(image.size, spec), Image.Resampling[spec.interpolation.upper()])
+    left = (resized.width - spec.image_size) // 2
+    top = (resized.height - spec.image_size) // 2
+    # A crop that reaches beyond the picture is filled with black, as the reference does.
+    return np.asarray(resized.crop((left, top, left + spec.image_size, top + spec.image_size)))
+
+
+def resized_size(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
+    """(width, height) after the resize, rounded down as ``get_resize_output_image_size`` of transformers does."""
+    if spec.resize_mode == "squash":
+        return spec.resize_size, spec.resize_size
+    width, height = size
+    if width <= height:
+        return spec.resize_size, int(spec.resize_size * height / width)
+    return int(spec.resize_size * width / height), spec.resize_size
+
+
+def void_pixels(image_size: int) -> npt.NDArray[np.uint8]:
+    """Pixels that stand for "no picture", uint8 [S, S, 3]; the exported graph gives them an all-zero embedding.
+
+    The first row carries a fixed sequence of bytes that a photo has no chance to hold; the rest is black.
+    """
+    pixels = np.zeros((image_size, image_size, 3), np.uint8)
+    pixels[0] = (np.arange(image_size * 3) * 151 + 89).astype(np.uint8).reshape(image_size, 3)
+    return pixels
+
+
+def _open(encoded: bytes, limits: Limits) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours
+        raise InvalidInput(f"the image is too large: {problem}") from problem
+    except Image.UnidentifiedImageError as problem:
+        raise InvalidInput(
+            f"not a picture that can be read: {len(encoded):,} bytes that start with {encoded[:8]!r}; "
+            "expected JPEG, PNG, WebP, GIF, BMP or TIFF"
+        ) from problem
+    except Exception as problem:  # header parsers raise anything from struct.error to KeyError
+        raise InvalidInput(f"the image's header can't be read ({problem}): is the file whole?") from problem
+
+
+def _check_size(size: tuple[int, int], spec: ModelSpec, limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.image_pixels:
+        raise InvalidInput(
+            f"the image has {width} x {height} pixels, at most {limits.image_pixels:,} are taken: send a smaller one"
+        )
+    resized_width, resized_height = resized_size(size, spec)
+    if resized_width * resized_height > limits.image_pixels:
+        raise InvalidInput(
+            f"the image is {width} x {height}: too narrow, resized it would have {resized_width} x {resized_height} "
+            f"pixels, at most {limits.image_pixels:,} are taken: crop it"
+        )

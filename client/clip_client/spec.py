@@ -1,0 +1,191 @@
+"""ModelSpec: everything about a checkpoint that a client, a server and an index must agree on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from clip_client.errors import ContractMismatch, InvalidInput
+
+FORMAT = 1
+"""Version of the JSON form and of the model repository's layout."""
+
+SPEC_FILE = "spec.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+# Tensor names of the six Triton models.
+IMAGE, PIXELS, TEXT, TOKENS, EMBEDDING, ERROR = "image", "pixels", "text", "tokens", "embedding", "error"
+
+Tower = Literal["image", "text"]
+TOWERS: tuple[Tower, ...] = get_args(Tower)
+ResizeMode = Literal["shortest_edge", "squash"]
+Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+Padding = Literal["trailing", "full"]
+Activation = Literal["softmax", "sigmoid"]
+
+# What Hugging Face's CLIPImageProcessor assumes where a preprocessor_config.json is silent.
+CLIP_PREPROCESSOR: dict[str, Any] = {
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "resample": 3,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+
+_IDENTITY_ONLY = ("name", "checkpoint", "revision")  # say where a model came from, not what it computes
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One checkpoint, described so that embeddings can be reproduced and compared.
+
+    Attributes:
+        name: prefix of the published models; ``clip`` gives ``clip_image`` and ``clip_text``.
+        checkpoint: folder name or hub id that the weights came from.
+        revision: commit or branch on the hub; empty for a folder.
+        family: which towers the weights fit, e.g. ``clip``.
+        image_size: side S of the square that the image tower sees, in pixels.
+        resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``squash`` doesn't.
+        resize_size: what the shortest edge (or, squashed, both edges) is resized to, in pixels.
+        interpolation: Pillow's name of the resampling filter.
+        mean: per channel RGB, of pixels scaled to 0..1; subtracted inside the exported graph.
+        std: per channel RGB; divided by inside the exported graph.
+        context_length: most tokens that the text tower takes, start and end included.
+        padding: ``trailing`` may be dropped (causal tower), ``full`` must reach ``context_length``.
+        pad_token: fills rows up to the length of the batch.
+        end_token: ends every text; the embedding is read there.
+        embedding_size: D, length of an embedding.
+        logit_scale: factor on cosines before the activation (already exponentiated).
+        logit_bias: added after the scale.
+        activation: how logits become probabilities, ``softmax`` over prompts or ``sigmoid`` each.
+        weights_sha256: digest of the weight files.
+        tokenizer_sha256: digest of ``tokenizer.json``.
+    """
+
+    name: str
+    checkpoint: str
+    revision: str
+    family: str
+    image_size: int
+    resize_mode: ResizeMode
+    resize_size: int
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    context_length: int
+    padding: Padding
+    pad_token: int
+    end_token: int
+    embedding_size: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+    weights_sha256: str
+    tokenizer_sha256: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidInput(f"name {self.name!r} must be letters, digits, '_' and '-', starting with a letter")
+        _one_of("resize_mode", self.resize_mode, get_args(ResizeMode))
+        _one_of("interpolation", self.interpolation, get_args(Interpolation))
+        _one_of("padding", self.padding, get_args(Padding))
+        _one_of("activation", self.activation, get_args(Activation))
+        for field in ("image_size", "resize_size", "context_length", "embedding_size"):
+            if getattr(self, field) < 1:
+                raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
+        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
+            raise InvalidInput(f"mean {self.mean} and std {self.std} must be three numbers each, std not 0")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the embedding space: weights, tokenizer and all that shapes an embedding or a score.
+
+        Name, checkpoint and revision are left out: a copy of the same weights gives the same embeddings.
+        """
+        shaping = {k: v for k, v in dataclasses.asdict(self).items() if k not in _IDENTITY_ONLY}
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+    def ensemble(self, tower: Tower) -> str:
+        """Name of the Triton ensemble that joins a tower's steps, e.g. ``clip_image``."""
+        return ensemble(self.name, tower)
+
+    def to_fields(self) -> dict[str, Any]:
+        """All fields, with the format and the fingerprint, ready for JSON."""
+        return {"format": FORMAT, **dataclasses.asdict(self), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> ModelSpec:
+        """Check and restore what :meth:`to_fields` gave.
+
+        Raises:
+            ContractMismatch: another format, missing or unknown fields, or a fingerprint that doesn't fit them.
+        """
+        if fields.get("format") != FORMAT:
+            raise ContractMismatch(f"the model spec isn't of format {FORMAT}: export the checkpoint again")
+        values = {key: value for key, value in fields.items() if key not in ("format", "fingerprint")}
+        known = {field.name for field in dataclasses.fields(cls)}
+        if values.keys() != known:
+            difference = ", ".join(sorted(values.keys() ^ known))
+            raise ContractMismatch(f"the model spec lacks, or doesn't know: {difference}: export the checkpoint again")
+        spec = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        if spec.fingerprint != fields.get("fingerprint"):
+            raise ContractMismatch(
+                f"the model spec says fingerprint {fields.get('fingerprint')}, its fields give {spec.fingerprint}: "
+                "it was edited by hand; export the checkpoint again"
+            )
+        return spec
+
+    def to_parameters(self) -> dict[str, str]:
+        """The fields as the string parameters of a Triton model configuration, each value in JSON."""
+        return {key: json.dumps(value) for key, value in self.to_fields().items()}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> ModelSpec:
+        """Restore what :meth:`to_parameters` gave.
+
+        Raises:
+            ContractMismatch: the parameters are those of some other model.
+        """
+        try:
+            return cls.from_fields({key: json.loads(value) for key, value in parameters.items()})
+        except json.JSONDecodeError as problem:
+            raise ContractMismatch(f"the model's parameters hold no spec ({problem}): was it published here?") from problem
+
+    def to_json(self) -> str:
+        """Serialise to an indented JSON object."""
+        return json.dumps(self.to_fields(), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Parse what :meth:`to_json` wrote; raises as :meth:`from_fields`."""
+        try:
+            return cls.from_fields(json.loads(text))
+        except (json.JSONDecodeError, AttributeError) as problem:
+            raise ContractMismatch(f"the model spec isn't a JSON object ({problem}): export the checkpoint again") from problem
+
+    def save(self, path: Path) -> None:
+        """Write the JSON form to a file."""
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> ModelSpec:
+        """Read the JSON form from a file."""
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def ensemble(name: str, tower: Tower) -> str:
+    """Name of the Triton ensemble of a published model, e.g. ``clip_image`` for ``clip`` and ``image``."""
+    return f"{name}_{tower}"
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidInput(f"{field} is {value!r}, expected one of {', '.join(allowed)}")
+

@@ -1,0 +1,68 @@
+"""Text -> tokens, exactly as the checkpoint's own tokenizer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+
+from clip_client.errors import ContractMismatch
+from clip_client.spec import ModelSpec
+
+BUCKETS = (16, 32, 64)
+"""Lengths that short texts are padded to, so that requests of like length batch; the last one is the context."""
+
+TEXT_BYTES = 2**20
+"""Most bytes of one text. Beyond the context nothing is read anyway; this bounds the tokenizer's work."""
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` with truncation and padding as the spec wants them."""
+
+    def __init__(self, tokenizer_json: str, spec: ModelSpec) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+        except Exception as problem:  # tokenizers raises plain Exception
+            raise ContractMismatch(f"tokenizer.json can't be read ({problem}): export the checkpoint again") from problem
+        self._tokenizer.enable_truncation(max_length=spec.context_length)
+        self._tokenizer.no_padding()
+        self._spec = spec
+
+    def __call__(self, texts: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """Tokenise a batch of UTF-8 texts.
+
+        Returns:
+            tokens: int32 [N, L], L the shortest bucket that holds every text (the whole context where padding counts).
+            errors: N strings, empty where good; the row of a bad text has no end token, its embedding is zeros.
+        """
+        decoded, errors = zip(*map(_decode, texts), strict=True)
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(decoded))]
+        tokens = np.full((len(rows), self._length(rows)), self._spec.pad_token, np.int32)
+        for n, row in enumerate(rows):
+            tokens[n, : len(row)] = row
+            if errors[n]:
+                tokens[n] = void_token(self._spec)
+        return tokens, list(errors)
+
+    def _length(self, rows: list[list[int]]) -> int:
+        if self._spec.padding == "full":
+            return self._spec.context_length
+        longest, context = max(map(len, rows)), self._spec.context_length
+        return min(length for length in (*BUCKETS, context) if longest <= length <= context)
+
+
+def void_token(spec: ModelSpec) -> int:
+    """A token that doesn't end a text; a row of nothing else stands for "no text"."""
+    return 0 if spec.end_token != 0 else 1
+
+
+def _decode(text: bytes) -> tuple[str, str]:
+    """One text and an empty error, or an empty text and the error."""
+    if len(text) > TEXT_BYTES:
+        return "", f"the text has {len(text):,} bytes, at most {TEXT_BYTES:,} are taken: send a shorter one"
+    try:
+        return text.decode("utf-8"), ""
+    except UnicodeDecodeError as problem:
+        return "", f"the text isn't UTF-8 ({problem.reason} at byte {problem.start}): encode it as UTF-8"

@@ -1,0 +1,109 @@
+"""The gRPC conversation with Triton: readiness, model configs, inference; errors of ours instead of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as grpc_client
+from tritonclient.utils import InferenceServerException
+
+from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
+
+_MESSAGE_BYTES = 2**31 - 1
+
+# Retries are gRPC's own: only UNAVAILABLE, jittered, inside the call's deadline, and throttled so that a server
+# that is down isn't hammered (https://github.com/grpc/proposal/blob/master/A6-client-retries.md).
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
+}
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),  # the default forgets requests above 256 kB, i.e. most images
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # the default lets a restarted server wait for minutes
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+
+
+class Triton:
+    """One connection to one Triton; safe to use from several threads."""
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._client = grpc_client.InferenceServerClient(address, channel_args=_CHANNEL)
+
+    def config(self, model: str) -> Any:
+        """The model's configuration, Triton's ``ModelConfig`` protobuf."""
+        try:
+            return self._client.get_model_config(model, client_timeout=self._timeout_s).config
+        except InferenceServerException as problem:
+            raise self._translated(problem, model) from problem
+
+    def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
+        """What isn't ready: the server, or the first of the models that isn't; empty when all are."""
+        try:
+            if not self._client.is_server_ready(client_timeout=timeout_s):
+                return "the server is loading models"
+            waiting = [m for m in models if not self._client.is_model_ready(m, client_timeout=timeout_s)]
+        except InferenceServerException as problem:
+            return str(self._translated(problem, "the server"))
+        return f"no model {waiting[0]} is ready there" if waiting else ""
+
+    def infer(self, model: str, rows: Sequence[bytes], name: str, outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Send N byte strings as the BYTES tensor ``name`` [N, 1]; get the outputs asked for, in that order."""
+        tensor = grpc_client.InferInput(name, [len(rows), 1], "BYTES")
+        # An object array: np.bytes_ drops trailing zeros, which are part of many an image.
+        tensor.set_data_from_numpy(np.array(rows, np.object_).reshape(-1, 1))
+        wanted = [grpc_client.InferRequestedOutput(output) for output in outputs]
+        try:
+            answer = self._client.infer(model, [tensor], outputs=wanted, client_timeout=self._timeout_s)
+        except InferenceServerException as problem:
+            raise self._translated(problem, model) from problem
+        return [answer.as_numpy(output) for output in outputs]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Triton:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _translated(self, problem: InferenceServerException, model: str) -> ClipError:
+        status, text = str(problem.status()).removeprefix("StatusCode."), problem.message()
+        if status == "UNAVAILABLE" or "no available versions" in text:  # the latter while it stops
+            return Unavailable(f"{self.address} can't be reached ({text}): is it up? 'clipserve serve' starts one")
+        if status == "DEADLINE_EXCEEDED":
+            return Timeout(f"{self.address} didn't answer for {model} in time ({text}): raise timeout_s or send less")
+        if status == "NOT_FOUND":
+            return InvalidInput(f"{self.address} serves no model {model}: publish it, or pass the name it has")
+        if status == "INVALID_ARGUMENT":
+            return InvalidInput(f"{model} refuses the request: {text}")
+        return Unavailable(f"{model} failed ({status}: {text}): the server's log says more")

@@ -1,0 +1,8 @@
+"""Export a checkpoint: ``python export/all.py --help``, the same as ``clipserve export``."""
+
+import sys
+
+from clip_export.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Checkpoint -> towers -> variants -> gate -> model repository."""

@@ -1,0 +1,158 @@
+"""Find a checkpoint in a folder or on the hub, and read what isn't weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from clip_client.errors import InvalidInput, Unavailable
+from clip_client.spec import TOKENIZER_FILE
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_FILES = ["*.json", "*.txt", "*.safetensors"]  # nothing that could run
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face checkpoint on disk.
+
+    Attributes:
+        folder: where its files are.
+        label: the folder's name, or the hub id.
+        revision: commit on the hub; empty for a folder.
+    """
+
+    folder: Path
+    label: str
+    revision: str
+
+    @property
+    def slug(self) -> str:
+        """The label as a folder name."""
+        return self.label.replace("/", "--")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.json``."""
+        return self._json("config.json", "expected a checkpoint in Hugging Face format")
+
+    @cached_property
+    def processor(self) -> dict[str, Any]:
+        """The image processor's settings, from either of the files that transformers writes."""
+        if (self.folder / "preprocessor_config.json").exists():
+            return self._json("preprocessor_config.json", "")
+        whole = self._json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
+        return dict(whole.get("image_processor", whole))
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """``tokenizer_config.json``, empty if there is none."""
+        return self._json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """The fast tokenizer, serialised; made from vocabulary and merges where the checkpoint has only those.
+
+        Raises:
+            InvalidInput: the checkpoint has no tokenizer.
+        """
+        if (self.folder / TOKENIZER_FILE).exists():
+            return (self.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+        if not (self.folder / "vocab.json").exists():
+            raise InvalidInput(f"{self.label} has no tokenizer.json, nor a vocab.json: save the checkpoint's tokenizer too")
+        from transformers import CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return str(tokenizer.backend_tokenizer.to_str())
+
+    @cached_property
+    def weight_files(self) -> list[Path]:
+        """The safetensors files, in order.
+
+        Raises:
+            InvalidInput: there are none, or only pickles, which are never loaded since they can run code.
+        """
+        if (self.folder / "model.safetensors").exists():
+            return [self.folder / "model.safetensors"]
+        if shards := sorted(self.folder.glob("model-*-of-*.safetensors")):
+            return shards
+        if pickles := [file.name for pattern in _PICKLES for file in self.folder.glob(pattern)]:
+            raise InvalidInput(
+                f"{self.label} has pickled weights only ({', '.join(sorted(pickles))}), which can run code when loaded: "
+                "convert them where you trust them, CLIPModel.from_pretrained(…).save_pretrained(FOLDER)"
+            )
+        raise InvalidInput(f"{self.label} has no weights: expected model.safetensors in {self.folder}")
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest over the weight files."""
+        digest = hashlib.sha256()
+        for path in self.weight_files:
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def tensor(self, name: str) -> Any:
+        """One tensor of the weights, as torch's.
+
+        Raises:
+            InvalidInput: no such tensor, or the file is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        for path in self.weight_files:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    if name in file.keys():  # noqa: SIM118  (a safetensors handle isn't a dict)
+                        return file.get_tensor(name)
+            except SafetensorError as problem:
+                raise InvalidInput(f"{path} can't be read ({problem}): is the file whole?") from problem
+        raise InvalidInput(f"{self.label} has no tensor {name}: expected the whole model, not one tower")
+
+    def _json(self, name: str, otherwise: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+        except FileNotFoundError as problem:
+            raise InvalidInput(f"{self.label} has no {name}: {otherwise}") from problem
+        except (ValueError, TypeError) as problem:
+            raise InvalidInput(f"{self.folder / name} isn't a JSON object ({problem}): is the file whole?") from problem
+
+
+def find(model: str, revision: str | None) -> Checkpoint:
+    """Resolve ``--model``: a folder as it is, a hub id through the hub's cache or a download.
+
+    Raises:
+        InvalidInput: no such folder, no such id.
+        Unavailable: the hub can't be reached.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return Checkpoint(folder, folder.resolve().name, "")
+    if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
+        raise InvalidInput(f"no checkpoint folder {model}: expected a folder, or a hub id such as openai/clip-vit-base-patch32")
+    return _from_hub(model, revision)
+
+
+def _from_hub(model: str, revision: str | None) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
+    except RepositoryNotFoundError as problem:
+        raise InvalidInput(f"the hub has no {model}, or it is private: check the id, or pass --model FOLDER") from problem
+    except RevisionNotFoundError as problem:
+        raise InvalidInput(f"{model} has no revision {revision} on the hub: check --revision") from problem
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
+        raise Unavailable(
+            f"no folder {model} here, and the hub can't be reached for it ({type(problem).__name__}): "
+            "download it elsewhere and pass --model FOLDER"
+        ) from problem
+    return Checkpoint(folder, model, folder.name)

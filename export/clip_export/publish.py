@@ -1,0 +1,81 @@
+"""Artefacts -> model repository, all six models at once or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
+from clip_export import triton_config
+from clip_export.artifacts import Judged
+from clip_export.triton_config import ModelConfig
+from clip_export.variants import VARIANTS
+
+_VERSION = "1"
+_MODELS = Path(__file__).parent / "models"
+_MODEL_PY = {"image": _MODELS / "image_preprocess.py", "text": _MODELS / "text_tokenize.py"}
+
+
+def publish(chosen: Mapping[Tower, Judged], spec: ModelSpec, tokenizer_json: str, repository: Path) -> None:
+    """Write the six models of a checkpoint into the repository.
+
+    All files are written aside first, on the same file system; then each model's folder is exchanged by two renames. If one
+    of those fails, those before it are undone.
+    """
+    repository.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=repository, prefix=".staging-") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        old.mkdir()
+        for tower in TOWERS:
+            _write_tower(chosen[tower], spec, tokenizer_json, new)
+        _exchange(new, old, repository)
+
+
+def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Path) -> None:
+    tower = judged.tower
+    _write_model(root, triton_config.ensemble_config(spec, tower), spec)
+    preparer = _write_model(root, triton_config.preparer_config(spec, tower), spec)
+    shutil.copyfile(_MODEL_PY[tower], preparer / "model.py")
+    if tower == "text":
+        (preparer / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
+    encoder = _write_model(root, triton_config.encoder_config(spec, tower, VARIANTS[judged.variant]), spec)
+    for file in judged.folder.iterdir():
+        if file.name != SPEC_FILE:  # the artefact's may carry another name
+            _link(file, encoder / file.name)
+
+
+def _write_model(root: Path, config: ModelConfig, spec: ModelSpec) -> Path:
+    """Config and spec of one model; returns its version folder."""
+    folder = root / config.name / _VERSION
+    folder.mkdir(parents=True)
+    (folder.parent / "config.pbtxt").write_text(triton_config.to_text(config), encoding="utf-8")
+    spec.save(folder / SPEC_FILE)
+    return folder
+
+
+def _link(source: Path, target: Path) -> None:
+    """Weights are written once and never changed, so both places can share them; copied where they can't."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _exchange(new: Path, old: Path, repository: Path) -> None:
+    done: list[str] = []
+    try:
+        for name in sorted(path.name for path in new.iterdir()):
+            done.append(name)
+            if (repository / name).exists():
+                os.rename(repository / name, old / name)
+            os.rename(new / name, repository / name)
+    except OSError:
+        for name in done:
+            if (old / name).exists():
+                shutil.rmtree(repository / name, ignore_errors=True)
+                os.rename(old / name, repository / name)
+        raise

@@ -1,0 +1,107 @@
+"""The six ``config.pbtxt`` of a published checkpoint, written through Triton's own protobuf.
+
+One file serves the native backends of the container and their stand-ins outside it, so only fields and parameters that the
+native ones document are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import (
+    DataType,
+    ModelConfig,
+    ModelDynamicBatching,
+    ModelInput,
+    ModelInstanceGroup,
+    ModelOutput,
+)
+
+from clip_client.preprocess import Limits
+from clip_client.spec import EMBEDDING, ERROR, IMAGE, PIXELS, TEXT, TOKENS, ModelSpec, Tower
+from clip_export.variants.base import Variant
+
+MAX_BATCH = 32
+QUEUE_DELAY_US = 500  # how long an encoder waits for more requests: little beside the milliseconds of one image
+
+_PREPARE = {"image": "preprocess", "text": "tokenize"}
+_SOURCE = {"image": IMAGE, "text": TEXT}
+_PREPARED = {"image": PIXELS, "text": TOKENS}
+
+
+def preparer(spec: ModelSpec, tower: Tower) -> str:
+    """Name of the model in front of an encoder: ``clip_image_preprocess``, ``clip_text_tokenize``."""
+    return f"{spec.ensemble(tower)}_{_PREPARE[tower]}"
+
+
+def encoder(spec: ModelSpec, tower: Tower) -> str:
+    """Name of the encoder model: ``clip_image_encoder``, ``clip_text_encoder``."""
+    return f"{spec.ensemble(tower)}_encoder"
+
+
+def ensemble_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
+    """One encoded image or text -> embedding and error; carries the spec as parameters."""
+    prepared, source = _PREPARED[tower], _SOURCE[tower]
+    config = ModelConfig(name=spec.ensemble(tower), platform="ensemble", max_batch_size=MAX_BATCH)
+    config.input.append(ModelInput(name=source, data_type=DataType.TYPE_STRING, dims=[1]))
+    config.output.extend([_embedding(spec), _error()])
+    steps = config.ensemble_scheduling.step
+    first = steps.add(model_name=preparer(spec, tower), model_version=-1)
+    first.input_map[source] = source
+    first.output_map.update({prepared: prepared, ERROR: ERROR})
+    second = steps.add(model_name=encoder(spec, tower), model_version=-1)
+    second.input_map[prepared] = prepared
+    second.output_map[EMBEDDING] = EMBEDDING
+    _parameters(config, spec.to_parameters())
+    return config
+
+
+def preparer_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
+    """The Python model that decodes images or tokenises texts."""
+    config = ModelConfig(name=preparer(spec, tower), backend="python", max_batch_size=MAX_BATCH)
+    config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1]))
+    config.output.extend([_prepared_output(spec, tower), _error()])
+    config.instance_group.append(ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU))
+    config.dynamic_batching.CopyFrom(ModelDynamicBatching())
+    if tower == "image":
+        limits = Limits()
+        _parameters(config, {"image_bytes": str(limits.image_bytes), "image_pixels": str(limits.image_pixels)})
+    return config
+
+
+def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConfig:
+    """The tower itself, in one of its variants."""
+    config = ModelConfig(name=encoder(spec, tower), backend=variant.backend, max_batch_size=MAX_BATCH)
+    prepared = _prepared_output(spec, tower)
+    config.input.append(ModelInput(name=prepared.name, data_type=prepared.data_type, dims=prepared.dims))
+    config.output.append(_embedding(spec))
+    # Said outright: left to itself Triton starts two instances on a CPU, which then fight for its cores.
+    config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))
+    config.dynamic_batching.CopyFrom(ModelDynamicBatching(max_queue_delay_microseconds=QUEUE_DELAY_US))
+    _parameters(config, variant.parameters)
+    return config
+
+
+def to_text(config: ModelConfig) -> str:
+    """A configuration in the text form of ``config.pbtxt``."""
+    return str(text_format.MessageToString(config))
+
+
+def _prepared_output(spec: ModelSpec, tower: Tower) -> ModelOutput:
+    if tower == "image":
+        return ModelOutput(name=PIXELS, data_type=DataType.TYPE_UINT8, dims=[spec.image_size, spec.image_size, 3])
+    return ModelOutput(name=TOKENS, data_type=DataType.TYPE_INT32, dims=[-1])
+
+
+def _embedding(spec: ModelSpec) -> ModelOutput:
+    return ModelOutput(name=EMBEDDING, data_type=DataType.TYPE_FP32, dims=[spec.embedding_size])
+
+
+def _error() -> ModelOutput:
+    return ModelOutput(name=ERROR, data_type=DataType.TYPE_STRING, dims=[1])
+
+
+def _parameters(config: ModelConfig, parameters: Mapping[str, str]) -> None:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value

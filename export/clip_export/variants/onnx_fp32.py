@@ -1,0 +1,89 @@
+"""ONNX in float32, the variant that runs everywhere."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import nn
+from torch.onnx import ONNXProgram
+
+from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
+from clip_export.variants.base import Encoder, Source, Variant
+
+MODEL_FILE = "model.onnx"
+_OPSET = 18
+_PROTOBUF_BYTES = 2**31 - 2**24  # above this the weights go to a file of their own, as protobuf ends at 2 GB
+
+
+class OnnxFp32(Variant):
+    """torch.export -> ONNX, batch and text length dynamic."""
+
+    name: ClassVar[str] = "onnx-fp32"
+    backend: ClassVar[str] = "onnxruntime"
+    kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU"]] = "KIND_AUTO"
+    limit: ClassVar[float] = 0.9999
+    parameters: ClassVar[Mapping[str, str]] = {}
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "transformers")
+
+    def build(self, source: Source, folder: Path) -> None:
+        module = source.module()
+        program = _exported(module, source.tower, source.spec)
+        _name_output(program)
+        program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > _PROTOBUF_BYTES)
+
+    def load(self, folder: Path) -> Encoder:
+        session = onnxruntime.InferenceSession(folder / MODEL_FILE, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def encode(batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            return np.asarray(session.run([EMBEDDING], {name: batch})[0])
+
+        return encode
+
+
+def example(tower: Tower, spec: ModelSpec) -> torch.Tensor:
+    """An input of batch 2 to trace a tower with."""
+    if tower == "image":
+        return torch.zeros((2, spec.image_size, spec.image_size, 3), dtype=torch.uint8)
+    return torch.full((2, min(8, spec.context_length)), spec.end_token, dtype=torch.int32)
+
+
+def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
+    batch = torch.export.Dim("batch", min=1, max=2**16)
+    length = torch.export.Dim("length", min=1, max=spec.context_length)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own internals; nothing that a user could change
+        program = torch.onnx.export(
+            module,
+            (example(tower, spec),),
+            input_names=[PIXELS if tower == "image" else TOKENS],
+            dynamic_shapes=({0: batch} if tower == "image" else {0: batch, 1: length},),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # None only for the exporter that dynamo=True replaced
+    return program
+
+
+def _name_output(program: ONNXProgram) -> None:
+    """Give the output its contract name, which an inner value may have taken."""
+    graph = program.model.graph
+    for node in graph:
+        for value in node.outputs:
+            if value.name == EMBEDDING:
+                value.name = f"{EMBEDDING}_inner"
+    graph.outputs[0].name = EMBEDDING
+
+
+def _weight_bytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())

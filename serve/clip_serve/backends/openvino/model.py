@@ -1,0 +1,23 @@
+"""Stand-in for Triton's OpenVINO backend where no native one is installed; reads the same config.pbtxt."""
+
+import openvino
+from stand_in import StandIn
+
+_PROPERTIES = ("NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS")
+
+
+class TritonPythonModel(StandIn):
+    """Runs ``model.xml`` on the CPU, with the properties that the native backend documents."""
+
+    default_file = "model.xml"
+
+    def open(self, path, parameters):
+        """Compile the model."""
+        properties = {name: parameters[name] for name in _PROPERTIES if name in parameters}
+        request = openvino.Core().compile_model(path, "CPU", properties).create_infer_request()
+
+        def run(name, batch, outputs):
+            results = request.infer({name: batch})
+            return [results[output] for output in outputs]
+
+        return run

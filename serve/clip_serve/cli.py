@@ -1,0 +1,102 @@
+"""``clipserve serve``: start Triton on a model repository."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clip_client.errors import ClipError
+from clip_serve import environment, launcher
+from clip_serve.launcher import Endpoints
+from clip_serve.repository import Overrides, check
+
+FAILED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 after a signal to stop, 1 for anything that went wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.install:
+            print(f"ready: {environment.ensure(_notice).folder}")
+        else:
+            _serve(arguments)
+    except ClipError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    names = check(arguments.repository)
+    endpoints = Endpoints(arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+    endpoints.check_free()
+    if not _is_loopback(endpoints.host):
+        _notice(
+            f"warning: {endpoints.host} can be reached from outside, and this Triton (24.10) has known holes: "
+            "use the container there, docker compose up triton"
+        )
+    launcher.serve(
+        environment.ensure(_notice),
+        arguments.repository,
+        Overrides(arguments.instances, arguments.threads),
+        endpoints,
+        arguments.log,
+        on_ready=lambda seconds: print(_banner(names, endpoints, seconds), flush=True),
+        notice=_notice,
+    )
+
+
+def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
+    return "\n".join(
+        [
+            f"ready after {seconds:.1f} s, serving {', '.join(names)}",
+            f"  gRPC     {endpoints.host}:{endpoints.grpc_port}",
+            f"  HTTP     http://{endpoints.host}:{endpoints.http_port}",
+            f"  metrics  http://{endpoints.host}:{endpoints.metrics_port}/metrics",
+            "Ctrl-C stops it",
+        ]
+    )
+
+
+def _notice(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clipserve serve",
+        description="Start Triton on a model repository, without Docker. Runs until SIGINT or SIGTERM.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what export published")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--http-port", type=int, default=8000, metavar="PORT", help="for health checks and HTTP clients")
+    parser.add_argument("--grpc-port", type=int, default=8001, metavar="PORT", help="for the SDK")
+    parser.add_argument("--metrics-port", type=int, default=8002, metavar="PORT", help="for Prometheus")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")
+    parser.add_argument("--instances", type=_at_least_one, metavar="N", help="copies of each encoder; as published if unset")
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of each copy; as published if unset")
+    parser.add_argument("--install", action="store_true", help="make the server's Python environment, and exit")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The server's own Python environment, made on first use and kept in the user's cache.
+
+Triton's Python backend in the wheel needs numpy 1.26; the user's own environment stays free of that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from clip_client.errors import InvalidInput, Unavailable
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+PYTHONS = ((3, 10), (3, 12))
+"""First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
+
+Notice = Callable[[str], None]
+"""Told what is being done, a line at a time."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that holds the wheel's tritonserver and what its models import."""
+
+    folder: Path
+
+    @property
+    def site_packages(self) -> Path:
+        """Where its packages are."""
+        return self.folder / "lib" / f"python{_python()}" / "site-packages"
+
+    @property
+    def tritonserver(self) -> Path:
+        """The wheel's folder of binaries, backends and stubs."""
+        return self.site_packages / "pytriton" / "tritonserver"
+
+    @property
+    def stub(self) -> Path:
+        """The Python backend's worker for this Python."""
+        return self.tritonserver / "python_backend_stubs" / _python() / "triton_python_backend_stub"
+
+    def variables(self) -> dict[str, str]:
+        """The process environment that tritonserver and its stubs need.
+
+        Raises:
+            InvalidInput: this Python came without the shared library that the stubs load.
+        """
+        libraries = [str(self.site_packages / "nvidia_pytriton.libs"), str(libpython_folder())]
+        inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        return inherited | {
+            "PATH": os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)]),
+            "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
+            "VIRTUAL_ENV": str(self.folder),
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def ensure(notice: Notice) -> Environment:
+    """The environment, made now if this machine doesn't have it yet.
+
+    Raises:
+        InvalidInput: a Python or a platform that the wheel isn't made for.
+        Unavailable: the packages can't be downloaded.
+    """
+    _check_platform()
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    folder = cache_folder() / f"triton-{key}"
+    complete = folder / "complete"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not complete.exists():
+            notice(f"installing Triton's own environment, once, about 600 MB, into {folder}")
+            _install(folder)
+            complete.touch()
+    return Environment(folder)
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/clipserve``, by default ``~/.cache/clipserve``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipserve"
+
+
+def libpython_folder() -> Path:
+    """The folder of ``libpython3.X.so.1.0``.
+
+    Raises:
+        InvalidInput: this Python was built without it, and the system has none.
+    """
+    name = f"libpython{_python()}.so.1.0"
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    bases = [sysconfig.get_config_var("LIBDIR") or "", Path(sys.base_prefix) / "lib", "/usr/lib", "/usr/local/lib"]
+    candidates = [Path(base) / sub for base in bases for sub in ("", multiarch)]
+    for folder in candidates:
+        if (folder / name).exists():
+            return folder
+    raise InvalidInput(
+        f"Triton's Python backend needs {name}, and {sys.executable} came without it: install it "
+        f"(Debian, Ubuntu: apt install libpython{_python()}), or use a Python built with --enable-shared"
+    )
+
+
+def _install(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)], "a virtual environment can't be made: is Python's venv installed?")
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--quiet", "--only-binary", ":all:"]
+    _run(
+        [*pip, "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
+        "Triton's packages can't be installed: connect this machine once and run 'clipserve serve --install'",
+    )
+
+
+def _run(command: list[str], otherwise: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        said = (result.stderr or result.stdout).strip().splitlines()
+        errors = [line for line in said if line.startswith("ERROR")] or said
+        raise Unavailable(f"{otherwise} ({errors[-1] if errors else f'exit status {result.returncode}'})")
+
+
+def _check_platform() -> None:
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        first, last = ("{}.{}".format(*version) for version in PYTHONS)
+        raise InvalidInput(f"Triton's wheel runs on Python {first} to {last}, this is {_python()}: use one of those")
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise InvalidInput(f"Triton's wheel is for Linux on x86_64, this is {system} on {machine}: docker compose up triton")
+
+
+def _python() -> str:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"

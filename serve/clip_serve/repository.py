@@ -1,0 +1,92 @@
+"""The model repository, as the launcher needs to know it before Triton reads it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput
+from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, ensemble
+
+CONFIG_FILE = "config.pbtxt"
+_VERSION = "1"
+_EXPORT = "publish a checkpoint with: python export/all.py --model FOLDER"
+
+# Where a native backend takes its threads from.
+_THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Changes to the encoders of this run only; None leaves what is published.
+
+    Attributes:
+        instances: copies of each encoder.
+        threads: of each of those copies.
+    """
+
+    instances: int | None = None
+    threads: int | None = None
+
+
+def check(repository: Path) -> list[str]:
+    """The names published in a repository, e.g. ``["clip"]``.
+
+    Raises:
+        InvalidInput: no such folder, nothing published in it, or weights missing.
+        ContractMismatch: it was published by another version.
+    """
+    if not repository.is_dir():
+        raise InvalidInput(f"no model repository {repository}: {_EXPORT}")
+    specs = [path for path in sorted(repository.glob(f"*/{_VERSION}/{SPEC_FILE}")) if not _hidden(path, repository)]
+    models = [path.parent.name for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
+    if bare := [model for model in models if not any((repository / model / _VERSION).glob("*"))]:
+        raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
+    if not specs:
+        raise InvalidInput(f"{repository} is empty: {_EXPORT}")
+    names = sorted({_spec(path).name for path in specs})
+    wanted = {ensemble(name, tower) for name in names for tower in TOWERS}
+    if missing := wanted - set(models):
+        raise InvalidInput(f"{repository} lacks {', '.join(sorted(missing))}: {_EXPORT}")
+    return names
+
+
+def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
+    """The repository itself, or a view of it in ``folder`` with other encoder configurations.
+
+    The view links to the published versions, so that what is published stays as it stands.
+    """
+    if overrides == Overrides():
+        return repository
+    for model in sorted(path.parent for path in repository.glob(f"*/{CONFIG_FILE}")):
+        view = folder / model.name
+        shutil.copytree(model, view, symlinks=True, ignore=lambda _, names: set(names) - {CONFIG_FILE})
+        (view / _VERSION).symlink_to((model / _VERSION).resolve(), target_is_directory=True)
+        config = text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), ModelConfig())
+        (view / CONFIG_FILE).write_text(text_format.MessageToString(_changed(config, overrides)), encoding="utf-8")
+    return folder
+
+
+def _changed(config: ModelConfig, overrides: Overrides) -> ModelConfig:
+    if config.backend not in _THREADS:
+        return config
+    if overrides.instances is not None:
+        config.instance_group[0].count = overrides.instances
+    if overrides.threads is not None:
+        config.parameters[_THREADS[config.backend]].string_value = str(overrides.threads)
+    return config
+
+
+def _spec(path: Path) -> ModelSpec:
+    try:
+        return ModelSpec.load(path)
+    except ClipError as problem:
+        raise ContractMismatch(f"{path.parents[1]} isn't of this version's layout ({problem}): {_EXPORT}") from problem
+
+
+def _hidden(path: Path, repository: Path) -> bool:
+    return path.relative_to(repository).parts[0].startswith(".")
