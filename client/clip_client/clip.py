@@ -109,7 +109,7 @@ class Clip:
     @overload
     def embed_image(self, images: Iterable[ImageLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
-    def embed_image(self, images: ImageLike, *, on_error: Literal["none"]) -> Floats | None: ...
+    def embed_image(self, images: ImageLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload
     def embed_image(self, images: Iterable[ImageLike], *, on_error: Literal["none"]) -> Embeddings: ...
     def embed_image(
@@ -135,12 +135,10 @@ class Clip:
     @overload
     def embed_text(self, texts: Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
-    def embed_text(self, texts: TextLike, *, on_error: Literal["none"]) -> Floats | None: ...
+    def embed_text(self, texts: TextLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload
     def embed_text(self, texts: Iterable[TextLike], *, on_error: Literal["none"]) -> Embeddings: ...
-    def embed_text(
-        self, texts: TextLike | Iterable[TextLike], *, on_error: OnError = "raise"
-    ) -> Floats | Embeddings | None:
+    def embed_text(self, texts: TextLike | Iterable[TextLike], *, on_error: OnError = "raise") -> Floats | Embeddings | None:
         """Embed one text, or a list of any length; what exceeds the context is cut off, as the checkpoint's tokenizer does.
 
         Returns, Raises: as :meth:`embed_image`.
@@ -172,9 +170,7 @@ class Clip:
     def __enter__(self) -> Clip:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def _side(self, items: Any, tower: Tower) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
@@ -58,7 +58,7 @@ def decode(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
     try:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return _on_white(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as problem:  # whatever a hostile file provokes in a decoder, its neighbours go on
         raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
 
@@ -97,13 +97,24 @@ def _open(encoded: bytes, limits: Limits) -> Image.Image:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours
         raise InvalidInput(f"the image is too large: {problem}") from problem
-    except Image.UnidentifiedImageError as problem:
+    except UnidentifiedImageError as problem:
         raise InvalidInput(
             f"not a picture that can be read: {len(encoded):,} bytes that start with {encoded[:8]!r}; "
             "expected JPEG, PNG, WebP, GIF, BMP or TIFF"
         ) from problem
     except Exception as problem:  # header parsers raise anything from struct.error to KeyError
         raise InvalidInput(f"the image's header can't be read ({problem}): is the file whole?") from problem
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Turn the one colour that a PNG or GIF may declare transparent into white.
+
+    The reference does so since transformers 5; an alpha channel, however, is gone before its processor could look.
+    """
+    if image.info.get("transparency") is None:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
 def _check_size(size: tuple[int, int], spec: ModelSpec, limits: Limits) -> None:

@@ -188,4 +188,3 @@ def ensemble(name: str, tower: Tower) -> str:
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidInput(f"{field} is {value!r}, expected one of {', '.join(allowed)}")
-

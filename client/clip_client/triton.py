@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,29 +18,12 @@ from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 
 _MESSAGE_BYTES = 2**31 - 1
 
-# Retries are gRPC's own: only UNAVAILABLE, jittered, inside the call's deadline, and throttled so that a server
-# that is down isn't hammered (https://github.com/grpc/proposal/blob/master/A6-client-retries.md).
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
-}
+_PAUSES_S = (0.1, 0.2, 0.4)  # between attempts, each give or take a half
 
 _CHANNEL = [
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),  # the default forgets requests above 256 kB, i.e. most images
+    ("grpc.enable_retries", 0),  # the retries are here, so that a refused connection never passes for a timeout
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),  # the default lets a restarted server wait for minutes
@@ -57,10 +42,7 @@ class Triton:
 
     def config(self, model: str) -> Any:
         """The model's configuration, Triton's ``ModelConfig`` protobuf."""
-        try:
-            return self._client.get_model_config(model, client_timeout=self._timeout_s).config
-        except InferenceServerException as problem:
-            raise self._translated(problem, model) from problem
+        return self._patiently(model, lambda timeout_s: self._client.get_model_config(model, client_timeout=timeout_s)).config
 
     def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """What isn't ready: the server, or the first of the models that isn't; empty when all are."""
@@ -78,10 +60,9 @@ class Triton:
         # An object array: np.bytes_ drops trailing zeros, which are part of many an image.
         tensor.set_data_from_numpy(np.array(rows, np.object_).reshape(-1, 1))
         wanted = [grpc_client.InferRequestedOutput(output) for output in outputs]
-        try:
-            answer = self._client.infer(model, [tensor], outputs=wanted, client_timeout=self._timeout_s)
-        except InferenceServerException as problem:
-            raise self._translated(problem, model) from problem
+        answer = self._patiently(
+            model, lambda timeout_s: self._client.infer(model, [tensor], outputs=wanted, client_timeout=timeout_s)
+        )
         return [answer.as_numpy(output) for output in outputs]
 
     def close(self) -> None:
@@ -91,10 +72,22 @@ class Triton:
     def __enter__(self) -> Triton:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _patiently(self, model: str, send: Callable[[float], Any]) -> Any:
+        """Send, and send again while the server is unavailable: a few times, and never beyond the time allowed."""
+        deadline = time.monotonic() + self._timeout_s
+        pauses_s = iter(_PAUSES_S)
+        while True:
+            try:
+                return send(max(deadline - time.monotonic(), 0.001))
+            except InferenceServerException as problem:
+                error = self._translated(problem, model)
+                wait_s = next(pauses_s, math.inf) * random.uniform(0.5, 1.5)  # noqa: S311  (jitter, not a secret)
+                if not isinstance(error, Unavailable) or time.monotonic() + wait_s > deadline:
+                    raise error from problem
+            time.sleep(wait_s)
 
     def _translated(self, problem: InferenceServerException, model: str) -> ClipError:
         status, text = str(problem.status()).removeprefix("StatusCode."), problem.message()

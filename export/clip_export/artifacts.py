@@ -53,9 +53,7 @@ class Judged:
 class Artifacts:
     """The artefacts of one checkpoint, and what is needed to make those that are missing."""
 
-    def __init__(
-        self, folder: Path, spec: ModelSpec, evaluation: Evaluation, load: Callable[[], Towers]
-    ) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec, evaluation: Evaluation, load: Callable[[], Towers]) -> None:
         self.folder = folder
         self.spec = spec
         self._evaluation = evaluation

@@ -94,7 +94,7 @@ def run(options: Options, console: Console) -> int:
         if not refused:
             publish(chosen, spec, found.tokenizer_json, options.repository)
     published = {} if refused else chosen
-    report.show(report.table(rows, published, judged_on))
+    report.show(rows, published, judged_on)
     if options.json:
         content = report.as_json(spec, rows, published, judged_on)
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -115,7 +115,7 @@ def _closing(refused: Sequence[Judged], options: Options, console: Console) -> i
         )
     if refused:
         return REFUSED
-    console.print(f"published {options.name!r} in {options.repository}; start it with: clipserve serve")
+    console.print(f"published {options.name!r} in {options.repository}; start it with: clipserve serve", soft_wrap=True)
     return 0
 
 

@@ -52,9 +52,7 @@ def reference(module: nn.Module, batch: npt.NDArray[np.generic]) -> npt.NDArray[
         return _in_batches(lambda part: module(torch.from_numpy(part)).numpy(), batch)
 
 
-def judge(
-    encode: Encoder, tower: Tower, evaluation: Evaluation, expected: npt.NDArray[np.float32], spec: ModelSpec
-) -> Scores:
+def judge(encode: Encoder, tower: Tower, evaluation: Evaluation, expected: npt.NDArray[np.float32], spec: ModelSpec) -> Scores:
     """Compare an encoder with the reference embeddings [N, D] of the same evaluation."""
     batch = evaluation.pixels if tower == "image" else evaluation.tokens
     embeddings = _in_batches(encode, batch)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clip_client.errors import InvalidInput
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export import triton_config
 from clip_export.artifacts import Judged
-from clip_export.triton_config import ModelConfig
 from clip_export.variants import VARIANTS
 
 _VERSION = "1"
@@ -24,15 +28,32 @@ def publish(chosen: Mapping[Tower, Judged], spec: ModelSpec, tokenizer_json: str
 
     All files are written aside first, on the same file system; then each model's folder is exchanged by two renames. If one
     of those fails, those before it are undone.
+
+    Raises:
+        InvalidInput: the repository can't be written.
     """
-    repository.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=repository, prefix=".staging-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
-        old.mkdir()
-        for tower in TOWERS:
-            _write_tower(chosen[tower], spec, tokenizer_json, new)
-        _exchange(new, old, repository)
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        with FileLock(repository.parent / f".{repository.name}.lock"), _staging(repository) as scratch:
+            new, old = scratch / "new", scratch / "old"
+            new.mkdir()
+            old.mkdir()
+            for tower in TOWERS:
+                _write_tower(chosen[tower], spec, tokenizer_json, new)
+            _exchange(new, old, repository)
+    except OSError as problem:
+        raise InvalidInput(f"{repository} can't be written ({problem}): nothing was published") from problem
+
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    """A folder beside the repository, since Triton takes every folder in it for a model; in it where it is a mount."""
+    beside = repository.parent.stat().st_dev == repository.stat().st_dev
+    where, prefix = repository.parent if beside else repository, f".{repository.name}-staging-"
+    for abandoned in where.glob(f"{prefix}*"):  # by an export that was killed; the lock says that none is at work
+        shutil.rmtree(abandoned)
+    with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as scratch:
+        yield Path(scratch)
 
 
 def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Path) -> None:
@@ -50,7 +71,7 @@ def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Pat
 
 def _write_model(root: Path, config: ModelConfig, spec: ModelSpec) -> Path:
     """Config and spec of one model; returns its version folder."""
-    folder = root / config.name / _VERSION
+    folder = root / str(config.name) / _VERSION
     folder.mkdir(parents=True)
     (folder.parent / "config.pbtxt").write_text(triton_config.to_text(config), encoding="utf-8")
     spec.save(folder / SPEC_FILE)

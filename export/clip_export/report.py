@@ -15,10 +15,9 @@ from clip_export.artifacts import Judged
 from clip_export.evaluation import Evaluation
 
 
-def table(rows: Sequence[Judged], published: Mapping[Tower, Judged], evaluation: Evaluation) -> Table:
+def table(rows: Sequence[Judged], published: Mapping[Tower, Judged]) -> Table:
     """Variants by tower with their scores; failed ones name what failed."""
-    counts = f"{len(evaluation.pixels)} pictures, {len(evaluation.tokens)} texts"
-    result = Table(title=f"Cosine to torch, {evaluation.source} ({counts})", title_justify="left", box=SIMPLE_HEAD)
+    result = Table(box=SIMPLE_HEAD)
     for heading in ("tower", "variant"):
         result.add_column(heading, no_wrap=True)
     for heading in ("min", "mean", "batch", "padding", "MB"):
@@ -33,10 +32,13 @@ def table(rows: Sequence[Judged], published: Mapping[Tower, Judged], evaluation:
     return result
 
 
-def show(result: Table) -> None:
-    """Print a table to standard output, in full also where that isn't a terminal."""
+def show(rows: Sequence[Judged], published: Mapping[Tower, Judged], evaluation: Evaluation) -> None:
+    """Print the table to standard output, in full also where that isn't a terminal."""
     console = Console()
-    Console(width=console.width if console.is_terminal else 120).print(result)
+    console = console if console.is_terminal else Console(width=120)
+    counts = f"{len(evaluation.pixels)} pictures, {len(evaluation.tokens)} texts"
+    console.print(f"\nCosine to torch on {evaluation.source}: {counts}", highlight=False, markup=False, soft_wrap=True)
+    console.print(table(rows, published))
 
 
 def as_json(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ class ImageTower(nn.Module):
         self.register_buffer("void_row", torch.from_numpy(void_pixels(spec.image_size)[0].copy()).float())
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise, encode, scale to unit length."""
         floats = pixels.float()  # [N, S, S, 3]
         good = (floats[:, 0] - self.void_row).abs().amax(dim=(1, 2)) > 0  # [N]
         normalised = floats.permute(0, 3, 1, 2) * self.scale + self.shift  # [N, 3, S, S]
@@ -55,12 +57,13 @@ class ImageTower(nn.Module):
 class PooledProjection(nn.Module):
     """A Hugging Face vision model, its pooled output and a projection: [N, 3, S, S] -> [N, D]."""
 
-    def __init__(self, model: nn.Module, projection: nn.Module) -> None:
+    def __init__(self, model: Any, projection: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.projection = projection
 
     def forward(self, normalised: Tensor) -> Tensor:
+        """Encode, pool and project."""
         projected: Tensor = self.projection(self.model(pixel_values=normalised).pooler_output)
         return projected
 
@@ -71,6 +74,8 @@ class CausalTextTower(nn.Module):
     Attention is causal, so whatever follows the end token, and how much of it, can't matter.
     """
 
+    model: Any
+
     def __init__(self, model: nn.Module, projection: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
         self.model = model
@@ -78,6 +83,7 @@ class CausalTextTower(nn.Module):
         self.end_token = spec.end_token
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Encode under a causal mask, pool at the end token, project, scale to unit length."""
         is_end = (tokens == self.end_token).int()  # [N, L]
         position = torch.arange(tokens.shape[1], device=tokens.device)
         causal = torch.where(position[None, :] > position[:, None], _BLOCKED, 0.0)  # [L, L]
@@ -93,4 +99,5 @@ class CausalTextTower(nn.Module):
 def _unit(embedding: Tensor, good: Tensor) -> Tensor:
     """Rows of unit length where good [N], of zeros where not."""
     length = embedding.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    return embedding / length * good.float()[:, None]
+    unit: Tensor = embedding / length * good.float()[:, None]
+    return unit

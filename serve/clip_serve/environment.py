@@ -63,6 +63,7 @@ class Environment:
             "VIRTUAL_ENV": str(self.folder),
             "PYTHONNOUSERSITE": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into the repository
         }
 
 

@@ -114,9 +114,7 @@ def _signals_stop() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _command(
-    environment: Environment, repository: Path, run: Path, endpoints: Endpoints, log: Path | None
-) -> list[str | Path]:
+def _command(environment: Environment, repository: Path, run: Path, endpoints: Endpoints, log: Path | None) -> list[str | Path]:
     # Nobody gets the key: these protocols change the server or read its memory, and clients don't need them.
     key = f"{_RESTRICTED}:admin={secrets.token_hex(16)}"
     return [
@@ -197,7 +195,7 @@ def _wait_ready(server: subprocess.Popen[bytes], endpoints: Endpoints) -> list[p
 def _is_ready(endpoints: Endpoints) -> bool:
     host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
     try:
-        with urllib.request.urlopen(f"http://{host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -55,7 +55,7 @@ def towers(checkpoint: Checkpoint, model_spec: ModelSpec) -> Towers:
 
     from clip_export.towers import CausalTextTower, ImageTower, PooledProjection, Towers
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = CLIPModel.from_pretrained(
             checkpoint.folder,
@@ -64,7 +64,7 @@ def towers(checkpoint: Checkpoint, model_spec: ModelSpec) -> Towers:
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-        ).eval()
+        )
     except (OSError, RuntimeError, ValueError) as problem:
         raise InvalidInput(f"{checkpoint.label}: the weights don't load as CLIP: {problem}") from problem
     vision = PooledProjection(model.vision_model, model.visual_projection)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class TritonPythonModel:
         self._void = void_pixels(self._spec.image_size)
         # Pillow lets go of Python's lock while it decodes and resizes, so threads use every core.
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        warnings.filterwarnings("ignore", module="PIL")  # odd metadata isn't worth a line of log for each upload
         Image.MAX_IMAGE_PIXELS = None  # the limits above decide, in place of Pillow's own
 
     def execute(self, requests):

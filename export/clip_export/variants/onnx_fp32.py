@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,17 +71,16 @@ def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None  # None only for the exporter that dynamo=True replaced
-    return program
+    return cast(ONNXProgram, program)  # None only from the exporter that dynamo=True replaced
 
 
 def _name_output(program: ONNXProgram) -> None:
-    """Give the output its contract name, which an inner value may have taken."""
+    """Give the output its contract name, which an inner value (torch calls lookups "embedding") may have taken."""
     graph = program.model.graph
-    for node in graph:
-        for value in node.outputs:
-            if value.name == EMBEDDING:
-                value.name = f"{EMBEDDING}_inner"
+    inner = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for value in inner:
+        if value.name == EMBEDDING:
+            value.name = f"{EMBEDDING}_inner"
     graph.outputs[0].name = EMBEDDING
 
 

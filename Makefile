@@ -1,0 +1,35 @@
+# The only commands. Each does its own set-up; CI calls the same ones.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+# The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
+TORCH := torch==2.13.0
+
+.PHONY: setup serve test check clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml serve/clip_serve/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'
+	$(BIN)/clipserve serve --install
+	touch $@
+
+# Serve what is published, e.g. make serve ARGS='--grpc-port 9001'
+serve: setup
+	$(BIN)/clipserve serve $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) artifacts

@@ -1,0 +1,25 @@
+# Triton with its native backends, and the Python packages that clipserve's models import.
+ARG TRITON=26.07
+FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
+
+# The same list as outside a container, less what the image has in native form.
+COPY serve/clip_serve/requirements.txt /tmp/requirements.txt
+RUN grep --extended-regexp --invert-match '^(nvidia-pytriton|onnxruntime|openvino|flatbuffers|packaging|protobuf)==' \
+        /tmp/requirements.txt > /tmp/models.txt \
+    && pip install --break-system-packages --no-cache-dir --no-deps --requirement /tmp/models.txt \
+    && rm /tmp/requirements.txt /tmp/models.txt
+
+# The contract that the models adapt; its own dependencies are the list above.
+COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
+COPY client /opt/clipserve/client
+COPY export /opt/clipserve/export
+COPY serve /opt/clipserve/serve
+RUN pip install --break-system-packages --no-cache-dir --no-deps /opt/clipserve
+
+USER triton-server
+EXPOSE 8000 8001 8002
+# These protocols change the server or read its memory. Clients don't need them, so nobody is given the key, which is drawn anew
+# at each start.
+CMD ["sh", "-c", "key=model-repository,shared-memory,trace,logging:admin=$(cat /proc/sys/kernel/random/uuid); \
+      exec tritonserver --model-repository=/models --model-control-mode=none --exit-timeout-secs=5 \
+           --grpc-restricted-protocol=$key --http-restricted-api=$key"]

@@ -1,0 +1,54 @@
+"""What many tests share: one small checkpoint, one export of it, one running server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import checkpoints
+import pytest
+from servers import Server, running
+
+from clip_client import Clip, ModelSpec
+from clip_export import cli
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP checkpoint."""
+    return checkpoints.make(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``artifacts`` and ``model_repository`` of it, onnx-fp32 published."""
+    folder = tmp_path_factory.mktemp("exported")
+    where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
+    assert cli.main(["--model", str(checkpoint), *where]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(exported: Path) -> Path:
+    """The model repository of the small checkpoint."""
+    return exported / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def spec(exported: Path) -> ModelSpec:
+    """The spec of the small checkpoint."""
+    return ModelSpec.load(exported / "artifacts" / "tiny" / "onnx-fp32" / "image" / "spec.json")
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[Server]:
+    """A running server of the small checkpoint; not to be killed."""
+    with running(repository) as server:
+        yield server
+
+
+@pytest.fixture
+def clip(server: Server) -> Iterator[Clip]:
+    """A client of it."""
+    with Clip(server.address) as clip:
+        yield clip

@@ -1,0 +1,127 @@
+"""Real servers under test: clipserve's Triton, and a small HTTP server for images."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from clip_client import Clip
+
+CLIPSERVE = Path(sys.executable).with_name("clipserve")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@dataclass
+class Server:
+    """One ``clipserve serve`` in a process of its own."""
+
+    repository: Path
+    options: tuple[str, ...] = ()
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
+
+    def __post_init__(self) -> None:
+        flags = ("--http-port", "--grpc-port", "--metrics-port")
+        ports = [text for flag, port in zip(flags, self.ports, strict=True) for text in (flag, str(port))]
+        command = [CLIPSERVE, "serve", "--repository", self.repository, *ports, *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    @property
+    def address(self) -> str:
+        """Of the gRPC endpoint."""
+        return f"127.0.0.1:{self.ports[1]}"
+
+    @property
+    def http(self) -> str:
+        """URL of the HTTP endpoint."""
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    def wait_ready(self, name: str = "clip") -> None:
+        """Wait until the models of that name answer."""
+        with Clip(self.address, name=name) as clip:
+            clip.wait_ready(timeout_s=60)
+
+    def family(self) -> list[psutil.Process]:
+        """The launcher, tritonserver and its stubs."""
+        launcher = psutil.Process(self.process.pid)
+        return [launcher, *launcher.children(recursive=True)]
+
+    def tritonserver(self) -> psutil.Process:
+        """The real one."""
+        return next(process for process in self.family() if process.name() == "tritonserver")
+
+    def stub(self, model: str) -> psutil.Process:
+        """The Python process of a model."""
+        return next(process for process in self.family() if f"{model}_0_0" in process.cmdline())
+
+    def stop(self) -> tuple[int, str, str]:
+        """SIGTERM, then the exit status and what was printed."""
+        self.process.terminate()
+        return self.ended()
+
+    def ended(self, timeout_s: float = 15) -> tuple[int, str, str]:
+        """Wait for the end; exit status, standard output, standard error."""
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+
+@contextlib.contextmanager
+def running(repository: Path, *options: str, name: str = "clip") -> Iterator[Server]:
+    """A server that is ready, stopped at the end."""
+    server = Server(repository, options)
+    try:
+        server.wait_ready(name)
+        yield server
+    finally:
+        server.process.terminate()
+        server.ended()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    files: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/hang"):
+            threading.Event().wait(5)
+        if self.path.startswith("/loop"):
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
+        body = self.files.get(self.path)
+        self.send_response(200 if body is not None else 404)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body or b"")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def http_files(files: dict[str, bytes]) -> Iterator[str]:
+    """An HTTP server of these files; gives its URL."""
+    handler = type("Handler", (_Handler,), {"files": files})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()

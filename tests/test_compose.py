@@ -1,0 +1,65 @@
+"""The compose file and the image it builds, as far as they can be checked without a Docker engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_spec import PyOptions
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+DOCKERFILE = (ROOT / "deploy" / "triton.Dockerfile").read_text()
+
+
+def parse(text: str):
+    compose = PyOptions(apply_merge=True).from_yaml(text)
+    compose.validate()
+    return compose
+
+
+def test_the_compose_specification_accepts_the_file() -> None:
+    compose = parse(COMPOSE)
+    assert sorted(compose.service_names) == ["triton", "triton-gpu"]
+    with pytest.raises(Exception, match="shm_sise"):
+        parse(COMPOSE.replace("shm_size", "shm_sise"))
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-gpu"])
+def test_services_are_reachable_from_this_machine_only(name: str) -> None:
+    service = yaml.safe_load(COMPOSE)["services"][name]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["volumes"] == ["./model_repository:/models:ro"]
+    assert "shm_size" in service
+    assert "healthcheck" in service
+
+
+def test_the_gpu_is_opt_in() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    assert services["triton-gpu"]["profiles"] == ["gpu"]
+    assert "profiles" not in services["triton"]
+    assert "deploy" not in services["triton"]
+
+
+def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
+    requirements = (ROOT / "serve" / "clip_serve" / "requirements.txt").read_text()
+    names = set(re.findall(r"^([\w-]+)==", requirements, re.MULTILINE))
+    left_out = set(re.search(r"'\^\((.*)\)=='", DOCKERFILE)[1].split("|"))
+    assert names - left_out == {"numpy", "pillow", "tokenizers"}
+    assert left_out < names
+
+
+def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists()
+            assert source.split("/")[0] in allowed
+
+
+def test_the_image_is_recent_enough_to_be_exposed_and_runs_unprivileged() -> None:
+    year, month = re.search(r"ARG TRITON=(\d+)\.(\d+)", DOCKERFILE).groups()
+    assert (int(year), int(month)) >= (26, 7)
+    assert "\nUSER triton-server\n" in DOCKERFILE

@@ -1,0 +1,250 @@
+"""An export builds once, judges honestly, and publishes all or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pictures
+import pytest
+from filelock import FileLock
+
+from clip_client import ModelSpec
+from clip_client.preprocess import void_pixels
+from clip_client.tokens import void_token
+from clip_export import cli, publish
+from clip_export.variants import VARIANTS
+
+MODELS = [f"clip_{model}" for tower in ("image", "text") for model in (tower, f"{tower}_encoder")]
+
+
+@pytest.fixture
+def own(exported: Path, tmp_path: Path) -> Path:
+    """A copy of what was exported, to be changed."""
+    return Path(shutil.copytree(exported, tmp_path / "own"))
+
+
+def export(checkpoint: Path, folder: Path, *options: str) -> int:
+    where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
+    return cli.main(["--model", str(checkpoint), *where, *options])
+
+
+def ruin(folder: Path) -> None:
+    """Add noise to the text tower's ONNX file, and forget that it was judged."""
+    tower = folder / "artifacts" / "tiny" / "onnx-fp32" / "text"
+    model = onnx.load(tower / "model.onnx")
+    weights = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    noisy = onnx.numpy_helper.to_array(weights) + np.random.default_rng(0).normal(0, 0.02, tuple(weights.dims))
+    weights.CopyFrom(onnx.numpy_helper.from_array(noisy.astype(np.float32), weights.name))
+    (tower / "model.onnx").unlink()  # the repository's copy is a link to it
+    onnx.save(model, tower / "model.onnx")
+    report = json.loads((tower / "report.json").read_text())
+    del report["evaluation"]
+    (tower / "report.json").write_text(json.dumps(report))
+
+
+def snapshot(repository: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(repository)): path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+
+def test_six_models_are_published(repository: Path) -> None:
+    expected = {*MODELS, "clip_image_preprocess", "clip_text_tokenize"}
+    assert {path.name for path in repository.iterdir()} == expected
+    assert all((repository / model / "config.pbtxt").is_file() for model in expected)
+    assert all(ModelSpec.load(repository / model / "1" / "spec.json").name == "clip" for model in expected)
+
+
+def test_a_spec_and_a_report_lie_beside_every_artefact(exported: Path, spec: ModelSpec) -> None:
+    for variant in ("onnx-fp32", "openvino-fp16"):
+        for tower in ("image", "text"):
+            folder = exported / "artifacts" / "tiny" / variant / tower
+            assert ModelSpec.load(folder / "spec.json") == spec
+            assert json.loads((folder / "report.json").read_text())["scores"]["cosine_min"] > VARIANTS[variant].limit
+
+
+def test_the_onnx_graph_keeps_the_contract(exported: Path, spec: ModelSpec) -> None:
+    model = onnx.load(exported / "artifacts" / "tiny" / "onnx-fp32" / "text" / "model.onnx")
+    onnx.checker.check_model(model)
+    assert next(entry.version for entry in model.opset_import if entry.domain == "") >= 17
+    (tokens,), (embedding,) = model.graph.input, model.graph.output
+    assert (tokens.name, tokens.type.tensor_type.elem_type) == ("tokens", onnx.TensorProto.INT32)
+    assert [bool(dim.dim_param) for dim in tokens.type.tensor_type.shape.dim] == [True, True]
+    assert (embedding.name, embedding.type.tensor_type.elem_type) == ("embedding", onnx.TensorProto.FLOAT)
+    assert embedding.type.tensor_type.shape.dim[1].dim_value == spec.embedding_size
+
+
+@pytest.mark.parametrize("variant", ["onnx-fp32", "openvino-fp16"])
+def test_void_rows_are_zeros_and_leave_their_neighbours_alone(variant: str, exported: Path, spec: ModelSpec) -> None:
+    folder = exported / "artifacts" / "tiny" / variant
+    pixels = np.random.default_rng(0).integers(0, 256, (3, spec.image_size, spec.image_size, 3), np.uint8)
+    pixels[1], black = void_pixels(spec.image_size), np.zeros_like(pixels[:1])
+    tokens = np.full((3, 16), spec.end_token, np.int32)
+    tokens[1] = void_token(spec)
+    for tower, batch in (("image", pixels), ("text", tokens)):
+        encode = VARIANTS[variant].load(folder / tower)
+        embeddings, alone = encode(batch), encode(batch[[0]])
+        assert not embeddings[1].any()
+        np.testing.assert_allclose(np.linalg.norm(embeddings[[0, 2]], axis=1), 1, atol=1e-3)
+        np.testing.assert_allclose(embeddings[0], alone[0], atol=2e-2)
+    assert VARIANTS[variant].load(folder / "image")(black).any()
+
+
+def test_openvino_outputs_are_named(exported: Path) -> None:
+    model = openvino.Core().read_model(exported / "artifacts" / "tiny" / "openvino-fp16" / "image" / "model.xml")
+    assert (model.inputs[0].get_any_name(), model.outputs[0].get_any_name()) == ("pixels", "embedding")
+    weights = [op for op in model.get_ops() if op.get_type_name() == "Constant" and op.get_element_type() == openvino.Type.f16]
+    assert len(weights) > 10
+
+
+def test_a_second_run_builds_nothing(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(own / "model_repository")
+    start = time.monotonic()
+    assert export(checkpoint, own) == 0
+    assert time.monotonic() - start < 10
+    assert "building" not in capsys.readouterr().err
+    assert snapshot(own / "model_repository") == before
+
+
+def test_another_variant_of_one_tower(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(checkpoint, own, "--text-variant", "openvino-fp16") == 0
+    encoders = own / "model_repository"
+    assert (encoders / "clip_image_encoder" / "1" / "model.onnx").exists()
+    assert sorted(path.name for path in (encoders / "clip_text_encoder" / "1").glob("model.*")) == ["model.bin", "model.xml"]
+    assert 'backend: "openvino"' in (encoders / "clip_text_encoder" / "config.pbtxt").read_text()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "published" in line]
+    assert [row[:2] for row in rows] == [["image", "onnx-fp32"], ["text", "openvino-fp16"]]
+
+
+def test_a_second_name_goes_beside_the_first(checkpoint: Path, own: Path) -> None:
+    before = snapshot(own / "model_repository")
+    assert export(checkpoint, own, "--name", "siglip", "--variants", "onnx-fp32") == 0
+    after = snapshot(own / "model_repository")
+    assert {key: after[key] for key in before} == before
+    assert {path.split("/")[0] for path in after.keys() - before.keys()} == {
+        *(model.replace("clip", "siglip") for model in MODELS),
+        "siglip_image_preprocess",
+        "siglip_text_tokenize",
+    }
+
+
+def test_a_ruined_variant_is_refused(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ruin(own)
+    before = snapshot(own / "model_repository")
+    report = own / "report.json"
+    assert export(checkpoint, own, "--json", str(report)) == cli.REFUSED
+    assert snapshot(own / "model_repository") == before
+    printed = capsys.readouterr()
+    assert "below the gate: cosine_min" in printed.out
+    assert "onnx-fp32 of the text tower isn't published: cosine_min" in printed.err
+    rows = {(row["tower"], row["variant"]): row for row in json.loads(report.read_text())["variants"]}
+    assert rows["text", "onnx-fp32"]["failures"] == ["cosine_min"]
+    assert not any(row["published"] for row in rows.values())
+
+
+def test_a_ruined_variant_is_published_by_force(checkpoint: Path, own: Path) -> None:
+    ruin(own)
+    before = snapshot(own / "model_repository")
+    assert export(checkpoint, own, "--force") == 0
+    after = snapshot(own / "model_repository")
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {"clip_text_encoder/1/model.onnx", "clip_text_encoder/1/report.json"}
+
+
+def test_a_failed_exchange_is_undone(own: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(own / "model_repository")
+    rename, calls = publish.os.rename, []
+
+    def fail_late(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(publish.os, "rename", fail_late)
+    assert export(checkpoint, own, "--text-variant", "openvino-fp16") == cli.BAD_INPUT
+    assert snapshot(own / "model_repository") == before
+
+
+def test_what_a_killed_export_left_is_cleared(own: Path, checkpoint: Path) -> None:
+    abandoned = own / ".model_repository-staging-dead" / "new"
+    abandoned.mkdir(parents=True)
+    assert export(checkpoint, own) == 0
+    assert not abandoned.exists()
+
+
+def test_two_exports_of_one_checkpoint_do_not_meet(own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(own / "artifacts" / "tiny" / ".lock"):
+        assert export(checkpoint, own) == cli.BAD_INPUT
+    assert "another export works in" in capsys.readouterr().err
+
+
+def test_a_repository_that_cannot_be_written(own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(own / "model_repository")
+    (own / "model_repository").write_text("a file")
+    assert export(checkpoint, own) == cli.BAD_INPUT
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_unknown_variants_are_named(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(checkpoint, tmp_path, "--variants", "openvino-fp61") == cli.BAD_INPUT
+    assert "no variant 'openvino-fp61', expected one of: openvino-fp16, onnx-fp32" in capsys.readouterr().err
+
+
+class TestEvaluationFolder:
+    """``--eval``: pictures and captions of the user's own."""
+
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for n, jpeg in enumerate(pictures.jpegs(3)):
+            (folder / f"{n}.jpg").write_bytes(jpeg)
+        return folder
+
+    def test_captions_are_used(self, photos: Path, own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        captions = [{"file": f"{n}.jpg", "captions": [f"picture {n}", "unused"]} for n in range(3)]
+        (photos / "captions.json").write_text(json.dumps(captions))
+        assert export(checkpoint, own, "--variants", "onnx-fp32", "--eval", str(photos)) == 0
+        assert "3 pictures, 3 texts" in capsys.readouterr().out
+
+    def test_a_corrupt_picture_is_skipped_by_name(
+        self, photos: Path, own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (photos / "3.jpg").write_bytes(b"broken")
+        assert export(checkpoint, own, "--variants", "onnx-fp32", "--eval", str(photos)) == 0
+        assert "skipped 3.jpg: not a picture" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("files", "message"),
+        [
+            ({}, "no picture that can be read (0 skipped)"),
+            ({"a.jpg": b"broken"}, "no picture that can be read (1 skipped, the first: a.jpg"),
+            (
+                {"captions.json": b'[{"file": "b.jpg", "captions": ["x"]}]'},
+                "names 1 files that aren't there, the first is b.jpg",
+            ),
+            ({"captions.json": b'{"b.jpg": "x"}'}, 'expected [{"file"'),
+        ],
+        ids=["empty", "corrupt", "missing", "other form"],
+    )
+    def test_a_folder_of_no_use(
+        self, files: dict, message: str, own: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "useless"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        assert export(checkpoint, own, "--eval", str(folder)) == cli.BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
+def test_onnx_runs_without_clipserve(exported: Path, spec: ModelSpec) -> None:
+    session = onnxruntime.InferenceSession(exported / "artifacts" / "tiny" / "onnx-fp32" / "image" / "model.onnx")
+    pixels = np.zeros((5, spec.image_size, spec.image_size, 3), np.uint8)
+    assert session.run(["embedding"], {"pixels": pixels})[0].shape == (5, spec.embedding_size)

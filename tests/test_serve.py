@@ -1,0 +1,276 @@
+"""A real tritonserver, started, stopped and killed in every way; each time nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pictures
+import psutil
+import pytest
+import tritonclient.grpc as grpc_client
+from servers import CLIPSERVE, Server, free_ports, running
+from tritonclient.utils import InferenceServerException
+
+from clip_client import Clip, ModelSpec
+from clip_serve import leftovers
+
+MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
+
+
+def started(repository: Path, *options: str) -> Server:
+    """A server that is ready and about to be mistreated."""
+    server = Server(repository, options)
+    server.wait_ready()
+    return server
+
+
+def left_behind(server: Server) -> list[str]:
+    """Shared memory and run folders of a launcher."""
+    prefix = f"clipserve-{server.process.pid}-"
+    roots = (leftovers.SHARED_MEMORY, Path(leftovers.tempfile.gettempdir()))
+    return [str(path) for root in roots for path in root.glob(f"{prefix}*")]
+
+
+def assert_gone(processes: list[psutil.Process], within_s: float = 5) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=within_s)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def assert_works(repository: Path) -> None:
+    with running(repository) as server, Clip(server.address) as clip:
+        assert np.linalg.norm(clip.embed_text("again")) == pytest.approx(1, abs=1e-5)
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CLIPSERVE, "serve", *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_says_where_it_listens_and_is_quick(repository: Path) -> None:
+    start = time.monotonic()
+    server = started(repository)
+    assert time.monotonic() - start < 20
+    status, out, err = server.stop()
+    assert status == 0
+    assert f"gRPC     {server.address}" in out
+    assert server.http in out
+    assert "serving clip" in out
+    assert err == "stopping\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_in_time_without_a_trace(number: signal.Signals, repository: Path) -> None:
+    server = started(repository)
+    family = server.family()
+    assert len(family) >= 2 + len(MODELS)
+    start = time.monotonic()
+    server.process.send_signal(number)
+    status, _, _ = server.ended(timeout_s=10)
+    assert time.monotonic() - start < 10
+    assert status == 0
+    assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+
+
+def test_a_signal_stops_it_while_it_loads(repository: Path) -> None:
+    server = Server(repository)
+    wait_for(lambda: len(server.family()) > 1)
+    family = server.family()
+    assert server.stop()[0] == 0
+    assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path) -> None:
+    server = started(repository)
+    family = server.family()
+    server.stub(model).kill()
+    status, _, err = server.ended(timeout_s=15)
+    assert status == 1
+    assert f"the Python process of {model} died" in err
+    assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+
+
+def test_a_killed_tritonserver_ends_the_launcher(repository: Path) -> None:
+    server = started(repository)
+    family = server.family()
+    server.tritonserver().kill()
+    status, _, err = server.ended()
+    assert status == 1
+    assert "tritonserver ended by itself" in err
+    assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+    assert_works(repository)
+
+
+def test_a_killed_launcher_takes_everything_with_it(repository: Path) -> None:
+    server = started(repository)
+    family = server.family()
+    server.process.kill()
+    server.ended()
+    assert_gone(family)
+    assert_works(repository)  # a start sweeps what a killed launcher couldn't remove
+    assert left_behind(server) == []
+
+
+def test_only_what_is_abandoned_is_swept() -> None:
+    own = Path(leftovers.SHARED_MEMORY, leftovers.prefix() + "test")
+    abandoned = Path(leftovers.SHARED_MEMORY, "clipserve-999999-1-test")
+    foreign = Path(leftovers.SHARED_MEMORY, "clipserve-notes-of-the-user")
+    for path in (own, abandoned, foreign):
+        path.touch()
+    leftovers.sweep()
+    assert [path.exists() for path in (own, abandoned, foreign)] == [True, False, True]
+    leftovers.remove_own()
+    assert not own.exists()
+    foreign.unlink()
+
+
+def test_two_servers_do_not_disturb_each_other(server: Server, repository: Path) -> None:
+    second = started(repository)
+    assert second.stop()[0] == 0
+    with Clip(server.address) as clip:
+        assert clip.embed_text("still there").shape == (clip.spec.embedding_size,)
+
+
+def test_a_taken_port_is_named(server: Server, repository: Path) -> None:
+    http, metrics = free_ports(2)
+    ports = ["--http-port", str(http), "--grpc-port", str(server.ports[1]), "--metrics-port", str(metrics)]
+    result = run("--repository", repository, *ports)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: 127.0.0.1:{server.ports[1]} can't be used (Address already in use): "
+        "stop what uses it, or pass another --grpc-port\n"
+    )
+
+
+def test_a_host_of_another_machine_is_refused(repository: Path) -> None:
+    result = run("--repository", repository, "--host", "192.0.2.1")
+    assert result.returncode == 1
+    assert "192.0.2.1:8000 can't be used (Cannot assign requested address)" in result.stderr
+
+
+class TestRepositories:
+    """Repositories that can't be served are refused before Triton sees them."""
+
+    @pytest.fixture
+    def own(self, repository: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(repository, tmp_path / "own"))
+
+    def refused(self, repository: Path) -> str:
+        result = run("--repository", repository)
+        assert result.returncode == 1
+        assert "Traceback" not in result.stderr
+        return result.stderr
+
+    def test_missing(self, tmp_path: Path) -> None:
+        assert "no model repository" in self.refused(tmp_path / "nowhere")
+
+    def test_empty(self, tmp_path: Path) -> None:
+        assert "is empty: publish a checkpoint with: python export/all.py --model FOLDER" in self.refused(tmp_path)
+
+    def test_as_cloned_without_weights(self, own: Path) -> None:
+        for folder in own.glob("*/1"):
+            shutil.rmtree(folder)
+        assert "has no weights for clip_image," in self.refused(own)
+
+    def test_half_published(self, own: Path) -> None:
+        shutil.rmtree(own / "clip_text")
+        assert "lacks clip_text:" in self.refused(own)
+
+    def test_of_an_older_layout(self, own: Path) -> None:
+        path = own / "clip_text" / "1" / "spec.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
+        assert "isn't of this version's layout" in self.refused(own)
+
+    def test_with_damaged_weights(self, own: Path) -> None:
+        (own / "clip_text_encoder" / "1" / "model.onnx").write_bytes(b"damaged")
+        ports = [text for flag, port in zip(("http", "grpc", "metrics"), free_ports(3), strict=True)
+                 for text in (f"--{flag}-port", str(port))]  # fmt: skip
+        result = run("--repository", own, *ports)
+        assert result.returncode == 1
+        assert "failed to load 'clip_text_encoder'" in result.stderr
+        assert "tritonserver didn't start: the lines above say why" in result.stderr
+
+
+def test_instances_and_threads_leave_the_repository_as_it_is(repository: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
+    with running(repository, "--instances", "2", "--threads", "1", "--log", str(tmp_path / "triton.log")) as server:
+        config = grpc_client.InferenceServerClient(server.address).get_model_config("clip_image_encoder").config
+        assert config.instance_group[0].count == 2
+        assert config.parameters["intra_op_thread_count"].string_value == "1"
+        assert len([process for process in server.family() if "clip_image_encoder_0_1" in process.cmdline()]) == 1
+    assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == before
+    assert "successfully loaded 'clip_image'" in (tmp_path / "triton.log").read_text()
+
+
+@pytest.mark.parametrize("option", ["--instances", "--threads"])
+def test_no_instances_or_threads_are_refused(option: str) -> None:
+    result = run(option, "0")
+    assert result.returncode == 2
+    assert "0 is below 1" in result.stderr
+
+
+def test_protocols_that_change_the_server_are_closed(server: Server) -> None:
+    client = grpc_client.InferenceServerClient(server.address)
+    for forbidden in (
+        client.get_model_repository_index,
+        client.get_system_shared_memory_status,
+        client.get_log_settings,
+        client.get_trace_settings,
+        lambda: client.unload_model("clip_image"),
+    ):
+        with pytest.raises(InferenceServerException, match="restricted"):
+            forbidden()
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(f"{server.http}/v2/repository/index", method="POST"))
+
+
+def test_it_listens_on_loopback_only(server: Server) -> None:
+    listening = [c.laddr for p in server.family() for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert {address.port for address in listening} == set(server.ports)
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_the_models_answer_on_their_own(server: Server, spec: ModelSpec) -> None:
+    client = grpc_client.InferenceServerClient(server.address)
+    rows = np.array([pictures.jpegs(1)[0], b"no image"], np.object_).reshape(-1, 1)
+    prepared = infer(client, "clip_image_preprocess", "image", rows, "BYTES")
+    assert prepared.as_numpy("pixels").shape == (2, spec.image_size, spec.image_size, 3)
+    assert [bool(error) for error in prepared.as_numpy("error").ravel()] == [False, True]
+    embedding = infer(client, "clip_image_encoder", "pixels", prepared.as_numpy("pixels"), "UINT8").as_numpy("embedding")
+    whole = infer(client, "clip_image", "image", rows, "BYTES").as_numpy("embedding")
+    np.testing.assert_allclose(embedding, whole, atol=1e-6)
+    assert not whole[1].any()
+    tokens = infer(client, "clip_text_tokenize", "text", np.array([[b"a cat"]], np.object_), "BYTES").as_numpy("tokens")
+    assert (tokens.dtype, tokens.shape) == (np.int32, (1, 16))
+    assert infer(client, "clip_text_encoder", "tokens", tokens, "INT32").as_numpy("embedding").shape == (1, spec.embedding_size)
+
+
+def infer(client: grpc_client.InferenceServerClient, model: str, name: str, array: np.ndarray, datatype: str):
+    tensor = grpc_client.InferInput(name, list(array.shape), datatype)
+    tensor.set_data_from_numpy(array)
+    return client.infer(model, [tensor])
+
+
+def wait_for(condition, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_free_port_helper_gives_ports_that_can_be_bound() -> None:
+    (port,) = free_ports(1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))

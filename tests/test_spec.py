@@ -1,0 +1,144 @@
+"""The spec survives storage, knows its embedding space, and none of its fields is idle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pictures
+import pytest
+import torch
+
+from clip_client import ContractMismatch, InvalidInput, ModelSpec
+from clip_client.clip import probabilities
+from clip_client.preprocess import preprocess
+from clip_client.tokens import Tokenizer
+from clip_export import checkpoint as checkpoint_files
+from clip_export.families import clip as clip_family
+from clip_export.towers import CausalTextTower, ImageTower
+
+TEXTS = [b"a photo of a cat", b"hello", b"one two three four five six seven eight nine ten eleven twelve " * 8]
+
+CHANGED = {
+    "image_size": 192,
+    "resize_mode": "squash",
+    "resize_size": 240,
+    "interpolation": "bilinear",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.2, 0.3, 0.4),
+    "context_length": 40,
+    "padding": "full",
+    "pad_token": 0,
+    "end_token": 7,
+    "logit_scale": 50.0,
+    "logit_bias": -10.0,
+    "activation": "sigmoid",
+}
+"""Another value for every field that shapes an output here (the rest: below)."""
+
+PASSED_ON = {"family": "siglip", "embedding_size": 256, "weights_sha256": "0" * 64, "tokenizer_sha256": "1" * 64}
+"""Fields that say what was loaded: they can't be changed without loading something else."""
+
+IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main"}
+
+
+@pytest.fixture(scope="module")
+def outputs(checkpoint: Path, spec: ModelSpec):
+    """A function from a spec to everything that it shapes."""
+    found = checkpoint_files.find(str(checkpoint), None)
+    towers = clip_family.towers(found, spec)
+
+    def compute(changed: ModelSpec) -> dict[str, np.ndarray]:
+        image = pictures.encoded(pictures.picture())
+        pixels = preprocess(image, changed)
+        tokenizer = Tokenizer(found.tokenizer_json, changed)
+        (short, _), (tokens, _) = tokenizer(TEXTS[:1]), tokenizer(TEXTS)
+        same_size = preprocess(image, dataclasses.replace(changed, image_size=spec.image_size))
+        with torch.inference_mode():
+            image_tower = ImageTower(towers.image.encoder, dataclasses.replace(changed, image_size=spec.image_size))
+            text_tower = CausalTextTower(towers.text.model, towers.text.projection, changed)
+            embeddings = image_tower(torch.from_numpy(same_size[None].copy())), text_tower(torch.from_numpy(tokens))
+        image_embedding, text_embeddings = (embedding.numpy() for embedding in embeddings)
+        scores = probabilities(np.array([[0.3, 0.2, 0.1]], np.float32), changed)
+        tensors = {"pixels": pixels, "short": short, "tokens": tokens}
+        return {**tensors, "image": image_embedding, "text": text_embeddings, "scores": scores}
+
+    return compute
+
+
+def test_every_field_is_accounted_for() -> None:
+    assert {field.name for field in dataclasses.fields(ModelSpec)} == CHANGED.keys() | PASSED_ON.keys() | IDENTITY.keys()
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_changed_field_changes_an_output(field: str, spec: ModelSpec, outputs) -> None:
+    before, after = outputs(spec), outputs(dataclasses.replace(spec, **{field: CHANGED[field]}))
+    assert any(not np.array_equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("field", [*CHANGED, *PASSED_ON])
+def test_a_changed_field_changes_the_fingerprint(field: str, spec: ModelSpec) -> None:
+    changed = dataclasses.replace(spec, **{field: (CHANGED | PASSED_ON)[field]})
+    assert changed.fingerprint != spec.fingerprint
+
+
+def test_a_copy_under_another_name_is_the_same_space(spec: ModelSpec) -> None:
+    assert dataclasses.replace(spec, **IDENTITY).fingerprint == spec.fingerprint
+
+
+def test_it_survives_json_and_parameters(spec: ModelSpec) -> None:
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert ModelSpec.from_parameters(spec.to_parameters()) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 0}, "isn't of format 1"),
+        ({"image_size": 111}, "edited by hand"),
+        ({"colour": "blue"}, "doesn't know: colour"),
+    ],
+    ids=str,
+)
+def test_a_foreign_spec_is_refused(change: dict, message: str, spec: ModelSpec) -> None:
+    with pytest.raises(ContractMismatch, match=message):
+        ModelSpec.from_json(json.dumps({**json.loads(spec.to_json()), **change}))
+
+
+def test_what_is_no_spec_is_refused() -> None:
+    with pytest.raises(ContractMismatch, match="isn't a JSON object"):
+        ModelSpec.from_json("[1, 2")
+    with pytest.raises(ContractMismatch, match="isn't a JSON object"):
+        ModelSpec.from_json("[1, 2]")
+    with pytest.raises(ContractMismatch, match="isn't of format"):
+        ModelSpec.from_parameters({"execution_mode": "0"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "no spaces"}, "'no spaces' must be letters"),
+        ({"name": "../up"}, "must be letters"),
+        ({"interpolation": "area"}, "interpolation is 'area', expected one of nearest, lanczos"),
+        ({"resize_mode": "fit"}, "resize_mode is 'fit'"),
+        ({"padding": "left"}, "padding is 'left'"),
+        ({"activation": "relu"}, "activation is 'relu'"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"std": (0.0, 1.0, 1.0)}, "std not 0"),
+    ],
+    ids=str,
+)
+def test_impossible_fields_are_refused(change: dict, message: str, spec: ModelSpec) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        dataclasses.replace(spec, **change)
+
+
+def test_it_is_read_from_the_checkpoint(spec: ModelSpec) -> None:
+    hub = checkpoints.PROCESSOR
+    assert (spec.image_size, spec.resize_size, spec.interpolation) == (224, 224, "bicubic")
+    assert (list(spec.mean), list(spec.std)) == (hub["image_mean"], hub["image_std"])
+    assert (spec.context_length, spec.end_token, spec.pad_token) == (77, 49407, 49407)
+    assert spec.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-4)

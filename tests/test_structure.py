@@ -1,0 +1,39 @@
+"""Knowledge has one owner, and the layout stays what the readme says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OWNER = "client/clip_client/spec.py"
+
+
+def tracked(*patterns: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return listed.stdout.split()
+
+
+def test_sizes_and_means_stand_in_the_spec_alone() -> None:
+    numbers = re.compile(r"(?<![\w.])(224|77|512)(?![\w.])|0\.4814|0\.4578|0\.4082|0\.2686|0\.2613|0\.2757")
+    sources = [path for path in tracked("*.py", "*.md", "*.toml", "*.yml", "Makefile") if not path.startswith("tests/")]
+    assert OWNER in sources
+    found = {path for path in sources if numbers.search((ROOT / path).read_text(encoding="utf-8"))}
+    assert found == {OWNER}
+
+
+def test_no_module_hides_a_library() -> None:
+    libraries = {"onnx", "openvino", "torch", "faiss", "tokenizers", "transformers"}
+    scripts = {Path(path).stem for path in tracked("export/*.py") if Path(path).parent == Path("export")}
+    assert scripts == {"all"}
+    assert not libraries & scripts
+
+
+def test_the_python_models_leave_the_work_to_the_client() -> None:
+    for path in tracked("export/clip_export/models/*.py"):
+        assert "from clip_client" in (ROOT / path).read_text()
+        assert len((ROOT / path).read_text().splitlines()) < 80

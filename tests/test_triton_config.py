@@ -1,0 +1,100 @@
+"""One config.pbtxt for the container's native backends and for their stand-ins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc_client
+import yaml
+from google.protobuf import text_format
+from servers import Server
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clip_client import ModelSpec
+from clip_serve.launcher import BACKENDS
+
+ROOT = Path(__file__).parents[1]
+
+DOCUMENTED = {
+    "onnxruntime": {"intra_op_thread_count", "inter_op_thread_count", "execution_mode"},
+    "openvino": {
+        "PERFORMANCE_HINT",
+        "CPU_EXTENSION_PATH",
+        "INFERENCE_NUM_THREADS",
+        "COMPILATION_NUM_THREADS",
+        "HINT_BF16",
+        "NUM_STREAMS",
+        "SKIP_OV_DYNAMIC_BATCHSIZE",
+        "ENABLE_BATCH_PADDING",
+        "RESHAPE_IO_LAYERS",
+    },
+}
+"""Parameters in the README of triton-inference-server/onnxruntime_backend and /openvino_backend."""
+
+
+def parse(path: Path) -> ModelConfig:
+    return text_format.Parse(path.read_text(), ModelConfig())
+
+
+def configs(repository: Path) -> dict[str, ModelConfig]:
+    return {path.parent.name: parse(path) for path in sorted(repository.glob("*/config.pbtxt"))}
+
+
+@pytest.fixture(scope="module")
+def both_backends(exported: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with an ONNX Runtime and an OpenVINO encoder."""
+    from clip_export import cli
+
+    repository = tmp_path_factory.mktemp("both") / "model_repository"
+    where = ["--artifacts", str(exported / "artifacts"), "--repository", str(repository)]
+    assert cli.main(["--model", str(checkpoint), *where, "--text-variant", "openvino-fp16"]) == 0
+    return repository
+
+
+def test_encoders_use_only_what_the_native_backends_document(both_backends: Path) -> None:
+    encoders = {name: config for name, config in configs(both_backends).items() if name.endswith("_encoder")}
+    assert {config.backend for config in encoders.values()} == set(DOCUMENTED)
+    for config in encoders.values():
+        assert set(config.parameters) <= DOCUMENTED[config.backend]
+
+
+def test_the_stand_ins_honour_every_parameter_that_is_written(both_backends: Path) -> None:
+    for config in configs(both_backends).values():
+        for parameter in config.parameters if config.backend in DOCUMENTED else ():
+            assert re.search(rf'"{parameter}"', (BACKENDS / config.backend / "model.py").read_text())
+
+
+def test_weights_have_the_native_backends_default_names(both_backends: Path) -> None:
+    for name, config in configs(both_backends).items():
+        default = {"onnxruntime": "model.onnx", "openvino": "model.xml", "python": "model.py"}.get(config.backend)
+        assert config.platform == "ensemble" or (both_backends / name / "1" / default).exists()
+        assert not config.default_model_filename
+
+
+def test_the_running_server_reads_this_very_file(server: Server, repository: Path) -> None:
+    client = grpc_client.InferenceServerClient(server.address)
+    for name, config in configs(repository).items():
+        served = client.get_model_config(name).config
+        for field, value in config.ListFields():
+            if field.name not in ("instance_group", "dynamic_batching", "ensemble_scheduling"):
+                assert getattr(served, field.name) == value, (name, field.name)
+        assert [group.count for group in served.instance_group] == [group.count for group in config.instance_group]
+
+
+def test_compose_mounts_the_same_folder_read_only() -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["triton"]
+    assert any(volume.split(":")[0] == "./model_repository" and volume.endswith(":ro") for volume in service["volumes"])
+
+
+def test_the_contract_is_in_the_ensembles(repository: Path, spec: ModelSpec) -> None:
+    image, text = (configs(repository)[f"clip_{tower}"] for tower in ("image", "text"))
+    for config, source in ((image, "image"), (text, "text")):
+        parameters = {key: parameter.string_value for key, parameter in config.parameters.items()}
+        assert ModelSpec.from_parameters(parameters) == spec
+        assert [(tensor.name, list(tensor.dims)) for tensor in config.input] == [(source, [1])]
+        assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == [
+            ("embedding", [spec.embedding_size]),
+            ("error", [1]),
+        ]
