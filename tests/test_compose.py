@@ -22,7 +22,7 @@ def parse(text: str):
 
 def test_the_compose_specification_accepts_the_file() -> None:
     compose = parse(COMPOSE)
-    assert sorted(compose.service_names) == ["triton", "triton-gpu"]
+    assert sorted(compose.services) == ["triton", "triton-gpu"]
     with pytest.raises(Exception, match="shm_sise"):
         parse(COMPOSE.replace("shm_size", "shm_sise"))
 
