@@ -45,7 +45,7 @@ def test_offline_with_nothing_cached_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_half_made_one_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     installed: list[Path] = []
-    monkeypatch.setattr(environment, "_install", lambda folder: (installed.append(folder), folder.mkdir(exist_ok=True)))
+    monkeypatch.setattr(environment, "_install", lambda made: (installed.append(made.folder), made.folder.mkdir(exist_ok=True)))
     folder = environment.ensure(print).folder
     assert environment.ensure(print).folder == folder
     assert installed == [folder]
@@ -56,7 +56,7 @@ def test_a_half_made_one_is_made_again(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_other_contents_are_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(environment, "_install", lambda folder: folder.mkdir())
+    monkeypatch.setattr(environment, "_install", lambda made: made.folder.mkdir())
     before = environment.ensure(print)
     changed = tmp_path / "requirements.txt"
     changed.write_text(environment.REQUIREMENTS.read_text() + "extra==1.0\n")

@@ -24,6 +24,12 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PYTHONS = ((3, 10), (3, 12))
 """First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
 
+# Triton's workers don't look at PYTHON… variables, so this is said where they do look.
+_CUSTOMIZATION = """import sys
+
+sys.dont_write_bytecode = True  # a model repository is read, not written
+"""
+
 Notice = Callable[[str], None]
 """Told what is being done, a line at a time."""
 
@@ -56,14 +62,11 @@ class Environment:
             InvalidInput: this Python came without the shared library that the stubs load.
         """
         libraries = [str(self.site_packages / "nvidia_pytriton.libs"), str(libpython_folder())]
-        inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        return inherited | {
+        return {
+            **os.environ,
             "PATH": os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)]),
             "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "VIRTUAL_ENV": str(self.folder),
-            "PYTHONNOUSERSITE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into the repository
         }
 
 
@@ -75,14 +78,14 @@ def ensure(notice: Notice) -> Environment:
         Unavailable: the packages can't be downloaded.
     """
     _check_platform()
-    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode() + _CUSTOMIZATION.encode()).hexdigest()[:16]
     folder = cache_folder() / f"triton-{key}"
     complete = folder / "complete"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not complete.exists():
             notice(f"installing Triton's own environment, once, about 600 MB, into {folder}")
-            _install(folder)
+            _install(Environment(folder))
             complete.touch()
     return Environment(folder)
 
@@ -111,7 +114,8 @@ def libpython_folder() -> Path:
     )
 
 
-def _install(folder: Path) -> None:
+def _install(environment: Environment) -> None:
+    folder = environment.folder
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)], "a virtual environment can't be made: is Python's venv installed?")
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--quiet", "--only-binary", ":all:"]
@@ -119,6 +123,7 @@ def _install(folder: Path) -> None:
         [*pip, "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
         "Triton's packages can't be installed: connect this machine once and run 'clipserve serve --install'",
     )
+    (environment.site_packages / "sitecustomize.py").write_text(_CUSTOMIZATION, encoding="utf-8")
 
 
 def _run(command: list[str], otherwise: str) -> None:
