@@ -34,7 +34,7 @@ _EXIT_S = 5  # how long Triton waits for requests under way
 _KILL_S = 8  # when what is left is killed
 _STUB = "triton_python_backend_stub"
 _PR_SET_PDEATHSIG = 1
-_NOISE = (b"CudaDriverHelper", b"CUDA driver version is insufficient", b"pinned")
+_NOISE = (b"CudaDriverHelper", b"CUDA driver version is insufficient", b"pinned", b"Signal (")
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 
 
@@ -168,16 +168,17 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
         command,
         env=environment.variables(),
         cwd=run,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=die_with_launcher,
     )
-    threading.Thread(target=_relay, args=(server.stderr,), daemon=True).start()
+    threading.Thread(target=_relay, args=(server.stdout,), daemon=True).start()
     return server
 
 
 def _relay(lines: IO[bytes]) -> None:
-    """Pass the server's messages on, without those that only say that there is no GPU."""
+    """Pass the server's messages on, without those that say that there is no GPU, or what the launcher says better."""
     for line in lines:
         if not any(noise in line for noise in _NOISE):
             sys.stderr.buffer.write(line)
