@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from clip_client import Clip
-
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
 
 
@@ -52,10 +50,10 @@ class Server:
         """URL of the HTTP endpoint."""
         return f"http://127.0.0.1:{self.ports[0]}"
 
-    def wait_ready(self, name: str = "clip") -> None:
-        """Wait until the models of that name answer."""
-        with Clip(self.address, name=name) as clip:
-            clip.wait_ready(timeout_s=60)
+    def wait_ready(self) -> None:
+        """Wait until it says that it is ready."""
+        line = self.process.stdout.readline()
+        assert line.startswith("ready after"), self.ended()
 
     def family(self) -> list[psutil.Process]:
         """The launcher, tritonserver and its stubs."""
@@ -82,11 +80,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(repository: Path, *options: str, name: str = "clip") -> Iterator[Server]:
+def running(repository: Path, *options: str) -> Iterator[Server]:
     """A server that is ready, stopped at the end."""
     server = Server(repository, options)
     try:
-        server.wait_ready(name)
+        server.wait_ready()
         yield server
     finally:
         server.process.terminate()

@@ -68,7 +68,7 @@ def reports(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def all_served(folder: Path, reports: dict) -> Iterator[Server]:
-    with running(folder / "repository", name="squash") as server:
+    with running(folder / "repository") as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -56,14 +57,14 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_it_says_where_it_listens_and_is_quick(repository: Path) -> None:
     start = time.monotonic()
-    server = started(repository)
+    server = Server(repository)
+    first, *rest = (server.process.stdout.readline() for _ in range(5))
+    assert re.fullmatch(r"ready after \d+\.\d s, serving clip\n", first)
     assert time.monotonic() - start < 20
-    status, out, err = server.stop()
-    assert status == 0
-    assert f"gRPC     {server.address}" in out
-    assert server.http in out
-    assert "serving clip" in out
-    assert err == "stopping\n"
+    assert f"  gRPC     {server.address}\n" in rest
+    assert f"  HTTP     {server.http}\n" in rest
+    status, _, err = server.stop()
+    assert (status, err) == (0, "stopping\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -98,6 +99,18 @@ def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path)
     assert status == 1
     assert f"the Python process of {model} died" in err
     assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+
+
+def test_a_stub_killed_as_the_server_gets_ready_is_noticed(repository: Path) -> None:
+    server = Server(repository)
+    with Clip(server.address) as clip:
+        clip.wait_ready(timeout_s=30)  # may be a moment before the launcher knows
+        server.stub("clip_text_encoder").kill()
+    status, _, err = server.ended(timeout_s=15)
+    assert status == 1
+    assert "error: " in err
+    assert "Traceback" not in err
     assert left_behind(server) == []
 
 

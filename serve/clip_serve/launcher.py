@@ -26,7 +26,7 @@ import clip_client
 from clip_client.errors import InvalidInput, Unavailable
 from clip_serve import leftovers
 from clip_serve.environment import Environment, Notice
-from clip_serve.repository import Overrides, overridden
+from clip_serve.repository import Overrides, instances, overridden
 
 BACKENDS = Path(__file__).with_name("backends")
 _POLL_S = 0.2
@@ -84,11 +84,12 @@ def serve(
     run = leftovers.run_folder()
     with _signals_stop(), contextlib.suppress(Stopped):
         try:
-            command = _command(environment, overridden(repository, overrides, run / "repository"), run, endpoints, log)
+            served = overridden(repository, overrides, run / "repository")
             started = time.monotonic()
-            server = _spawn(command, environment, run)
+            server = _spawn(_command(environment, served, run, endpoints, log), environment, run)
             try:
-                stubs = _wait_ready(server, endpoints)
+                _wait_ready(server, endpoints)
+                stubs = _stubs(server, instances(served))
                 on_ready(time.monotonic() - started)
                 _watch(server, stubs)
             finally:
@@ -185,12 +186,22 @@ def _relay(lines: IO[bytes]) -> None:
             sys.stderr.flush()
 
 
-def _wait_ready(server: subprocess.Popen[bytes], endpoints: Endpoints) -> list[psutil.Process]:
-    """Wait until every model is loaded; returns the Python processes that then run."""
+def _wait_ready(server: subprocess.Popen[bytes], endpoints: Endpoints) -> None:
+    """Return once every model is loaded."""
     while not _is_ready(endpoints):
         _check_running(server, "didn't start: the lines above say why")
         time.sleep(_POLL_S)
-    return [child for child in psutil.Process(server.pid).children(recursive=True) if child.exe().endswith(_STUB)]
+
+
+def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Process, str]:
+    """The server's Python processes with the model of each, from their first argument: <model>/<version>/<file>."""
+    children = [child for child in psutil.Process(server.pid).children(recursive=True) if _is_running(child)]
+    with contextlib.suppress(psutil.Error):  # one that dies right now
+        commands = {child: child.cmdline() for child in children}
+        stubs = {child: Path(command[1]).parents[1].name for child, command in commands.items() if command[0].endswith(_STUB)}
+        if len(stubs) == expected:
+            return stubs
+    raise Unavailable(f"a Python process of the server died as it started (of {expected}): start it again")
 
 
 def _is_ready(endpoints: Endpoints) -> bool:
@@ -202,14 +213,13 @@ def _is_ready(endpoints: Endpoints) -> bool:
         return False
 
 
-def _watch(server: subprocess.Popen[bytes], stubs: list[psutil.Process]) -> None:
+def _watch(server: subprocess.Popen[bytes], stubs: dict[psutil.Process, str]) -> None:
     """Return never; raise when the server or one of its Python processes ends. Triton itself would stay "ready"."""
-    names = {stub.pid: _model(stub) for stub in stubs}
     while True:
         _check_running(server, "ended by itself: the lines above may say why")
-        for stub in stubs:
+        for stub, model in stubs.items():
             if not _is_running(stub):
-                raise Unavailable(f"the Python process of {names[stub.pid]} died: stopping, so that a restart can mend it")
+                raise Unavailable(f"the Python process of {model} died: stopping, so that a restart can mend it")
         time.sleep(_POLL_S)
 
 
@@ -223,11 +233,6 @@ def _is_running(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _model(stub: psutil.Process) -> str:
-    """The model that a stub runs: its first argument is <model>/<version>/<file>."""
-    return Path(stub.cmdline()[1]).parents[1].name
 
 
 def _stop(server: subprocess.Popen[bytes], notice: Notice) -> None:

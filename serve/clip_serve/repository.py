@@ -66,9 +66,19 @@ def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
         view = folder / model.name
         shutil.copytree(model, view, symlinks=True, ignore=lambda _, names: set(names) - {CONFIG_FILE})
         (view / _VERSION).symlink_to((model / _VERSION).resolve(), target_is_directory=True)
-        config = text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), ModelConfig())
-        (view / CONFIG_FILE).write_text(text_format.MessageToString(_changed(config, overrides)), encoding="utf-8")
+        changed = _changed(_config(model), overrides)
+        (view / CONFIG_FILE).write_text(text_format.MessageToString(changed), encoding="utf-8")
     return folder
+
+
+def instances(repository: Path) -> int:
+    """How many instances of models there are; without native backends each is a Python process of its own."""
+    configs = [_config(path.parent) for path in repository.glob(f"*/{CONFIG_FILE}")]
+    return sum(group.count for config in configs for group in config.instance_group)
+
+
+def _config(model: Path) -> ModelConfig:
+    return text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), ModelConfig())
 
 
 def _changed(config: ModelConfig, overrides: Overrides) -> ModelConfig:
