@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 # The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
 TORCH := torch==2.13.0
 
-.PHONY: setup serve test check clean
+.PHONY: setup demo serve test check clean
 
 setup: $(READY)
 
@@ -17,6 +17,10 @@ $(READY): pyproject.toml serve/clip_serve/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'
 	$(BIN)/clipserve serve --install
 	touch $@
+
+# The main job on the bundled checkpoint: export, serve, embed, search.
+demo: setup
+	$(BIN)/python examples/emoji/demo.py
 
 # Serve what is published, e.g. make serve ARGS='--grpc-port 9001'
 serve: setup

@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 import openvino
 import pictures
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -191,6 +193,14 @@ def test_a_repository_that_cannot_be_written(own: Path, checkpoint: Path, capsys
     assert "can't be written" in capsys.readouterr().err
 
 
+def test_without_a_checkpoint_one_must_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "BUNDLED", tmp_path)
+    assert cli.main([]) == cli.BAD_INPUT
+    assert "pass --model FOLDER|HUB_ID" in capsys.readouterr().err
+
+
 def test_unknown_variants_are_named(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(checkpoint, tmp_path, "--variants", "openvino-fp61") == cli.BAD_INPUT
     assert "no variant 'openvino-fp61', expected one of: openvino-fp16, onnx-fp32" in capsys.readouterr().err
@@ -213,6 +223,14 @@ class TestEvaluationFolder:
         assert export(checkpoint, own, "--variants", "onnx-fp32", "--eval", str(photos)) == 0
         assert "3 pictures, 3 texts" in capsys.readouterr().out
 
+    def test_captions_in_parquet_are_used(
+        self, photos: Path, own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = {"file_name": ["0.jpg", "2.jpg"], "caption": ["one", "two"]}
+        pq.write_table(pa.table(rows), photos / "captions.parquet")
+        assert export(checkpoint, own, "--variants", "onnx-fp32", "--eval", str(photos)) == 0
+        assert "2 pictures, 2 texts" in capsys.readouterr().out
+
     def test_a_corrupt_picture_is_skipped_by_name(
         self, photos: Path, own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -227,11 +245,12 @@ class TestEvaluationFolder:
             ({"a.jpg": b"broken"}, "no picture that can be read (1 skipped, the first: a.jpg"),
             (
                 {"captions.json": b'[{"file": "b.jpg", "captions": ["x"]}]'},
-                "names 1 files that aren't there, the first is b.jpg",
+                "name 1 files that aren't there, the first is b.jpg",
             ),
             ({"captions.json": b'{"b.jpg": "x"}'}, 'expected [{"file"'),
+            ({"captions.parquet": b"PAR1"}, "expected the columns file_name and caption"),
         ],
-        ids=["empty", "corrupt", "missing", "other form"],
+        ids=["empty", "corrupt", "missing", "other form", "no parquet"],
     )
     def test_a_folder_of_no_use(
         self, files: dict, message: str, own: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -22,8 +22,11 @@ from clip_export.publish import publish
 from clip_export.variants import VARIANTS, named
 from clip_export.variants.base import Variant
 
-BAD_INPUT, REFUSED = 2, 3
-"""Exit statuses: something passed can't be used; a variant to publish is below the gate."""
+BUNDLED = Path(__file__).parents[2] / "examples" / "emoji"
+"""A checkpoint and pictures to judge it on, in a clone of the repository; an installed package doesn't carry them."""
+
+BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, 130
+"""Exit statuses: something passed can't be used; a variant to publish is below the gate; Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClipError as problem:
         console.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was published; what was built is kept", highlight=False)
+        return INTERRUPTED
 
 
 def parsed(argv: Sequence[str] | None) -> Options:
     """Parse and check the command line.
 
     Raises:
-        InvalidInput: an unknown variant.
+        InvalidInput: an unknown variant, or no checkpoint where none is bundled.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.model is None:
+        _use_bundled(arguments)
     variants = tuple(dict.fromkeys(named(name.strip()) for name in arguments.variants.split(",")))
     wanted = {"image": arguments.image_variant, "text": arguments.text_variant}
     chosen = {tower: named(wanted[tower]) if wanted[tower] else variants[0] for tower in TOWERS}
@@ -74,6 +82,13 @@ def parsed(argv: Sequence[str] | None) -> Options:
         json=arguments.json,
         force=arguments.force,
     )
+
+
+def _use_bundled(arguments: argparse.Namespace) -> None:
+    if not (BUNDLED / "emoji-clip").is_dir():
+        raise InvalidInput("no checkpoint is bundled with this installation: pass --model FOLDER|HUB_ID")
+    arguments.model = str(BUNDLED / "emoji-clip")
+    arguments.eval = arguments.eval or BUNDLED / "pictures"
 
 
 def run(options: Options, console: Console) -> int:
@@ -153,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
         epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate.",
     )
-    parser.add_argument("--model", required=True, metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format")
+    parser.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
     parser.add_argument("--name", default="clip", help="name of the published models (default: %(default)s)")
     parser.add_argument(
@@ -163,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text-variant", metavar="V", help="variant of the text tower to publish (default: the first)")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where variants are kept")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what Triton reads")
-    parser.add_argument("--eval", type=Path, metavar="FOLDER", help="pictures to judge on, with captions.json if there is one")
+    parser.add_argument("--eval", type=Path, metavar="FOLDER", help="pictures to judge on, with captions if there are any")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
     parser.add_argument("--force", action="store_true", help="publish even what is below the gate")
     return parser

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import preprocess
 from clip_client.spec import ModelSpec
 from clip_client.tokens import Tokenizer
 
-CAPTIONS_FILE = "captions.json"
+CAPTIONS_JSON, CAPTIONS_PARQUET = "captions.json", "captions.parquet"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _GENERATED = 32
@@ -48,7 +50,7 @@ class Evaluation:
 
 
 def load(folder: Path | None, spec: ModelSpec, tokenizer_json: str) -> Evaluation:
-    """Read a folder of pictures, with captions.json beside them if there are captions; without a folder, generate both.
+    """Read a folder of pictures, with a file of captions among them if there are any; without a folder, generate both.
 
     Raises:
         InvalidInput: no such folder, no picture that can be read, captions that name missing files.
@@ -68,17 +70,33 @@ def load(folder: Path | None, spec: ModelSpec, tokenizer_json: str) -> Evaluatio
 
 
 def _captions(folder: Path) -> dict[str, list[str]]:
-    """Captions by file name, from ``[{"file": …, "captions": […]}]``; empty where there is no captions.json."""
-    path = folder / CAPTIONS_FILE
-    if not path.exists():
+    """Captions by file name, from either of the two files; empty where there is neither."""
+    if (folder / CAPTIONS_PARQUET).exists():
+        captions = _from_parquet(folder / CAPTIONS_PARQUET)
+    elif (folder / CAPTIONS_JSON).exists():
+        captions = _from_json(folder / CAPTIONS_JSON)
+    else:
         return {}
+    if missing := [name for name in captions if not (folder / name).is_file()]:
+        raise InvalidInput(f"the captions in {folder} name {len(missing)} files that aren't there, the first is {missing[0]}")
+    return captions
+
+
+def _from_json(path: Path) -> dict[str, list[str]]:
+    """``[{"file": "a.jpg", "captions": ["…"]}]``."""
     try:
-        captions = {row["file"]: _as_list(row["captions"]) for row in json.loads(path.read_text(encoding="utf-8"))}
+        return {row["file"]: _as_list(row["captions"]) for row in json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError, KeyError) as problem:
         raise InvalidInput(f'{path}: expected [{{"file": …, "captions": […]}}, …], got {problem!r}') from problem
-    if missing := [name for name in captions if not (folder / name).is_file()]:
-        raise InvalidInput(f"{path} names {len(missing)} files that aren't there, the first is {missing[0]}")
-    return captions
+
+
+def _from_parquet(path: Path) -> dict[str, list[str]]:
+    """Columns ``file_name`` and ``caption``."""
+    try:
+        rows = pq.read_table(path, columns=["file_name", "caption"]).to_pylist()
+    except (pa.ArrowException, KeyError) as problem:
+        raise InvalidInput(f"{path}: expected the columns file_name and caption: {problem}") from problem
+    return {row["file_name"]: [row["caption"]] for row in rows}
 
 
 def _as_list(captions: Any) -> list[str]:

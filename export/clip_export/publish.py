@@ -94,7 +94,7 @@ def _exchange(new: Path, old: Path, repository: Path) -> None:
             if (repository / name).exists():
                 os.rename(repository / name, old / name)
             os.rename(new / name, repository / name)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         for name in done:
             if (old / name).exists():
                 shutil.rmtree(repository / name, ignore_errors=True)

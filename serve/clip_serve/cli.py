@@ -10,10 +10,10 @@ from pathlib import Path
 
 from clip_client.errors import ClipError
 from clip_serve import environment, launcher
-from clip_serve.launcher import Endpoints
+from clip_serve.launcher import Endpoints, Launch
 from clip_serve.repository import Overrides, check
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _serve(arguments)
     except ClipError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        _notice(f"error: {problem}")
         return FAILED
+    except KeyboardInterrupt:  # before there was a server to stop
+        return INTERRUPTED
     return 0
 
 
@@ -39,15 +41,9 @@ def _serve(arguments: argparse.Namespace) -> None:
             f"warning: {endpoints.host} can be reached from outside, and this Triton (24.10) has known holes: "
             "use the container there, docker compose up triton"
         )
-    launcher.serve(
-        environment.ensure(_notice),
-        arguments.repository,
-        Overrides(arguments.instances, arguments.threads),
-        endpoints,
-        arguments.log,
-        on_ready=lambda seconds: print(_banner(names, endpoints, seconds), flush=True),
-        notice=_notice,
-    )
+    overrides = Overrides(arguments.instances, arguments.threads)
+    launch = Launch(environment.ensure(_notice), arguments.repository, overrides, endpoints, arguments.log)
+    launcher.serve(launch, on_ready=lambda seconds: print(_banner(names, endpoints, seconds), flush=True), notice=_notice)
 
 
 def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:

@@ -62,36 +62,44 @@ class Endpoints:
                     ) from problem
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What to run: the server of an environment, on a repository, with overrides; where it listens and logs."""
+
+    environment: Environment
+    repository: Path
+    overrides: Overrides
+    endpoints: Endpoints
+    log: Path | None
+
+    @property
+    def explanation(self) -> str:
+        """Where to read why something failed."""
+        return f"{self.log} says why" if self.log else "the lines above say why"
+
+
 class Stopped(Exception):
     """A signal asked the launcher to stop."""
 
 
-def serve(
-    environment: Environment,
-    repository: Path,
-    overrides: Overrides,
-    endpoints: Endpoints,
-    log: Path | None,
-    on_ready: Callable[[float], None],
-    notice: Notice,
-) -> None:
+def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> None:
     """Run tritonserver until SIGINT or SIGTERM, which stops it within 10 s.
 
     Raises:
         Unavailable: it didn't start, or it or one of its Python processes ended.
     """
     leftovers.sweep()
-    run = leftovers.run_folder()
     with _signals_stop(), contextlib.suppress(Stopped):
         try:
-            served = overridden(repository, overrides, run / "repository")
+            run = leftovers.run_folder()
+            served = overridden(launch.repository, launch.overrides, run / "repository")
             started = time.monotonic()
-            server = _spawn(_command(environment, served, run, endpoints, log), environment, run)
+            server = _spawn(_command(launch, served, run), launch.environment, run)
             try:
-                _wait_ready(server, endpoints)
+                _wait_ready(server, launch)
                 stubs = _stubs(server, instances(served))
                 on_ready(time.monotonic() - started)
-                _watch(server, stubs)
+                _watch(server, stubs, launch)
             finally:
                 _stop(server, notice)
         finally:
@@ -115,7 +123,8 @@ def _signals_stop() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _command(environment: Environment, repository: Path, run: Path, endpoints: Endpoints, log: Path | None) -> list[str | Path]:
+def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
+    environment, endpoints = launch.environment, launch.endpoints
     # Nobody gets the key: these protocols change the server or read its memory, and clients don't need them.
     key = f"{_RESTRICTED}:admin={secrets.token_hex(16)}"
     return [
@@ -137,7 +146,7 @@ def _command(environment: Environment, repository: Path, run: Path, endpoints: E
         "--pinned-memory-pool-byte-size=0",  # this and the next: no GPU is looked for
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_S}",
-        *([f"--log-file={log.resolve()}"] if log else ["--log-info=false"]),
+        *([f"--log-file={launch.log.resolve()}"] if launch.log else ["--log-info=false"]),
     ]
 
 
@@ -182,14 +191,15 @@ def _relay(lines: IO[bytes]) -> None:
     """Pass the server's messages on, without those that say that there is no GPU, or what the launcher says better."""
     for line in lines:
         if not any(noise in line for noise in _NOISE):
-            sys.stderr.buffer.write(line)
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for that
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
 
 
-def _wait_ready(server: subprocess.Popen[bytes], endpoints: Endpoints) -> None:
+def _wait_ready(server: subprocess.Popen[bytes], launch: Launch) -> None:
     """Return once every model is loaded."""
-    while not _is_ready(endpoints):
-        _check_running(server, "didn't start: the lines above say why")
+    while not _is_ready(launch.endpoints):
+        _check_running(server, f"didn't start: {launch.explanation}")
         time.sleep(_POLL_S)
 
 
@@ -206,17 +216,18 @@ def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Proces
 
 def _is_ready(endpoints: Endpoints) -> bool:
     host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://{host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:
+        with directly.open(f"http://{host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
 
 
-def _watch(server: subprocess.Popen[bytes], stubs: dict[psutil.Process, str]) -> None:
+def _watch(server: subprocess.Popen[bytes], stubs: dict[psutil.Process, str], launch: Launch) -> None:
     """Return never; raise when the server or one of its Python processes ends. Triton itself would stay "ready"."""
     while True:
-        _check_running(server, "ended by itself: the lines above may say why")
+        _check_running(server, f"ended by itself: {launch.explanation}")
         for stub, model in stubs.items():
             if not _is_running(stub):
                 raise Unavailable(f"the Python process of {model} died: stopping, so that a restart can mend it")
