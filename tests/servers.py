@@ -97,6 +97,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/hang"):
             threading.Event().wait(5)
+        if self.path.startswith("/drip"):
+            return self.drip()
         if self.path.startswith("/loop"):
             self.send_response(302)
             self.send_header("Location", self.path)
@@ -107,6 +109,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         with contextlib.suppress(OSError):
             self.wfile.write(body or b"")
+
+    def drip(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                threading.Event().wait(0.1)
 
     def log_message(self, *args: object) -> None:
         pass

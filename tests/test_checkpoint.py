@@ -10,6 +10,7 @@ from typing import Any
 import checkpoints
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from clip_client import InvalidInput
 from clip_export import checkpoint as checkpoint_files
@@ -95,9 +96,23 @@ def test_another_family(copy: Path) -> None:
         describe(copy)
 
 
+@pytest.mark.parametrize("gone", ["visual_projection.weight", "text_model.encoder.layers.1.mlp.fc1.weight"])
+def test_weights_with_holes(gone: str, copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    del tensors[gone]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    found = checkpoint_files.find(str(copy), None)
+    family = families.of(found)
+    with pytest.raises(InvalidInput, match=f"the weights lack 1 tensors, the first is {gone}"):
+        family.towers(found, family.spec(found, "clip"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"resample": "bicubic"}, "can't be followed"),
+        ({"image_mean": 0.5}, "can't be followed"),
+        ({"size": [224, 224]}, "can't be followed"),
         ({"crop_size": {"height": 192, "width": 192}}, "gives 192 pixels a side, the image tower takes 224"),
         ({"crop_size": {"height": 224, "width": 336}}, "expected a square"),
         ({"do_resize": False}, "do_resize off"),
@@ -117,6 +132,31 @@ def test_a_tokenizer_of_other_weights(copy: Path) -> None:
     edit(copy / "config.json", text_config={**config["text_config"], "eos_token_id": 9})
     with pytest.raises(InvalidInput, match="ends texts with token 9, the tokenizer with 49407"):
         describe(copy)
+
+
+def test_a_damaged_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=r"tokenizer\.json can't be read"):
+        describe(copy)
+
+
+def test_a_config_that_is_none_of_clip(copy: Path) -> None:
+    edit(copy / "config.json", text_config="x")
+    with pytest.raises(InvalidInput, match=r"config\.json isn't one of CLIP"):
+        describe(copy)
+
+
+def test_what_a_config_leaves_open_is_the_librarys_default(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    del config["projection_dim"]
+    (copy / "config.json").write_text(json.dumps(config))
+    edit(copy / "tokenizer_config.json", model_max_length=None)
+    describe(copy)
+
+
+def test_a_revision_of_a_folder(copy: Path) -> None:
+    with pytest.raises(InvalidInput, match="--revision main is for checkpoints on the hub"):
+        checkpoint_files.find(str(copy), "main")
 
 
 def test_vocabulary_and_merges_will_do(copy: Path) -> None:

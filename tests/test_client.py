@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +22,8 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from clip_client import Clip, InvalidInput, ModelSpec, Timeout, Unavailable
+from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Timeout, Unavailable
+from clip_export import triton_config
 
 JPEGS = pictures.jpegs(70)
 TEXTS = [f"a picture of thing number {n}" for n in range(70)]
@@ -93,7 +96,7 @@ def test_a_hostile_image_is_an_error_of_its_own(kind: str, clip: Clip, expected:
 
 
 def test_errors_that_are_raised_name_positions_and_files(clip: Clip) -> None:
-    with pytest.raises(InvalidInput, match=r"2 of 3 images can't be embedded: image 1: .*image 2 \(no\.jpg\)") as caught:
+    with pytest.raises(InvalidInput, match=r"2 of 3 images can't be embedded: image 1: .*image 2: no image file no\.jpg") as caught:
         clip.embed_image([JPEGS[0], b"", "no.jpg"])
     assert caught.value.errors.keys() == {1, 2}
 
@@ -173,6 +176,49 @@ def test_threads_can_share_a_client(clip: Clip, expected: tuple[np.ndarray, np.n
     assert min(worst) >= 0.9999
 
 
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda clip: clip.embed_image(None), "images can't be a NoneType: expected one image, or a list"),
+        (lambda clip: clip.embed_text(3), "texts can't be a int"),
+        (lambda clip: clip.compare(JPEGS[0], "x", subject_type="img"), "a side can't be 'img'"),
+        (lambda clip: Clip("localhost"), "expected host:port"),
+        (lambda clip: Clip("http://localhost:8001"), "expected host:port"),
+        (lambda clip: Clip(timeout_s=0), "timeout_s is 0"),
+        (lambda clip: Clip(requests_in_flight=0), "requests_in_flight is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(use, message: str, clip: Clip) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        use(clip)
+
+
+def test_a_closed_client_says_so(server: Server) -> None:
+    clip = Clip(server.address)
+    clip.close()
+    with pytest.raises(Unavailable, match="was closed"):
+        clip.embed_text("x")
+
+
+def test_no_prompts_give_no_columns(clip: Clip) -> None:
+    assert clip.compare(JPEGS[:2], []).probabilities.shape == (2, 0)
+
+
+def test_a_fault_of_a_single_image_is_what_it_is(clip: Clip) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(Unavailable):
+        clip.embed_image(f"http://127.0.0.1:{port}/x.jpg")
+
+
+def test_long_texts_do_not_hold_up_the_others(clip: Clip) -> None:
+    longest = threading.Thread(target=clip.embed_text, args=(["ab " * 40_000] * 32,))
+    longest.start()
+    start = time.monotonic()
+    clip.embed_text("a cat")
+    assert time.monotonic() - start < 5
+    longest.join()
+
+
 def test_a_wrong_option_is_refused(clip: Clip) -> None:
     with pytest.raises(InvalidInput, match="on_error is 'ignore', expected 'raise' or 'none'"):
         clip.embed_text("x", on_error="ignore")  # type: ignore[call-overload]
@@ -210,6 +256,38 @@ class TestFaults:
             assert 0.9 < time.monotonic() - start < 2
             frozen.send_signal(signal.SIGCONT)
             assert clip.embed_text("x").any()
+
+    def test_a_list_is_given_up_with_its_first_request(self, own: Server) -> None:
+        with Clip(own.address, timeout_s=1) as clip:
+            clip.embed_text("warm")
+            frozen = own.tritonserver()
+            frozen.send_signal(signal.SIGSTOP)
+            start = time.monotonic()
+            with pytest.raises(Timeout):
+                clip.embed_text(["x"] * 500)
+            assert time.monotonic() - start < 2
+            frozen.send_signal(signal.SIGCONT)
+
+    def test_another_checkpoint_after_a_restart_is_noticed(self, repository: Path, spec: ModelSpec, tmp_path: Path) -> None:
+        other = Path(shutil.copytree(repository, tmp_path / "other"))
+        changed = dataclasses.replace(spec, logit_scale=50.0)
+        for path in other.glob("*/1/spec.json"):
+            changed.save(path)
+        for tower in ("image", "text"):
+            config = triton_config.to_text(triton_config.ensemble_config(changed, tower))
+            (other / f"clip_{tower}" / "config.pbtxt").write_text(config)
+        server = Server(repository)
+        server.wait_ready()
+        with Clip(server.address) as clip:
+            clip.embed_text("x")
+            server.stop()
+            with pytest.raises(Unavailable):
+                clip.embed_text("x")
+            again = Server(other, ports=server.ports)
+            again.wait_ready()
+            with pytest.raises(ContractMismatch, match=f"holds {changed.fingerprint} .* began with {spec.fingerprint}"):
+                clip.embed_text("x")
+            again.stop()
 
     def test_a_restart_is_survived(self, repository: Path) -> None:
         server = Server(repository)

@@ -173,6 +173,49 @@ def test_a_failed_exchange_is_undone(own: Path, checkpoint: Path, monkeypatch: p
     assert snapshot(own / "model_repository") == before
 
 
+def test_what_a_killed_exchange_took_out_is_put_back(own: Path) -> None:
+    repository = own / "model_repository"
+    before = snapshot(repository)
+    taken = own / ".model_repository-staging-dead" / "old"
+    taken.mkdir(parents=True)
+    (repository / "clip_text").rename(taken / "clip_text")
+    with publish._staging(repository):
+        assert snapshot(repository) == before
+    assert not taken.exists()
+
+
+def test_an_interrupted_exchange_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = new, old, repository = tmp_path / "new", tmp_path / "old", tmp_path / "repository"
+    for folder in folders:
+        folder.mkdir()
+    for name in "abc":
+        (new / name).mkdir()
+    (repository / "b").mkdir()
+    (repository / "b" / "kept").touch()
+    rename, calls = publish.os.rename, []
+
+    def interrupt(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(publish.os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        publish._exchange(new, old, repository)
+    assert [str(path.relative_to(repository)) for path in sorted(repository.rglob("*"))] == ["b", "b/kept"]
+
+
+def test_a_damaged_report_is_written_anew(own: Path, checkpoint: Path) -> None:
+    (own / "artifacts" / "tiny" / "onnx-fp32" / "text" / "report.json").write_text('{"variant": "on')
+    assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
+
+
+def test_a_report_without_a_folder_is_refused_at_once(own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(checkpoint, own, "--json", "/no/such/folder/x.json") == cli.BAD_INPUT
+    assert "there is no folder /no/such/folder" in capsys.readouterr().err
+
+
 def test_what_a_killed_export_left_is_cleared(own: Path, checkpoint: Path) -> None:
     abandoned = own / ".model_repository-staging-dead" / "new"
     abandoned.mkdir(parents=True)

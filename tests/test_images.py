@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import time
@@ -14,40 +15,67 @@ import pytest
 from PIL import Image
 from servers import free_ports, http_files
 
-from clip_client import InvalidInput, Timeout, Unavailable
-from clip_client.images import encoded
-from clip_client.preprocess import Limits
+from clip_client import InvalidInput, ModelSpec, Timeout, Unavailable
+from clip_client.images import Reader
+from clip_client.preprocess import Limits, preprocess
 
 JPEG = pictures.encoded(pictures.picture(80, 60))
 
 
-def load(image: Any, **options: Any) -> bytes:
-    return encoded(image, timeout_s=2, **options)
+@pytest.fixture
+def reader(spec: ModelSpec) -> Reader:
+    return Reader(spec, Limits(), timeout_s=2)
 
 
-def test_files_stay_as_they_are(tmp_path: Path) -> None:
+def test_files_stay_as_they_are(tmp_path: Path, reader: Reader) -> None:
     path = tmp_path / "a picture.jpg"
     path.write_bytes(JPEG)
     with path.open("rb") as file:
-        assert {load(path), load(str(path)), load(JPEG), load(bytearray(JPEG)), load(io.BytesIO(JPEG)), load(file)} == {JPEG}
+        kinds = (path, str(path), JPEG, bytearray(JPEG), memoryview(JPEG), io.BytesIO(JPEG), file)
+        assert {reader.read(kind) for kind in kinds} == {JPEG}
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1", "I;16", "F"])
-def test_a_pil_image_keeps_its_pixels(mode: str) -> None:
-    image = pictures.picture(40, 30).convert("L" if mode == "I;16" else "RGB").convert(mode)
-    sent = Image.open(io.BytesIO(load(image)))
-    np.testing.assert_array_equal(np.asarray(sent), np.asarray(image.convert("RGB")))
+@pytest.mark.parametrize("kind", sorted(pictures.awkward()))
+def test_a_pil_image_gives_the_pixels_of_its_file(kind: str, reader: Reader) -> None:
+    file = pictures.awkward()[kind]
+    sent = reader.read(Image.open(io.BytesIO(file)))
+    np.testing.assert_array_equal(preprocess(sent, reader.spec), preprocess(file, reader.spec))
 
 
-def test_a_pil_image_is_turned_upright() -> None:
-    sent = Image.open(io.BytesIO(load(Image.open(io.BytesIO(pictures.rotated(6))))))
-    assert sent.size == (200, 300)
+@pytest.mark.parametrize("settings", [{"resize_mode": "squash"}, {"resize_size": 256}, {"resize_size": 200}], ids=str)
+def test_sending_it_resized_changes_nothing(settings: dict, reader: Reader) -> None:
+    other = dataclasses.replace(reader, spec=dataclasses.replace(reader.spec, **settings))
+    for jpeg in pictures.jpegs(5):
+        sent = other.read(Image.open(io.BytesIO(jpeg)))
+        np.testing.assert_array_equal(preprocess(sent, other.spec), preprocess(jpeg, other.spec))
 
 
-def test_an_array_keeps_its_pixels() -> None:
-    array = np.asarray(pictures.picture(40, 30))
+def test_a_camera_picture_is_sent_small(reader: Reader) -> None:
+    assert len(reader.read(np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), np.uint8))) < 1_000_000
+
+
+def test_the_callers_image_is_left_as_it_was(reader: Reader) -> None:
+    image = Image.open(io.BytesIO(pictures.rotated(6)))
+    reader.read(image)
+    assert (image.size, image.getexif()[0x0112]) == ((300, 200), 6)
+
+
+def test_an_array_keeps_its_pixels(reader: Reader) -> None:
+    array = np.asarray(pictures.picture(300, 260))
     for view in (array, array[::-1, ::2], np.asfortranarray(array)):
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(load(view)))), view)
+        file = pictures.encoded(Image.fromarray(np.ascontiguousarray(view)), "PNG")
+        np.testing.assert_array_equal(preprocess(reader.read(view), reader.spec), preprocess(file, reader.spec))
+
+
+def closed() -> Image.Image:
+    image = Image.open(io.BytesIO(JPEG))
+    image.close()
+    return image
+
+
+class Broken(io.BytesIO):
+    def read(self, *args: Any) -> bytes:
+        raise OSError("unplugged")
 
 
 @pytest.mark.parametrize(
@@ -58,45 +86,58 @@ def test_an_array_keeps_its_pixels() -> None:
         (np.zeros((4, 4, 3), np.float32), "float32 [4, 4, 3]"),
         (np.zeros((0, 4, 3), np.uint8), "uint8 [0, 4, 3]"),
         ("no/such/file.jpg", "no image file no/such/file.jpg"),
-        ("a\x00b.jpg", "can't be read"),
-        (Path("/"), "can't be read"),
+        ("a\x00b.jpg", "no image file"),
+        (Path("/"), "isn't a file"),
+        ("/dev/zero", "isn't a file"),
+        (Image.open(io.BytesIO(JPEG[:900])), "can't be decoded"),
+        (closed(), "can't be decoded"),
+        (Image.new("RGB", (0, 5)), "0 x 5 pixels"),
+        (Broken(), "can't be read: unplugged"),
         (io.StringIO("text"), "open it in binary mode"),
         (42, "can't be a int"),
         (None, "can't be a NoneType"),
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_image_is_refused(image: Any, message: str) -> None:
+def test_what_is_no_image_is_refused(image: Any, message: str, reader: Reader) -> None:
     with pytest.raises(InvalidInput, match=re.escape(message)):
-        load(image)
+        reader.read(image)
 
 
-def test_a_url_is_fetched() -> None:
+def test_a_url_is_fetched(reader: Reader) -> None:
     with http_files({"/cat.jpg": JPEG}) as url:
-        assert load(f"{url}/cat.jpg") == JPEG
+        assert reader.read(f"{url}/cat.jpg") == JPEG
 
 
-def test_a_url_that_fails_says_how() -> None:
-    with http_files({"/big": b"x" * 2000}) as url:
+def test_what_the_server_would_refuse_is_not_sent(reader: Reader, tmp_path: Path) -> None:
+    small = dataclasses.replace(reader, limits=Limits(image_bytes=1000))
+    (tmp_path / "big.jpg").write_bytes(b"x" * 2000)
+    with pytest.raises(InvalidInput, match=r"2,000 bytes, at most 1,000 are taken"):
+        small.read(tmp_path / "big.jpg")
+    with http_files({"/big": b"x" * 2000}) as url, pytest.raises(InvalidInput, match=r"at most 1,000 are taken"):
+        small.read(f"{url}/big")
+
+
+def test_a_url_that_fails_says_how(reader: Reader) -> None:
+    with http_files({}) as url:
         with pytest.raises(InvalidInput, match=r"/nothing answers 404"):
-            load(f"{url}/nothing")
-        with pytest.raises(InvalidInput, match=r"larger than 1,000 bytes"):
-            load(f"{url}/big", limits=Limits(image_bytes=1000))
+            reader.read(f"{url}/nothing")
         with pytest.raises(InvalidInput, match=r"too many redirects"):
-            load(f"{url}/loop")
+            reader.read(f"{url}/loop")
 
 
-def test_a_slow_url_is_given_up_in_time() -> None:
+@pytest.mark.parametrize("path", ["/hang", "/drip"])
+def test_a_slow_url_is_given_up_in_time(path: str, reader: Reader) -> None:
     with http_files({}) as url:
         start = time.monotonic()
         with pytest.raises(Timeout, match=r"within 0\.5 s"):
-            encoded(f"{url}/hang", timeout_s=0.5)
-        assert time.monotonic() - start < 3
+            dataclasses.replace(reader, timeout_s=0.5).read(f"{url}{path}")
+        assert time.monotonic() - start < 2
 
 
-def test_a_host_that_is_not_there_is_unavailable() -> None:
+def test_a_host_that_is_not_there_is_unavailable(reader: Reader) -> None:
     (port,) = free_ports(1)
     with pytest.raises(Unavailable, match="can't be reached"):
-        load(f"http://127.0.0.1:{port}/x.jpg")
+        reader.read(f"http://127.0.0.1:{port}/x.jpg")
     with pytest.raises((InvalidInput, Unavailable)):
-        load("http://")
+        reader.read("http://")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -173,6 +174,55 @@ def test_a_host_of_another_machine_is_refused(repository: Path) -> None:
     assert "192.0.2.1:8000 can't be used (Cannot assign requested address)" in result.stderr
 
 
+@pytest.mark.parametrize(("host", "address"), [("localhost", "127.0.0.1"), ("::1", "[::1]")])
+def test_hosts_by_name_and_in_ipv6(host: str, address: str, repository: Path) -> None:
+    with running(repository, "--host", host) as server, Clip(f"{address}:{server.ports[1]}") as clip:
+        assert clip.embed_text("x").any()
+
+
+def test_a_host_that_is_none(repository: Path) -> None:
+    for host in ("no such host", ""):
+        result = run("--repository", repository, "--host", host)
+        assert result.returncode == 1
+        assert f"--host {host!r} isn't an address" in result.stderr
+
+
+def test_a_proxy_for_the_web_is_passed_by(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with running(repository) as server, Clip(server.address) as clip:
+        assert clip.embed_text("x").any()
+
+
+def test_paths_go_through_no_shell(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "my models; $(touch injected) 'n' more"
+    shutil.copytree(repository, odd)
+    (tmp_path / "temporary files").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary files"))
+    with running(odd) as server, Clip(server.address) as clip:
+        assert clip.embed_image(pictures.jpegs(1)).any()
+    with running(odd, "--threads", "1") as server, Clip(server.address) as clip:
+        assert clip.embed_text("x").any()
+    assert not [path for root in (tmp_path, Path.cwd()) for path in root.rglob("injected")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--log", "/no/such/folder/x.log"), "the log can't be written"),
+        (("--grpc-port", "9000", "--http-port", "9000"), "pass three different ones"),
+        (("--http-port", "70000"), "70000 isn't between 1 and 65535"),
+        (("--http-port", "x"), "invalid port value: 'x'"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(options: tuple[str, ...], message: str, repository: Path) -> None:
+    result = run("--repository", repository, *options)
+    assert result.returncode in (1, 2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 class TestRepositories:
     """Repositories that can't be served are refused before Triton sees them."""
 
@@ -200,6 +250,10 @@ class TestRepositories:
     def test_half_published(self, own: Path) -> None:
         shutil.rmtree(own / "clip_text")
         assert "lacks clip_text:" in self.refused(own)
+
+    def test_of_two_checkpoints_under_one_name(self, own: Path, spec: ModelSpec) -> None:
+        dataclasses.replace(spec, logit_scale=50.0).save(own / "clip_text" / "1" / "spec.json")
+        assert "different checkpoints under one name" in self.refused(own)
 
     def test_of_an_older_layout(self, own: Path) -> None:
         path = own / "clip_text" / "1" / "spec.json"

@@ -11,7 +11,8 @@ from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeou
 from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from clip_client.clip import Clip, Comparison, Embeddings
+    from clip_client.clip import Clip, Embeddings
+    from clip_client.comparison import Comparison
 
 __all__ = [
     "Clip",

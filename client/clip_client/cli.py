@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-USAGE_ERROR = 2
+USAGE_ERROR, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, command: Command, arguments: list[str]) -> int:
     try:
-        module = importlib.import_module(command.module)
+        return int(importlib.import_module(command.module).main(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except ModuleNotFoundError as problem:
         print(
             f"clipserve {name} needs {problem.name}, which isn't installed: pip install 'clipserve[{command.extra}]'",
             file=sys.stderr,
         )
         return USAGE_ERROR
-    return int(module.main(arguments))
 
 
 def _help() -> str:

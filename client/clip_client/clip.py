@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import repeat
+from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from clip_client import images as image_input
+from clip_client.comparison import Comparison, Floats, compared
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_client.images import ImageLike
+from clip_client.images import ImageLike, Reader
+from clip_client.preprocess import Limits
 from clip_client.spec import EMBEDDING, ERROR, TOWERS, ModelSpec, Tower, ensemble
 from clip_client.triton import Triton
 
-Floats = npt.NDArray[np.float32]
 TextLike = str | bytes
 OnError = Literal["raise", "none"]
+_T = TypeVar("_T")
+
+_READERS = 8
 
 REQUEST_BYTES = 32 * 2**20
 """A request is closed once it holds this much, so that a batch of camera files stays far from gRPC's 2 GB."""
@@ -43,17 +45,12 @@ class Embeddings(list["Floats | None"]):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Subjects against prompts; N and M are missing from the shapes where one item was passed instead of a list.
+class Served:
+    """What a server holds: a checkpoint, how many items one request may have, and bounds on an image."""
 
-    Attributes:
-        cosines: float32 [N, M], cosine of each pair.
-        probabilities: float32 [N, M], the activation of ``logit_scale * cosine + logit_bias``: with softmax each row
-            sums to 1 over the prompts, with sigmoid each pair stands for itself.
-    """
-
-    cosines: Floats
-    probabilities: Floats
+    spec: ModelSpec
+    max_batch: int
+    limits: Limits
 
 
 class Clip:
@@ -77,6 +74,8 @@ class Clip:
         timeout_s: float = 30.0,
         requests_in_flight: int = 4,
     ) -> None:
+        if requests_in_flight < 1:
+            raise InvalidInput(f"requests_in_flight is {requests_in_flight}: expected at least 1")
         self.name = name
         self._timeout_s = timeout_s
         self._requests_in_flight = requests_in_flight
@@ -89,7 +88,7 @@ class Clip:
         Raises:
             ContractMismatch: the models aren't clipserve's, or image and text come from different checkpoints.
         """
-        return self._served["image"][0]
+        return self._served.spec
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         """Return once the server and both ensembles are ready.
@@ -143,7 +142,7 @@ class Clip:
 
         Returns, Raises: as :meth:`embed_image`.
         """
-        return self._embed("text", texts, isinstance(texts, str | bytes), on_error)
+        return self._embed("text", texts, isinstance(texts, str | bytes | bytearray), on_error)
 
     def compare(
         self,
@@ -156,12 +155,11 @@ class Clip:
         """Compare one subject or several with one prompt or several; each side is images or texts.
 
         Raises:
-            InvalidInput: an item of either side can't be embedded.
+            InvalidInput: an item of either side can't be embedded, or a type is neither ``image`` nor ``text``.
         """
-        subjects, prompts = self._side(subject, subject_type), self._side(prompt, prompt_type)
-        cosines = np.atleast_2d(subjects) @ np.atleast_2d(prompts).T
-        shape = subjects.shape[:-1] + prompts.shape[:-1]
-        return Comparison(cosines.reshape(shape), probabilities(cosines, self.spec).reshape(shape))
+        if unknown := {subject_type, prompt_type} - set(TOWERS):
+            raise InvalidInput(f"a side can't be {', '.join(map(repr, sorted(unknown)))}: expected 'image' or 'text'")
+        return compared(self._side(subject, subject_type), self._side(prompt, prompt_type), self.spec)
 
     def close(self) -> None:
         """Close the connection."""
@@ -177,78 +175,85 @@ class Clip:
         return self.embed_image(items) if tower == "image" else self.embed_text(items)
 
     @cached_property
-    def _served(self) -> dict[Tower, tuple[ModelSpec, int]]:
-        """Spec and maximum batch size by tower."""
-        served = {tower: self._contract(ensemble(self.name, tower)) for tower in TOWERS}
-        image, text = (served[tower][0].fingerprint for tower in TOWERS)
-        if image != text:
-            raise ContractMismatch(
-                f"{self.name}: the image models hold {image}, the text models {text}: publish both from one checkpoint"
-            )
+    def _served(self) -> Served:
+        served = self._fetch_served()
+        self._known_outages = self._triton.outages
         return served
 
-    def _contract(self, model: str) -> tuple[ModelSpec, int]:
-        config = self._triton.config(model)
-        parameters = {key: parameter.string_value for key, parameter in config.parameters.items()}
-        return ModelSpec.from_parameters(parameters), config.max_batch_size
+    def _fetch_served(self) -> Served:
+        configs = [self._triton.config(ensemble(self.name, tower)) for tower in TOWERS]
+        image, text = (ModelSpec.from_parameters(_parameters(config)) for config in configs)
+        if image.fingerprint != text.fingerprint:
+            raise ContractMismatch(
+                f"{self.name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
+                "publish both from one checkpoint"
+            )
+        preprocess = self._triton.config(f"{ensemble(self.name, 'image')}_preprocess")
+        return Served(image, min(config.max_batch_size for config in configs), Limits.from_parameters(_parameters(preprocess)))
+
+    def _check_unchanged(self) -> None:
+        """After an outage another checkpoint may have come up."""
+        if self._known_outages == self._triton.outages:
+            return
+        now, before = self._fetch_served().spec.fingerprint, self._served.spec.fingerprint
+        if now != before:
+            raise ContractMismatch(
+                f"{self._triton.address} holds {now} since it came back, this client began with {before}: make a new client"
+            )
+        self._known_outages = self._triton.outages
 
     def _embed(self, tower: Tower, items: Any, single: bool, on_error: OnError) -> Floats | Embeddings | None:
         if on_error not in ("raise", "none"):
             raise InvalidInput(f"on_error is {on_error!r}, expected 'raise' or 'none'")
+        if not single and not isinstance(items, Iterable):
+            raise InvalidInput(f"{tower}s can't be a {type(items).__name__}: expected one {tower}, or a list of them")
         batch = [items] if single else list(items)
         embeddings, errors = self._embed_batch(tower, batch)
         if errors and on_error == "raise":
-            raise InvalidInput(_summary(tower, batch, errors, single), errors=errors)
+            raise errors[0] if single else _summary(tower, batch, errors)
         if on_error == "none":
-            rows = Embeddings((None if n in errors else row for n, row in enumerate(embeddings)), errors)
+            reasons = {n: str(error) for n, error in errors.items()}
+            rows = Embeddings((None if n in errors else row for n, row in enumerate(embeddings)), reasons)
             return rows[0] if single else rows
         return embeddings[0] if single else embeddings
 
-    def _embed_batch(self, tower: Tower, batch: list[Any]) -> tuple[Floats, dict[int, str]]:
-        spec, rows = self._served[tower]
-        parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
-        with ThreadPoolExecutor(self._requests_in_flight) as pool:
+    def _embed_batch(self, tower: Tower, batch: list[Any]) -> tuple[Floats, dict[int, ClipError]]:
+        """float32 [N, D], and the error of each item that failed."""
+        rows, failed = self._served.max_batch, threading.Event()
+
+        def work(part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
+            if failed.is_set():  # what waits behind a request that failed isn't begun
+                raise Unavailable("given up after another request failed")
             try:
-                answers = list(pool.map(self._embed_part, repeat(tower), parts))
+                return self._embed_part(tower, part)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                failed.set()
                 raise
-        embeddings = [embedding for part, _ in answers for embedding in part]
-        reasons = [reason for _, part in answers for reason in part]
-        shaped = np.array(embeddings, np.float32).reshape(len(batch), spec.embedding_size)
-        return shaped, {n: reason for n, reason in enumerate(reasons) if reason}
 
-    def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[str]]:
-        """Embed at most one maximum batch: float32 [n, D], and n reasons, empty where good."""
-        spec, _ = self._served[tower]
-        encoded, reasons = zip(*(self._encoded(tower, item) for item in part), strict=True)
-        good = [n for n, reason in enumerate(reasons) if not reason]
-        embeddings, errors = np.zeros((len(part), spec.embedding_size), np.float32), list(reasons)
-        for group in _groups(good, [len(row) for row in encoded]):
-            rows = [encoded[n] for n in group]
-            answer, messages = self._triton.infer(ensemble(self.name, tower), rows, tower, [EMBEDDING, ERROR])
-            embeddings[group] = answer
+        parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
+        answers = _mapped(work, parts, self._requests_in_flight)
+        self._check_unchanged()
+        errors = [error for _, part in answers for error in part]
+        embeddings = np.concatenate([np.empty((0, self.spec.embedding_size), np.float32), *(part for part, _ in answers)])
+        return embeddings, {n: error for n, error in enumerate(errors) if error}
+
+    def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
+        """Embed at most one maximum batch: float32 [n, D], and n errors, None where good."""
+        reader = Reader(self.spec, self._served.limits, self._timeout_s)
+        if tower == "image":  # files and URLs arrive side by side
+            encoded = _mapped(partial(_attempt, reader.read), part, _READERS)
+        else:
+            encoded = [_attempt(_text_bytes, text) for text in part]
+        errors = [one if isinstance(one, ClipError) else None for one in encoded]
+        embeddings = np.zeros((len(part), self.spec.embedding_size), np.float32)
+        for group in _groups({n: one for n, one in enumerate(encoded) if isinstance(one, bytes)}):
+            answer, messages = self._triton.infer(ensemble(self.name, tower), [*group.values()], tower, [EMBEDDING, ERROR])
+            if answer.shape != (len(group), self.spec.embedding_size):
+                raise ContractMismatch(f"{self.name} answers {answer.shape}, its spec says {self.spec.embedding_size}")
+            embeddings[[*group]] = answer
             for n, message in zip(group, messages.ravel(), strict=True):
-                errors[n] = message.decode("utf-8")
+                errors[n] = InvalidInput(message.decode("utf-8")) if message else None
         return embeddings, errors
-
-    def _encoded(self, tower: Tower, item: Any) -> tuple[bytes, str]:
-        """One item's bytes and an empty reason, or no bytes and the reason."""
-        try:
-            if tower == "text":
-                return _text_bytes(item), ""
-            return image_input.encoded(item, timeout_s=self._timeout_s), ""
-        except ClipError as problem:
-            return b"", str(problem)
-
-
-def probabilities(cosines: Floats, spec: ModelSpec) -> Floats:
-    """Cosines [N, M] of subjects and prompts to probabilities [N, M], with the checkpoint's scale, bias and activation."""
-    logits = np.float32(spec.logit_scale) * cosines + np.float32(spec.logit_bias)
-    if spec.activation == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-    exponentials = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-    return np.asarray(exponentials / np.sum(exponentials, axis=1, keepdims=True), np.float32)
 
 
 def _is_one_image(images: Any) -> bool:
@@ -257,9 +262,24 @@ def _is_one_image(images: Any) -> bool:
     )
 
 
+def _mapped(work: Callable[[Any], _T], items: Sequence[Any], threads: int) -> list[_T]:
+    """Call for every item, in threads where there are several; results in order, or the first exception."""
+    if len(items) == 1:
+        return [work(items[0])]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
+
+
+def _attempt(read: Callable[[Any], bytes], item: Any) -> bytes | ClipError:
+    try:
+        return read(item)
+    except ClipError as problem:
+        return problem
+
+
 def _text_bytes(text: Any) -> bytes:
-    if isinstance(text, bytes):
-        return text
+    if isinstance(text, bytes | bytearray):
+        return bytes(text)
     if not isinstance(text, str):
         raise InvalidInput(f"a text can't be a {type(text).__name__}: expected str, or bytes in UTF-8")
     try:
@@ -268,22 +288,33 @@ def _text_bytes(text: Any) -> bytes:
         raise InvalidInput(f"the text can't be encoded ({problem.reason} at {problem.start}): remove it") from problem
 
 
-def _groups(positions: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Cut positions into runs whose sizes add up to about REQUEST_BYTES at most."""
-    group: list[int] = []
-    for n in positions:
-        if group and sum(sizes[m] for m in group) + sizes[n] > REQUEST_BYTES:
+def _groups(encoded: Mapping[int, bytes]) -> Iterator[dict[int, bytes]]:
+    """Cut items by position into runs of about REQUEST_BYTES at most."""
+    group: dict[int, bytes] = {}
+    size = 0
+    for n, one in encoded.items():
+        if group and size + len(one) > REQUEST_BYTES:
             yield group
-            group = []
-        group.append(n)
+            group, size = {}, 0
+        group[n] = one
+        size += len(one)
     if group:
         yield group
 
 
-def _summary(tower: Tower, batch: Sequence[Any], errors: dict[int, str], single: bool) -> str:
-    labels = {n: image_input.label(batch[n]) if tower == "image" else "" for n in errors}
-    if single:
-        return errors[0] + labels[0]
-    shown = [f"{tower} {n}{labels[n]}: {errors[n]}" for n in list(errors)[:5]]
+def _parameters(config: Any) -> dict[str, str]:
+    return {key: parameter.string_value for key, parameter in config.parameters.items()}
+
+
+def _summary(tower: Tower, batch: Sequence[Any], errors: dict[int, ClipError]) -> InvalidInput:
+    """One error for those of a list; it names the first five."""
+    shown = [f"{tower} {n}{_label(batch[n], str(error))}: {error}" for n, error in list(errors.items())[:5]]
     more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
-    return f"{len(errors)} of {len(batch)} {tower}s can't be embedded: " + "; ".join(shown) + more
+    message = f"{len(errors)} of {len(batch)} {tower}s can't be embedded: " + "; ".join(shown) + more
+    return InvalidInput(message, errors={n: str(error) for n, error in errors.items()})
+
+
+def _label(item: Any, message: str) -> str:
+    """A path in brackets, unless the message names it already."""
+    name = str(item) if isinstance(item, os.PathLike | str) else ""
+    return f" ({name})" if name and len(name) < 200 and name not in message else ""

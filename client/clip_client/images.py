@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
-from clip_client.preprocess import Limits
+from clip_client.preprocess import Limits, check_size, resize, to_rgb
+from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
     import urllib3
@@ -21,51 +24,82 @@ ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Ima
 """A path, an http(s) URL, encoded bytes, a binary file object, a PIL image, or a uint8 array [H, W, 3] in RGB."""
 
 
-def encoded(image: ImageLike, *, timeout_s: float, limits: Limits = Limits()) -> bytes:
-    """Read, fetch or encode an image to the bytes of one file; files stay as they are, pictures become PNG.
+@dataclass(frozen=True)
+class Reader:
+    """Turns what callers call images into files for a checkpoint.
 
-    Raises:
-        InvalidInput: no such file, a URL that answers with an error, an array of another shape or dtype.
-        Unavailable: the URL's host can't be reached.
-        Timeout: the URL's host is too slow.
+    Attributes:
+        spec: pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes.
+        limits: the server's, so that what it would refuse isn't sent.
+        timeout_s: bound on fetching a URL.
     """
-    if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        return _fetched(image, timeout_s, limits)
-    if isinstance(image, str | os.PathLike):
-        return _read(Path(image))
-    if isinstance(image, Image.Image):
-        return _png(image)
-    if isinstance(image, np.ndarray):
-        return _png(_picture(image))
-    if hasattr(image, "read"):
-        return _read_all(image)
-    raise InvalidInput(
-        f"an image can't be a {type(image).__name__}: expected a path, a URL, bytes, a binary file, "
-        "a PIL image or a uint8 array [H, W, 3]"
-    )
+
+    spec: ModelSpec
+    limits: Limits
+    timeout_s: float
+
+    def read(self, image: ImageLike) -> bytes:
+        """Read, fetch or encode an image to the bytes of one file; files stay as they are, pictures become PNG.
+
+        Raises:
+            InvalidInput: no such file, a URL that answers with an error, an array of another shape or dtype.
+            Unavailable: the URL's host can't be reached.
+            Timeout: the URL's host is too slow.
+        """
+        if isinstance(image, bytes | bytearray | memoryview):
+            return bytes(image)
+        if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+            return _fetched(image, self.timeout_s, self.limits)
+        if isinstance(image, str | os.PathLike):
+            return _read(Path(image), self.limits)
+        if isinstance(image, Image.Image):
+            return self._png(_copied(image))
+        if isinstance(image, np.ndarray):
+            return self._png(_picture(image))
+        if hasattr(image, "read"):
+            return _read_all(image)
+        raise InvalidInput(
+            f"an image can't be a {type(image).__name__}: expected a path, a URL, bytes, a binary file, "
+            "a PIL image or a uint8 array [H, W, 3]"
+        )
+
+    def _png(self, image: Image.Image) -> bytes:
+        check_size(image.size, self.spec, self.limits)
+        buffer = io.BytesIO()
+        resize(to_rgb(image), self.spec).save(buffer, "PNG", compress_level=1)  # light: the network is the faster part
+        return buffer.getvalue()
 
 
-def label(image: ImageLike) -> str:
-    """What to call an image in a message: its path or URL, otherwise nothing."""
-    return f" ({image})" if isinstance(image, str | os.PathLike) else ""
-
-
-def _read(path: Path) -> bytes:
+def _read(path: Path, limits: Limits) -> bytes:
     try:
+        if not path.exists():
+            raise InvalidInput(f"no image file {path}: check the path")
+        if not path.is_file():  # a folder, or a pipe that never ends
+            raise InvalidInput(f"{path} isn't a file: pass a picture")
+        limits.check_bytes(path.stat().st_size)
         return path.read_bytes()
-    except FileNotFoundError as problem:
-        raise InvalidInput(f"no image file {path}: check the path") from problem
     except (OSError, ValueError) as problem:  # ValueError: a path with a NUL
+        if isinstance(problem, ClipError):
+            raise
         raise InvalidInput(f"the image file can't be read: {problem}") from problem
 
 
 def _read_all(file: BinaryIO) -> bytes:
-    content = file.read()
-    if not isinstance(content, bytes):
+    try:
+        content = file.read()
+    except Exception as problem:  # a file object can be anything
+        raise InvalidInput(f"the file object can't be read: {problem}") from problem
+    if not isinstance(content, bytes | bytearray):
         raise InvalidInput("the file object gave text: open it in binary mode, open(path, 'rb')")
-    return content
+    return bytes(content)
+
+
+def _copied(image: Image.Image) -> Image.Image:
+    """A picture of our own, since turning it upright changes it."""
+    try:
+        return image.copy()
+    except Exception as problem:  # decoders raise anything
+        raise InvalidInput(f"the image can't be decoded ({problem}): is the file whole?") from problem
 
 
 def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
@@ -74,44 +108,39 @@ def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    upright = ImageOps.exif_transpose(image)
-    upright.convert("RGB").save(buffer, "PNG", compress_level=1)  # light compression: the network is the faster part
-    return buffer.getvalue()
-
-
 def _fetched(url: str, timeout_s: float, limits: Limits) -> bytes:
     import urllib3
 
-    timeout = urllib3.Timeout(total=timeout_s)
+    deadline = time.monotonic() + timeout_s
+    only_redirects = urllib3.Retry(total=3, connect=0, read=0, redirect=3)
     try:
-        with urllib3.request("GET", url, preload_content=False, timeout=timeout, retries=3) as response:
-            return _body(response, url, limits)
-    except ClipError:
-        raise
-    except (urllib3.exceptions.TimeoutError, urllib3.exceptions.MaxRetryError) as problem:
-        raise _unreached(url, timeout_s, problem) from problem
+        with urllib3.request("GET", url, preload_content=False, timeout=timeout_s, retries=only_redirects) as response:
+            return _body(response, url, deadline, limits)
     except (urllib3.exceptions.HTTPError, UnicodeError) as problem:
-        raise InvalidInput(f"{url} can't be fetched: {problem}") from problem
+        raise _unfetched(url, timeout_s, getattr(problem, "reason", problem)) from problem
 
 
-def _body(response: urllib3.BaseHTTPResponse, url: str, limits: Limits) -> bytes:
-    if response.status != 200:
-        raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
-    body: bytes = response.read(limits.image_bytes + 1, decode_content=True)
-    if len(body) > limits.image_bytes:
-        raise InvalidInput(f"{url} is larger than {limits.image_bytes:,} bytes: pass a smaller image")
-    return body
-
-
-def _unreached(url: str, timeout_s: float, problem: Exception) -> ClipError:
+def _body(response: urllib3.BaseHTTPResponse, url: str, deadline: float, limits: Limits) -> bytes:
     import urllib3
 
-    reason = getattr(problem, "reason", problem)
-    if isinstance(reason, urllib3.exceptions.ResponseError):  # too many redirects
-        return InvalidInput(f"{url} can't be fetched: {reason}")
-    refused = isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError)
-    if isinstance(reason, urllib3.exceptions.TimeoutError) and not refused:
+    if response.status != 200:
+        raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
+    body = bytearray()
+    while part := response.read1(2**16):
+        body += part
+        limits.check_bytes(len(body))
+        if time.monotonic() > deadline:
+            raise urllib3.exceptions.TimeoutError("the body came too slowly")
+    return bytes(body)
+
+
+def _unfetched(url: str, timeout_s: float, reason: object) -> ClipError:
+    import urllib3
+
+    if isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError):
+        return Unavailable(f"{url} can't be reached: {reason}")
+    if isinstance(reason, urllib3.exceptions.TimeoutError):
         return Timeout(f"{url} didn't answer within {timeout_s:g} s")
-    return Unavailable(f"{url} can't be reached: {reason}")
+    if isinstance(reason, urllib3.exceptions.ProtocolError):
+        return Unavailable(f"{url} broke off: {reason}")
+    return InvalidInput(f"{url} can't be fetched: {reason}")

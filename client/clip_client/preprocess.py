@@ -7,6 +7,7 @@ resize on uint8, centre crop. The result stays uint8; normalisation is the expor
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,16 @@ class Limits:
     image_bytes: int = 32 * 2**20
     image_pixels: int = 100_000_000
 
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
+        """Read the parameters of ``clip_image_preprocess``."""
+        return cls(**{name: int(value) for name, value in parameters.items()})
+
+    def check_bytes(self, size: int) -> None:
+        """Raise InvalidInput for a file of that many bytes if it is too large."""
+        if size > self.image_bytes:
+            raise InvalidInput(f"the image has {size:,} bytes, at most {self.image_bytes:,} are taken: send a smaller one")
+
 
 def preprocess(encoded: bytes, spec: ModelSpec, limits: Limits = Limits()) -> npt.NDArray[np.uint8]:
     """Turn one encoded file (JPEG, PNG, WebP, GIF, APNG, BMP, TIFF; first frame) into pixels.
@@ -49,23 +60,35 @@ def decode(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
     """Decode to an upright RGB picture of its own size."""
     if not encoded:
         raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
-    if len(encoded) > limits.image_bytes:
-        raise InvalidInput(
-            f"the image has {len(encoded):,} bytes, at most {limits.image_bytes:,} are taken: send a smaller one"
-        )
-    image = _open(encoded, limits)
-    _check_size(image.size, spec, limits)
+    limits.check_bytes(len(encoded))
+    image = _open(encoded)
+    check_size(image.size, spec, limits)
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Load a picture and turn it upright, in RGB; it may be changed in place.
+
+    Raises:
+        InvalidInput: its data can't be decoded.
+    """
     try:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return _on_white(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as problem:  # whatever a hostile file provokes in a decoder, its neighbours go on
-        raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
+        kind = f"{image.format} image" if image.format else "image"
+        raise InvalidInput(f"the {kind} can't be decoded ({problem}): is the file whole?") from problem
+
+
+def resize(image: Image.Image, spec: ModelSpec) -> Image.Image:
+    """Resize an RGB picture as the checkpoint wants it; once resized, it stays as it is."""
+    return image.resize(resized_size(image.size, spec), Image.Resampling[spec.interpolation.upper()])
 
 
 def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     """Resize and centre-crop an RGB picture to uint8 [S, S, 3]."""
-    resized = image.resize(resized_size(image.size, spec), Image.Resampling[spec.interpolation.upper()])
+    resized = resize(image, spec)
     left = (resized.width - spec.image_size) // 2
     top = (resized.height - spec.image_size) // 2
     # A crop that reaches beyond the picture is filled with black, as the reference does.
@@ -92,7 +115,7 @@ def void_pixels(image_size: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _open(encoded: bytes, limits: Limits) -> Image.Image:
+def _open(encoded: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours
@@ -117,8 +140,11 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
-def _check_size(size: tuple[int, int], spec: ModelSpec, limits: Limits) -> None:
+def check_size(size: tuple[int, int], spec: ModelSpec, limits: Limits) -> None:
+    """Raise InvalidInput for a picture of that (width, height) if it, or its resized form, is too large."""
     width, height = size
+    if not width or not height:
+        raise InvalidInput(f"the image has {width} x {height} pixels: expected at least one")
     if width * height > limits.image_pixels:
         raise InvalidInput(
             f"the image has {width} x {height} pixels, at most {limits.image_pixels:,} are taken: send a smaller one"

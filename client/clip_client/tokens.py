@@ -14,7 +14,7 @@ from clip_client.spec import ModelSpec
 BUCKETS = (16, 32, 64)
 """Lengths that short texts are padded to, so that requests of like length batch; the last one is the context."""
 
-TEXT_BYTES = 2**20
+TEXT_BYTES = 2**17
 """Most bytes of one text. Beyond the context nothing is read anyway; this bounds the tokenizer's work."""
 
 

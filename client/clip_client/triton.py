@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -16,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 
+_ADDRESS = re.compile(r"[^/\s]+:\d+")
 _MESSAGE_BYTES = 2**31 - 1
 
 _PAUSES_S = (0.1, 0.2, 0.4)  # between attempts, each give or take a half
@@ -23,6 +25,7 @@ _PAUSES_S = (0.1, 0.2, 0.4)  # between attempts, each give or take a half
 _CHANNEL = [
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # a proxy for the web has no business between this client and its server
     ("grpc.enable_retries", 0),  # the retries are here, so that a refused connection never passes for a timeout
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -36,7 +39,13 @@ class Triton:
     """One connection to one Triton; safe to use from several threads."""
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
+        if not _ADDRESS.fullmatch(address):
+            raise InvalidInput(f"the address is {address!r}: expected host:port of a gRPC endpoint, e.g. localhost:8001")
+        if timeout_s is None or not timeout_s > 0:
+            raise InvalidInput(f"timeout_s is {timeout_s}: expected a number of seconds above 0")
         self.address = address
+        self.outages = 0
+        """How often the server was found unavailable; whatever is known of it may have changed since."""
         self._timeout_s = timeout_s
         self._client = grpc_client.InferenceServerClient(address, channel_args=_CHANNEL)
 
@@ -83,20 +92,33 @@ class Triton:
             try:
                 return send(max(deadline - time.monotonic(), 0.001))
             except InferenceServerException as problem:
-                error = self._translated(problem, model)
                 wait_s = next(pauses_s, math.inf) * random.uniform(0.5, 1.5)  # noqa: S311  (jitter, not a secret)
-                if not isinstance(error, Unavailable) or time.monotonic() + wait_s > deadline:
-                    raise error from problem
+                if not _is_outage(problem) or time.monotonic() + wait_s > deadline:
+                    raise self._translated(problem, model) from problem
+                self.outages += 1
+            except ValueError as problem:  # gRPC's for a channel that was closed, protobuf's for 2 GB
+                if "closed" in str(problem):
+                    raise Unavailable(f"the connection to {self.address} was closed: make a new client") from problem
+                raise InvalidInput(f"the request for {model} can't be sent ({problem}): send less at once") from problem
             time.sleep(wait_s)
 
     def _translated(self, problem: InferenceServerException, model: str) -> ClipError:
-        status, text = str(problem.status()).removeprefix("StatusCode."), problem.message()
-        if status == "UNAVAILABLE" or "no available versions" in text:  # the latter while it stops
+        status, text = _status(problem), problem.message()
+        if _is_outage(problem):
             return Unavailable(f"{self.address} can't be reached ({text}): is it up? 'clipserve serve' starts one")
         if status == "DEADLINE_EXCEEDED":
             return Timeout(f"{self.address} didn't answer for {model} in time ({text}): raise timeout_s or send less")
         if status == "NOT_FOUND":
             return InvalidInput(f"{self.address} serves no model {model}: publish it, or pass the name it has")
-        if status == "INVALID_ARGUMENT":
+        if status in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"):
             return InvalidInput(f"{model} refuses the request: {text}")
         return Unavailable(f"{model} failed ({status}: {text}): the server's log says more")
+
+
+def _status(problem: InferenceServerException) -> str:
+    return str(problem.status()).removeprefix("StatusCode.")
+
+
+def _is_outage(problem: InferenceServerException) -> bool:
+    """Nobody there, or a server on its way down."""
+    return _status(problem) == "UNAVAILABLE" or "no available versions" in problem.message()

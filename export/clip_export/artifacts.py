@@ -114,11 +114,17 @@ class Artifacts:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    """A report; empty where there is none, or half of one."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
 
 
 def _size_bytes(folder: Path) -> int:

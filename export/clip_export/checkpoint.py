@@ -134,6 +134,8 @@ def find(model: str, revision: str | None) -> Checkpoint:
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
+        if revision:
+            raise InvalidInput(f"--revision {revision} is for checkpoints on the hub, {model} is a folder: leave it out")
         return Checkpoint(folder, folder.resolve().name, "")
     if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
         raise InvalidInput(f"no checkpoint folder {model}: expected a folder, or a hub id such as openai/clip-vit-base-patch32")
@@ -142,7 +144,13 @@ def find(model: str, revision: str | None) -> Checkpoint:
 
 def _from_hub(model: str, revision: str | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
@@ -150,9 +158,16 @@ def _from_hub(model: str, revision: str | None) -> Checkpoint:
         raise InvalidInput(f"the hub has no {model}, or it is private: check the id, or pass --model FOLDER") from problem
     except RevisionNotFoundError as problem:
         raise InvalidInput(f"{model} has no revision {revision} on the hub: check --revision") from problem
+    except HFValidationError as problem:
+        raise InvalidInput(f"{model!r} is no folder here, nor a hub id: {problem}") from problem
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
         raise Unavailable(
             f"no folder {model} here, and the hub can't be reached for it ({type(problem).__name__}): "
             "download it elsewhere and pass --model FOLDER"
         ) from problem
+    if not any(folder.glob("*.safetensors")):
+        raise InvalidInput(
+            f"{model} has no safetensors at {revision or 'its main branch'}, and pickled weights, which can run code, aren't "
+            "loaded: look for a conversion among its pull requests on the hub, and pass --revision refs/pr/NUMBER"
+        )
     return Checkpoint(folder, model, folder.name)

@@ -25,6 +25,8 @@ from clip_export.variants.base import Variant
 BUNDLED = Path(__file__).parents[2] / "examples" / "emoji"
 """A checkpoint and pictures to judge it on, in a clone of the repository; an installed package doesn't carry them."""
 
+_REPOSITORY = Path("model_repository")
+
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, 130
 """Exit statuses: something passed can't be used; a variant to publish is below the gate; Ctrl-C."""
 
@@ -53,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClipError as problem:
         console.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return BAD_INPUT
+    except OSError as problem:
+        console.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return BAD_INPUT
     except KeyboardInterrupt:
         console.print("interrupted: nothing was published; what was built is kept", highlight=False)
         return INTERRUPTED
@@ -62,11 +67,13 @@ def parsed(argv: Sequence[str] | None) -> Options:
     """Parse and check the command line.
 
     Raises:
-        InvalidInput: an unknown variant, or no checkpoint where none is bundled.
+        InvalidInput: an unknown variant, no checkpoint where none is bundled, no folder for the report.
     """
     arguments = _parser().parse_args(argv)
     if arguments.model is None:
         _use_bundled(arguments)
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise InvalidInput(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     variants = tuple(dict.fromkeys(named(name.strip()) for name in arguments.variants.split(",")))
     wanted = {"image": arguments.image_variant, "text": arguments.text_variant}
     chosen = {tower: named(wanted[tower]) if wanted[tower] else variants[0] for tower in TOWERS}
@@ -126,11 +133,14 @@ def _closing(refused: Sequence[Judged], options: Options, console: Console) -> i
             f"{row.variant} of the {row.tower} tower isn't published: {', '.join(row.failures)} below "
             f"{named(row.variant).limit}; choose another variant, or pass --force",
             style="red",
+            markup=False,
             soft_wrap=True,
         )
     if refused:
         return REFUSED
-    console.print(f"published {options.name!r} in {options.repository}; start it with: clipserve serve", soft_wrap=True)
+    where = "" if options.repository == _REPOSITORY else f" --repository {options.repository}"
+    done = f"published {options.name!r} in {options.repository}; start it with: clipserve serve{where}"
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -177,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-variant", metavar="V", help="variant of the image tower to publish (default: the first)")
     parser.add_argument("--text-variant", metavar="V", help="variant of the text tower to publish (default: the first)")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where variants are kept")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what Triton reads")
+    parser.add_argument("--repository", type=Path, default=_REPOSITORY, help="what Triton reads")
     parser.add_argument("--eval", type=Path, metavar="FOLDER", help="pictures to judge on, with captions if there are any")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
     parser.add_argument("--force", action="store_true", help="publish even what is below the gate")

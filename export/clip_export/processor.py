@@ -10,7 +10,7 @@ from clip_client.errors import InvalidInput
 
 
 def image_fields(config: dict[str, Any], label: str) -> dict[str, Any]:
-    """Translate a ``preprocessor_config.json`` whose defaults are filled in.
+    """Translate a ``preprocessor_config.json``, its defaults filled in.
 
     Returns:
         image_size, resize_mode, resize_size, interpolation, mean, std.
@@ -18,6 +18,15 @@ def image_fields(config: dict[str, Any], label: str) -> dict[str, Any]:
     Raises:
         InvalidInput: a setting that the preprocessing here can't follow exactly.
     """
+    try:
+        return _image_fields(config, label)
+    except (TypeError, KeyError, AttributeError, ValueError) as problem:
+        if isinstance(problem, InvalidInput):
+            raise
+        raise InvalidInput(f"{label}: the image processor's settings can't be followed: {problem!r}") from problem
+
+
+def _image_fields(config: dict[str, Any], label: str) -> dict[str, Any]:
     _check_steps(config, label)
     size = _square(config["size"], label)
     squash = "shortest_edge" not in _as_size(config["size"])

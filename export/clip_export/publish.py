@@ -15,7 +15,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from clip_client.errors import InvalidInput
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export import triton_config
-from clip_export.artifacts import Judged
+from clip_export.artifacts import REPORT_FILE, Judged
 from clip_export.variants import VARIANTS
 
 _VERSION = "1"
@@ -51,9 +51,17 @@ def _staging(repository: Path) -> Iterator[Path]:
     beside = repository.parent.stat().st_dev == repository.stat().st_dev
     where, prefix = repository.parent if beside else repository, f".{repository.name}-staging-"
     for abandoned in where.glob(f"{prefix}*"):  # by an export that was killed; the lock says that none is at work
+        _recover(abandoned, repository)
         shutil.rmtree(abandoned)
     with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as scratch:
         yield Path(scratch)
+
+
+def _recover(abandoned: Path, repository: Path) -> None:
+    """Put back what an exchange had taken out of the repository when it was killed."""
+    for model in (abandoned / "old").glob("*"):
+        if not (repository / model.name).exists():
+            os.rename(model, repository / model.name)
 
 
 def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Path) -> None:
@@ -65,7 +73,9 @@ def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Pat
         (preparer / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     encoder = _write_model(root, triton_config.encoder_config(spec, tower, VARIANTS[judged.variant]), spec)
     for file in judged.folder.iterdir():
-        if file.name != SPEC_FILE:  # the artefact's may carry another name
+        if file.name == REPORT_FILE:
+            shutil.copyfile(file, encoder / file.name)
+        elif file.name != SPEC_FILE:  # the artefact's may carry another name
             _link(file, encoder / file.name)
 
 
@@ -96,7 +106,8 @@ def _exchange(new: Path, old: Path, repository: Path) -> None:
             os.rename(new / name, repository / name)
     except BaseException:  # Ctrl-C too
         for name in done:
-            if (old / name).exists():
+            if not (new / name).exists():
                 shutil.rmtree(repository / name, ignore_errors=True)
+            if (old / name).exists():
                 os.rename(old / name, repository / name)
         raise

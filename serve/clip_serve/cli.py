@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client.errors import ClipError
+from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
-from clip_serve.launcher import Endpoints, Launch
+from clip_serve.launcher import Endpoints, Launch, numeric
 from clip_serve.repository import Overrides, check
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,16 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClipError as problem:
         _notice(f"error: {problem}")
         return FAILED
-    except KeyboardInterrupt:  # before there was a server to stop
-        return INTERRUPTED
     return 0
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     names = check(arguments.repository)
-    endpoints = Endpoints(arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+    endpoints = Endpoints(numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port)
     endpoints.check_free()
-    if not _is_loopback(endpoints.host):
+    if arguments.log:
+        _check_writable(arguments.log)
+    if not ipaddress.ip_address(endpoints.host).is_loopback:
         _notice(
             f"warning: {endpoints.host} can be reached from outside, and this Triton (24.10) has known holes: "
             "use the container there, docker compose up triton"
@@ -50,9 +50,9 @@ def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
     return "\n".join(
         [
             f"ready after {seconds:.1f} s, serving {', '.join(names)}",
-            f"  gRPC     {endpoints.host}:{endpoints.grpc_port}",
-            f"  HTTP     http://{endpoints.host}:{endpoints.http_port}",
-            f"  metrics  http://{endpoints.host}:{endpoints.metrics_port}/metrics",
+            f"  gRPC     {endpoints.url_host}:{endpoints.grpc_port}",
+            f"  HTTP     http://{endpoints.url_host}:{endpoints.http_port}",
+            f"  metrics  http://{endpoints.url_host}:{endpoints.metrics_port}/metrics",
             "Ctrl-C stops it",
         ]
     )
@@ -62,18 +62,25 @@ def _notice(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _is_loopback(host: str) -> bool:
+def _check_writable(log: Path) -> None:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        log.open("a").close()
+    except OSError as problem:
+        raise InvalidInput(f"the log can't be written: {problem}") from problem
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is below 1")
-    return number
+def count(text: str) -> int:
+    """A number of things, at least one."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} isn't between 1 and 65535")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,12 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what export published")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http-port", type=int, default=8000, metavar="PORT", help="for health checks and HTTP clients")
-    parser.add_argument("--grpc-port", type=int, default=8001, metavar="PORT", help="for the SDK")
-    parser.add_argument("--metrics-port", type=int, default=8002, metavar="PORT", help="for Prometheus")
+    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks and HTTP clients")
+    parser.add_argument("--grpc-port", type=port, default=8001, metavar="PORT", help="for the SDK")
+    parser.add_argument("--metrics-port", type=port, default=8002, metavar="PORT", help="for Prometheus")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")
-    parser.add_argument("--instances", type=_at_least_one, metavar="N", help="copies of each encoder; as published if unset")
-    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of each copy; as published if unset")
+    parser.add_argument("--instances", type=count, metavar="N", help="copies of each encoder; as published if unset")
+    parser.add_argument("--threads", type=count, metavar="N", help="threads of each copy; as published if unset")
     parser.add_argument("--install", action="store_true", help="make the server's Python environment, and exit")
     return parser
 

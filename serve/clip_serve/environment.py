@@ -75,9 +75,16 @@ def ensure(notice: Notice) -> Environment:
 
     Raises:
         InvalidInput: a Python or a platform that the wheel isn't made for.
-        Unavailable: the packages can't be downloaded.
+        Unavailable: the packages can't be downloaded, or there is no place for them.
     """
     _check_platform()
+    try:
+        return _ensured(notice)
+    except OSError as problem:
+        raise Unavailable(f"no place for Triton's own environment ({problem}): set XDG_CACHE_HOME to another") from problem
+
+
+def _ensured(notice: Notice) -> Environment:
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode() + _CUSTOMIZATION.encode()).hexdigest()[:16]
     folder = cache_folder() / f"triton-{key}"
     complete = folder / "complete"
@@ -91,8 +98,9 @@ def ensure(notice: Notice) -> Environment:
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/clipserve``, by default ``~/.cache/clipserve``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipserve"
+    """``$XDG_CACHE_HOME/clipserve`` (a relative path counts as unset), by default ``~/.cache/clipserve``."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "clipserve"
 
 
 def libpython_folder() -> Path:

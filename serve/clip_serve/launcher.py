@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -30,11 +29,14 @@ from clip_serve.repository import Overrides, instances, overridden
 
 BACKENDS = Path(__file__).with_name("backends")
 _POLL_S = 0.2
+_STUB_S = 300  # how long Triton waits for one model: compiling a large tower takes a while
+_START_S = 2 * _STUB_S  # when a start is given up
 _EXIT_S = 5  # how long Triton waits for requests under way
 _KILL_S = 8  # when what is left is killed
 _STUB = "triton_python_backend_stub"
 _PR_SET_PDEATHSIG = 1
-_NOISE = (b"CudaDriverHelper", b"CUDA driver version is insufficient", b"pinned", b"Signal (")
+_STDERR = 2
+_NOISE = (b"CudaDriverHelper", b"CUDA driver version is insufficient", b"pinned system memory", b"Signal (15) received")
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 
 
@@ -47,8 +49,15 @@ class Endpoints:
     grpc_port: int
     metrics_port: int
 
+    @property
+    def url_host(self) -> str:
+        """The host as it stands in front of a port."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     def check_free(self) -> None:
         """Raise InvalidInput for the first port that is taken, or a host that isn't this machine's."""
+        if len({self.http_port, self.grpc_port, self.metrics_port}) < 3:
+            raise InvalidInput("HTTP, gRPC and metrics need a port each: pass three different ones")
         for option in ("http_port", "grpc_port", "metrics_port"):
             port = getattr(self, option)
             with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
@@ -76,6 +85,18 @@ class Launch:
     def explanation(self) -> str:
         """Where to read why something failed."""
         return f"{self.log} says why" if self.log else "the lines above say why"
+
+
+def numeric(host: str) -> str:
+    """The first numeric address of a host name; Triton misreads names.
+
+    Raises:
+        InvalidInput: it has none.
+    """
+    try:
+        return str(socket.getaddrinfo(host or "?", None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as problem:
+        raise InvalidInput(f"--host {host!r} isn't an address ({problem.strerror}): pass e.g. 127.0.0.1") from problem
 
 
 class Stopped(Exception):
@@ -129,14 +150,14 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
     key = f"{_RESTRICTED}:admin={secrets.token_hex(16)}"
     return [
         environment.tritonserver / "bin" / "tritonserver",
-        f"--model-repository={repository.resolve()}",
+        f"--model-repository={repository}",
         f"--backend-directory={_assemble_backends(environment, run)}",
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
-        "--backend-config=python,stub-timeout-seconds=300",  # compiling a large tower takes a while
+        f"--backend-config=python,stub-timeout-seconds={_STUB_S}",
         f"--cache-directory={environment.tritonserver / 'caches'}",
         f"--http-address={endpoints.host}",
         f"--http-port={endpoints.http_port}",
-        f"--grpc-address={endpoints.host}",
+        f"--grpc-address={endpoints.url_host}",
         f"--grpc-port={endpoints.grpc_port}",
         f"--metrics-address={endpoints.host}",
         f"--metrics-port={endpoints.metrics_port}",
@@ -192,13 +213,15 @@ def _relay(lines: IO[bytes]) -> None:
     for line in lines:
         if not any(noise in line for noise in _NOISE):
             with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for that
-                sys.stderr.buffer.write(line)
-                sys.stderr.flush()
+                os.write(_STDERR, line)
 
 
 def _wait_ready(server: subprocess.Popen[bytes], launch: Launch) -> None:
     """Return once every model is loaded."""
+    deadline = time.monotonic() + _START_S
     while not _is_ready(launch.endpoints):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"tritonserver isn't ready after {_START_S} s: {launch.explanation}")
         _check_running(server, f"didn't start: {launch.explanation}")
         time.sleep(_POLL_S)
 
@@ -215,10 +238,9 @@ def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Proces
 
 
 def _is_ready(endpoints: Endpoints) -> bool:
-    host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
     directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with directly.open(f"http://{host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:
+        with directly.open(f"http://{endpoints.url_host}:{endpoints.http_port}/v2/health/ready", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

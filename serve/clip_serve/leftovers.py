@@ -5,6 +5,7 @@ Shared memory regions and run folders carry the launcher's process id and start 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ def prefix() -> str:
 
 def run_folder() -> Path:
     """A fresh folder for this run."""
-    return Path(tempfile.mkdtemp(prefix=prefix()))
+    return Path(tempfile.mkdtemp(prefix=prefix(), dir=_root()))
 
 
 def remove_own() -> None:
@@ -43,7 +44,13 @@ def sweep() -> int:
 
 
 def _found() -> list[Path]:
-    return [path for root in (SHARED_MEMORY, Path(tempfile.gettempdir())) for path in root.glob("clipserve-*-*-*")]
+    return [path for root in (SHARED_MEMORY, _root()) for path in root.glob("clipserve-*-*-*")]
+
+
+def _root() -> Path:
+    """Where run folders are made: a path that is safe in the shell through which Triton starts its workers."""
+    root = tempfile.gettempdir()
+    return Path(root if re.fullmatch(r"[\w./-]+", root) else "/tmp")  # noqa: S108
 
 
 def _alive(name: str) -> bool:
@@ -64,4 +71,5 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user's
+            path.unlink()

@@ -48,7 +48,10 @@ def check(repository: Path) -> list[str]:
         raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
     if not specs:
         raise InvalidInput(f"{repository} is empty: {_EXPORT}")
-    names = sorted({_spec(path).name for path in specs})
+    spaces = {(spec.name, spec.fingerprint) for spec in map(_spec, specs)}
+    names = sorted({name for name, _ in spaces})
+    if len(spaces) > len(names):
+        raise ContractMismatch(f"{repository} holds models of different checkpoints under one name: {_EXPORT}")
     wanted = {ensemble(name, tower) for name in names for tower in TOWERS}
     if missing := wanted - set(models):
         raise InvalidInput(f"{repository} lacks {', '.join(sorted(missing))}: {_EXPORT}")
@@ -56,12 +59,13 @@ def check(repository: Path) -> list[str]:
 
 
 def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
-    """The repository itself, or a view of it in ``folder`` with other encoder configurations.
+    """A view of the repository at ``folder``: a link to it, or links to its versions under other configurations.
 
-    The view links to the published versions, so that what is published stays as it stands.
+    What is published stays as it stands, and Triton gets a path that it can pass through a shell unharmed.
     """
     if overrides == Overrides():
-        return repository
+        folder.symlink_to(repository.resolve(), target_is_directory=True)
+        return folder
     for model in sorted(path.parent for path in repository.glob(f"*/{CONFIG_FILE}")):
         view = folder / model.name
         shutil.copytree(model, view, symlinks=True, ignore=lambda _, names: set(names) - {CONFIG_FILE})
@@ -85,7 +89,8 @@ def _changed(config: ModelConfig, overrides: Overrides) -> ModelConfig:
     if config.backend not in _THREADS:
         return config
     if overrides.instances is not None:
-        config.instance_group[0].count = overrides.instances
+        for group in config.instance_group:
+            group.count = overrides.instances
     if overrides.threads is not None:
         config.parameters[_THREADS[config.backend]].string_value = str(overrides.threads)
     return config

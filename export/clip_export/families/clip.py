@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 
 def spec(checkpoint: Checkpoint, name: str) -> ModelSpec:
-    """Describe a CLIP checkpoint from its configs; of the weights only the logit scale and a digest are read."""
-    text, vision = _tower_config(checkpoint, "text"), _tower_config(checkpoint, "vision")
+    """Describe a CLIP checkpoint from its configs; of the weights only the logit scale and a digest are read.
+
+    Raises:
+        InvalidInput: something is missing, or says what can't be.
+    """
+    config = _config(checkpoint)
+    text, vision = config["text_config"], config["vision_config"]
     image = processor.image_fields({**CLIP_PREPROCESSOR, **checkpoint.processor}, checkpoint.label)
     if image["image_size"] != vision["image_size"]:
         raise InvalidInput(
@@ -38,7 +43,7 @@ def spec(checkpoint: Checkpoint, name: str) -> ModelSpec:
         padding="trailing",
         pad_token=pad_token,
         end_token=end_token,
-        embedding_size=checkpoint.config["projection_dim"],
+        embedding_size=config["projection_dim"],
         logit_scale=math.exp(float(checkpoint.tensor("logit_scale"))),
         logit_bias=0.0,
         activation="softmax",
@@ -57,16 +62,22 @@ def towers(checkpoint: Checkpoint, model_spec: ModelSpec) -> Towers:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             checkpoint.folder,
             dtype=torch.float32,
             attn_implementation="eager",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError) as problem:
         raise InvalidInput(f"{checkpoint.label}: the weights don't load as CLIP: {problem}") from problem
+    model, loading = loaded
+    if missing := sorted(loading["missing_keys"]):  # which transformers would fill with random numbers
+        raise InvalidInput(
+            f"{checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}: is the file whole?"
+        )
     vision = PooledProjection(model.vision_model, model.visual_projection)
     return Towers(
         image=ImageTower(vision, model_spec).eval(),
@@ -74,23 +85,29 @@ def towers(checkpoint: Checkpoint, model_spec: ModelSpec) -> Towers:
     )
 
 
-def _tower_config(checkpoint: Checkpoint, tower: str) -> dict[str, Any]:
-    """A tower's config with the defaults that transformers leaves out when it saves."""
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """``config.json`` with the defaults that transformers leaves out when it saves."""
     from transformers import CLIPConfig
 
-    config = CLIPConfig.from_dict(json.loads(json.dumps(checkpoint.config)))
-    return dict(getattr(config, f"{tower}_config").to_dict())
+    try:
+        return dict(CLIPConfig.from_dict(copy.deepcopy(checkpoint.config)).to_dict())
+    except Exception as problem:  # validators of several libraries are at work in there
+        raise InvalidInput(f"{checkpoint.label}: config.json isn't one of CLIP: {problem}") from problem
 
 
 def _context_length(checkpoint: Checkpoint, text: dict[str, Any]) -> int:
     """The tokenizer may stop short of the positions that the tower has; then it decides, as in transformers."""
-    return int(min(text["max_position_embeddings"], checkpoint.tokenizer_config.get("model_max_length", math.inf)))
+    limit = checkpoint.tokenizer_config.get("model_max_length")
+    return int(min(text["max_position_embeddings"], limit if isinstance(limit, int | float) else math.inf))
 
 
 def _special_tokens(checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, int]:
     """(end, pad). The end token is what the tokenizer appends: many configs still carry ``eos_token_id: 2``, with which
     transformers reads the embedding at the largest id instead (its pull request #24773)."""
-    tokenizer = tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
+    except Exception as problem:  # tokenizers raises plain Exception
+        raise InvalidInput(f"{checkpoint.label}: tokenizer.json can't be read ({problem}): is the file whole?") from problem
     ids = tokenizer.encode("").ids
     if not ids:
         raise InvalidInput(f"{checkpoint.label}: the tokenizer adds no end token: save the tokenizer of the checkpoint")
@@ -102,4 +119,4 @@ def _special_tokens(checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, 
         )
     pad = checkpoint.tokenizer_config.get("pad_token")
     pad_id = tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad) if pad else None
-    return end, end if pad_id is None else pad_id
+    return end, pad_id if pad_id is not None and pad_id < text["vocab_size"] else end

@@ -21,7 +21,7 @@ class TritonPythonModel:
     def initialize(self, args):
         """Read the spec beside this file and the limits from the configuration."""
         parameters = json.loads(args["model_config"])["parameters"]
-        self._limits = Limits(**{name: int(parameter["string_value"]) for name, parameter in parameters.items()})
+        self._limits = Limits.from_parameters({name: value["string_value"] for name, value in parameters.items()})
         self._spec = ModelSpec.load(Path(__file__).with_name(SPEC_FILE))
         self._void = void_pixels(self._spec.image_size)
         # Pillow lets go of Python's lock while it decodes and resizes, so threads use every core.

@@ -31,7 +31,7 @@ class OnnxFp32(Variant):
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU"]] = "KIND_AUTO"
     limit: ClassVar[float] = 0.9999
     parameters: ClassVar[Mapping[str, str]] = {}
-    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "transformers")
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 
     def build(self, source: Source, folder: Path) -> None:
         module = source.module()
