@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clip_client import ContractMismatch, InvalidInput, ModelSpec
-from clip_client.clip import probabilities
+from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
 from clip_client.tokens import Tokenizer
 from clip_export import checkpoint as checkpoint_files

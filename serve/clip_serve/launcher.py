@@ -146,6 +146,7 @@ def _signals_stop() -> Iterator[None]:
 
 def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
     environment, endpoints = launch.environment, launch.endpoints
+    http_host = f"ipv6:{endpoints.host}" if ":" in endpoints.host else endpoints.host  # as Triton's HTTP library has it
     # Nobody gets the key: these protocols change the server or read its memory, and clients don't need them.
     key = f"{_RESTRICTED}:admin={secrets.token_hex(16)}"
     return [
@@ -155,11 +156,11 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_S}",
         f"--cache-directory={environment.tritonserver / 'caches'}",
-        f"--http-address={endpoints.host}",
+        f"--http-address={http_host}",
         f"--http-port={endpoints.http_port}",
         f"--grpc-address={endpoints.url_host}",
         f"--grpc-port={endpoints.grpc_port}",
-        f"--metrics-address={endpoints.host}",
+        f"--metrics-address={http_host}",
         f"--metrics-port={endpoints.metrics_port}",
         f"--grpc-restricted-protocol={key}",
         f"--http-restricted-api={key}",
