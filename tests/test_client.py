@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +21,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Timeout, Unavailable
 from clip_export import triton_config
 
@@ -96,7 +96,9 @@ def test_a_hostile_image_is_an_error_of_its_own(kind: str, clip: Clip, expected:
 
 
 def test_errors_that_are_raised_name_positions_and_files(clip: Clip) -> None:
-    with pytest.raises(InvalidInput, match=r"2 of 3 images can't be embedded: image 1: .*image 2: no image file no\.jpg") as caught:
+    with pytest.raises(
+        InvalidInput, match=r"2 of 3 images can't be embedded: image 1: .*image 2: no image file no\.jpg"
+    ) as caught:
         clip.embed_image([JPEGS[0], b"", "no.jpg"])
     assert caught.value.errors.keys() == {1, 2}
 

@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import openvino
-import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+import pictures
 from clip_client import ModelSpec
 from clip_client.preprocess import void_pixels
 from clip_client.tokens import void_token

@@ -10,7 +10,6 @@ from typing import Any
 
 import checkpoints
 import numpy as np
-import pictures
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +18,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+import pictures
 from clip_client import Clip, ModelSpec
 from clip_export import cli
 

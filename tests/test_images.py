@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
 from servers import free_ports, http_files
 
+import pictures
 from clip_client import InvalidInput, ModelSpec, Timeout, Unavailable
 from clip_client.images import Reader
 from clip_client.preprocess import Limits, preprocess

@@ -6,13 +6,13 @@ import dataclasses
 import io
 
 import numpy as np
-import pictures
 import pytest
 from checkpoints import PROCESSOR
 from PIL import Image
 from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+import pictures
 from clip_client import InvalidInput, ModelSpec
 from clip_client.preprocess import Limits, preprocess, void_pixels
 from clip_export.processor import image_fields

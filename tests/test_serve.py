@@ -15,13 +15,13 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-import pictures
 import psutil
 import pytest
 import tritonclient.grpc as grpc_client
 from servers import CLIPSERVE, Server, free_ports, running
 from tritonclient.utils import InferenceServerException
 
+import pictures
 from clip_client import Clip, ModelSpec
 from clip_serve import leftovers
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import checkpoints
 import numpy as np
-import pictures
 import pytest
 import torch
 
+import pictures
 from clip_client import ContractMismatch, InvalidInput, ModelSpec
 from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess

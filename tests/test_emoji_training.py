@@ -1,0 +1,167 @@
+"""The emoji example: training repeats itself and resumes, scoring is right, nothing held out leaks. Needs no network."""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "emoji"
+sys.path.insert(0, str(EXAMPLE))
+
+from safetensors.torch import load_file  # noqa: E402
+
+from captions import Captions, seen_texts  # noqa: E402
+from data import SIZE, STYLES, Drawings  # noqa: E402
+from evaluate import keyword_task, load_collection, recall  # noqa: E402
+from packages import Package, PackageError, _verify  # noqa: E402
+from train import Options, Training, train  # noqa: E402
+from words import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
+
+FEW = Options(steps=50, seed=7, emoji_per_step=4, whole_steps=10, save_every=10)
+WORDS = ("red", "blue", "round", "small", "happy", "old", "cat", "hat", "car", "sea")
+
+
+@pytest.fixture
+def emoji() -> list[Emoji]:
+    """Twelve made-up emoji."""
+    source = random.Random(0)
+    return [Emoji(chr(0x1F600 + i), f"{source.choice(WORDS)} thing {i}", tuple(WORDS[i % 5 : i % 5 + 4])) for i in range(12)]
+
+
+@pytest.fixture
+def drawings(emoji: list[Emoji]) -> Drawings:
+    """Noise in three styles for each emoji."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3 * len(emoji), SIZE, SIZE, 4), dtype=np.uint8)
+    return Drawings(pixels, np.repeat(np.arange(len(emoji)), 3), np.tile(np.arange(3), len(emoji)))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_trainings_end_in_the_same_weights(emoji, drawings, tmp_path):
+    train(emoji, drawings, FEW, tmp_path / "a")
+    train(emoji, drawings, FEW, tmp_path / "b")
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_another_seed_ends_in_other_weights(emoji, drawings, tmp_path):
+    train(emoji, drawings, Options(steps=2, seed=1, emoji_per_step=4), tmp_path / "a")
+    train(emoji, drawings, Options(steps=2, seed=2, emoji_per_step=4), tmp_path / "b")
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert not torch.equal(first["visual_projection.weight"], second["visual_projection.weight"])
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(emoji, drawings, tmp_path, monkeypatch):
+    train(emoji, drawings, FEW, tmp_path / "whole")
+    stop_after(23, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(emoji, drawings, FEW, tmp_path / "stopped")
+    monkeypatch.undo()
+    train(emoji, drawings, FEW, tmp_path / "stopped")
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training be interrupted at the start of step `steps`."""
+    whole_step = Training.step
+
+    def interrupted(training: Training, position: int) -> dict[str, float]:
+        if position == steps:
+            raise KeyboardInterrupt
+        return whole_step(training, position)
+
+    monkeypatch.setattr(Training, "step", interrupted)
+
+
+def test_other_options_do_not_resume(emoji, drawings, tmp_path):
+    train(emoji, drawings, Options(steps=2, emoji_per_step=4, save_every=1), tmp_path)
+    with pytest.raises(SystemExit, match="give the same options or another --output"):
+        train(emoji, drawings, Options(steps=3, emoji_per_step=4, save_every=1), tmp_path)
+
+
+def test_a_training_that_starts_over_the_same_folder_keeps_its_end(emoji, drawings, tmp_path):
+    train(emoji, drawings, Options(steps=2, emoji_per_step=4, save_every=1), tmp_path)
+    before = weights(tmp_path)
+    train(emoji, drawings, Options(steps=2, emoji_per_step=4, save_every=1), tmp_path)
+    assert all(torch.equal(before[name], weight) for name, weight in weights(tmp_path).items())
+
+
+def test_tokenizer_writes_any_text_between_start_and_end(emoji):
+    tokenizer = Captions(emoji).tokenizer
+    ids = tokenizer("Ein Gruß, 你好 🎂").input_ids
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.index(tokenizer.eos_token_id) == len(ids) - 1
+    assert tokenizer.eos_token_id == len(tokenizer) - 1
+
+
+def test_captions_never_hold_a_held_out_keyword():
+    hidden = Emoji("🎂", "birthday cake", ("dessert", "pastry"), held_out=("pastry",))
+    assert "pastry" not in seen_texts([hidden])
+    assert hidden.seen == ("dessert",)
+
+
+def test_a_tenth_of_the_pairs_is_held_out_and_always_the_same():
+    emoji = [Emoji(chr(0x1F600 + i), f"thing {i}", WORDS) for i in range(20)]
+    assert hold_out(emoji) == hold_out(emoji)
+    assert sum(len(one.held_out) for one in hold_out(emoji)) == 20
+
+
+def test_keywords_that_repeat_the_name_are_left_out():
+    assert clean_keywords("birthday cake", ["birthday_cake", "cake", "Sweet", "sweet", ":D"]) == ("sweet", "d")
+
+
+def test_codes_have_one_spelling():
+    assert plain_code("0023-FE0F-20E3") == "23-20e3" == plain_code("23-20e3")
+
+
+def test_recall_counts_the_targets_that_are_near_enough():
+    items = np.eye(4, dtype=np.float32)
+    queries = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0]], dtype=np.float32)
+    assert recall(queries, items, np.array([0, 0]), 1) == 0.5
+    assert recall(queries, items, np.array([0, 0]), 2) == 1.0
+
+
+def test_recall_leaves_ignored_items_out():
+    items = np.eye(2, dtype=np.float32)
+    query = np.array([[0.6, 0.8]], dtype=np.float32)
+    assert recall(query, items, np.array([0]), 1, ignored=np.array([[False, True]])) == 1.0
+
+
+@pytest.mark.parametrize("broken", [np.zeros((4, 3)), np.ones((4, 3)), np.full((4, 3), np.nan)])
+def test_embeddings_that_tell_nothing_apart_find_nothing(broken):
+    assert recall(broken, broken, np.arange(4), 1) == 0.0
+
+
+def test_two_pictures_that_are_the_same_are_both_found():
+    items = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    assert recall(items, items, np.arange(3), 1) == 1.0
+
+
+def test_the_bundled_collection_fits_together():
+    collection = load_collection()
+    assert len(collection.pictures) == len(collection.captions) == len(collection.keywords) > 1850
+    assert all(set(hidden) <= set(every) for hidden, every in zip(collection.held_out, collection.keywords, strict=True))
+    assert collection.query_targets.max() < len(collection.pictures)
+    task = keyword_task(collection)
+    assert not task.known[np.arange(len(task.targets)), task.targets].any()
+
+
+def test_noto_is_no_training_style():
+    assert not [style for style in STYLES if "noto" in style]
+
+
+def test_a_tarball_with_another_hash_is_refused(tmp_path):
+    path = tmp_path / "thing-1.0.0.tgz"
+    path.write_bytes(b"not it")
+    with pytest.raises(PackageError, match="expected AAAA: not the pinned package"):
+        _verify(Package("thing", "1.0.0", "AAAA"), path)
