@@ -27,6 +27,11 @@ TEXTS = {
     "one too many": "cat " * 76,
     "10,000 words": "word " * 10_000,
     "one long word": "x" * 5_000,
+    "a long word before others": "x" * 60_000 + " and more",
+    "mostly spaces": " \n" * 30_000 + "a cat at last " + "\t" * 30_000,
+    "marks and accents": "e\u0301! ?! \u1100\u1161\u11a8 " * 6_000,
+    "long words": "supercalifragilisticexpialidocious " * 3_000,
+    "long pieces": "😂" * 20 + " " + "ha" * 2_000 + " " + "!!!! " * 20_000,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ class Tokenizer:
         self._tokenizer.enable_truncation(max_length=spec.context_length)
         self._tokenizer.no_padding()
         self._spec = spec
+        # Characters that fill the context even in the longest pieces; twice that, since composing accents saves some.
+        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()))
 
     def __call__(self, texts: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Tokenise a batch of UTF-8 texts.
@@ -38,13 +41,25 @@ class Tokenizer:
             errors: N strings, empty where good; the row of a bad text has no end token, its embedding is zeros.
         """
         decoded, errors = zip(*map(_decode, texts), strict=True)
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(decoded))]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch([self._shortened(text) for text in decoded])]
         tokens = np.full((len(rows), self._length(rows)), self._spec.pad_token, np.int32)
         for n, row in enumerate(rows):
             tokens[n, : len(row)] = row
             if errors[n]:
                 tokens[n] = void_token(self._spec)
         return tokens, list(errors)
+
+    def _shortened(self, text: str) -> str:
+        """Cut a very long text far beyond the context, after a word where that is possible.
+
+        Tokens don't reach across spaces, so nothing changes but the time: byte pairs take seconds for one endless word.
+        """
+        seen = 0
+        for word in re.finditer(r"\S+\s*", text) if len(text) > self._enough else ():
+            seen += len(word[0].rstrip())
+            if seen > self._enough:
+                return text[: min(word.end(), word.start() + self._enough)]
+        return text
 
     def _length(self, rows: list[list[int]]) -> int:
         if self._spec.padding == "full":
