@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -226,6 +227,17 @@ def test_a_wrong_option_is_refused(clip: Clip) -> None:
         clip.embed_text("x", on_error="ignore")  # type: ignore[call-overload]
 
 
+@contextlib.contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Suspend tritonserver for a while."""
+    process = server.tritonserver()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 class TestFaults:
     """What a client sees when the server is down, frozen, or comes back."""
 
@@ -250,25 +262,19 @@ class TestFaults:
     def test_a_frozen_server_is_a_timeout_in_the_time_asked_for(self, own: Server) -> None:
         with Clip(own.address, timeout_s=1) as clip:
             clip.embed_text("warm")
-            frozen = own.tritonserver()
-            frozen.send_signal(signal.SIGSTOP)
             start = time.monotonic()
-            with pytest.raises(Timeout, match="didn't answer for clip_text in time"):
+            with frozen(own), pytest.raises(Timeout, match="didn't answer for clip_text in time"):
                 clip.embed_text("x")
             assert 0.9 < time.monotonic() - start < 2
-            frozen.send_signal(signal.SIGCONT)
             assert clip.embed_text("x").any()
 
     def test_a_list_is_given_up_with_its_first_request(self, own: Server) -> None:
         with Clip(own.address, timeout_s=1) as clip:
             clip.embed_text("warm")
-            frozen = own.tritonserver()
-            frozen.send_signal(signal.SIGSTOP)
             start = time.monotonic()
-            with pytest.raises(Timeout):
+            with frozen(own), pytest.raises(Timeout):
                 clip.embed_text(["x"] * 500)
             assert time.monotonic() - start < 2
-            frozen.send_signal(signal.SIGCONT)
 
     def test_another_checkpoint_after_a_restart_is_noticed(self, repository: Path, spec: ModelSpec, tmp_path: Path) -> None:
         other = Path(shutil.copytree(repository, tmp_path / "other"))
