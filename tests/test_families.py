@@ -1,22 +1,19 @@
-"""Checkpoints of many shapes, exported side by side, published and served by one Triton, agree with transformers."""
+"""Checkpoints of every family and of many shapes, exported side by side and served by one Triton, agree with their library."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import numpy as np
+import other_checkpoints
 import pytest
-import torch
-from PIL import Image
+import references
 from servers import Server, running
-from transformers import CLIPModel, CLIPTokenizer
-from transformers.image_utils import load_image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import pictures
 from clip_client import Clip, ModelSpec
@@ -43,8 +40,26 @@ SHAPES: dict[str, dict[str, Any]] = {
         "pad_token": "!",
     },
 }
+KINDS: dict[str, tuple[Callable[[Path], Path], Callable[..., references.Pair]]] = {
+    **{name: (partial(checkpoints.make, **shape), references.clip) for name, shape in SHAPES.items()},
+    "siglip": (other_checkpoints.siglip, references.siglip),
+    "siglip2": (other_checkpoints.siglip2, references.siglip),
+    "chinese_clip": (other_checkpoints.chinese_clip, references.chinese_clip),
+}
+"""What makes a checkpoint, and what embeds with its own library."""
+
 IMAGES = [*pictures.jpegs(6), *pictures.awkward().values()]
-TEXTS = ["", "a photo of a cat", "LOUD & <|endoftext|> odd", "🎂", "ten words " * 5, "many words " * 200]
+TEXTS = [
+    "",
+    "a photo of a cat",
+    "A Photo of a CAT",
+    "LOUD & <|endoftext|> odd [SEP] [PAD] end",
+    "🎂 naïve Ångström cafe\u0301 ﬁ",
+    "一只猫的照片，杰尼龟",
+    "it's (a) \"quoted\", hyphen-ated: text!",
+    "ten words " * 5,
+    "many words " * 200,
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +69,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every shape exported into one repository; the JSON report of each."""
+    """Every kind exported into one repository; the JSON report of each."""
     found = {}
-    for name, shape in SHAPES.items():
-        checkpoints.make(folder / name, **shape)
+    for name, (make, _) in KINDS.items():
+        make(folder / name)
         where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "repository")]
         report = folder / f"{name}.json"
         arguments = ["--model", str(folder / name), "--name", name, *where, "--variants", "onnx-fp32", "--json", str(report)]
@@ -72,41 +87,54 @@ def all_served(folder: Path, reports: dict) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_embeddings_are_those_of_transformers(name: str, folder: Path, all_served: Server, reports: dict) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_embeddings_are_those_of_the_library(name: str, folder: Path, all_served: Server, reports: dict) -> None:
     with Clip(all_served.address, name=name) as clip:
         ours = clip.embed_image(IMAGES), clip.embed_text(TEXTS)
         assert clip.spec == ModelSpec.from_fields(reports[name]["spec"])
-    for embeddings, expected in zip(ours, transformers_embeddings(folder / name), strict=True):
+    _, embed = KINDS[name]
+    for embeddings, expected in zip(ours, embed(folder / name, IMAGES, TEXTS), strict=True):
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
         assert (embeddings * expected).sum(axis=1).min() >= 0.9999
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", KINDS)
+def test_neither_batch_nor_padding_matters(name: str, all_served: Server) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        together = clip.embed_text(TEXTS), clip.embed_image(IMAGES[:4])
+        alone = [clip.embed_text(text) for text in TEXTS], [clip.embed_image(image) for image in IMAGES[:4]]
+    for embeddings, singles in zip(together, alone, strict=True):
+        np.testing.assert_allclose(embeddings, np.stack(singles), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_bad_item_leaves_its_neighbours_alone(name: str, all_served: Server) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        good = clip.embed_text("a cat")
+        rows = clip.embed_text(["a cat", b"caf\xe9", "a cat"], on_error="none")
+        assert rows[1] is None
+        np.testing.assert_allclose([rows[0], rows[2]], [good, good], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_report_says_the_same(name: str, reports: dict) -> None:
     for row in reports[name]["variants"]:
         assert row["cosine_min"] >= 0.9999
         assert row["batch_invariance"] >= 0.9999
         assert row["failures"] == []
         assert row["published"]
-    assert min(row["padding_invariance"] for row in reports[name]["variants"] if row["tower"] == "text") >= 0.9999
+    text = next(row for row in reports[name]["variants"] if row["tower"] == "text")
+    full = reports[name]["spec"]["padding"] == "full"
+    assert text["padding_invariance"] is None if full else text["padding_invariance"] >= 0.9999
+
+
+@pytest.mark.parametrize("name", ["siglip", "siglip2"])
+def test_probabilities_are_those_of_siglip(name: str, folder: Path, all_served: Server) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        ours = clip.compare(IMAGES, TEXTS).probabilities
+    np.testing.assert_allclose(ours, references.siglip_probabilities(folder / name, IMAGES, TEXTS), atol=1e-4)
 
 
 def test_one_checkpoint_refuses_the_name_of_none(all_served: Server) -> None:
     with Clip(all_served.address, name="nobody") as clip, pytest.raises(ValueError, match="serves no model nobody_image"):
         clip.embed_text("x")
-
-
-def transformers_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Unit embeddings of IMAGES and TEXTS, the library's own way."""
-    model = CLIPModel.from_pretrained(folder).eval()
-    pixels = CLIPImageProcessorPil.from_pretrained(folder)(
-        images=[load_image(Image.open(io.BytesIO(image))) for image in IMAGES], return_tensors="pt"
-    )
-    length = min(model.config.text_config.max_position_embeddings, 77)
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    tokens = tokenizer(TEXTS, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    with torch.inference_mode():
-        features = model.get_image_features(**pixels).pooler_output, model.get_text_features(**tokens).pooler_output
-    image, text = (torch.nn.functional.normalize(one, dim=1).numpy() for one in features)
-    return image, text

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput, Unavailable
-from clip_client.spec import TOKENIZER_FILE
+from clip_export import tokenizer_files
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_FILES = ["*.json", "*.txt", "*.safetensors"]  # nothing that could run
+_HUB_FILES = ["*.json", "*.txt", "spiece.model", "*.safetensors"]  # nothing that could run
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -57,19 +57,12 @@ class Checkpoint:
 
     @cached_property
     def tokenizer_json(self) -> str:
-        """The fast tokenizer, serialised; made from vocabulary and merges where the checkpoint has only those.
+        """The fast tokenizer, serialised; made from other files where the checkpoint has only those.
 
         Raises:
             InvalidInput: the checkpoint has no tokenizer.
         """
-        if (self.folder / TOKENIZER_FILE).exists():
-            return (self.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        if not (self.folder / "vocab.json").exists():
-            raise InvalidInput(f"{self.label} has no tokenizer.json, nor a vocab.json: save the checkpoint's tokenizer too")
-        from transformers import CLIPTokenizer
-
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
+        return tokenizer_files.tokenizer_json(self.folder, self.label, self.tokenizer_config)
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -85,7 +78,7 @@ class Checkpoint:
         if pickles := [file.name for pattern in _PICKLES for file in self.folder.glob(pattern)]:
             raise InvalidInput(
                 f"{self.label} has pickled weights only ({', '.join(sorted(pickles))}), which can run code when loaded: "
-                "convert them where you trust them, CLIPModel.from_pretrained(…).save_pretrained(FOLDER)"
+                "convert them where you trust them, AutoModel.from_pretrained(…).save_pretrained(FOLDER)"
             )
         raise InvalidInput(f"{self.label} has no weights: expected model.safetensors in {self.folder}")
 

@@ -58,12 +58,12 @@ def judge(encode: Encoder, tower: Tower, evaluation: Evaluation, expected: npt.N
     embeddings = _in_batches(encode, batch)
     cosines = _cosines(embeddings, expected)
     singles = np.concatenate([encode(batch[n : n + 1]) for n in range(min(_SINGLES, len(batch)))])
-    causal_text = tower == "text" and spec.padding == "trailing"
+    droppable = tower == "text" and spec.padding != "full"
     return Scores(
         cosine_min=float(cosines.min()),
         cosine_mean=float(cosines.mean()),
         batch_invariance=float(_cosines(singles, embeddings[: len(singles)]).min()),
-        padding_invariance=_padding_invariance(encode, evaluation.tokens, embeddings, spec) if causal_text else None,
+        padding_invariance=_padding_invariance(encode, evaluation.tokens, embeddings, spec) if droppable else None,
         items=len(batch),
     )
 
@@ -71,16 +71,19 @@ def judge(encode: Encoder, tower: Tower, evaluation: Evaluation, expected: npt.N
 def _padding_invariance(
     encode: Encoder, tokens: npt.NDArray[np.int32], embeddings: npt.NDArray[np.float32], spec: ModelSpec
 ) -> float:
-    """Worst cosine over several ways to fill what follows the end token, at the full context length."""
-    fills = (spec.pad_token, 0, void_token(spec), spec.end_token)
+    """Worst cosine over several ways to fill what follows the text, at the full context length."""
+    fills = [spec.pad_token, 0, void_token(spec), spec.end_token]
+    if spec.padding == "masked":  # what follows the last end token
+        fills.remove(spec.end_token)
     padded = [_in_batches(encode, _filled(tokens, fill, spec)) for fill in dict.fromkeys(fills)]
     return float(min(_cosines(other, embeddings).min() for other in padded))
 
 
 def _filled(tokens: npt.NDArray[np.int32], fill: int, spec: ModelSpec) -> npt.NDArray[np.int32]:
-    """tokens [N, L] -> [N, context_length], everything after the first end token replaced by ``fill``."""
+    """tokens [N, L] -> [N, context_length], all that follows the text replaced by ``fill``."""
     whole = np.full((len(tokens), spec.context_length), fill, np.int32)
-    lengths = (tokens == spec.end_token).argmax(axis=1) + 1
+    is_end = tokens == spec.end_token
+    lengths = 1 + (is_end.argmax(1) if spec.padding == "trailing" else (is_end * np.arange(tokens.shape[1])).argmax(1))
     for row, source, length in zip(whole, tokens, lengths, strict=True):
         row[:length] = source[:length]
     return whole
