@@ -9,11 +9,26 @@ from typing import Any
 
 import sentencepiece
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import ChineseCLIPConfig, ChineseCLIPModel, Siglip2Tokenizer, SiglipConfig, SiglipModel, SiglipTokenizer
+from transformers import (
+    BertTokenizer,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
+    DistilBertConfig,
+    DistilBertModel,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizer,
+)
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+VISION = {**SMALL, "num_hidden_layers": 1, "image_size": 64, "patch_size": 16}
 CORPUS = [
     "a photo of a cat",
     "one of many words, written in lower case and then IN UPPER CASE",
@@ -64,12 +79,50 @@ def chinese_clip(folder: Path) -> Path:
     folder.mkdir(parents=True)
     vocabulary = write_wordpieces(folder)
     config = ChineseCLIPConfig(
-        vision_config={**SMALL, "image_size": 64, "patch_size": 16},
+        vision_config=VISION,
         text_config={**SMALL, "vocab_size": vocabulary, "max_position_embeddings": 52},
         projection_dim=48,
     )
     ChineseCLIPModel(config).save_pretrained(folder)
     _write_processor(folder, "ChineseCLIPImageProcessor", size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    return folder
+
+
+def sentence_transformer(folder: Path) -> Path:
+    """Like clip-ViT-B-32-multilingual-v1: DistilBERT, the mean, a dense layer."""
+    torch.manual_seed(0)
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "2_Dense").mkdir()
+    vocabulary = write_wordpieces(folder)
+    shape = {"dim": 64, "hidden_dim": 128, "n_layers": 2, "n_heads": 4, "vocab_size": vocabulary}
+    DistilBertModel(DistilBertConfig(**shape)).save_pretrained(folder)
+    BertTokenizer.from_pretrained(folder, do_lower_case=False).save_pretrained(folder)
+    save_file({"linear.weight": torch.randn(512, 64)}, folder / "2_Dense" / "model.safetensors")
+    dense = {"in_features": 64, "out_features": 512, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}
+    types = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{name}"} for path, name in types.items()]
+    _write(folder / "modules.json", modules)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": 128, "do_lower_case": False})
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True})
+    _write(folder / "2_Dense" / "config.json", dense)
+    return folder
+
+
+def m_clip(folder: Path) -> Path:
+    """Like XLM-Roberta-Large-Vit-B-32: XLM-RoBERTa, whose shape another folder holds, the mean, a linear layer."""
+    torch.manual_seed(0)
+    folder.mkdir(parents=True)
+    pieces = sorted({character for text in CORPUS for character in text.replace(" ", "▁")})
+    vocabulary = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *((piece, -2.0) for piece in pieces)]
+    tokenizer = XLMRobertaTokenizer(vocab=[*vocabulary, ("▁a", -1.0), ("<mask>", 0.0)], model_max_length=80)
+    tokenizer.save_pretrained(folder)
+    shape = {**SMALL, "vocab_size": len(tokenizer), "max_position_embeddings": 100, "pad_token_id": 1, "type_vocab_size": 1}
+    encoder = XLMRobertaModel(XLMRobertaConfig(**shape))
+    encoder.config.save_pretrained(folder / "small-xlm-roberta")
+    weights = {f"transformer.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    linear = {"LinearTransformation.weight": torch.randn(512, 64), "LinearTransformation.bias": torch.randn(512)}
+    save_file({**weights, **linear}, folder / "model.safetensors")
+    _write(folder / "config.json", {"model_type": "M-CLIP", "modelBase": "small-xlm-roberta", "numDims": 512})
     return folder
 
 
@@ -86,7 +139,7 @@ def write_wordpieces(folder: Path) -> int:
 def _save_siglip(folder: Path, *, vocabulary: int, resample: int) -> None:
     torch.manual_seed(0)
     config = SiglipConfig(
-        vision_config={**SMALL, "image_size": 64, "patch_size": 16},
+        vision_config=VISION,
         text_config={**SMALL, "vocab_size": vocabulary, "projection_size": 64},
     )
     model = SiglipModel(config)
@@ -101,4 +154,8 @@ def _save_siglip(folder: Path, *, vocabulary: int, resample: int) -> None:
 
 
 def _write_processor(folder: Path, name: str, **settings: Any) -> None:
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": name, **settings}))
+    _write(folder / "preprocessor_config.json", {"image_processor_type": name, **settings})
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, ChineseCLIPModel, CLIPModel, SiglipModel
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer, ChineseCLIPModel, CLIPModel, SiglipModel, XLMRobertaConfig, XLMRobertaModel
 from transformers.image_utils import load_image
 from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -49,6 +50,23 @@ def chinese_clip(folder: Path, images: Sequence[bytes], texts: Sequence[str]) ->
     return _pair(model, ChineseCLIPImageProcessorPil.from_pretrained(folder), folder, images, texts, length)
 
 
+def sentence_transformer(folder: Path, images: Sequence[bytes], texts: Sequence[str]) -> Pair:
+    """A model of sentence-transformers, whose modules are few enough to write out, beside a CLIP."""
+    dense = load_file(folder / "text" / "2_Dense" / "model.safetensors")["linear.weight"]
+    means = _means(AutoModel.from_pretrained(folder / "text"), folder / "text", texts, 128)
+    return clip(folder / "image", images, texts)[0], unit(means @ dense.T)
+
+
+def m_clip(folder: Path, images: Sequence[bytes], texts: Sequence[str]) -> Pair:
+    """Multilingual-CLIP, as ``pt_multilingual_clip.MultilingualCLIP.forward`` computes it, beside a CLIP."""
+    weights = load_file(folder / "text" / "model.safetensors")
+    encoder = XLMRobertaModel(XLMRobertaConfig.from_pretrained(folder / "text" / "small-xlm-roberta"))
+    encoder.load_state_dict({name.removeprefix("transformer."): weights[name] for name in weights if "transformer." in name})
+    means = _means(encoder, folder / "text", texts, 80)
+    linear = weights["LinearTransformation.weight"], weights["LinearTransformation.bias"]
+    return clip(folder / "image", images, texts)[0], unit(torch.nn.functional.linear(means, *linear))
+
+
 def pictures(images: Sequence[bytes]) -> list[Image.Image]:
     """Decoded, upright, in RGB."""
     return [load_image(Image.open(io.BytesIO(image))) for image in images]
@@ -59,13 +77,22 @@ def unit(features: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(features, dim=1).numpy()
 
 
-def _pair(
-    model: Any, processor: Any, folder: Path, images: Sequence[bytes], texts: Sequence[str], length: int
-) -> Pair:
+def _pair(model: Any, processor: Any, folder: Path, images: Sequence[bytes], texts: Sequence[str], length: int) -> Pair:
     pixels = processor(images=pictures(images), return_tensors="pt")
     tokens = _tokens(folder, texts, length)
     with torch.inference_mode():
         return unit(model.get_image_features(**pixels).pooler_output), unit(model.get_text_features(**tokens).pooler_output)
+
+
+def _means(encoder: Any, folder: Path, texts: Sequence[str], length: int) -> torch.Tensor:
+    """The mean over each text's hidden states, float32 [N, W]."""
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        list(texts), padding=True, max_length=length, truncation=True, return_tensors="pt"
+    )
+    ids, mask = tokens["input_ids"], tokens["attention_mask"]
+    with torch.inference_mode():
+        hidden = encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state
+    return (hidden * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1)[:, None]
 
 
 def _tokens(folder: Path, texts: Sequence[str], length: int) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,20 @@ import pictures
 from clip_client import Clip, ModelSpec
 from clip_export import cli
 
+SMALL_IMAGES = {
+    "vision": {"patch_size": 16, "image_size": 64, "num_hidden_layers": 1},
+    "processor": {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
+}
 SHAPES: dict[str, dict[str, Any]] = {
-    "b16": {"vision": {"patch_size": 16}, "text": {"eos_token_id": 2}},
-    "l14": {"vision": {"patch_size": 14, "hidden_size": 96, "num_attention_heads": 6}, "projection": 768},
+    "b16": {"vision": {"patch_size": 16, "num_hidden_layers": 1}, "text": {"eos_token_id": 2}},
+    "h14": {
+        "vision": {"patch_size": 14, "hidden_act": "gelu", "num_hidden_layers": 1},
+        "text": {"hidden_act": "gelu"},
+        "projection": 1024,
+        "pad_token": "!",
+    },
     "l14_336": {
-        "vision": {"patch_size": 14, "image_size": 336},
+        "vision": {"patch_size": 14, "image_size": 336, "num_hidden_layers": 1},
         "projection": 768,
         "processor": {
             "size": {"shortest_edge": 336},
@@ -40,11 +48,28 @@ SHAPES: dict[str, dict[str, Any]] = {
         "pad_token": "!",
     },
 }
-KINDS: dict[str, tuple[Callable[[Path], Path], Callable[..., references.Pair]]] = {
-    **{name: (partial(checkpoints.make, **shape), references.clip) for name, shape in SHAPES.items()},
-    "siglip": (other_checkpoints.siglip, references.siglip),
-    "siglip2": (other_checkpoints.siglip2, references.siglip),
-    "chinese_clip": (other_checkpoints.chinese_clip, references.chinese_clip),
+
+
+def alone(make: Callable[..., Path], **shape: Any) -> Callable[[Path], list[str]]:
+    """Make one checkpoint in a folder; what selects it on the command line."""
+    return lambda folder: ["--model", str(make(folder, **shape))]
+
+
+def pair(make_text: Callable[[Path], Path]) -> Callable[[Path], list[str]]:
+    """Make a CLIP, and a text model beside it."""
+    return lambda folder: [
+        *("--model", str(checkpoints.make(folder / "image", **SMALL_IMAGES))),
+        *("--text-model", str(make_text(folder / "text"))),
+    ]
+
+
+KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pair]]] = {
+    **{name: (alone(checkpoints.make, **shape), references.clip) for name, shape in SHAPES.items()},
+    "siglip": (alone(other_checkpoints.siglip), references.siglip),
+    "siglip2": (alone(other_checkpoints.siglip2), references.siglip),
+    "chinese_clip": (alone(other_checkpoints.chinese_clip), references.chinese_clip),
+    "sentence_transformer": (pair(other_checkpoints.sentence_transformer), references.sentence_transformer),
+    "m_clip": (pair(other_checkpoints.m_clip), references.m_clip),
 }
 """What makes a checkpoint, and what embeds with its own library."""
 
@@ -56,7 +81,7 @@ TEXTS = [
     "LOUD & <|endoftext|> odd [SEP] [PAD] end",
     "🎂 naïve Ångström cafe\u0301 ﬁ",
     "一只猫的照片，杰尼龟",
-    "it's (a) \"quoted\", hyphen-ated: text!",
+    'it\'s (a) "quoted", hyphen-ated: text!',
     "ten words " * 5,
     "many words " * 200,
 ]
@@ -72,11 +97,10 @@ def reports(folder: Path) -> dict[str, dict[str, Any]]:
     """Every kind exported into one repository; the JSON report of each."""
     found = {}
     for name, (make, _) in KINDS.items():
-        make(folder / name)
-        where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "repository")]
+        where = ["--artifacts", str(folder / "artifacts" / name), "--repository", str(folder / "repository")]
         report = folder / f"{name}.json"
-        arguments = ["--model", str(folder / name), "--name", name, *where, "--variants", "onnx-fp32", "--json", str(report)]
-        assert cli.main(arguments) == 0
+        what = [*make(folder / name), "--name", name, "--variants", "onnx-fp32"]
+        assert cli.main([*what, *where, "--json", str(report)]) == 0
         found[name] = json.loads(report.read_text())
     return found
 

@@ -112,7 +112,9 @@ class ModelSpec:
             if getattr(self, field) < 1:
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
         if self.padding == "masked" and self.pad_token == self.end_token:
-            raise InvalidInput(f"pad_token and end_token are both {self.end_token}: a masked tower can't tell padding from text")
+            raise InvalidInput(
+                f"pad_token and end_token are both {self.end_token}: a masked tower can't tell padding from text"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise InvalidInput(f"mean {self.mean} and std {self.std} must be three numbers each, std not 0")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,20 +41,20 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """``config.json``."""
-        return self._json("config.json", "expected a checkpoint in Hugging Face format")
+        return dict(self.json("config.json", "expected a checkpoint in Hugging Face format"))
 
     @cached_property
     def processor(self) -> dict[str, Any]:
         """The image processor's settings, from either of the files that transformers writes."""
         if (self.folder / "preprocessor_config.json").exists():
-            return self._json("preprocessor_config.json", "")
-        whole = self._json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
+            return dict(self.json("preprocessor_config.json", ""))
+        whole = self.json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
         return dict(whole.get("image_processor", whole))
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:
         """``tokenizer_config.json``, empty if there is none."""
-        return self._json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
+        return self.json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
 
     @cached_property
     def tokenizer_json(self) -> str:
@@ -85,12 +86,7 @@ class Checkpoint:
     @cached_property
     def weights_sha256(self) -> str:
         """Digest over the weight files."""
-        digest = hashlib.sha256()
-        for path in self.weight_files:
-            with path.open("rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return digest(self.weight_files)
 
     def tensor(self, name: str) -> Any:
         """One tensor of the weights, as torch's.
@@ -109,22 +105,79 @@ class Checkpoint:
                 raise InvalidInput(f"{path} can't be read ({problem}): is the file whole?") from problem
         raise InvalidInput(f"{self.label} has no tensor {name}: expected the whole model, not one tower")
 
-    def _json(self, name: str, otherwise: str) -> dict[str, Any]:
+    def json(self, name: str, otherwise: str, kind: type = dict) -> Any:
+        """A JSON file of the checkpoint.
+
+        Args:
+            name: path in the folder.
+            otherwise: what to say where there is none.
+            kind: what it should hold, dict or list.
+
+        Raises:
+            InvalidInput: there is none, or it can't be read.
+        """
         try:
-            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+            content = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError as problem:
             raise InvalidInput(f"{self.label} has no {name}: {otherwise}") from problem
-        except (ValueError, TypeError) as problem:
+        except ValueError as problem:
             raise InvalidInput(f"{self.folder / name} isn't a JSON object ({problem}): is the file whole?") from problem
+        if not isinstance(content, kind):
+            raise InvalidInput(f"{self.folder / name} isn't a JSON object of {kind.__name__}: is the file whole?")
+        return content
 
 
-def find(model: str, revision: str | None) -> Checkpoint:
-    """Resolve ``--model``: a folder as it is, a hub id through the hub's cache or a download.
+@dataclass(frozen=True)
+class Paired(Checkpoint):
+    """The image tower of one checkpoint and the text tower of another; folder and configs are the image checkpoint's.
+
+    Attributes:
+        image: the one.
+        text: the other.
+    """
+
+    image: Checkpoint
+    text: Checkpoint
+
+    @classmethod
+    def of(cls, image: Checkpoint, text: Checkpoint) -> Paired:
+        """Join two checkpoints."""
+        revision = "+".join(filter(None, (image.revision, text.revision)))
+        return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """The text checkpoint's."""
+        return self.text.tokenizer_json
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the contents of several files."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def find(model: str, revision: str | None, text_model: str | None = None) -> Checkpoint:
+    """Resolve ``--model``, and ``--text-model`` where it is given.
+
+    Args:
+        model: a folder as it is, a hub id through the hub's cache or a download.
+        revision: of the hub id.
+        text_model: the same, for a text tower beside the model's image tower.
 
     Raises:
         InvalidInput: no such folder, no such id.
         Unavailable: the hub can't be reached.
     """
+    found = _find(model, revision)
+    return Paired.of(found, _find(text_model, None)) if text_model else found
+
+
+def _find(model: str, revision: str | None) -> Checkpoint:
     folder = Path(model).expanduser()
     if folder.is_dir():
         if revision:

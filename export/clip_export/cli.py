@@ -37,6 +37,7 @@ class Options:
 
     model: str
     revision: str | None
+    text_model: str | None
     name: str
     variants: tuple[Variant, ...]
     chosen: dict[Tower, Variant]
@@ -80,6 +81,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
     return Options(
         model=arguments.model,
         revision=arguments.revision,
+        text_model=arguments.text_model,
         name=arguments.name,
         variants=tuple(dict.fromkeys([*variants, *chosen.values()])),
         chosen=chosen,
@@ -101,7 +103,7 @@ def _use_bundled(arguments: argparse.Namespace) -> None:
 def run(options: Options, console: Console) -> int:
     """Export as the options say: build, judge, publish, report."""
     _quiet()
-    found = checkpoint.find(options.model, options.revision)
+    found = checkpoint.find(options.model, options.revision, options.text_model)
     folder = options.artifacts / found.slug
     with console.status("reading the checkpoint") as status, _alone(folder):
         family = families.of(found)
@@ -180,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
     parser.add_argument("--name", default="clip", help="name of the published models (default: %(default)s)")
     parser.add_argument(
         "--variants", default="onnx-fp32,openvino-fp16", metavar="V,V", help=f"what to build: {known} (default: %(default)s)"

@@ -105,10 +105,10 @@ def _sentencepiece(path: Path) -> Any:
         InvalidInput: not such a file, or not a unigram model.
     """
     from google.protobuf.message import DecodeError
-    from transformers.utils.sentencepiece_model_pb2_new import ModelProto
+    from transformers.utils import sentencepiece_model_pb2_new as protobuf
 
     try:
-        model = ModelProto.FromString(path.read_bytes())
+        model = protobuf.ModelProto.FromString(path.read_bytes())  # type: ignore[attr-defined]
     except DecodeError as problem:
         raise InvalidInput(f"{path} isn't a sentencepiece model ({problem}): is the file whole?") from problem
     if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from clip_client.preprocess import void_pixels
 from clip_client.spec import ModelSpec, Tower
 
+Pool = Callable[[Tensor, Tensor], Tensor]
+"""Hidden states [N, L, W], and which positions count, bool [N, L] -> [N, W]."""
+
 _BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
 
 
@@ -130,15 +133,13 @@ class MaskedTextTower(TextTower):
 
     Args:
         model: tokens and an additive mask [N, 1, 1, L] -> hidden states.
-        pool: hidden states [N, L, W], and which of them count, bool [N, L] -> [N, W].
+        pool: to one vector for each text.
         projection: [N, W] -> [N, D].
     """
 
     model: Any
 
-    def __init__(
-        self, model: nn.Module, pool: Callable[[Tensor, Tensor], Tensor], projection: nn.Module, spec: ModelSpec
-    ) -> None:
+    def __init__(self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.model = model
         self.pool = pool

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoint import Checkpoint
+from clip_export.checkpoint import Checkpoint, Paired
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
+from clip_export.families.multilingual import Multilingual
 from clip_export.families.siglip import Siglip
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (Clip(), Siglip(), ChineseClip())}
@@ -16,11 +17,13 @@ FAMILIES: dict[str, Family] = {family.model_type: family for family in (Clip(), 
 
 
 def of(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint, by its config's ``model_type``.
+    """The family of a checkpoint, by its config's ``model_type``; a pair's by that of the image tower.
 
     Raises:
         InvalidInput: a family that isn't known.
     """
+    if isinstance(checkpoint, Paired):
+        return Multilingual(of(checkpoint.image))
     model_type = str(checkpoint.config.get("model_type"))
     if model_type == "siglip2":
         raise InvalidInput(

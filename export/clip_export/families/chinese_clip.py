@@ -20,7 +20,7 @@ class ChineseClip(HuggingFace):
     preprocessor = CLIP_PREPROCESSOR
     padding = "masked"
     activation = "softmax"
-    pad_token = "[PAD]"
+    pad_tokens = ("[PAD]",)
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Both towers are projected."""

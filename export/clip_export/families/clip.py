@@ -21,7 +21,7 @@ class Clip(HuggingFace):
     preprocessor = CLIP_PREPROCESSOR
     padding = "trailing"
     activation = "softmax"
-    pad_token = ""
+    pad_tokens = ()
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Both towers are projected."""

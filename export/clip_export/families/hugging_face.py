@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tokenizers
@@ -33,7 +33,7 @@ class HuggingFace(Family):
         preprocessor: what its image processor assumes where a ``preprocessor_config.json`` is silent.
         padding: see ModelSpec.
         activation: see ModelSpec.
-        pad_token: what pads texts where the tokenizer's configuration is silent; empty for the end token.
+        pad_tokens: what may pad texts where the tokenizer's configuration is silent; else it is the end token.
     """
 
     model_type: ClassVar[str]
@@ -42,7 +42,7 @@ class HuggingFace(Family):
     preprocessor: ClassVar[Mapping[str, Any]]
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
-    pad_token: ClassVar[str]
+    pad_tokens: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def embedding_size(self, config: dict[str, Any]) -> int:
@@ -93,9 +93,7 @@ class HuggingFace(Family):
         from clip_export.towers import ImageTower, Towers
 
         model = load(getattr(transformers, self.classes[1]), checkpoint, self.title)
-        return Towers(
-            image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval()
-        )
+        return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
 
     def _config(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """``config.json`` with the defaults that transformers leaves out when it saves."""
@@ -121,12 +119,18 @@ class HuggingFace(Family):
         tokenizer = parsed(checkpoint)
         end = end_token(tokenizer, checkpoint.label)
         self.check_end(end, text, checkpoint.label)
-        pad = tokenizer.token_to_id(_content(checkpoint.tokenizer_config.get("pad_token")) or self.pad_token)
+        pad = pad_token(tokenizer, checkpoint, self.pad_tokens)
         return end, pad if pad is not None and pad < text["vocab_size"] else end
 
 
-def load(model_class: Any, checkpoint: Checkpoint, title: str) -> Any:
+def load(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "") -> Any:
     """Load a model of transformers in float32, with attention written out.
+
+    Args:
+        model_class: of transformers.
+        checkpoint: where it is.
+        title: what it should be, for messages.
+        unread: how the names of tensors begin that nobody reads and that may be missing.
 
     Raises:
         InvalidInput: the weights don't fit its configuration, or lack some tensor.
@@ -147,7 +151,8 @@ def load(model_class: Any, checkpoint: Checkpoint, title: str) -> Any:
         )
     except (OSError, RuntimeError, ValueError) as problem:
         raise InvalidInput(f"{checkpoint.label}: the weights don't load as {title}: {problem}") from problem
-    if missing := sorted(loading["missing_keys"]):  # which transformers would fill with random numbers
+    missing = sorted(name for name in loading["missing_keys"] if not (unread and name.startswith(unread)))
+    if missing:  # transformers would fill them with random numbers
         raise InvalidInput(
             f"{checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}: is the file whole?"
         )
@@ -183,6 +188,9 @@ def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
     return int(ids[-1])
 
 
-def _content(token: Any) -> str:
-    """A special token from its name, or from the object that older files hold."""
-    return str(token["content"] if isinstance(token, dict) else token or "")
+def pad_token(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, usual: Sequence[str]) -> int | None:
+    """What pads texts: what the tokenizer's configuration says, else the first of the usual tokens that there is."""
+    token = checkpoint.tokenizer_config.get("pad_token")
+    named = token["content"] if isinstance(token, dict) else token  # older files hold an object
+    found = (tokenizer.token_to_id(one) for one in ([named] if named else usual))
+    return next((one for one in found if one is not None), None)

@@ -22,7 +22,7 @@ class Siglip(HuggingFace):
     preprocessor = SIGLIP_PREPROCESSOR
     padding = "full"
     activation = "sigmoid"
-    pad_token = "</s>"  # SiglipTokenizer's default; a Gemma tokenizer names its own
+    pad_tokens = ("</s>",)  # SiglipTokenizer's default; a Gemma tokenizer names its own
 
     def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         """Describe a checkpoint whose tokenizer pads at the end, as both generations were trained."""
