@@ -112,11 +112,8 @@ def m_clip(folder: Path) -> Path:
     """Like XLM-Roberta-Large-Vit-B-32: XLM-RoBERTa, whose shape another folder holds, the mean, a linear layer."""
     torch.manual_seed(0)
     folder.mkdir(parents=True)
-    pieces = sorted({character for text in CORPUS for character in text.replace(" ", "▁")})
-    vocabulary = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *((piece, -2.0) for piece in pieces)]
-    tokenizer = XLMRobertaTokenizer(vocab=[*vocabulary, ("▁a", -1.0), ("<mask>", 0.0)], model_max_length=80)
-    tokenizer.save_pretrained(folder)
-    shape = {**SMALL, "vocab_size": len(tokenizer), "max_position_embeddings": 100, "pad_token_id": 1, "type_vocab_size": 1}
+    vocabulary = write_xlm_roberta(folder)
+    shape = {**SMALL, "vocab_size": vocabulary, "max_position_embeddings": 100, "pad_token_id": 1, "type_vocab_size": 1}
     encoder = XLMRobertaModel(XLMRobertaConfig(**shape))
     encoder.config.save_pretrained(folder / "small-xlm-roberta")
     weights = {f"transformer.{name}": tensor for name, tensor in encoder.state_dict().items()}
@@ -124,6 +121,15 @@ def m_clip(folder: Path) -> Path:
     save_file({**weights, **linear}, folder / "model.safetensors")
     _write(folder / "config.json", {"model_type": "M-CLIP", "modelBase": "small-xlm-roberta", "numDims": 512})
     return folder
+
+
+def write_xlm_roberta(folder: Path) -> int:
+    """A tokenizer of XLM-RoBERTa's; returns the size of its vocabulary."""
+    pieces = sorted({character for text in CORPUS for character in text.replace(" ", "▁")})
+    vocabulary = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *((piece, -2.0) for piece in pieces)]
+    tokenizer = XLMRobertaTokenizer(vocab=[*vocabulary, ("▁a", -1.0), ("<mask>", 0.0)], model_max_length=80)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
 
 
 def write_wordpieces(folder: Path) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import checkpoints
 import numpy as np
+import open_clips
 import other_checkpoints
 import pytest
 import references
@@ -70,6 +71,10 @@ KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pai
     "chinese_clip": (alone(other_checkpoints.chinese_clip), references.chinese_clip),
     "sentence_transformer": (pair(other_checkpoints.sentence_transformer), references.sentence_transformer),
     "m_clip": (pair(other_checkpoints.m_clip), references.m_clip),
+    "open_clip_resnet": (open_clips.resnet, open_clips.embed),
+    "open_clip_mobile": (open_clips.mobile, open_clips.embed),
+    "open_clip_siglip": (open_clips.siglip, open_clips.embed),
+    "open_clip_multilingual": (open_clips.multilingual, open_clips.embed),
 }
 """What makes a checkpoint, and what embeds with its own library."""
 
@@ -95,6 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[str, dict[str, Any]]:
     """Every kind exported into one repository; the JSON report of each."""
+    open_clips.library()
     found = {}
     for name, (make, _) in KINDS.items():
         where = ["--artifacts", str(folder / "artifacts" / name), "--repository", str(folder / "repository")]
@@ -152,11 +158,20 @@ def test_the_report_says_the_same(name: str, reports: dict) -> None:
     assert text["padding_invariance"] is None if full else text["padding_invariance"] >= 0.9999
 
 
-@pytest.mark.parametrize("name", ["siglip", "siglip2"])
-def test_probabilities_are_those_of_siglip(name: str, folder: Path, all_served: Server) -> None:
+@pytest.mark.parametrize(
+    ("name", "probabilities"),
+    [
+        ("siglip", references.siglip_probabilities),
+        ("siglip2", references.siglip_probabilities),
+        ("open_clip_siglip", open_clips.probabilities),
+    ],
+)
+def test_probabilities_are_those_of_the_library(
+    name: str, probabilities: Callable[..., np.ndarray], folder: Path, all_served: Server
+) -> None:
     with Clip(all_served.address, name=name) as clip:
         ours = clip.compare(IMAGES, TEXTS).probabilities
-    np.testing.assert_allclose(ours, references.siglip_probabilities(folder / name, IMAGES, TEXTS), atol=1e-4)
+    np.testing.assert_allclose(ours, probabilities(folder / name, IMAGES, TEXTS), atol=1e-4)
 
 
 def test_one_checkpoint_refuses_the_name_of_none(all_served: Server) -> None:

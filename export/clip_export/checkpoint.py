@@ -11,10 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clip_client.errors import InvalidInput, Unavailable
-from clip_export import tokenizer_files
+from clip_client.errors import InvalidInput
+from clip_export import hub, tokenizer_files
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+OPEN_CLIP = "open_clip:"
+"""How ``--model`` begins where open_clip knows the architecture."""
+
 _HUB_FILES = ["*.json", "*.txt", "spiece.model", "*.safetensors"]  # nothing that could run
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -178,42 +181,24 @@ def find(model: str, revision: str | None, text_model: str | None = None) -> Che
 
 
 def _find(model: str, revision: str | None) -> Checkpoint:
+    if model.startswith(OPEN_CLIP):
+        from clip_export import open_clip_checkpoint
+
+        return open_clip_checkpoint.find(model.removeprefix(OPEN_CLIP), revision)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if revision:
-            raise InvalidInput(f"--revision {revision} is for checkpoints on the hub, {model} is a folder: leave it out")
+        refuse_revision(model, revision)
         return Checkpoint(folder, folder.resolve().name, "")
-    if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
-        raise InvalidInput(f"no checkpoint folder {model}: expected a folder, or a hub id such as openai/clip-vit-base-patch32")
-    return _from_hub(model, revision)
-
-
-def _from_hub(model: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
-    except RepositoryNotFoundError as problem:
-        raise InvalidInput(f"the hub has no {model}, or it is private: check the id, or pass --model FOLDER") from problem
-    except RevisionNotFoundError as problem:
-        raise InvalidInput(f"{model} has no revision {revision} on the hub: check --revision") from problem
-    except HFValidationError as problem:
-        raise InvalidInput(f"{model!r} is no folder here, nor a hub id: {problem}") from problem
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
-        raise Unavailable(
-            f"no folder {model} here, and the hub can't be reached for it ({type(problem).__name__}): "
-            "download it elsewhere and pass --model FOLDER"
-        ) from problem
-    if not any(folder.glob("*.safetensors")):
+    if folder.is_absolute() or model.startswith((".", "~")) or not HUB_ID.fullmatch(model):
         raise InvalidInput(
-            f"{model} has no safetensors at {revision or 'its main branch'}, and pickled weights, which can run code, aren't "
-            "loaded: look for a conversion among its pull requests on the hub, and pass --revision refs/pr/NUMBER"
+            f"no checkpoint folder {model}: expected a folder, a hub id such as openai/clip-vit-base-patch32, or "
+            f"{OPEN_CLIP}MODEL/PRETRAINED"
         )
+    folder = hub.with_safetensors(model, revision, _HUB_FILES)
     return Checkpoint(folder, model, folder.name)
+
+
+def refuse_revision(model: str, revision: str | None) -> None:
+    """Raise InvalidInput for a revision of what isn't on the hub."""
+    if revision:
+        raise InvalidInput(f"--revision {revision} is for checkpoints on the hub, {model} is a folder: leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _as_declared(content: str, config: Mapping[str, Any]) -> str:
     return prepended(content, [normalizers.Lowercase()])
 
 
-def prepended(content: str, steps: list[normalizers.Normalizer]) -> str:
+def prepended(content: str, steps: Sequence[normalizers.Normalizer]) -> str:
     """A ``tokenizer.json`` that does some steps to a text before its own."""
     tokenizer = Tokenizer.from_str(content)
     own = [tokenizer.normalizer] if tokenizer.normalizer else []

@@ -155,9 +155,43 @@ class MaskedTextTower(TextTower):
         return projected
 
 
+class OpenClipTextTower(TextTower):
+    """A text model of open_clip, causal or not.
+
+    Args:
+        model: open_clip's TextTransformer, or its CLIP, which holds the same parts.
+        pool: open_clip's name of where it is read: ``argmax`` and ``eos`` are the end token.
+        spec: of the checkpoint.
+    """
+
+    model: Any
+
+    def __init__(self, model: nn.Module, pool: str, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.pool = {"first": first, "last": last}.get(pool, at_end)
+        self.causal = self.model.attn_mask is not None
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode, pool, project."""
+        embedded = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]  # [N, L, W]
+        hidden = self.model.transformer(embedded, attn_mask=causal_mask(tokens) if self.causal else None)
+        pooled = self.pool(self.model.ln_final(hidden), is_end)
+        projection = self.model.text_projection
+        if projection is None:
+            return pooled
+        projected: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+        return projected
+
+
 def first(hidden: Tensor, seen: Tensor) -> Tensor:
     """Pool [N, L, W] at the first position."""
     return hidden[:, 0]
+
+
+def last(hidden: Tensor, seen: Tensor) -> Tensor:
+    """Pool [N, L, W] at the last position."""
+    return hidden[:, -1]
 
 
 def mean(hidden: Tensor, seen: Tensor) -> Tensor:

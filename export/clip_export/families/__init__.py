@@ -9,10 +9,14 @@ from clip_export.checkpoint import Checkpoint, Paired
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
+from clip_export.families.hugging_face import HuggingFace
 from clip_export.families.multilingual import Multilingual
+from clip_export.families.open_clip import OpenClip
 from clip_export.families.siglip import Siglip
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (Clip(), Siglip(), ChineseClip())}
+FAMILIES: dict[str, HuggingFace | OpenClip] = {
+    family.model_type: family for family in (Clip(), Siglip(), ChineseClip(), OpenClip())
+}
 """By ``model_type``."""
 
 
@@ -28,7 +32,7 @@ def of(checkpoint: Checkpoint) -> Family:
     if model_type == "siglip2":
         raise InvalidInput(
             f"{checkpoint.label} is a NaFlex checkpoint, whose image tower takes pictures of any shape: expected a SigLIP 2 "
-            "of fixed resolution, such as google/siglip2-base-patch16-224"
+            "of fixed resolution, such as google/siglip2-so400m-patch14-384"
         )
     if model_type not in FAMILIES:
         nearest = difflib.get_close_matches(model_type, FAMILIES, n=len(FAMILIES), cutoff=0)
