@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -20,13 +21,21 @@ TEXT_BYTES = 2**17
 
 
 class Tokenizer:
-    """A ``tokenizer.json`` with truncation and padding as the spec wants them."""
+    """A ``tokenizer.json`` with truncation and padding as the spec wants them.
+
+    Raises:
+        ContractMismatch: it can't be read, or is another one than the spec's.
+    """
 
     def __init__(self, tokenizer_json: str, spec: ModelSpec) -> None:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
         except Exception as problem:  # tokenizers raises plain Exception
             raise ContractMismatch(f"tokenizer.json can't be read ({problem}): export the checkpoint again") from problem
+        if hashlib.sha256(tokenizer_json.encode()).hexdigest() != spec.tokenizer_sha256:
+            raise ContractMismatch(
+                "tokenizer.json isn't the one that the model spec was made with: export the checkpoint again"
+            )
         self._tokenizer.enable_truncation(max_length=spec.context_length)
         self._tokenizer.no_padding()
         self._spec = spec

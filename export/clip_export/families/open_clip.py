@@ -16,11 +16,12 @@ from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, lib
 if TYPE_CHECKING:
     from clip_export.towers import Pool, TextTower, Towers
 
-_RESIZE: dict[str, ResizeMode] = {
+RESIZE: dict[str, ResizeMode] = {
     "shortest": "shortest_edge_torchvision",
     "longest": "longest_edge",
     "squash": "squash",
 }
+"""open_clip's names of the ways to resize."""
 _PADS = ("<pad>", "[PAD]", "</s>")
 _POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 
@@ -113,7 +114,7 @@ def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
         raise InvalidInput(f"{checkpoint.label}: the preprocessing {settings} of size {size} can't be followed")
     return {
         "image_size": (side := sides.pop()),
-        "resize_mode": _RESIZE[settings["resize_mode"]],
+        "resize_mode": RESIZE[settings["resize_mode"]],
         "resize_size": side,
         "interpolation": settings["interpolation"],
         "mean": tuple(settings["mean"]),
