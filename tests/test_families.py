@@ -26,8 +26,9 @@ SMALL_IMAGES = {
 SHAPES: dict[str, dict[str, Any]] = {
     "b16": {"vision": {"patch_size": 16, "num_hidden_layers": 1}, "text": {"eos_token_id": 2}},
     "h14": {
-        "vision": {"patch_size": 14, "hidden_act": "gelu", "num_hidden_layers": 1},
+        "vision": {"patch_size": 14, "image_size": 56, "hidden_act": "gelu", "num_hidden_layers": 1},
         "text": {"hidden_act": "gelu"},
+        "processor": {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}},
         "projection": 1024,
         "pad_token": "!",
     },
