@@ -42,6 +42,7 @@ class Options:
 
     model: str
     revision: str | None
+    text_model: str | None
     name: str
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
@@ -90,6 +91,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
     return Options(
         model=arguments.model,
         revision=arguments.revision,
+        text_model=arguments.text_model,
         name=arguments.name,
         variants=tuple(dict.fromkeys([*variants, *filter(None, chosen.values())])),
         chosen={tower: chosen[tower] for tower in TOWERS},
@@ -121,7 +123,7 @@ def _to_publish(name: str | None) -> Variant | None:
 def run(options: Options, console: Console) -> int:
     """Export as the options say: build, judge, time, choose, publish, report."""
     _quiet()
-    found = checkpoint.find(options.model, options.revision)
+    found = checkpoint.find(options.model, options.revision, options.text_model)
     folder = options.artifacts / found.slug
     with console.status("reading the checkpoint") as status, _alone(folder):
         step = _step(console, status.update)
@@ -224,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
     parser.add_argument("--name", default="clip", help="name of the published models (default: %(default)s)")
     parser.add_argument(
         "--variants", default=DEFAULT, metavar="V,V", help=f"what to build: {ALL}, or some of {known} (default: %(default)s)"

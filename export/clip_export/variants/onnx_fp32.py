@@ -60,12 +60,14 @@ def example(tower: Tower, spec: ModelSpec) -> torch.Tensor:
     """An input of batch 2 to trace a tower with."""
     if tower == "image":
         return torch.zeros((2, spec.image_size, spec.image_size, 3), dtype=torch.uint8)
-    return torch.full((2, min(8, spec.context_length)), spec.end_token, dtype=torch.int32)
+    length = spec.context_length if spec.padding == "full" else min(8, spec.context_length)
+    return torch.full((2, length), spec.end_token, dtype=torch.int32)
 
 
 def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
     batch = torch.export.Dim("batch", min=1, max=2**16)
     length = torch.export.Dim("length", min=1, max=spec.context_length)
+    one_length = tower == "image" or spec.padding == "full"
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals; nothing that a user could change
@@ -73,7 +75,7 @@ def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
             module,
             (example(tower, spec),),
             input_names=[PIXELS if tower == "image" else TOKENS],
-            dynamic_shapes=({0: batch} if tower == "image" else {0: batch, 1: length},),
+            dynamic_shapes=({0: batch} if one_length else {0: batch, 1: length},),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
