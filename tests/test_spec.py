@@ -23,7 +23,7 @@ from clip_client.tokens import Tokenizer
 from clip_export import checkpoint as checkpoint_files
 from clip_export import families, triton_config
 from clip_export.towers import CausalTextTower, ImageTower
-from clip_export.variants import ONNX
+from clip_export.variants import named
 from clip_serve import repository as served
 
 TEXTS = [b"a photo of a cat", b"hello", b"one two three four five six seven eight nine ten eleven twelve " * 8]
@@ -70,7 +70,7 @@ def outputs(checkpoint: Path, spec: ModelSpec):
             embeddings = image_tower(torch.from_numpy(same_size[None].copy())), text_tower(torch.from_numpy(tokens))
         image_embedding, text_embeddings = (embedding.numpy() for embedding in embeddings)
         scores = probabilities(np.array([[0.3, 0.2, 0.1]], np.float32), changed)
-        config = np.array(triton_config.to_text(triton_config.encoder_config(changed, "image", ONNX)))
+        config = np.array(triton_config.to_text(triton_config.encoder_config(changed, "image", named("onnx-fp32"))))
         tensors = {"pixels": pixels, "short": short, "tokens": tokens, "config": config}
         return {**tensors, "image": image_embedding, "text": text_embeddings, "scores": scores}
 
