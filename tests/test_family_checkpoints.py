@@ -93,9 +93,10 @@ def change_modules(folder: Path) -> None:
         (lambda it: (it / "2_Dense" / "model.safetensors").unlink(), "pickled weights, which can run code, aren't loaded"),
         (lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True), "expected one of pooling_mode_mean"),
         (lambda it: edit(it / "2_Dense" / "config.json", activation_function="torch.nn.ReLU"), "expected Identity or Tanh"),
+        (lambda it: edit(it / "sentence_bert_config.json", do_lower_case=True), "lower-cases texts before its tokenizer"),
         (lambda it: (it / "1_Pooling" / "config.json").unlink(), "has no 1_Pooling/config.json"),
     ],
-    ids=["module", "pickled", "pooling", "activation", "missing"],
+    ids=["module", "pickled", "pooling", "activation", "lower case", "missing"],
 )
 def test_a_sentence_transformer_that_cannot_be_followed(change: Callable[[Path], Any], message: str, copies: Path) -> None:
     change(copies / "sentence_transformer")

@@ -87,7 +87,9 @@ def _loaded(checkpoint: OpenClipCheckpoint) -> Any:
         ) from problem
     except (RuntimeError, ValueError, TypeError) as problem:
         raise InvalidInput(f"{checkpoint.label}: the weights don't load as {checkpoint.model}: {problem}") from problem
-    return model.float().eval()
+    from timm.utils.model import reparameterize_model
+
+    return reparameterize_model(model.float().eval(), inplace=True)  # MobileCLIP is trained with several branches for one
 
 
 def _check(config: dict[str, Any], label: str) -> None:
