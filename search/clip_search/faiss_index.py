@@ -1,0 +1,134 @@
+"""The one module that knows faiss: vectors in, the positions and inner products of the nearest out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Kind = Literal["flat", "hnsw", "ivf"]
+
+_LINKS, _BUILD_EFFORT = 24, 100
+_TRAINING_ROWS_PER_LIST = 40
+EFFORTS: dict[Kind, tuple[int, ...]] = {
+    "flat": (1,),
+    "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 768, 1024, 2048, 4096),
+    "ivf": (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 1024),
+}
+"""What may be tuned of each kind, rising: candidates of an HNSW search, lists probed of an IVF."""
+
+
+def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kind:
+    """Exact while small; then a graph over half-precision vectors while it fits; then inverted lists of 8-bit vectors."""
+    if rows <= exact_rows:
+        return "flat"
+    return "hnsw" if rows * (2 * size + 8 * _LINKS + 16) <= memory_bytes else "ivf"
+
+
+class VectorIndex:
+    """Vectors of unit length, numbered from 0 in the order in which they came."""
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._index = index
+        self.kind: Kind = kind
+
+    @classmethod
+    def build(cls, kind: Kind, size: int, rows: int, chunks: Iterable[Floats], sample: Floats, threads: int) -> VectorIndex:
+        """Build over ``chunks``, float32 [n, size] each, ``rows`` in all; ``sample`` [m, size] trains what needs training."""
+        faiss.omp_set_num_threads(threads)  # of this thread only
+        index = _empty(kind, size, rows)
+        if not index.is_trained:
+            index.train(np.ascontiguousarray(sample))
+        for chunk in chunks:
+            index.add(np.ascontiguousarray(chunk))
+        return cls(index, kind)
+
+    @staticmethod
+    def training_rows(kind: Kind, rows: int) -> int:
+        """How many vectors ``build`` wants as its sample."""
+        return min(rows, _TRAINING_ROWS_PER_LIST * _lists(rows)) if kind == "ivf" else min(rows, 1)
+
+    @classmethod
+    def load(cls, path: Path, kind: Kind) -> VectorIndex:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            RuntimeError: the file is broken.
+        """
+        return cls(faiss.read_index(str(path)), kind)
+
+    def save(self, path: Path) -> None:
+        """Write to a file."""
+        faiss.write_index(self._index, str(path))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, queries: Floats, k: int, effort: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
+        """The nearest to each query [Q, D]: inner products and positions, both [Q, k], best first; -1 fills up.
+
+        Args:
+            effort: one of ``EFFORTS`` of the kind, or anything between.
+            allowed: bool [N], the positions that count; all if None.
+        """
+        selector, _keep = _selector(allowed)
+        return self._searched(self._index, queries, k, self._parameters(effort, selector))
+
+    def exact(self, queries: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
+        """As :meth:`search`, over every vector that is allowed."""
+        selector, _keep = _selector(allowed)
+        if self.kind == "ivf":
+            return self._searched(self._index, queries, k, self._parameters(self._index.nlist, selector))
+        storage = self._index.storage if self.kind == "hnsw" else self._index
+        return self._searched(storage, queries, k, faiss.SearchParameters(sel=selector))
+
+    def vectors(self, positions: Positions) -> Floats:
+        """The vectors at these positions, float32 [n, D], as precise as the kind keeps them."""
+        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(positions, np.int64)), np.float32)
+
+    def _parameters(self, effort: int, selector: Any) -> Any:
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+        if self.kind == "ivf":
+            return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
+        return faiss.SearchParameters(sel=selector)
+
+    def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
+        faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
+        return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+def _empty(kind: Kind, size: int, rows: int) -> Any:
+    inner_product = faiss.METRIC_INNER_PRODUCT
+    if kind == "flat":
+        return faiss.IndexFlatIP(size)
+    if kind == "hnsw":
+        index = faiss.IndexHNSWSQ(size, faiss.ScalarQuantizer.QT_fp16, _LINKS, inner_product)
+        index.hnsw.efConstruction = _BUILD_EFFORT
+        return index
+    quantizer = faiss.IndexFlatIP(size)
+    index = faiss.IndexIVFScalarQuantizer(quantizer, size, _lists(rows), faiss.ScalarQuantizer.QT_8bit, inner_product)
+    index.own_fields = True
+    quantizer.this.disown()
+    index.set_direct_map_type(faiss.DirectMap.Array)
+    return index
+
+
+def _lists(rows: int) -> int:
+    return max(1, int(4 * math.sqrt(rows)))
+
+
+def _selector(allowed: Mask | None) -> tuple[Any, Any]:
+    """faiss's form of a mask, and what must live as long as it: faiss keeps a bare pointer."""
+    if allowed is None:
+        return None, None
+    bits = np.packbits(allowed, bitorder="little")
+    return faiss.IDSelectorBitmap(bits), bits
