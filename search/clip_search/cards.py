@@ -1,7 +1,7 @@
 """What a hit shows: all of a row but its vectors, from memory-mapped files beside the index and from memory for new rows.
 
-A read of some scattered rows from the table takes longer than the whole rest of a search. A row never changes (an upsert makes a
-new one), so these copies can't grow stale, only superfluous.
+A read of some scattered rows from the table takes longer than the whole rest of a search. A row never changes (an upsert
+makes a new one), so these copies can't grow stale, only superfluous.
 """
 
 from __future__ import annotations

@@ -5,16 +5,18 @@ from __future__ import annotations
 import collections
 import logging
 import os
+import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cards import Cards
 from clip_search.engine import Engine, FaissEngine, Queries
@@ -27,10 +29,13 @@ from clip_search.part import Found, Rows
 from clip_search.rows import NewRow, to_arrow
 from clip_search.schema import HEAVY, about, new_columns, own_columns
 from clip_search.table import Table
+from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Operation, Writer
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
+Texts = Callable[..., "tuple[Floats, Source]"]
+"""Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
 _OPTIMIZE_COMMITS = 200
 _FILTERS = 32
 _LOWEST = 19
@@ -39,11 +44,13 @@ _LOWEST = 19
 class Collection:
     """Rows that can be searched, changed and trusted; safe to use from several threads."""
 
-    def __init__(self, name: str, table: Table, folder: Path, options: IndexOptions, queries: Queries) -> None:
+    def __init__(self, name: str, table: Table, folder: Path, options: IndexOptions, texts: Texts) -> None:
         self.name, self.table, self.about = name, table, about(table.schema, name)
+        self._folder = folder
         self._options = options
         self.cards = Cards(folder / "cards")
         self.cards.load()
+        queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
         self._catch_up()
         self._known = Known(table.ids())
@@ -127,11 +134,31 @@ class Collection:
             for engine in self.engines.values():
                 engine.rebuild()
 
+    def rebuild_soon(self) -> Future[None]:
+        """Start :meth:`rebuild` in the background."""
+        done: Future[None] = Future()
+
+        def work() -> None:
+            _lower_priority()
+            try:
+                self.rebuild()
+                done.set_result(None)
+            except Exception as problem:
+                _LOG.exception("rebuilding collection %s failed", self.name)
+                done.set_exception(Unavailable(f"collection {self.name} can't be rebuilt ({problem}): the log says more"))
+
+        threading.Thread(target=work, name=f"rebuild of {self.name}", daemon=True).start()
+        return done
+
     def close(self) -> None:
         """Finish what was queued and stop."""
         self._closing.set()
         self.writer.close()
         self._upkeep.join(timeout=5)
+
+    def remove_files(self) -> None:
+        """Remove what was derived from the table."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
         if self._options.engine == "lancedb":
@@ -152,14 +179,13 @@ class Collection:
                 continue
             self._add(adds)
             adds = []
-            _settle(operation, lambda operation=operation: self._delete(operation))  # type: ignore[misc]
+            _settle(operation, lambda operation=operation: self._delete(operation))
         self._add(adds)
 
     def _add(self, adds: Sequence[Add]) -> None:
         """Write what doesn't conflict in one commit; an id that comes again waits for the next."""
         while adds:
-            ids: set[str] = set()
-            together = [add for add in adds if not ids & (mine := {row.id for row in add.rows}) and not ids.update(mine)]
+            together = _disjoint(adds)
             try:
                 self._write(together)
             except ClipError as problem:
@@ -232,8 +258,7 @@ class Collection:
         return len(rows)
 
     def _maintain_forever(self) -> None:
-        """At the lowest priority: searches and commits go before."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+        _lower_priority()
         while not self._closing.wait(_PAUSE_S):
             try:
                 self._maintain()
@@ -247,8 +272,19 @@ class Collection:
                 self._optimized_at = self._commits
                 self.table.index_scalars()
                 self.table.optimize()
-            if any([engine.maintain() for engine in self.engines.values()]):
+            if True in [engine.maintain() for engine in self.engines.values()]:
                 self.cards.save()
+
+
+def _disjoint(adds: Sequence[Add]) -> list[Add]:
+    """The first ones that have no id in common."""
+    chosen, ids = [], set[str]()
+    for add in adds:
+        own = {row.id for row in add.rows}
+        if not ids & own:
+            chosen.append(add)
+            ids |= own
+    return chosen
 
 
 def _plan(add: Add, there: Mapping[str, int]) -> list[NewRow] | None:
@@ -259,6 +295,11 @@ def _plan(add: Add, there: Mapping[str, int]) -> list[NewRow] | None:
         add.done.set_exception(Conflict(f"id {conflicts[0]!r}{more} is there already: send on_conflict 'replace' or 'skip'"))
         return None
     return [row for row in add.rows if add.on_conflict == "replace" or row.id not in there]
+
+
+def _lower_priority() -> None:
+    """Of this thread and those that it starts: searches and commits go before."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
 
 
 def _settle(operation: Operation, work: Any) -> None:

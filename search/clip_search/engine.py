@@ -37,8 +37,11 @@ class Engine(Protocol):
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
         """The ``k`` nearest to a query [D] among the rows that a filter keeps; ``only`` gives these rows."""
 
+    def size(self) -> int:
+        """How many rows have a vector."""
+
     def vectors(self, rows: Rows) -> Floats:
-        """Vectors of rows, float32 [n, D]."""
+        """Vectors of rows, float32 [n, D]; zeros where a row has none."""
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         """New rows are in the table."""
@@ -67,6 +70,9 @@ class FaissEngine:
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
         return self.index.search(query, k, only())
+
+    def size(self) -> int:
+        return len(self.index)
 
     def vectors(self, rows: Rows) -> Floats:
         return self.index.vectors(rows)
@@ -97,8 +103,7 @@ class FaissEngine:
             "engine": "faiss",
             "rows": len(self.index),
             "parts": [
-                {"kind": part.index.kind, "rows": len(part.rows), "hidden": part.dead, **vars(part.tuned)}
-                for part in now.parts
+                {"kind": part.index.kind, "rows": len(part.rows), "hidden": part.dead, **vars(part.tuned)} for part in now.parts
             ],
             "tail_rows": now.tail.count,
             "recall": recall(now),

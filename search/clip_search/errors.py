@@ -51,7 +51,9 @@ def status(problem: ClipError) -> int:
 
 
 _PLACE = re.compile(r",?\s*(/[^\s,]+\.rs:\d+:\d+|rust/[^\s,]+\.rs:\d+:\d+).*", re.DOTALL)
-_PREFIX = re.compile(r"^((lance|LanceError\(\w+\)|Invalid user input|Error during planning|Schema error|error|ValueError)\s*:?\s*)+", re.I)
+_PREFIX = re.compile(
+    r"^((lance|LanceError\(\w+\)|Invalid user input|Error during planning|Schema error|error|ValueError)\s*:?\s*)+", re.I
+)
 
 
 def cleaned(problem: BaseException) -> str:

@@ -11,6 +11,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from clip_client.errors import InvalidInput
+
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -104,6 +106,28 @@ class VectorIndex:
     def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
         faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
         return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+def file_vectors(path: Path) -> Floats:
+    """All vectors of somebody's index file, float32 [N, D], as precise as it keeps them.
+
+    Raises:
+        InvalidInput: it isn't one, or keeps none.
+    """
+    try:
+        index = faiss.read_index(str(path))
+        if isinstance(inverted := faiss.try_extract_index_ivf(index), faiss.IndexIVF):
+            inverted.make_direct_map()
+        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
+    except RuntimeError as problem:
+        raise InvalidInput(f"{path} can't be used ({problem}): import the embeddings' folder instead") from problem
+
+
+def write_flat(path: Path, vectors: Floats) -> None:
+    """Write vectors [N, D] as an exact index."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors))
+    faiss.write_index(index, str(path))
 
 
 def _empty(kind: Kind, size: int, rows: int) -> Any:

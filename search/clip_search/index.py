@@ -48,7 +48,8 @@ class Index:
         """The vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
         now = self.snapshot
         vectors = np.zeros((len(rows), self.size), np.float32)
-        for part in (*now.parts, now.tail):
+        holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
+        for part in holders:
             here, found = part.vectors(rows)
             vectors[here] = found
         return vectors
@@ -61,7 +62,8 @@ class Index:
     def hide(self, rows: Rows) -> None:
         """Rows that are gone."""
         with self._lock:
-            for part in (*self.snapshot.parts, self.snapshot.tail):
+            holders: tuple[Part | Tail, ...] = (*self.snapshot.parts, self.snapshot.tail)
+            for part in holders:
                 part.hide(rows)
 
     def replace(self, part: Part, *, first: int) -> None:

@@ -27,6 +27,9 @@ class LanceEngine:
         scores = np.array([1 - hit["_distance"] for hit in found], np.float32)
         return scores, np.array([hit["row"] for hit in found], np.int64)
 
+    def size(self) -> int:
+        return len(self._table.rows(self._tower))
+
     def vectors(self, rows: Rows) -> Floats:
         vectors = np.zeros((len(rows), self._size), np.float32)
         found = self._table.vectors_of(self._tower, rows.tolist())
@@ -53,4 +56,4 @@ class LanceEngine:
         self._new = 0
 
     def stats(self) -> dict[str, Any]:
-        return {"engine": "lancedb", "rows": len(self._table.rows(self._tower)), "indexed": self._indexed}
+        return {"engine": "lancedb", "rows": self.size(), "indexed": self._indexed}

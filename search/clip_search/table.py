@@ -189,10 +189,11 @@ def check_filter(where: str) -> None:
     """
     terms = sum(where.upper().count(word) for word in (" AND ", " OR ", "NOT", "(", "-", "+", "*", "/"))
     if len(where) > _MAX_FILTER or terms > _MAX_TERMS:
-        raise InvalidInput(f"the filter has {len(where)} characters and {terms} terms: expected {_MAX_FILTER}, {_MAX_TERMS} at most")
+        raise InvalidInput(
+            f"the filter has {len(where)} characters and {terms} terms: expected {_MAX_FILTER}, {_MAX_TERMS} at most"
+        )
 
 
 def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:
     quoted = (str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({', '.join(quoted)})"
-
