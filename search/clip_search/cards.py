@@ -65,7 +65,7 @@ class Cards:
     @property
     def boundary(self) -> int:
         """The last row that has a card; -1 if none."""
-        return max((int(deck.rows[-1]) for deck in self._decks if len(deck.rows)), default=-1)
+        return max((int(deck.rows[-1]) for deck in self._decks), default=-1)
 
     def append(self, cards: pa.Table) -> None:
         """Cards of new rows, all after those that are here."""
@@ -95,19 +95,18 @@ class Cards:
             tables = [deck.cards for deck in waiting]
             self._swap(waiting, pa.concat_tables(tables, promote_options="default"))
 
-    def replace(self, cards: pa.Table) -> None:
-        """Put these in the place of everything up to their last row."""
-        last = int(cards["row"][-1].as_py()) if len(cards) else -1
-        self._swap([deck for deck in self._decks if len(deck.rows) and deck.rows[-1] <= last], cards)
+    def replace(self, cards: pa.Table, last: int) -> None:
+        """Put these in the place of everything up to row ``last``."""
+        self._swap([deck for deck in self._decks if deck.rows[-1] <= last], cards)
 
     def _swap(self, old: Sequence[Deck], cards: pa.Table) -> None:
-        new = self._written(cards)
+        new = (self._written(cards),) if len(cards) else ()
         with self._lock:
             place = [n for n, deck in enumerate(self._decks) if deck in old]
             before, after = self._decks[: place[0]] if place else (), self._decks[place[-1] + 1 :] if place else self._decks
-            self._decks = (*before, new, *after)
+            self._decks = (*before, *new, *after)
         for deck in old:
-            if deck.path and deck.path != new.path:
+            if deck.path and deck.path not in [one.path for one in new]:
                 deck.path.unlink(missing_ok=True)
 
     def _written(self, cards: pa.Table) -> Deck:

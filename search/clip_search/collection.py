@@ -130,7 +130,8 @@ class Collection:
         with self._upkeep_lock:
             self.table.index_scalars()
             self.table.optimize()
-            self.cards.replace(self.table.cards(0, self.cards.boundary))
+            last = self.cards.boundary
+            self.cards.replace(self.table.cards(0, last), last)
             for engine in self.engines.values():
                 engine.rebuild()
 

@@ -59,7 +59,8 @@ def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
         InvalidInput: another size, not numbers, NaN, or all zeros.
     """
     try:
-        vector = np.asarray(values, np.float32)
+        with np.errstate(over="ignore"):  # becomes infinity, which is refused below
+            vector = np.asarray(values, np.float32)
     except (TypeError, ValueError, OverflowError) as problem:
         raise InvalidInput(f"the {what} isn't a list of numbers: send {size} of them") from problem
     if vector.shape != (size,):

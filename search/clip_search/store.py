@@ -41,9 +41,11 @@ class Store:
 
     def names(self) -> list[str]:
         """All collections, sorted."""
-        names: list[str] = []
-        while page := list(self._database.table_names(page_token=names[-1] if names else None, limit=1000)):
-            names += page
+        page = self._database.list_tables()
+        names = list(page.tables)
+        while page.page_token:
+            page = self._database.list_tables(page_token=page.page_token)
+            names += page.tables
         return sorted(names)
 
     def create(self, name: str, about: About, columns: Mapping[str, str]) -> Table:
