@@ -34,7 +34,7 @@ class Hit:
         row: its number, which changes when it is replaced.
         score: cosine to the query.
         source: path or URL that it came from.
-        thumbnail: URL of a small picture.
+        thumbnail: path of a small picture on the sidecar; None where there is none.
         metadata: the user's columns.
     """
 
@@ -42,7 +42,7 @@ class Hit:
     row: int
     score: float
     source: str | None
-    thumbnail: str
+    thumbnail: str | None
     metadata: dict[str, Any]
 
 

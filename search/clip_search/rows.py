@@ -79,6 +79,7 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
         "source": pa.array([row.source for row in rows], pa.string()),
         "fingerprint": pa.array([fingerprint or None] * len(rows), pa.string()),
         "time": pa.array([datetime.now(timezone.utc)] * len(rows), pa.timestamp("us", "UTC")),
+        "has_thumbnail": pa.array([row.thumbnail is not None for row in rows]),
         "thumbnail": pa.array([row.thumbnail for row in rows], pa.binary()),
     }
     for tower in TOWERS:

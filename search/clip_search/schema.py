@@ -29,6 +29,7 @@ _FIXED = [
     pa.field("time", pa.timestamp("us", "UTC")),
     pa.field("has_image", pa.bool_()),
     pa.field("has_text", pa.bool_()),
+    pa.field("has_thumbnail", pa.bool_()),
     pa.field("thumbnail", pa.binary()),
 ]
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS}

@@ -171,7 +171,7 @@ class Sidecar:
 
 def hits(collection: Collection, scores: Floats, rows: Rows, columns: Sequence[str] | None) -> list[Hit]:
     """Rows with their cards; one that was deleted this instant is left out."""
-    wanted = None if columns is None else ["id", "source", *columns]
+    wanted = None if columns is None else ["id", "source", "has_thumbnail", *columns]
     cards = collection.cards.take(rows, wanted)
     found = zip(rows.tolist(), np.minimum(scores, 1).tolist(), cards, strict=True)
     return [Hit(row, score, card) for row, score, card in found if card is not None]

@@ -24,7 +24,7 @@ from clip_search.web.state import body, collection, described, state
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 _MAX_PAGE = 10_000
-_NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has_text")
+_NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has_text", "has_thumbnail")
 
 
 @router.get("")
@@ -127,8 +127,9 @@ async def search_rows(request: Request, name: str) -> Response:
     start, shared = time.perf_counter(), state(request)
     found, sent = collection(request), await body(request, bodies.Search)
     hits = await search(shared.sidecar, shared.metrics, found, sent.query())
+    shown = bool(shared.sidecar.options.fetch.folders)
     took_ms = round(1000 * (time.perf_counter() - start), 3)
-    return answer({"hits": [_hit(found, hit) for hit in hits], "took_ms": took_ms})
+    return answer({"hits": [_hit(found, hit, shown) for hit in hits], "took_ms": took_ms})
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
@@ -155,14 +156,16 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**fixed, **vectors, "metadata": own}
 
 
-def _hit(found: Collection, hit: Hit) -> dict[str, Any]:
+def _hit(found: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:
+    """A hit as it is sent; a picture that wasn't kept may still be had where files may be read."""
     card = hit.card
+    pictured = card["has_thumbnail"] or (from_files and (card["source"] or card.get("image_path")))
     return {
         "id": card["id"],
         "row": hit.row,
         "score": hit.score,
         "source": card["source"],
-        "thumbnail": f"/v1/collections/{found.name}/thumbnails/{hit.row}",
+        "thumbnail": f"/v1/collections/{found.name}/thumbnails/{hit.row}" if pictured else None,
         "metadata": {name: value for name, value in card.items() if name not in _NOT_METADATA},
     }
 
