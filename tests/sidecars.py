@@ -33,7 +33,9 @@ class Sidecar:
 
     def __post_init__(self) -> None:
         where = ["--data", self.data, "--triton", self.triton, "--port", str(self.port)]
-        self.process = subprocess.Popen([CLIPSERVE, "search", "serve", *where, *self.options], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [CLIPSERVE, "search", "serve", *where, *self.options], stdout=subprocess.PIPE, text=True
+        )
 
     @property
     def url(self) -> str:
@@ -58,6 +60,13 @@ class Sidecar:
         while "collections" in self.missing() and time.monotonic() - start < timeout_s:
             time.sleep(0.05)
         assert "collections" not in self.missing()
+        return time.monotonic() - start
+
+    def ready_again(self, timeout_s: float = 10) -> float:
+        """Wait until nothing is missing; seconds since this was called."""
+        start = time.monotonic()
+        while self.missing() and time.monotonic() - start < timeout_s:
+            time.sleep(0.05)
         return time.monotonic() - start
 
     def missing(self) -> dict[str, str]:

@@ -17,12 +17,12 @@ import openai
 import pytest
 import requests
 import sidecars
-from pictures import bomb, encoded, jpegs, picture
 from servers import Server, http_files
 from sidecars import Sidecar, base64_of
 
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable
 from clip_client.search import Row, Search, Term
+from pictures import bomb, encoded, jpegs, picture
 
 PICTURES = jpegs(12)
 
@@ -52,7 +52,12 @@ def photos(search: Search) -> str:
     """A collection of twelve pictures with captions."""
     search.create("photos", columns={"year": "int"})
     rows = [
-        Row(id=f"p{n}", image=one, metadata={"caption": f"picture {n}", "url": f"http://x/{n}", "year": 2000 + n}, source=f"s{n}")
+        Row(
+            id=f"p{n}",
+            image=one,
+            metadata={"caption": f"picture {n}", "url": f"http://x/{n}", "year": 2000 + n},
+            source=f"s{n}",
+        )
         for n, one in enumerate(PICTURES)
     ]
     assert search.add("photos", rows).added == 12
@@ -127,11 +132,13 @@ def test_texts_are_rows_too_and_the_only_side_is_searched(search: Search, clip: 
 
 
 def test_a_bad_file_stays_out_alone(search: Search, photos: str) -> None:
-    done = search.add(photos, [Row(id="good", image=PICTURES[0]), Row(id="bad", image=b"no picture"), Row(id="bomb", image=bomb())])
+    done = search.add(
+        photos, [Row(id="good", image=PICTURES[0]), Row(id="bad", image=b"no picture"), Row(id="bomb", image=bomb())]
+    )
     assert (done.added, done.ids) == (1, ["good"])
     assert "not a picture" in done.errors[1]
     assert "15000 x 15000 pixels" in done.errors[2]
-    with pytest.raises(InvalidInput, match="none of 1 rows can be added; row 0: .*not a picture") as caught:
+    with pytest.raises(InvalidInput, match=r"none of 1 rows can be added; row 0: .*not a picture") as caught:
         search.add(photos, [Row(id="bad", image=b"no picture")])
     assert 0 in caught.value.errors
 
@@ -150,7 +157,12 @@ def test_thumbnails_are_of_rows_and_of_nothing_else(sidecar: Sidecar, search: Se
 def test_paths_are_read_below_the_folders_named_at_start(sidecar: Sidecar, search: Search, photos: str) -> None:
     inside = sidecar.data.parent / "pictures" / "a.jpg"
     assert search.add(photos, [Row(id="by path", image_path=str(inside))]).added == 1
-    outside = ["/etc/passwd", str(sidecar.data.parent / "secret.jpg"), str(inside.with_name("link.jpg")), f"{inside}/../../secret.jpg"]
+    outside = [
+        "/etc/passwd",
+        str(sidecar.data.parent / "secret.jpg"),
+        str(inside.with_name("link.jpg")),
+        f"{inside}/../../secret.jpg",
+    ]
     for path in outside:
         with pytest.raises(InvalidInput, match="is outside the folders that this sidecar reads"):
             search.add(photos, [Row(image_path=path)])
@@ -246,7 +258,13 @@ def test_bad_searches_are_told_what_is_wrong(sidecar: Sidecar, search: Search, p
         ("POST", "/v1/collections/photos/rows", {"rows": [{"id": "p1", "text": "a"}]}, 409, "'p1' is there already"),
         ("POST", "/v1/collections/photos/rows", {"rows": [{"id": "n", "text": "a"}] * 2}, 400, "twice in one request"),
         ("POST", "/v1/collections/photos/rows", {"rows": [{"vector": V}]}, 400, r"has shape \[2\]"),
-        ("POST", "/v1/collections/photos/rows", {"rows": [{"text": "a"}], "fingerprint": "other"}, 409, "holds vectors of model"),
+        (
+            "POST",
+            "/v1/collections/photos/rows",
+            {"rows": [{"text": "a"}], "fingerprint": "other"},
+            409,
+            "holds vectors of model",
+        ),
         ("POST", "/v1/collections/photos/rows", b"x" * 5_000_000, 413, "the body has 5,000,000 bytes"),
         ("POST", "/v1/collections/photos/delete", {}, 400, "send either ids or a filter"),
         ("POST", "/v1/collections/photos/delete", {"filter": "nope = 1"}, 400, "No field named nope"),
@@ -313,7 +331,9 @@ def clip_retrieval():
     return module
 
 
-def test_clip_retrievals_own_client(sidecar: Sidecar, search: Search, photos: str, clip_retrieval, clip: Clip, tmp_path: Path) -> None:
+def test_clip_retrievals_own_client(
+    sidecar: Sidecar, search: Search, photos: str, clip_retrieval, clip: Clip, tmp_path: Path
+) -> None:
     client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name=photos, num_images=5, deduplicate=False)
     vectors = clip.embed_image(PICTURES)
     scores = vectors @ clip.embed_text("a cat")
@@ -353,10 +373,14 @@ def test_the_knn_service_gives_metadata_to_the_first_and_numbers_to_all(sidecar:
 def test_a_picture_by_its_path_comes_with_the_hit(sidecar: Sidecar, search: Search) -> None:
     search.create("paths")
     inside, outside = sidecar.data.parent / "pictures" / "a.jpg", sidecar.data.parent / "secret.jpg"
-    search.add("paths", [Row(id=path.name, image=PICTURES[0], metadata={"image_path": str(path)}) for path in (inside, outside)])
+    search.add(
+        "paths", [Row(id=path.name, image=PICTURES[0], metadata={"image_path": str(path)}) for path in (inside, outside)]
+    )
     search.drop("paths")
     search.create("paths", dimension=4)
-    rows = [Row(id=path.name, vector=[1, 0, 0, n], metadata={"image_path": str(path)}) for n, path in enumerate((inside, outside))]
+    rows = [
+        Row(id=path.name, vector=[1, 0, 0, n], metadata={"image_path": str(path)}) for n, path in enumerate((inside, outside))
+    ]
     search.add("paths", rows)
     hits = sidecar.ask("POST", "/knn-service", knn(text=None, embedding_input=[1, 0, 0, 0], indice_name="paths"))[1]
     assert base64.b64decode(hits[0]["image"])[:3] == b"\xff\xd8\xff"
@@ -392,7 +416,9 @@ def test_metrics_have_clip_retrievals_names(sidecar: Sidecar, search: Search, ph
     assert 'clipserve_collection_recall{collection="photos",tower="image"} 1.0' in text
     assert re.search(r'clipserve_requests_total\{route="/knn-service",status="200"\} \d', text)
     summary = sidecar.ask("GET", "/metrics-summary")[1].decode()
-    assert re.match(r"Among \d+ calls to the knn end point with an average latency of \d\.\d{4}s per request, the step", summary)
+    assert re.match(
+        r"Among \d+ calls to the knn end point with an average latency of \d\.\d{4}s per request, the step", summary
+    )
     assert re.search(r"full_knn_request_time .* \d+ +\d\.\d{4}s +100\.0%", summary)
 
 
@@ -408,7 +434,13 @@ def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
     plain = client.embeddings.create(model="clip", input="a dog", encoding_format="float")
     np.testing.assert_allclose(plain.data[0].embedding, made.data[2].embedding, atol=1e-6)
     assert client.models.list().data[0].id == "clip"
-    for wrong in ({"input": [[1, 2]]}, {"input": []}, {"input": ""}, {"input": "a", "dimensions": 7}, {"input": "data:image/png;base64,AAAA"}):
+    for wrong in (
+        {"input": [[1, 2]]},
+        {"input": []},
+        {"input": ""},
+        {"input": "a", "dimensions": 7},
+        {"input": "data:image/png;base64,AAAA"},
+    ):
         with pytest.raises(openai.BadRequestError, match="input|dimensions|embedded"):
             client.embeddings.create(model="clip", **wrong)
 

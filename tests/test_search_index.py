@@ -93,12 +93,16 @@ def test_what_is_hidden_is_never_found(kind: str) -> None:
 
 def test_parts_and_tail_are_searched_together() -> None:
     vectors = unit(COUNT)
-    index = Index(SIZE, (part("hnsw", vectors[:1000], np.arange(1000)), part("flat", vectors[1000:2000], np.arange(1000, 2000))))
+    index = Index(
+        SIZE, (part("hnsw", vectors[:1000], np.arange(1000)), part("flat", vectors[1000:2000], np.arange(1000, 2000)))
+    )
     for start in range(2000, COUNT, 7):
         index.append(np.arange(start, min(start + 7, COUNT)), vectors[start : start + 7])
     hits = [index.search(vectors[n], 1)[1].tolist() for n in (3, 1500, 2000, 2999)]
     assert hits == [[3], [1500], [2000], [2999]]
-    np.testing.assert_allclose(index.vectors(np.array([2500, 3, 77_777])), [vectors[2500], vectors[3], np.zeros(SIZE)], atol=1e-3)
+    np.testing.assert_allclose(
+        index.vectors(np.array([2500, 3, 77_777])), [vectors[2500], vectors[3], np.zeros(SIZE)], atol=1e-3
+    )
     assert len(index) == COUNT
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import sidecars
-from pictures import encoded, picture
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from servers import Server
 from sidecars import Sidecar, base64_of
 
 from clip_client import Clip
 from clip_client.search import Row, Term
+from pictures import encoded, picture
 
 COUNT = 100
 PICTURES = [encoded(picture(64 + n % 7, 64, seed=n), "PNG") for n in range(COUNT)]
@@ -228,13 +228,17 @@ def test_the_reason_of_a_refusal_is_shown(browser: Browser, sidecar: Sidecar) ->
 
 @pytest.mark.parametrize(("width", "columns"), [(360, 3), (1400, 8)])
 @pytest.mark.parametrize(("scheme", "back"), [("light", "rgb(251, 251, 250)"), ("dark", "rgb(23, 24, 26)")])
-def test_phone_and_desk_light_and_dark(browser: Browser, sidecar: Sidecar, width: int, columns: int, scheme: str, back: str) -> None:
+def test_phone_and_desk_light_and_dark(
+    browser: Browser, sidecar: Sidecar, width: int, columns: int, scheme: str, back: str
+) -> None:
     with browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme) as context:
         page = context.new_page()
         page.goto(f"{sidecar.url}/#collection=pictures&text=a%20cat")
         expect(page.locator("figure")).not_to_have_count(0)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == back
-        assert page.evaluate("getComputedStyle(document.getElementById('hits')).gridTemplateColumns.split(' ').length") == columns
+        assert (
+            page.evaluate("getComputedStyle(document.getElementById('hits')).gridTemplateColumns.split(' ').length") == columns
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

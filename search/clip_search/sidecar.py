@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
-from clip_search.errors import NotFound
+from clip_search.errors import NotFound, cleaned
 from clip_search.faiss_index import Floats
 from clip_search.options import Options
 from clip_search.part import Rows
@@ -37,16 +37,18 @@ class Sidecar:
         self.texts = TuningQueries(self.embedder)
         self._lock = threading.Lock()
         self._open: dict[str, Collection] = {}
+        self._opening = self.store.names()
         self.broken: dict[str, str] = {}
 
     def open_all(self) -> None:
         """Open every collection; one that can't be is named in ``broken``, the others go on."""
-        for name in self.store.names():
+        for name in list(self._opening):
             try:
-                self.collection(name)
+                self._open_one(name)
             except Exception as problem:  # LanceDB raises anything
                 _LOG.exception("collection %s can't be opened", name)
-                self.broken[name] = str(problem)
+                self.broken[name] = cleaned(problem)
+            self._opening.remove(name)
 
     def names(self) -> list[str]:
         """Collections that can be asked, sorted."""
@@ -57,13 +59,15 @@ class Sidecar:
 
         Raises:
             NotFound: there is none.
+            Unavailable: it is still being opened, or can't be.
         """
-        if name in self._open:
-            return self._open[name]
-        with self._lock:
-            if name not in self._open:
-                self._open[name] = self._opened(name)
-            return self._open[name]
+        if found := self._open.get(name):
+            return found
+        if name in self.broken:
+            raise Unavailable(f"collection {name} can't be opened ({self.broken[name]}): the log says more")
+        if name in self._opening:
+            raise Unavailable(f"collection {name} is being opened: try again in a moment")
+        raise NotFound(f"no collection {str(name)[:100]}: there is {', '.join(self.names()) or 'none yet'}")
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
         """Make a collection; what isn't said of its model is taken from the one that is served.
@@ -78,7 +82,7 @@ class Sidecar:
             same = size in (None, spec.embedding_size)
             size, fingerprint = size or spec.embedding_size, (spec.fingerprint if same and fingerprint is None else fingerprint)
         self.store.create(name, About(size, fingerprint or ""), columns)
-        return self.collection(name)
+        return self._open_one(name)
 
     def drop(self, name: str) -> None:
         """Remove a collection and its indexes for good."""
@@ -153,12 +157,11 @@ class Sidecar:
         self.embedder.close()
         self.store.close()
 
-    def _opened(self, name: str) -> Collection:
-        table = self.store.open(name)
-        options = self.options.index
-        collection = Collection(name, table, self._folder / name, options, self.texts.sample)
-        self.broken.pop(name, None)
-        return collection
+    def _open_one(self, name: str) -> Collection:
+        with self._lock:
+            table = self.store.open(name)
+            self._open[name] = Collection(name, table, self._folder / name, self.options.index, self.texts.sample)
+            return self._open[name]
 
     def _vector_of_row(self, collection: Collection, tower: Tower, id: str) -> Floats:
         row = collection.row_of(id)

@@ -11,7 +11,7 @@ from typing import Any
 import lancedb
 
 from clip_client.errors import Unavailable
-from clip_search.errors import Conflict, NotFound, storage_problem
+from clip_search.errors import Conflict, storage_problem
 from clip_search.schema import About, check_collection, schema
 from clip_search.table import Table
 
@@ -67,10 +67,8 @@ class Store:
         """Open a collection.
 
         Raises:
-            NotFound: there is none of that name.
+            Exception: LanceDB's, of any kind.
         """
-        if check_collection(name) not in self.names():
-            raise NotFound(f"no collection {name}: there is {', '.join(self.names()) or 'none yet'}")
         return Table(self._database.open_table(name))
 
     def drop(self, name: str) -> None:
