@@ -13,6 +13,10 @@ from clip_client import Clip, ModelSpec
 from clip_export import cli
 
 
+FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
+"""What most tests export: two variants that build fast, and always the same one published."""
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP checkpoint."""
@@ -24,7 +28,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder with ``artifacts`` and ``model_repository`` of it, onnx-fp32 published."""
     folder = tmp_path_factory.mktemp("exported")
     where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
-    assert cli.main(["--model", str(checkpoint), *where]) == 0
+    assert cli.main(["--model", str(checkpoint), *where, *FLOATS]) == 0
     return folder
 
 

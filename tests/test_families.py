@@ -1,32 +1,38 @@
-"""Checkpoints of many shapes, exported side by side, published and served by one Triton, agree with transformers."""
+"""Checkpoints of every family and of many shapes, exported side by side and served by one Triton, agree with their library."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import numpy as np
+import open_clips
+import other_checkpoints
 import pytest
-import torch
-from PIL import Image
+import references
 from servers import Server, running
-from transformers import CLIPModel, CLIPTokenizer
-from transformers.image_utils import load_image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import pictures
 from clip_client import Clip, ModelSpec
 from clip_export import cli
 
+SMALL_IMAGES = {
+    "vision": {"patch_size": 16, "image_size": 64, "num_hidden_layers": 1},
+    "processor": {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
+}
 SHAPES: dict[str, dict[str, Any]] = {
-    "b16": {"vision": {"patch_size": 16}, "text": {"eos_token_id": 2}},
-    "l14": {"vision": {"patch_size": 14, "hidden_size": 96, "num_attention_heads": 6}, "projection": 768},
+    "b16": {"vision": {"patch_size": 16, "num_hidden_layers": 1}, "text": {"eos_token_id": 2}},
+    "h14": {
+        "vision": {"patch_size": 14, "hidden_act": "gelu", "num_hidden_layers": 1},
+        "text": {"hidden_act": "gelu"},
+        "projection": 1024,
+        "pad_token": "!",
+    },
     "l14_336": {
-        "vision": {"patch_size": 14, "image_size": 336},
+        "vision": {"patch_size": 14, "image_size": 336, "num_hidden_layers": 1},
         "projection": 768,
         "processor": {
             "size": {"shortest_edge": 336},
@@ -43,8 +49,47 @@ SHAPES: dict[str, dict[str, Any]] = {
         "pad_token": "!",
     },
 }
+
+
+def alone(make: Callable[..., Path], **shape: Any) -> Callable[[Path], list[str]]:
+    """Make one checkpoint in a folder; what selects it on the command line."""
+    return lambda folder: ["--model", str(make(folder, **shape))]
+
+
+def pair(make_text: Callable[[Path], Path]) -> Callable[[Path], list[str]]:
+    """Make a CLIP, and a text model beside it."""
+    return lambda folder: [
+        *("--model", str(checkpoints.make(folder / "image", **SMALL_IMAGES))),
+        *("--text-model", str(make_text(folder / "text"))),
+    ]
+
+
+KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pair]]] = {
+    **{name: (alone(checkpoints.make, **shape), references.clip) for name, shape in SHAPES.items()},
+    "siglip": (alone(other_checkpoints.siglip), references.siglip),
+    "siglip2": (alone(other_checkpoints.siglip2), references.siglip),
+    "chinese_clip": (alone(other_checkpoints.chinese_clip), references.chinese_clip),
+    "sentence_transformer": (pair(other_checkpoints.sentence_transformer), references.sentence_transformer),
+    "m_clip": (pair(other_checkpoints.m_clip), references.m_clip),
+    "open_clip_resnet": (open_clips.resnet, open_clips.embed),
+    "open_clip_mobile": (open_clips.mobile, open_clips.embed),
+    "open_clip_siglip": (open_clips.siglip, open_clips.embed),
+    "open_clip_multilingual": (open_clips.multilingual, open_clips.embed),
+}
+"""What makes a checkpoint, and what embeds with its own library."""
+
 IMAGES = [*pictures.jpegs(6), *pictures.awkward().values()]
-TEXTS = ["", "a photo of a cat", "LOUD & <|endoftext|> odd", "🎂", "ten words " * 5, "many words " * 200]
+TEXTS = [
+    "",
+    "a photo of a cat",
+    "A Photo of a CAT",
+    "LOUD & <|endoftext|> odd [SEP] [PAD] end",
+    "🎂 naïve Ångström cafe\u0301 ﬁ",
+    "一只猫的照片，杰尼龟",
+    'it\'s (a) "quoted", hyphen-ated: text!',
+    "ten words " * 5,
+    "many words " * 200,
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +99,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every shape exported into one repository; the JSON report of each."""
+    """Every kind exported into one repository; the JSON report of each."""
+    open_clips.library()
     found = {}
-    for name, shape in SHAPES.items():
-        checkpoints.make(folder / name, **shape)
-        where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "repository")]
+    for name, (make, _) in KINDS.items():
+        where = ["--artifacts", str(folder / "artifacts" / name), "--repository", str(folder / "repository")]
         report = folder / f"{name}.json"
-        arguments = ["--model", str(folder / name), "--name", name, *where, "--variants", "onnx-fp32", "--json", str(report)]
-        assert cli.main(arguments) == 0
+        what = [*make(folder / name), "--name", name, "--variants", "onnx-fp32"]
+        assert cli.main([*what, *where, "--json", str(report)]) == 0
         found[name] = json.loads(report.read_text())
     return found
 
@@ -72,41 +117,63 @@ def all_served(folder: Path, reports: dict) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_embeddings_are_those_of_transformers(name: str, folder: Path, all_served: Server, reports: dict) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_embeddings_are_those_of_the_library(name: str, folder: Path, all_served: Server, reports: dict) -> None:
     with Clip(all_served.address, name=name) as clip:
         ours = clip.embed_image(IMAGES), clip.embed_text(TEXTS)
         assert clip.spec == ModelSpec.from_fields(reports[name]["spec"])
-    for embeddings, expected in zip(ours, transformers_embeddings(folder / name), strict=True):
+    _, embed = KINDS[name]
+    for embeddings, expected in zip(ours, embed(folder / name, IMAGES, TEXTS), strict=True):
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
         assert (embeddings * expected).sum(axis=1).min() >= 0.9999
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", KINDS)
+def test_neither_batch_nor_padding_matters(name: str, all_served: Server) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        together = clip.embed_text(TEXTS), clip.embed_image(IMAGES[:4])
+        alone = [clip.embed_text(text) for text in TEXTS], [clip.embed_image(image) for image in IMAGES[:4]]
+    for embeddings, singles in zip(together, alone, strict=True):
+        np.testing.assert_allclose(embeddings, np.stack(singles), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_bad_item_leaves_its_neighbours_alone(name: str, all_served: Server) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        good = clip.embed_text("a cat")
+        rows = clip.embed_text(["a cat", b"caf\xe9", "a cat"], on_error="none")
+        assert rows[1] is None
+        np.testing.assert_allclose([rows[0], rows[2]], [good, good], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_report_says_the_same(name: str, reports: dict) -> None:
     for row in reports[name]["variants"]:
         assert row["cosine_min"] >= 0.9999
         assert row["batch_invariance"] >= 0.9999
         assert row["failures"] == []
         assert row["published"]
-    assert min(row["padding_invariance"] for row in reports[name]["variants"] if row["tower"] == "text") >= 0.9999
+    text = next(row for row in reports[name]["variants"] if row["tower"] == "text")
+    full = reports[name]["spec"]["padding"] == "full"
+    assert text["padding_invariance"] is None if full else text["padding_invariance"] >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ("name", "probabilities"),
+    [
+        ("siglip", references.siglip_probabilities),
+        ("siglip2", references.siglip_probabilities),
+        ("open_clip_siglip", open_clips.probabilities),
+    ],
+)
+def test_probabilities_are_those_of_the_library(
+    name: str, probabilities: Callable[..., np.ndarray], folder: Path, all_served: Server
+) -> None:
+    with Clip(all_served.address, name=name) as clip:
+        ours = clip.compare(IMAGES, TEXTS).probabilities
+    np.testing.assert_allclose(ours, probabilities(folder / name, IMAGES, TEXTS), atol=1e-4)
 
 
 def test_one_checkpoint_refuses_the_name_of_none(all_served: Server) -> None:
     with Clip(all_served.address, name="nobody") as clip, pytest.raises(ValueError, match="serves no model nobody_image"):
         clip.embed_text("x")
-
-
-def transformers_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Unit embeddings of IMAGES and TEXTS, the library's own way."""
-    model = CLIPModel.from_pretrained(folder).eval()
-    pixels = CLIPImageProcessorPil.from_pretrained(folder)(
-        images=[load_image(Image.open(io.BytesIO(image))) for image in IMAGES], return_tensors="pt"
-    )
-    length = min(model.config.text_config.max_position_embeddings, 77)
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    tokens = tokenizer(TEXTS, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    with torch.inference_mode():
-        features = model.get_image_features(**pixels).pooler_output, model.get_text_features(**tokens).pooler_output
-    image, text = (torch.nn.functional.normalize(one, dim=1).numpy() for one in features)
-    return image, text

@@ -17,7 +17,7 @@ from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
 from clip_client.tokens import Tokenizer
 from clip_export import checkpoint as checkpoint_files
-from clip_export.families import clip as clip_family
+from clip_export import families
 from clip_export.towers import CausalTextTower, ImageTower
 
 TEXTS = [b"a photo of a cat", b"hello", b"one two three four five six seven eight nine ten eleven twelve " * 8]
@@ -49,7 +49,7 @@ IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main"}
 def outputs(checkpoint: Path, spec: ModelSpec):
     """A function from a spec to everything that it shapes."""
     found = checkpoint_files.find(str(checkpoint), None)
-    towers = clip_family.towers(found, spec)
+    towers = families.of(found).towers(found, spec)
 
     def compute(changed: ModelSpec) -> dict[str, np.ndarray]:
         image = pictures.encoded(pictures.picture())
@@ -125,6 +125,7 @@ def test_what_is_no_spec_is_refused() -> None:
         ({"interpolation": "area"}, "interpolation is 'area', expected one of nearest, lanczos"),
         ({"resize_mode": "fit"}, "resize_mode is 'fit'"),
         ({"padding": "left"}, "padding is 'left'"),
+        ({"padding": "masked"}, "a masked tower can't tell padding from text"),
         ({"activation": "relu"}, "activation is 'relu'"),
         ({"image_size": 0}, "image_size is 0"),
         ({"std": (0.0, 1.0, 1.0)}, "std not 0"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc_client
 import yaml
+from conftest import FLOATS
 from google.protobuf import text_format
 from servers import Server
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -19,19 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 DOCUMENTED = {
     "onnxruntime": {"intra_op_thread_count", "inter_op_thread_count", "execution_mode"},
-    "openvino": {
-        "PERFORMANCE_HINT",
-        "CPU_EXTENSION_PATH",
-        "INFERENCE_NUM_THREADS",
-        "COMPILATION_NUM_THREADS",
-        "HINT_BF16",
-        "NUM_STREAMS",
-        "SKIP_OV_DYNAMIC_BATCHSIZE",
-        "ENABLE_BATCH_PADDING",
-        "RESHAPE_IO_LAYERS",
-    },
+    "openvino": {"NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"},
 }
-"""Parameters in the README of triton-inference-server/onnxruntime_backend and /openvino_backend."""
+"""Parameters in the README of triton-inference-server/onnxruntime_backend, and properties of OpenVINO's CPU device."""
 
 
 def parse(path: Path) -> ModelConfig:
@@ -49,11 +40,11 @@ def both_backends(exported: Path, checkpoint: Path, tmp_path_factory: pytest.Tem
 
     repository = tmp_path_factory.mktemp("both") / "model_repository"
     where = ["--artifacts", str(exported / "artifacts"), "--repository", str(repository)]
-    assert cli.main(["--model", str(checkpoint), *where, "--text-variant", "openvino-fp16"]) == 0
+    assert cli.main(["--model", str(checkpoint), *where, *FLOATS, "--text-variant", "openvino-fp16"]) == 0
     return repository
 
 
-def test_encoders_use_only_what_the_native_backends_document(both_backends: Path) -> None:
+def test_encoders_use_only_documented_parameters(both_backends: Path) -> None:
     encoders = {name: config for name, config in configs(both_backends).items() if name.endswith("_encoder")}
     assert {config.backend for config in encoders.values()} == set(DOCUMENTED)
     for config in encoders.values():
@@ -81,6 +72,14 @@ def test_the_running_server_reads_this_very_file(server: Server, repository: Pat
             if field.name not in ("instance_group", "dynamic_batching", "ensemble_scheduling"):
                 assert getattr(served, field.name) == value, (name, field.name)
         assert [group.count for group in served.instance_group] == [group.count for group in config.instance_group]
+
+
+def test_the_image_has_the_same_openvino_backend() -> None:
+    dockerfile = (ROOT / "deploy" / "triton.Dockerfile").read_text()
+    assert "rm --recursive /opt/tritonserver/backends/openvino" in dockerfile
+    copied = [line.split()[1] for line in dockerfile.splitlines() if line.startswith("COPY serve/clip_serve/backends")]
+    assert all((ROOT / path).exists() for path in copied)
+    assert len(copied) == 2
 
 
 def test_compose_mounts_the_same_folder_read_only() -> None:

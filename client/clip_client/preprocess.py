@@ -89,17 +89,34 @@ def resize(image: Image.Image, spec: ModelSpec) -> Image.Image:
 def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     """Resize and centre-crop an RGB picture to uint8 [S, S, 3]."""
     resized = resize(image, spec)
-    left = (resized.width - spec.image_size) // 2
-    top = (resized.height - spec.image_size) // 2
-    # A crop that reaches beyond the picture is filled with black, as the reference does.
+    left, top = _corner(resized.width, spec), _corner(resized.height, spec)
+    # A crop that reaches beyond the picture is filled with black, as the references do.
     return np.asarray(resized.crop((left, top, left + spec.image_size, top + spec.image_size)))
 
 
+def _corner(edge: int, spec: ModelSpec) -> int:
+    """Where a centred crop begins; negative where it reaches beyond the picture.
+
+    ``center_crop`` of transformers rounds down, torchvision's half to even, open_clip's padding up.
+    """
+    excess = edge - spec.image_size
+    if spec.resize_mode == "longest_edge":
+        return -(-excess // 2)
+    return round(excess / 2) if spec.resize_mode == "shortest_edge_torchvision" else excess // 2
+
+
 def resized_size(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
-    """(width, height) after the resize, rounded down as ``get_resize_output_image_size`` of transformers does."""
+    """(width, height) after the resize.
+
+    A shortest edge's other one is rounded down, as ``get_resize_output_image_size`` of transformers and torchvision's
+    ``Resize`` do; a longest edge's is rounded to the nearest, as open_clip's ``ResizeKeepRatio`` does.
+    """
     if spec.resize_mode == "squash":
         return spec.resize_size, spec.resize_size
     width, height = size
+    if spec.resize_mode == "longest_edge":
+        ratio = max(width, height) / spec.resize_size
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
     if width <= height:
         return spec.resize_size, int(spec.resize_size * height / width)
     return int(spec.resize_size * width / height), spec.resize_size

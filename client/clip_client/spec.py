@@ -24,9 +24,9 @@ IMAGE, PIXELS, TEXT, TOKENS, EMBEDDING, ERROR = "image", "pixels", "text", "toke
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
-ResizeMode = Literal["shortest_edge", "squash"]
+ResizeMode = Literal["shortest_edge", "shortest_edge_torchvision", "longest_edge", "squash"]
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Padding = Literal["trailing", "full"]
+Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 
 # What Hugging Face's CLIPImageProcessor assumes where a preprocessor_config.json is silent.
@@ -36,6 +36,15 @@ CLIP_PREPROCESSOR: dict[str, Any] = {
     "resample": 3,
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+
+# What its SiglipImageProcessor assumes.
+SIGLIP_PREPROCESSOR: dict[str, Any] = {
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "resample": 3,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
 }
 
 _IDENTITY_ONLY = ("name", "checkpoint", "revision")  # say where a model came from, not what it computes
@@ -52,15 +61,17 @@ class ModelSpec:
         revision: commit or branch on the hub; empty for a folder.
         family: which towers the weights fit, e.g. ``clip``.
         image_size: side S of the square that the image tower sees, in pixels.
-        resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``squash`` doesn't.
-        resize_size: what the shortest edge (or, squashed, both edges) is resized to, in pixels.
+        resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``shortest_edge_torchvision`` does so with
+            torchvision's rounding, ``longest_edge`` keeps the ratio and fills up with black, ``squash`` changes the ratio.
+        resize_size: what that edge (or, squashed, both edges) is resized to, in pixels.
         interpolation: Pillow's name of the resampling filter.
         mean: per channel RGB, of pixels scaled to 0..1; subtracted inside the exported graph.
         std: per channel RGB; divided by inside the exported graph.
         context_length: most tokens that the text tower takes, start and end included.
-        padding: ``trailing`` may be dropped (causal tower), ``full`` must reach ``context_length``.
-        pad_token: fills rows up to the length of the batch.
-        end_token: ends every text; the embedding is read there.
+        padding: ``trailing`` may be dropped, whatever it holds (causal tower); ``masked`` may be dropped, and holds no end
+            token (the tower looks at nothing behind the last one); ``full`` must reach ``context_length``.
+        pad_token: fills rows up to the length of the batch, or of the context.
+        end_token: ends every text; a row without one stands for "no text".
         embedding_size: D, length of an embedding.
         logit_scale: factor on cosines before the activation (already exponentiated).
         logit_bias: added after the scale.
@@ -100,6 +111,10 @@ class ModelSpec:
         for field in ("image_size", "resize_size", "context_length", "embedding_size"):
             if getattr(self, field) < 1:
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
+        if self.padding == "masked" and self.pad_token == self.end_token:
+            raise InvalidInput(
+                f"pad_token and end_token are both {self.end_token}: a masked tower can't tell padding from text"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise InvalidInput(f"mean {self.mean} and std {self.std} must be three numbers each, std not 0")
 

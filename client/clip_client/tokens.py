@@ -12,7 +12,7 @@ import tokenizers
 from clip_client.errors import ContractMismatch
 from clip_client.spec import ModelSpec
 
-BUCKETS = (16, 32, 64)
+BUCKETS = (16, 32, 64, 128, 256)
 """Lengths that short texts are padded to, so that requests of like length batch; the last one is the context."""
 
 TEXT_BYTES = 2**17
@@ -31,7 +31,9 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._spec = spec
         # Characters that fill the context even in the longest pieces; twice that, since composing accents saves some.
-        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()))
+        # Only byte pairs are slow enough to need it; the other models may also drop any number of characters.
+        slow = isinstance(self._tokenizer.model, tokenizers.models.BPE)
+        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab())) if slow else TEXT_BYTES
 
     def __call__(self, texts: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Tokenise a batch of UTF-8 texts.

@@ -1,4 +1,4 @@
-"""``artifacts/<checkpoint>/<variant>/<tower>/``: built once, judged once, kept until something changes."""
+"""``artifacts/<checkpoint>/<variant>/<tower>/``: built once, embedded once, kept until something changes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from torch import nn
 
+from clip_client.errors import ClipError, Unavailable
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
 from clip_export import gate
-from clip_export.evaluation import Evaluation
-from clip_export.gate import Scores
+from clip_export.evaluation import Calibration, Evaluation
+from clip_export.gate import Allowed, Gate, Invariance, Scores
+from clip_export.retrieval import Embeddings
 from clip_export.towers import Towers
-from clip_export.variants import ONNX
-from clip_export.variants.base import Source, Variant
-from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
+from clip_export.variants import REFERENCE, named
+from clip_export.variants.base import Artefact, Recipe, Source, Variant
 
-REPORT_FILE = "report.json"
+REPORT_FILE, EMBEDDINGS_FILE = "report.json", "embeddings.npy"
+NOT_WEIGHTS = (SPEC_FILE, REPORT_FILE, EMBEDDINGS_FILE)
 
 Step = Callable[[str], None]
 """Told what is being done, for a progress line."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One recipe and what the gate had against it; nothing if it passed."""
+
+    recipe: str
+    failures: list[str]
 
 
 @dataclass(frozen=True)
@@ -36,81 +46,210 @@ class Judged:
     """One tower of one variant, built and measured.
 
     Attributes:
-        folder: the artefact's files.
-        size_bytes: of all of them.
+        artefact: its folder and how to open it.
+        key: changes when it is built anew.
+        size_bytes: of all its files.
+        embeddings: of the evaluation, float32 [N, D].
         scores: from the gate.
-        failures: names of the scores below the variant's limit.
+        failures: what isn't good enough; empty if all is.
+        tries: recipes that were tried, in order; the last one, or the best, is what was kept.
+        recipe: its name; empty where nothing was quantised.
     """
 
     tower: Tower
     variant: str
-    folder: Path
+    artefact: Artefact
+    key: str
     size_bytes: int
+    embeddings: Embeddings
     scores: Scores
     failures: list[str]
+    tries: list[Try]
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One tower of a variant that can't be had here, and why."""
+
+    tower: Tower
+    variant: str
+    reason: str
 
 
 class Artifacts:
     """The artefacts of one checkpoint, and what is needed to make those that are missing."""
 
-    def __init__(self, folder: Path, spec: ModelSpec, evaluation: Evaluation, load: Callable[[], Towers]) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec, load: Callable[[], Towers], step: Step) -> None:
         self.folder = folder
         self.spec = spec
-        self._evaluation = evaluation
         self._load = load
+        self._step = step
 
-    def judged(self, variant: Variant, step: Step) -> list[Judged]:
-        """Both towers of a variant; what was built and judged before, from the same weights and tools, is taken as is."""
-        return [self._tower(variant, tower, step) for tower in TOWERS]
+    def judge(self, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> Judge:
+        """Start to judge on an evaluation: torch embeds it first, unless it did before."""
+        return Judge(self, evaluation, calibration, allowed)
 
-    def _tower(self, variant: Variant, tower: Tower, step: Step) -> Judged:
-        folder = self._built(variant, tower, step)
-        report, key = _read(folder / REPORT_FILE), f"{self._evaluation.digest}/{version('clipserve')}"
-        if report.get("evaluation") != key:
-            step(f"checking {variant.name} of the {tower} tower against torch")
-            expected = self._references[tower]
-            scores = gate.judge(variant.load(folder), tower, self._evaluation, expected, self.spec)
-            report |= {"evaluation": key, "source": self._evaluation.source, "scores": dataclasses.asdict(scores)}
-            _write(folder / REPORT_FILE, report)
-        scores = Scores(**report["scores"])
-        return Judged(tower, variant.name, folder, _size_bytes(folder), scores, scores.failures(variant.limit))
-
-    def _built(self, variant: Variant, tower: Tower, step: Step) -> Path:
-        """The artefact's folder. It is built beside its place and moved there: half of one is never taken for a whole."""
-        folder, key = self.folder / variant.name / tower, self._build_key(variant)
-        if _read(folder / REPORT_FILE).get("build") == key:
-            return folder
-        scratch = folder.with_name(f".{tower}.building")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        source = Source(
-            tower,
-            self.spec,
-            module=lambda: self._towers[tower],
-            onnx=lambda: self._built(ONNX, tower, step) / ONNX_FILE,
-        )
-        step(f"building {variant.name} of the {tower} tower")
-        variant.build(source, scratch)
-        self.spec.save(scratch / SPEC_FILE)
-        _write(scratch / REPORT_FILE, {"variant": variant.name, "build": key})
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.rename(folder)
-        return folder
-
-    def _build_key(self, variant: Variant) -> str:
-        tools = {tool: version(tool) for tool in ("clipserve", *variant.tools)}
-        return hashlib.sha256(json.dumps([self.spec.fingerprint, tools]).encode()).hexdigest()
+    def module(self, tower: Tower) -> Callable[[], nn.Module]:
+        """Loads a torch tower, in this process or another."""
+        return partial(_tower, self._load, tower)
 
     @cached_property
-    def _towers(self) -> Towers:
+    def towers(self) -> Towers:
+        """Both torch towers, loaded once."""
+        self._step("loading the checkpoint")
         return self._load()
 
-    @cached_property
-    def _references(self) -> dict[Tower, npt.NDArray[np.float32]]:
-        return {
-            "image": gate.reference(self._towers.image, self._evaluation.pixels),
-            "text": gate.reference(self._towers.text, self._evaluation.tokens),
-        }
+    def step(self, text: str) -> None:
+        """Tell what is being done."""
+        self._step(text)
+
+
+class Judge:
+    """Builds what is missing, embeds the evaluation with it, and asks the gate."""
+
+    def __init__(self, artifacts: Artifacts, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> None:
+        self._artifacts = artifacts
+        self._evaluation = evaluation
+        self._calibration = calibration
+        reference: dict[Tower, Embeddings] = {}
+        for tower in TOWERS:
+            folder = artifacts.folder / REFERENCE.name / tower
+            if _read(folder / REPORT_FILE).get("build") != self._build_key(REFERENCE, tower):
+                _replace(folder, self._build(REFERENCE, tower, None))
+            reference[tower], _ = self._embedded(REFERENCE, tower, folder)
+        self._gate = Gate(evaluation, reference, allowed)
+
+    def judged(self, variant: Variant, tower: Tower) -> Judged | Missing:
+        """One tower of a variant, or why there is none; what is there already isn't made again."""
+        if reason := variant.obstacle():
+            return Missing(tower, variant.name, reason)
+        try:
+            return self._first_good(variant, tower)
+        except (ClipError, OSError):
+            raise
+        except Exception as problem:  # of five engines, on a model that none of them may ever have seen
+            return Missing(tower, variant.name, f"can't be built: {_first_line(problem)}")
+
+    def retrieval(self, image: Judged, text: Judged) -> dict[str, float]:
+        """Recalls and accuracy of two towers together, 0 to 1 by name."""
+        return self._gate.retrieval({"image": image.embeddings, "text": text.embeddings})
+
+    def _first_good(self, variant: Variant, tower: Tower) -> Judged:
+        """Go through the recipes until one passes; if none does, keep the one nearest to torch."""
+        folder = self._artifacts.folder / variant.name / tower
+        best = self._kept(variant, tower, folder)
+        tries = list(best.tries) if best else []
+        for recipe in variant.recipes or (None,):
+            name = recipe.name if recipe else ""
+            if best and (not best.failures or name in [one.recipe for one in tries]):
+                continue
+            built = self._build(variant, tower, recipe)
+            result = self._judge(variant, tower, built)
+            tries.append(Try(name, result.failures))
+            if best is None or not result.failures or result.scores.cosine_mean > best.scores.cosine_mean:
+                _replace(folder, built)
+                best = dataclasses.replace(result, artefact=self._artefact(tower, folder))
+            else:
+                shutil.rmtree(built)
+        if best is None:
+            raise ValueError(f"{variant.name} has no recipe")
+        _update(folder / REPORT_FILE, tries=[dataclasses.asdict(one) for one in tries])
+        return dataclasses.replace(best, tries=tries)
+
+    def _kept(self, variant: Variant, tower: Tower, folder: Path) -> Judged | None:
+        """What an earlier run built from the same weights and tools."""
+        report = _read(folder / REPORT_FILE)
+        if report.get("build") != self._build_key(variant, tower):
+            return None
+        same = report.get("evaluation") == self._evaluation_key(tower)
+        result = self._judge(variant, tower, folder)
+        tries = [Try(**one) for one in report["tries"]] if same and "tries" in report else []
+        return dataclasses.replace(result, tries=tries or [Try(result.recipe, result.failures)])
+
+    def _judge(self, variant: Variant, tower: Tower, folder: Path) -> Judged:
+        embeddings, invariance = self._embedded(variant, tower, folder)
+        scores, report = self._gate.scores(tower, embeddings, invariance), _read(folder / REPORT_FILE)
+        return Judged(
+            tower=tower,
+            variant=variant.name,
+            artefact=self._artefact(tower, folder),
+            key=report["build"],
+            size_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS),
+            embeddings=embeddings,
+            scores=scores,
+            failures=self._gate.failures(scores, variant.limits, bool(variant.recipes)),
+            tries=[],
+            recipe=report["recipe"],
+        )
+
+    def _embedded(self, variant: Variant, tower: Tower, folder: Path) -> tuple[Embeddings, Invariance]:
+        """The evaluation as this artefact embeds it, from its folder if it did before."""
+        report, key = _read(folder / REPORT_FILE), self._evaluation_key(tower)
+        if report.get("evaluation") != key:
+            self._artifacts.step(f"embedding with {variant.name}, {tower} tower")
+            encode = variant.load(self._artefact(tower, folder))
+            embeddings = gate.embed(encode, self._evaluation.inputs(tower))
+            invariance = gate.invariance(encode, tower, self._evaluation, embeddings, self._artifacts.spec)
+            np.save(folder / EMBEDDINGS_FILE, embeddings)
+            _update(folder / REPORT_FILE, evaluation=key, invariance=dataclasses.asdict(invariance))
+            return embeddings, invariance
+        return np.load(folder / EMBEDDINGS_FILE), Invariance(**report["invariance"])
+
+    def _build(self, variant: Variant, tower: Tower, recipe: Recipe | None) -> Path:
+        """Build beside the artefact's place, so that half of one is never taken for a whole."""
+        scratch = self._artifacts.folder / variant.name / f".{tower}.building"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        how = f" ({recipe.name})" if recipe else ""
+        self._artifacts.step(f"building {variant.name}{how}, {tower} tower")
+        variant.build(self._source(tower, recipe), scratch)
+        self._artifacts.spec.save(scratch / SPEC_FILE)
+        build, name = self._build_key(variant, tower), recipe.name if recipe else ""
+        _update(scratch / REPORT_FILE, variant=variant.name, build=build, recipe=name)
+        return scratch
+
+    def _source(self, tower: Tower, recipe: Recipe | None) -> Source:
+        return Source(
+            tower=tower,
+            spec=self._artifacts.spec,
+            module=lambda: self._artifacts.towers[tower],
+            artefact=lambda name: self._folder_of(named(name), tower),
+            calibration=lambda: self._calibration.items(tower),
+            recipe=recipe,
+        )
+
+    def _folder_of(self, variant: Variant, tower: Tower) -> Path:
+        found = self.judged(variant, tower)
+        if isinstance(found, Missing):
+            raise Unavailable(f"{found.variant} of the {tower} tower, which others are made from, {found.reason}")
+        return found.artefact.folder
+
+    def _artefact(self, tower: Tower, folder: Path) -> Artefact:
+        return Artefact(folder, tower, self._artifacts.module(tower))
+
+    def _build_key(self, variant: Variant, tower: Tower) -> str:
+        tools = {tool: version(tool) for tool in ("clipserve", *variant.tools)}
+        seen = self._calibration.digest(tower) if variant.recipes else ""
+        return hashlib.sha256(json.dumps([self._artifacts.spec.fingerprint, tools, seen]).encode()).hexdigest()
+
+    def _evaluation_key(self, tower: Tower) -> str:
+        return f"{self._evaluation.digest(tower)}/{version('clipserve')}"
+
+
+def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:
+    return load()[tower]
+
+
+def _first_line(problem: Exception) -> str:
+    """An engine's complaint, without its stack of C++ frames."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return f"{type(problem).__name__}: {lines[0][:200] if lines else 'no reason given'}"
+
+
+def _replace(folder: Path, built: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    built.rename(folder)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -121,11 +260,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
+def _update(path: Path, **fields: Any) -> None:
     scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps(_read(path) | fields, indent=1) + "\n", encoding="utf-8")
     scratch.replace(path)
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in (SPEC_FILE, REPORT_FILE))

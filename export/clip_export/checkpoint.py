@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clip_client.errors import InvalidInput, Unavailable
-from clip_client.spec import TOKENIZER_FILE
+from clip_client.errors import InvalidInput
+from clip_export import hub, tokenizer_files
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_FILES = ["*.json", "*.txt", "*.safetensors"]  # nothing that could run
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+OPEN_CLIP = "open_clip:"
+"""How ``--model`` begins where open_clip knows the architecture."""
+
+_HUB_FILES = ["*.json", "*.txt", "spiece.model", "*.safetensors"]  # nothing that could run
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -40,36 +44,29 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """``config.json``."""
-        return self._json("config.json", "expected a checkpoint in Hugging Face format")
+        return dict(self.json("config.json", "expected a checkpoint in Hugging Face format"))
 
     @cached_property
     def processor(self) -> dict[str, Any]:
         """The image processor's settings, from either of the files that transformers writes."""
         if (self.folder / "preprocessor_config.json").exists():
-            return self._json("preprocessor_config.json", "")
-        whole = self._json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
+            return dict(self.json("preprocessor_config.json", ""))
+        whole = self.json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
         return dict(whole.get("image_processor", whole))
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:
         """``tokenizer_config.json``, empty if there is none."""
-        return self._json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
+        return self.json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
 
     @cached_property
     def tokenizer_json(self) -> str:
-        """The fast tokenizer, serialised; made from vocabulary and merges where the checkpoint has only those.
+        """The fast tokenizer, serialised; made from other files where the checkpoint has only those.
 
         Raises:
             InvalidInput: the checkpoint has no tokenizer.
         """
-        if (self.folder / TOKENIZER_FILE).exists():
-            return (self.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        if not (self.folder / "vocab.json").exists():
-            raise InvalidInput(f"{self.label} has no tokenizer.json, nor a vocab.json: save the checkpoint's tokenizer too")
-        from transformers import CLIPTokenizer
-
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
+        return tokenizer_files.tokenizer_json(self.folder, self.label, self.tokenizer_config)
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -85,19 +82,14 @@ class Checkpoint:
         if pickles := [file.name for pattern in _PICKLES for file in self.folder.glob(pattern)]:
             raise InvalidInput(
                 f"{self.label} has pickled weights only ({', '.join(sorted(pickles))}), which can run code when loaded: "
-                "convert them where you trust them, CLIPModel.from_pretrained(…).save_pretrained(FOLDER)"
+                "convert them where you trust them, AutoModel.from_pretrained(…).save_pretrained(FOLDER)"
             )
         raise InvalidInput(f"{self.label} has no weights: expected model.safetensors in {self.folder}")
 
     @cached_property
     def weights_sha256(self) -> str:
         """Digest over the weight files."""
-        digest = hashlib.sha256()
-        for path in self.weight_files:
-            with path.open("rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return digest(self.weight_files)
 
     def tensor(self, name: str) -> Any:
         """One tensor of the weights, as torch's.
@@ -116,58 +108,97 @@ class Checkpoint:
                 raise InvalidInput(f"{path} can't be read ({problem}): is the file whole?") from problem
         raise InvalidInput(f"{self.label} has no tensor {name}: expected the whole model, not one tower")
 
-    def _json(self, name: str, otherwise: str) -> dict[str, Any]:
+    def json(self, name: str, otherwise: str, kind: type = dict) -> Any:
+        """A JSON file of the checkpoint.
+
+        Args:
+            name: path in the folder.
+            otherwise: what to say where there is none.
+            kind: what it should hold, dict or list.
+
+        Raises:
+            InvalidInput: there is none, or it can't be read.
+        """
         try:
-            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+            content = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError as problem:
             raise InvalidInput(f"{self.label} has no {name}: {otherwise}") from problem
-        except (ValueError, TypeError) as problem:
+        except ValueError as problem:
             raise InvalidInput(f"{self.folder / name} isn't a JSON object ({problem}): is the file whole?") from problem
+        if not isinstance(content, kind):
+            raise InvalidInput(f"{self.folder / name} isn't a JSON object of {kind.__name__}: is the file whole?")
+        return content
 
 
-def find(model: str, revision: str | None) -> Checkpoint:
-    """Resolve ``--model``: a folder as it is, a hub id through the hub's cache or a download.
+@dataclass(frozen=True)
+class Paired(Checkpoint):
+    """The image tower of one checkpoint and the text tower of another; folder and configs are the image checkpoint's.
+
+    Attributes:
+        image: the one.
+        text: the other.
+    """
+
+    image: Checkpoint
+    text: Checkpoint
+
+    @classmethod
+    def of(cls, image: Checkpoint, text: Checkpoint) -> Paired:
+        """Join two checkpoints."""
+        revision = "+".join(filter(None, (image.revision, text.revision)))
+        return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """The text checkpoint's."""
+        return self.text.tokenizer_json
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the contents of several files."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def find(model: str, revision: str | None, text_model: str | None = None) -> Checkpoint:
+    """Resolve ``--model``, and ``--text-model`` where it is given.
+
+    Args:
+        model: a folder as it is, a hub id through the hub's cache or a download.
+        revision: of the hub id.
+        text_model: the same, for a text tower beside the model's image tower.
 
     Raises:
         InvalidInput: no such folder, no such id.
         Unavailable: the hub can't be reached.
     """
+    found = _find(model, revision)
+    return Paired.of(found, _find(text_model, None)) if text_model else found
+
+
+def _find(model: str, revision: str | None) -> Checkpoint:
+    if model.startswith(OPEN_CLIP):
+        from clip_export import open_clip_checkpoint
+
+        return open_clip_checkpoint.find(model.removeprefix(OPEN_CLIP), revision)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if revision:
-            raise InvalidInput(f"--revision {revision} is for checkpoints on the hub, {model} is a folder: leave it out")
+        refuse_revision(model, revision)
         return Checkpoint(folder, folder.resolve().name, "")
-    if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
-        raise InvalidInput(f"no checkpoint folder {model}: expected a folder, or a hub id such as openai/clip-vit-base-patch32")
-    return _from_hub(model, revision)
-
-
-def _from_hub(model: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
-    except RepositoryNotFoundError as problem:
-        raise InvalidInput(f"the hub has no {model}, or it is private: check the id, or pass --model FOLDER") from problem
-    except RevisionNotFoundError as problem:
-        raise InvalidInput(f"{model} has no revision {revision} on the hub: check --revision") from problem
-    except HFValidationError as problem:
-        raise InvalidInput(f"{model!r} is no folder here, nor a hub id: {problem}") from problem
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
-        raise Unavailable(
-            f"no folder {model} here, and the hub can't be reached for it ({type(problem).__name__}): "
-            "download it elsewhere and pass --model FOLDER"
-        ) from problem
-    if not any(folder.glob("*.safetensors")):
+    if folder.is_absolute() or model.startswith((".", "~")) or not HUB_ID.fullmatch(model):
         raise InvalidInput(
-            f"{model} has no safetensors at {revision or 'its main branch'}, and pickled weights, which can run code, aren't "
-            "loaded: look for a conversion among its pull requests on the hub, and pass --revision refs/pr/NUMBER"
+            f"no checkpoint folder {model}: expected a folder, a hub id such as openai/clip-vit-base-patch32, or "
+            f"{OPEN_CLIP}MODEL/PRETRAINED"
         )
+    folder = hub.with_safetensors(model, revision, _HUB_FILES)
     return Checkpoint(folder, model, folder.name)
+
+
+def refuse_revision(model: str, revision: str | None) -> None:
+    """Raise InvalidInput for a revision of what isn't on the hub."""
+    if revision:
+        raise InvalidInput(f"--revision {revision} is for checkpoints on the hub, {model} is a folder: leave it out")

@@ -1,9 +1,8 @@
-"""The pictures and texts that variants are judged on."""
+"""The pictures and texts that variants are judged on, and those that int8 is calibrated with."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import preprocess
-from clip_client.spec import ModelSpec
+from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import Tokenizer
+from clip_export import labelled
+from clip_export.labelled import Picture
 
-CAPTIONS_JSON, CAPTIONS_PARQUET = "captions.json", "captions.parquet"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PROMPT = "a photo of a {}"
+"""What a class is asked for with, as in CLIP's own zero-shot evaluation."""
 
+_CALIBRATION_ITEMS = 128
+_LEAST_CALIBRATION = 16
 _GENERATED = 32
 _SUBJECTS = ("a red square", "two green leaves", "a dog on a beach", "an empty street at night", "snow", "a birthday cake")
 _FRAMES = ("{}", "a photo of {}", "a blurry picture of {} next to a window", "{}, {}, and once more {}", "no {} at all!")
@@ -35,89 +36,140 @@ class Evaluation:
         source: where they came from, for the report.
         pixels: uint8 [N, S, S, 3].
         tokens: int32 [M, L], padded to the length that the longest text needs.
+        owners: int64 [M], the picture that each text describes; empty where there are no captions.
+        labels: int64 [N], the text that names each picture's class; empty where there are no classes.
         skipped: files that couldn't be read, with the reason.
     """
 
     source: str
     pixels: npt.NDArray[np.uint8]
     tokens: npt.NDArray[np.int32]
+    owners: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
     skipped: tuple[str, ...] = ()
 
-    @property
-    def digest(self) -> str:
-        """Changes when any input changes."""
-        return hashlib.sha256(self.pixels.tobytes() + self.tokens.tobytes()).hexdigest()
+    def inputs(self, tower: Tower) -> npt.NDArray[Any]:
+        """What a tower's encoder takes."""
+        return self.pixels if tower == "image" else self.tokens
+
+    def digest(self, tower: Tower) -> str:
+        """Changes when any input of a tower changes."""
+        return hashlib.sha256(self.inputs(tower).tobytes()).hexdigest()
 
 
-def load(folder: Path | None, spec: ModelSpec, tokenizer_json: str) -> Evaluation:
-    """Read a folder of pictures, with a file of captions among them if there are any; without a folder, generate both.
+@dataclass(frozen=True)
+class Calibration:
+    """Encoder inputs that show int8 the ranges of activations.
+
+    Attributes:
+        source: where they came from, for the report.
+        pixels: uint8 [K, S, S, 3].
+        tokens: int32 [1, L] each, of the length that a server would give it.
+    """
+
+    source: str
+    pixels: npt.NDArray[np.uint8]
+    tokens: tuple[npt.NDArray[np.int32], ...]
+
+    def items(self, tower: Tower) -> list[npt.NDArray[Any]]:
+        """Inputs of one item each."""
+        return [self.pixels[n : n + 1] for n in range(len(self.pixels))] if tower == "image" else list(self.tokens)
+
+    def digest(self, tower: Tower) -> str:
+        """Changes when any input of a tower changes."""
+        return hashlib.sha256(b"".join(item.tobytes() for item in self.items(tower))).hexdigest()
+
+
+class Inputs:
+    """Pictures and texts -> encoder inputs of one checkpoint."""
+
+    def __init__(self, spec: ModelSpec, tokenizer_json: str) -> None:
+        self._spec = spec
+        self._tokenizer = Tokenizer(tokenizer_json, spec)
+
+    def evaluation(self, pictures: Sequence[Picture], source: str) -> Evaluation:
+        """Read pictures with their captions or classes; generate both where there are no pictures.
+
+        Raises:
+            InvalidInput: none of the pictures can be read.
+        """
+        if not source:
+            pixels, none = _generated_pixels(self._spec.image_size), np.empty(0, np.int64)
+            return Evaluation("generated pictures and texts", pixels, self._tokens(_generated_texts()), none, none)
+        pixels, good, skipped = self._read(pictures, f"the evaluation folder {source}")
+        owners = np.array([n for n, one in enumerate(good) for _ in one.captions], np.int64)
+        classes = sorted({one.label for one in good if one.label})
+        labels = np.array([classes.index(one.label) for one in good if one.label], np.int64)
+        texts = [text for one in good for text in one.captions] or [PROMPT.format(name) for name in classes]
+        return Evaluation(source, pixels, self._tokens(texts or _generated_texts()), owners, labels, skipped)
+
+    def calibration(self, pictures: Sequence[Picture], source: str) -> Calibration:
+        """Read up to 128 pictures and as many of their texts; generate what there isn't.
+
+        Raises:
+            InvalidInput: fewer than 16 of the pictures can be read.
+        """
+        if not source:
+            return self._calibration("generated pictures and texts", _generated_pixels(self._spec.image_size), [])
+        some = _spread(pictures, _CALIBRATION_ITEMS)
+        pixels, good, skipped = self._read(some, f"the calibration folder {source}")
+        if len(pixels) < _LEAST_CALIBRATION:
+            raise InvalidInput(
+                f"the calibration folder {source} has {len(pixels)} pictures that can be read ({len(skipped)} skipped), "
+                f"at least {_LEAST_CALIBRATION} are needed, a hundred are better: add some, or leave --calibration out"
+            )
+        texts = [text for one in good for text in one.captions] or sorted(
+            {PROMPT.format(one.label) for one in good if one.label}
+        )
+        return self._calibration(source, pixels, texts)
+
+    def _calibration(self, source: str, pixels: npt.NDArray[np.uint8], texts: Sequence[str]) -> Calibration:
+        used = _spread(texts, _CALIBRATION_ITEMS) if len(texts) >= _LEAST_CALIBRATION else [*texts, *_generated_texts()]
+        return Calibration(source, pixels, tuple(self._tokens([text]) for text in used))
+
+    def _tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
+        return self._tokenizer([text.encode() for text in texts])[0]
+
+    def _read(self, pictures: Sequence[Picture], what: str) -> tuple[npt.NDArray[np.uint8], list[Picture], tuple[str, ...]]:
+        """(pixels, the pictures that could be read, the others with the reason)."""
+        pixels, good, skipped = [], [], []
+        for one in pictures:
+            try:
+                pixels.append(preprocess(one.file.read_bytes(), self._spec))
+                good.append(one)
+            except (InvalidInput, OSError) as problem:
+                skipped.append(f"{one.file.name}: {problem}")
+        if not pixels:
+            reason = f", the first: {skipped[0]}" if skipped else ""
+            raise InvalidInput(f"{what} has no picture that can be read ({len(skipped)} skipped{reason})")
+        return np.stack(pixels), good, tuple(skipped)
+
+
+def load(folder: Path | None, calibration: Path | None, bundled: Path | None, inputs: Inputs) -> tuple[Evaluation, Calibration]:
+    """Read ``--eval`` and ``--calibration``.
+
+    Without a folder to calibrate with, the training part of the evaluation's is taken, else the bundled pictures.
 
     Raises:
-        InvalidInput: no such folder, no picture that can be read, captions that name missing files.
+        InvalidInput: no such folder, too few pictures that can be read, captions that name missing files.
     """
-    tokenizer = Tokenizer(tokenizer_json, spec)
-    if folder is None:
-        tokens, _ = tokenizer([text.encode() for text in _generated_texts()])
-        return Evaluation("generated pictures and texts", _generated_pixels(spec.image_size), tokens)
-    if not folder.is_dir():
-        raise InvalidInput(f"no evaluation folder {folder}: expected a folder of pictures")
-    captions = _captions(folder)
-    files = [folder / name for name in captions] or _pictures(folder)
-    pixels, skipped = _read(files, spec)
-    texts = [text for texts in captions.values() for text in texts[:1]] or _generated_texts()
-    tokens, _ = tokenizer([text.encode() for text in texts])
-    return Evaluation(str(folder), pixels, tokens, skipped)
-
-
-def _captions(folder: Path) -> dict[str, list[str]]:
-    """Captions by file name, from either of the two files; empty where there is neither."""
-    if (folder / CAPTIONS_PARQUET).exists():
-        captions = _from_parquet(folder / CAPTIONS_PARQUET)
-    elif (folder / CAPTIONS_JSON).exists():
-        captions = _from_json(folder / CAPTIONS_JSON)
+    pictures = labelled.read(folder) if folder else []
+    judged, training = labelled.split(pictures, folder) if folder else ([], [])
+    if calibration:
+        calibrated = inputs.calibration(labelled.read(calibration), str(calibration))
+    elif training:
+        calibrated = inputs.calibration(training, f"the training part of {folder}")
+    elif bundled:
+        calibrated = inputs.calibration(labelled.read(bundled), "the bundled pictures")
     else:
-        return {}
-    if missing := [name for name in captions if not (folder / name).is_file()]:
-        raise InvalidInput(f"the captions in {folder} name {len(missing)} files that aren't there, the first is {missing[0]}")
-    return captions
+        calibrated = inputs.calibration([], "")
+    return inputs.evaluation(judged, str(folder) if folder else ""), calibrated
 
 
-def _from_json(path: Path) -> dict[str, list[str]]:
-    """``[{"file": "a.jpg", "captions": ["…"]}]``."""
-    try:
-        return {row["file"]: _as_list(row["captions"]) for row in json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as problem:
-        raise InvalidInput(f'{path}: expected [{{"file": …, "captions": […]}}, …], got {problem!r}') from problem
-
-
-def _from_parquet(path: Path) -> dict[str, list[str]]:
-    """Columns ``file_name`` and ``caption``."""
-    try:
-        rows = pq.read_table(path, columns=["file_name", "caption"]).to_pylist()
-    except (pa.ArrowException, KeyError) as problem:
-        raise InvalidInput(f"{path}: expected the columns file_name and caption: {problem}") from problem
-    return {row["file_name"]: [row["caption"]] for row in rows}
-
-
-def _as_list(captions: Any) -> list[str]:
-    return [captions] if isinstance(captions, str) else list(captions)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
-def _read(files: Sequence[Path], spec: ModelSpec) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
-    pixels, skipped = [], []
-    for file in files:
-        try:
-            pixels.append(preprocess(file.read_bytes(), spec))
-        except (InvalidInput, OSError) as problem:
-            skipped.append(f"{file.name}: {problem}")
-    if not pixels:
-        reason = f", the first: {skipped[0]}" if skipped else ""
-        raise InvalidInput(f"the evaluation folder has no picture that can be read ({len(skipped)} skipped{reason})")
-    return np.stack(pixels), tuple(skipped)
+def _spread(items: Sequence[Any], count: int) -> list[Any]:
+    """At most ``count`` items, evenly from the whole sequence."""
+    positions = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
+    return [items[position] for position in positions]
 
 
 def _generated_pixels(size: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The gate: a variant's embeddings beside those of the torch tower."""
+"""The gate: what a variant gives, beside what torch gives, and whether that will do."""
 
 from __future__ import annotations
 
@@ -6,91 +6,150 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import void_token
+from clip_export import retrieval
 from clip_export.evaluation import Evaluation
-from clip_export.variants.base import Encoder
+from clip_export.retrieval import Embeddings
+from clip_export.variants.base import Encoder, Limits
 
 _BATCH = 16
 _SINGLES = 8  # items embedded one by one as well
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Cosines of one variant of one tower; 1 is perfect.
+class Invariance:
+    """Cosines between two ways to embed the same item with the same variant; 1 is perfect.
 
     Attributes:
-        cosine_min: worst item, to torch.
-        cosine_mean: all items, to torch.
-        batch_invariance: worst item, alone against in a batch.
-        padding_invariance: worst text, short against padded to the whole context with any token; None for images.
-        items: how many were embedded.
+        batch: worst item, alone against in a batch.
+        padding: worst text, short against padded to the whole context with any token; None where that can't be.
+    """
+
+    batch: float
+    padding: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One variant of one tower beside torch.
+
+    Attributes:
+        cosine_min: worst item.
+        cosine_mean: all items.
+        invariance: see there.
+        retrieval: with torch's other tower, 0 to 1 by name; empty where nothing is labelled.
+        lost: what torch has more of each, in points (hundredths).
+        agreement: share of each picture's ten nearest that torch has too; None for texts.
     """
 
     cosine_min: float
     cosine_mean: float
-    batch_invariance: float
-    padding_invariance: float | None
-    items: int
-
-    def failures(self, limit: float) -> list[str]:
-        """The names of the scores that are below the limit (or not a number)."""
-        checked = {
-            "cosine_min": self.cosine_min,
-            "batch_invariance": self.batch_invariance,
-            "padding_invariance": 1.0 if self.padding_invariance is None else self.padding_invariance,
-        }
-        return [name for name, score in checked.items() if not score >= limit]
+    invariance: Invariance
+    retrieval: dict[str, float]
+    lost: dict[str, float]
+    agreement: float | None
 
 
-def reference(module: nn.Module, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Embed with the torch tower: float32 [N, D]."""
-    with torch.inference_mode():
-        return _in_batches(lambda part: module(torch.from_numpy(part)).numpy(), batch)
+@dataclass(frozen=True)
+class Allowed:
+    """How far a variant may be from torch, as far as that is the user's to say.
+
+    Attributes:
+        lost_points: most points of any recall or accuracy.
+        int8_cosine_mean: least mean cosine of an int8 variant.
+    """
+
+    lost_points: float = 1.0
+    int8_cosine_mean: float = 0.98
+
+    def limits(self, limits: Limits, quantized: bool) -> Limits:
+        """A variant's own limits, with the user's where they apply."""
+        return Limits(limits.cosine_min, self.int8_cosine_mean, limits.invariance) if quantized else limits
 
 
-def judge(encode: Encoder, tower: Tower, evaluation: Evaluation, expected: npt.NDArray[np.float32], spec: ModelSpec) -> Scores:
-    """Compare an encoder with the reference embeddings [N, D] of the same evaluation."""
-    batch = evaluation.pixels if tower == "image" else evaluation.tokens
-    embeddings = _in_batches(encode, batch)
-    cosines = _cosines(embeddings, expected)
+class Gate:
+    """Judges embeddings of one evaluation against torch's; both towers' are float32 of unit length."""
+
+    def __init__(self, evaluation: Evaluation, reference: dict[Tower, Embeddings], allowed: Allowed) -> None:
+        self._evaluation = evaluation
+        self._reference = reference
+        self._allowed = allowed
+        self._expected = retrieval.scores(reference["image"], reference["text"], evaluation)
+
+    def scores(self, tower: Tower, embeddings: Embeddings, invariance: Invariance) -> Scores:
+        """Compare one tower's embeddings [N, D] with torch's."""
+        cosines = _cosines(embeddings, self._reference[tower])
+        found = self.retrieval({**self._reference, tower: embeddings})
+        return Scores(
+            cosine_min=float(cosines.min()),
+            cosine_mean=float(cosines.mean()),
+            invariance=invariance,
+            retrieval=found,
+            lost={name: 100 * (self._expected[name] - score) for name, score in found.items()},
+            agreement=retrieval.agreement(embeddings, self._reference["image"]) if tower == "image" else None,
+        )
+
+    def retrieval(self, towers: dict[Tower, Embeddings]) -> dict[str, float]:
+        """Recalls and accuracy of two towers together."""
+        return retrieval.scores(towers["image"], towers["text"], self._evaluation)
+
+    def failures(self, scores: Scores, limits: Limits, quantized: bool) -> list[str]:
+        """What isn't good enough, each with the figure and the limit; empty if all is."""
+        limits = self._allowed.limits(limits, quantized)
+        checked = [
+            ("cosine_min", scores.cosine_min, limits.cosine_min),
+            ("cosine_mean", scores.cosine_mean, limits.cosine_mean),
+            ("batch invariance", scores.invariance.batch, limits.invariance),
+            ("padding invariance", 1 if scores.invariance.padding is None else scores.invariance.padding, limits.invariance),
+        ]
+        below = [f"{name} {score:.4f} below {limit:g}" for name, score, limit in checked if not score >= limit]
+        return below + [f"{name} {lost:.1f} points lost" for name, lost in scores.lost.items() if self._too_much(name, lost)]
+
+    def _too_much(self, name: str, lost: float) -> bool:
+        """A single query is never too much: of a hundred it would be a whole point, and chance."""
+        one_query = 100 / retrieval.queries(name, self._evaluation)
+        return lost > max(self._allowed.lost_points, one_query) + 1e-9
+
+
+def embed(encode: Encoder, batch: npt.NDArray[np.generic]) -> Embeddings:
+    """Embed in batches: float32 [N, D]."""
+    return np.concatenate([encode(batch[n : n + _BATCH]) for n in range(0, len(batch), _BATCH)])
+
+
+def invariance(encode: Encoder, tower: Tower, evaluation: Evaluation, embeddings: Embeddings, spec: ModelSpec) -> Invariance:
+    """Embed some items again, alone and, if they are texts, padded; embeddings float32 [N, D] are those of the batches."""
+    batch = evaluation.inputs(tower)
     singles = np.concatenate([encode(batch[n : n + 1]) for n in range(min(_SINGLES, len(batch)))])
-    causal_text = tower == "text" and spec.padding == "trailing"
-    return Scores(
-        cosine_min=float(cosines.min()),
-        cosine_mean=float(cosines.mean()),
-        batch_invariance=float(_cosines(singles, embeddings[: len(singles)]).min()),
-        padding_invariance=_padding_invariance(encode, evaluation.tokens, embeddings, spec) if causal_text else None,
-        items=len(batch),
+    may_be_short = tower == "text" and spec.padding != "full"
+    return Invariance(
+        batch=float(_cosines(singles, embeddings[: len(singles)]).min()),
+        padding=_padding(encode, evaluation.tokens, embeddings, spec) if may_be_short else None,
     )
 
 
-def _padding_invariance(
-    encode: Encoder, tokens: npt.NDArray[np.int32], embeddings: npt.NDArray[np.float32], spec: ModelSpec
-) -> float:
-    """Worst cosine over several ways to fill what follows the end token, at the full context length."""
-    fills = (spec.pad_token, 0, void_token(spec), spec.end_token)
-    padded = [_in_batches(encode, _filled(tokens, fill, spec)) for fill in dict.fromkeys(fills)]
-    return float(min(_cosines(other, embeddings).min() for other in padded))
+def _padding(encode: Encoder, tokens: npt.NDArray[np.int32], embeddings: Embeddings, spec: ModelSpec) -> float:
+    """Worst cosine over several ways to fill what follows the text, at the full context length."""
+    some = np.linspace(0, len(tokens) - 1, min(_BATCH * 4, len(tokens))).astype(int)
+    fills = [spec.pad_token, 0, void_token(spec), spec.end_token]
+    if spec.padding == "masked":  # what follows the last end token
+        fills.remove(spec.end_token)
+    padded = [embed(encode, _filled(tokens[some], fill, spec)) for fill in dict.fromkeys(fills)]
+    return float(min(_cosines(other, embeddings[some]).min() for other in padded))
 
 
 def _filled(tokens: npt.NDArray[np.int32], fill: int, spec: ModelSpec) -> npt.NDArray[np.int32]:
-    """tokens [N, L] -> [N, context_length], everything after the first end token replaced by ``fill``."""
+    """tokens [N, L] -> [N, context_length], all that follows the text replaced by ``fill``."""
     whole = np.full((len(tokens), spec.context_length), fill, np.int32)
-    lengths = (tokens == spec.end_token).argmax(axis=1) + 1
+    is_end = tokens == spec.end_token
+    lengths = 1 + (is_end.argmax(1) if spec.padding == "trailing" else (is_end * np.arange(tokens.shape[1])).argmax(1))
     for row, source, length in zip(whole, tokens, lengths, strict=True):
         row[:length] = source[:length]
     return whole
 
 
-def _in_batches(encode: Encoder, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    return np.concatenate([encode(batch[n : n + _BATCH]) for n in range(0, len(batch), _BATCH)])
-
-
-def _cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _cosines(a: Embeddings, b: Embeddings) -> npt.NDArray[np.float64]:
     """Cosine of each pair of rows [N, D], in float64 so that rounding here isn't what is measured."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     return np.asarray((a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)))

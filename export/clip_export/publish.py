@@ -15,7 +15,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from clip_client.errors import InvalidInput
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export import triton_config
-from clip_export.artifacts import REPORT_FILE, Judged
+from clip_export.artifacts import NOT_WEIGHTS, REPORT_FILE, Judged
+from clip_export.files import link
 from clip_export.variants import VARIANTS
 
 _VERSION = "1"
@@ -72,11 +73,11 @@ def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Pat
     if tower == "text":
         (preparer / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     encoder = _write_model(root, triton_config.encoder_config(spec, tower, VARIANTS[judged.variant]), spec)
-    for file in judged.folder.iterdir():
+    for file in judged.artefact.folder.iterdir():
         if file.name == REPORT_FILE:
             shutil.copyfile(file, encoder / file.name)
-        elif file.name != SPEC_FILE:  # the artefact's may carry another name
-            _link(file, encoder / file.name)
+        elif file.name not in NOT_WEIGHTS:  # the artefact's spec may carry another name
+            link(file, encoder / file.name)
 
 
 def _write_model(root: Path, config: ModelConfig, spec: ModelSpec) -> Path:
@@ -86,14 +87,6 @@ def _write_model(root: Path, config: ModelConfig, spec: ModelSpec) -> Path:
     (folder.parent / "config.pbtxt").write_text(triton_config.to_text(config), encoding="utf-8")
     spec.save(folder / SPEC_FILE)
     return folder
-
-
-def _link(source: Path, target: Path) -> None:
-    """Weights are written once and never changed, so both places can share them; copied where they can't."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _exchange(new: Path, old: Path, repository: Path) -> None:

@@ -1,68 +1,225 @@
-"""What an export did: a table for people, JSON for machines."""
+"""What an export found: a table for people, Markdown and JSON for the folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from clip_client.spec import ModelSpec, Tower
-from clip_export.artifacts import Judged
-from clip_export.evaluation import Evaluation
+from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_export import machine
+from clip_export.artifacts import Judged, Missing
+from clip_export.evaluation import Calibration, Evaluation
+from clip_export.retrieval import KS
+from clip_export.speed import BATCHES, Speed
+from clip_export.variants import REFERENCE, named
+
+REPORT_JSON, REPORT_MD = "report.json", "report.md"
+
+_WIDTH = 190
+_RECALLS = {"text_to_image": "t→i R@", "image_to_text": "i→t R@"}
 
 
-def table(rows: Sequence[Judged], published: Mapping[Tower, Judged]) -> Table:
-    """Variants by tower with their scores; failed ones name what failed."""
-    result = Table(box=SIMPLE_HEAD)
-    for heading in ("tower", "variant"):
-        result.add_column(heading, no_wrap=True)
-    for heading in ("min", "mean", "batch", "padding", "MB"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    result.add_column("")
-    for row in sorted(rows, key=lambda row: row.tower):
-        scores = row.scores
-        cosines = (scores.cosine_min, scores.cosine_mean, scores.batch_invariance, scores.padding_invariance)
-        cells = ["" if cosine is None else f"{cosine:.6f}" for cosine in cosines]
-        verdict = _verdict(row, published.get(row.tower) is row)
-        result.add_row(row.tower, row.variant, *cells, f"{row.size_bytes / 1e6:,.0f}", verdict)
-    return result
+@dataclass(frozen=True)
+class Report:
+    """Everything that one export found.
+
+    Attributes:
+        rows: built and judged, or why not, per tower and variant.
+        speeds: by tower and variant; a text says why one couldn't be measured.
+        published: the row of each tower that went into the repository; empty if the gate refused.
+        retrieval: recalls and accuracy of the two that were published, together.
+    """
+
+    spec: ModelSpec
+    evaluation: Evaluation
+    calibration: Calibration
+    rows: Sequence[Judged | Missing]
+    speeds: Mapping[Tower, Mapping[str, Speed | str]]
+    published: Mapping[Tower, Judged]
+    retrieval: Mapping[str, float]
+
+    def speed(self, row: Judged | Missing) -> Speed | None:
+        """Of a row, if it was measured."""
+        found = self.speeds[row.tower].get(row.variant)
+        return found if isinstance(found, Speed) else None
+
+    def times(self, row: Judged, batch: int) -> float | None:
+        """How many times as fast as torch-fp32 a row is at a batch size."""
+        mine, torch = self.speed(row), self.speeds[row.tower].get(REFERENCE.name)
+        return torch.latency_ms[batch] / mine.latency_ms[batch] if mine and isinstance(torch, Speed) else None
 
 
-def show(rows: Sequence[Judged], published: Mapping[Tower, Judged], evaluation: Evaluation) -> None:
-    """Print the table to standard output, in full also where that isn't a terminal."""
+def show(report: Report) -> None:
+    """Print the tables to standard output, in full also where that isn't a terminal."""
     console = Console()
-    console = console if console.is_terminal else Console(width=120)
-    counts = f"{len(evaluation.pixels)} pictures, {len(evaluation.tokens)} texts"
-    console.print(f"\nCosine to torch on {evaluation.source}: {counts}", highlight=False, markup=False, soft_wrap=True)
-    console.print(table(rows, published))
+    console = Console(width=max(_WIDTH, console.width))  # nothing is cut off
+    for line in _sources(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for tower in TOWERS:
+        heading, *cells = _cells(report, tower)
+        table = Table(*heading, box=SIMPLE_HEAD, title=f"{tower} tower", title_justify="left")
+        for number, column in enumerate(table.columns[:-1]):
+            column.justify, column.no_wrap = "right" if number else "left", True
+        for row in cells:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for line in notes(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def as_json(
-    spec: ModelSpec, rows: Sequence[Judged], published: Mapping[Tower, Judged], evaluation: Evaluation
-) -> dict[str, Any]:
-    """The same as data: spec, evaluation, a row per tower and variant."""
+def save(report: Report, folder: Path, plots: Sequence[Path]) -> None:
+    """Write ``report.json`` and ``report.md`` into the checkpoint's folder of artefacts."""
+    (folder / REPORT_JSON).write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
+    lines = [f"# {report.spec.checkpoint}", "", *_sources(report)]
+    for tower in TOWERS:
+        heading, *cells = _cells(report, tower)
+        rule = ["---", *["---:"] * (len(heading) - 2), "---"]
+        lines += ["", f"## {tower} tower", "", *(f"| {' | '.join(row)} |" for row in (heading, rule, *cells))]
+    lines += ["", *(f"{note}  " for note in notes(report)), ""]
+    lines += [f"![{plot.stem}]({plot.name})" for plot in plots]
+    (folder / REPORT_MD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The same as data: spec, machine, evaluation, a row per tower and variant."""
     return {
-        "spec": spec.to_fields(),
-        "evaluation": {"source": evaluation.source, "skipped": list(evaluation.skipped)},
-        "variants": [
-            {
-                "tower": row.tower,
-                "variant": row.variant,
-                "folder": str(row.folder),
-                "size_bytes": row.size_bytes,
-                **dataclasses.asdict(row.scores),
-                "failures": row.failures,
-                "published": published.get(row.tower) is row,
-            }
-            for row in rows
-        ],
+        "spec": report.spec.to_fields(),
+        "machine": machine.description(),
+        "evaluation": {
+            "source": report.evaluation.source,
+            "pictures": len(report.evaluation.pixels),
+            "texts": len(report.evaluation.tokens),
+            "skipped": list(report.evaluation.skipped),
+            "calibration": report.calibration.source,
+        },
+        "published": {"variants": {t: row.variant for t, row in report.published.items()}, "retrieval": dict(report.retrieval)},
+        "variants": [_row(report, row) for row in report.rows],
     }
 
 
-def _verdict(row: Judged, is_published: bool) -> str:
-    failed = f"[red]below the gate: {', '.join(row.failures)}[/red]" if row.failures else ""
-    return " ".join(part for part in ("published" if is_published else "", failed) if part)
+def notes(report: Report) -> list[str]:
+    """What the table can't hold: tries, cautions, how texts were timed, what the published pair retrieves."""
+    found = [_tries(row) for row in report.rows if isinstance(row, Judged) and (len(row.tries) > 1 or row.failures)]
+    cautions = {row.variant: named(row.variant).caution() for row in report.rows if isinstance(row, Judged)}
+    found += [f"{name}: {caution}" for name, caution in cautions.items() if caution]
+    lengths = {speed.tokens for speed in report.speeds["text"].values() if isinstance(speed, Speed)}
+    if len(lengths) > 1:
+        short, context = sorted(filter(None, lengths))
+        found.append(f"texts of 8 words: torch computes {context} tokens, as transformers pads them, the others {short}")
+    if report.retrieval:
+        pair = ", ".join(f"{name} {score:.3f}" for name, score in report.retrieval.items())
+        found.append(f"published together: {pair}")
+    return found
+
+
+def _sources(report: Report) -> list[str]:
+    counts = f"{len(report.evaluation.pixels)} pictures, {len(report.evaluation.tokens)} texts"
+    computer = machine.description()
+    on = f"{computer['cores']} cores of {computer['cpu']}" + (f", {computer['gpu']}" if computer["gpu"] else "")
+    return [f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {on}"]
+
+
+def _cells(report: Report, tower: Tower) -> list[list[str]]:
+    """Heading and rows: cosines, what is found, latency, times as fast as torch, size, verdict; empty columns left out."""
+    rows = [_line(report, row) for row in report.rows if row.tower == tower]
+    filled = [any(row[column] for row in rows) for column in _COLUMNS[:-1]]
+    kept = [column for column, is_filled in zip(_COLUMNS[:-1], filled, strict=True) if is_filled]
+    return [[*kept, ""], *([*(row[column] for column in kept), row[_VERDICT]] for row in rows)]
+
+
+_VERDICT = "verdict"
+_COLUMNS = (
+    "variant",
+    "cos min",
+    "mean",
+    *(f"{short}{'/'.join(map(str, KS))}" for short in _RECALLS.values()),
+    "i→i",
+    "zero-shot",
+    *(f"ms @{batch}" for batch in BATCHES),
+    "/s",
+    "× torch",
+    "MB",
+    "RAM",
+    "load s",
+    _VERDICT,
+)
+
+
+def _line(report: Report, row: Judged | Missing) -> dict[str, str]:
+    """Cells of a row by column."""
+    if isinstance(row, Missing):
+        return dict.fromkeys(_COLUMNS, "") | {"variant": row.variant, _VERDICT: row.reason}
+    scores, found = row.scores, row.scores.retrieval
+    cells = {
+        "variant": row.variant,
+        "cos min": f"{scores.cosine_min:.5f}",
+        "mean": f"{scores.cosine_mean:.5f}",
+        **{f"{short}{'/'.join(map(str, KS))}": _recalls(found, name) for name, short in _RECALLS.items()},
+        "i→i": "" if scores.agreement is None else f"{scores.agreement:.3f}",
+        "zero-shot": f"{found['zero_shot_accuracy']:.3f}" if "zero_shot_accuracy" in found else "",
+        "MB": f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "",
+        _VERDICT: _verdict(report, row),
+    }
+    return dict.fromkeys(_COLUMNS, "") | cells | _speed_cells(report, row)
+
+
+def _speed_cells(report: Report, row: Judged) -> dict[str, str]:
+    speed = report.speed(row)
+    if speed is None:
+        return {}
+    times = report.times(row, max(BATCHES))
+    return {
+        **{f"ms @{batch}": f"{time:.{1 if time >= 10 else 2}f}" for batch, time in speed.latency_ms.items()},
+        "/s": f"{speed.per_second:,.0f}",
+        "× torch": f"{times:.1f}" if times else "",
+        "RAM": f"{speed.memory_bytes / 1e6:,.0f}",
+        "load s": f"{speed.load_s:.1f}",
+    }
+
+
+def _recalls(found: Mapping[str, float], name: str) -> str:
+    """Three in a cell, as shares without their zero: .556 .779 .842"""
+    recalls = [found.get(f"{name}_r@{k}") for k in KS]
+    return " ".join(f"{recall:.3f}".removeprefix("0") for recall in recalls if recall is not None)
+
+
+def _verdict(report: Report, row: Judged) -> str:
+    published = "published" if report.published.get(row.tower) is row else ""
+    slow = report.speeds[row.tower].get(row.variant)
+    untimed = f"not timed: {slow}" if isinstance(slow, str) else ""
+    failed = f"below the gate: {'; '.join(row.failures)}" if row.failures else ""
+    recipe = row.recipe if len(row.tries) > 1 else ""
+    return "; ".join(part for part in (published, recipe, failed, untimed) if part)
+
+
+def _tries(row: Judged) -> str:
+    told = [f"{one.recipe or 'built once'}: {'; '.join(one.failures) or 'passed'}" for one in row.tries]
+    return f"{row.variant} of the {row.tower} tower, {len(told)} tries: " + " → ".join(told)
+
+
+def _row(report: Report, row: Judged | Missing) -> dict[str, Any]:
+    if isinstance(row, Missing):
+        return {"tower": row.tower, "variant": row.variant, "missing": row.reason}
+    speed = report.speed(row)
+    return {
+        "tower": row.tower,
+        "variant": row.variant,
+        "folder": str(row.artefact.folder),
+        "size_bytes": row.size_bytes,
+        "recipe": row.recipe,
+        "tries": [dataclasses.asdict(one) for one in row.tries],
+        **dataclasses.asdict(row.scores),
+        "failures": row.failures,
+        "published": report.published.get(row.tower) is row,
+        "speed": dataclasses.asdict(speed) | {"per_second": speed.per_second} if speed else None,
+        "times_torch": {batch: report.times(row, batch) for batch in speed.latency_ms} if speed else None,
+    }

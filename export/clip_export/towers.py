@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 
 from clip_client.preprocess import void_pixels
 from clip_client.spec import ModelSpec, Tower
+
+Pool = Callable[[Tensor, Tensor], Tensor]
+"""Hidden states [N, L, W], and which positions count, bool [N, L] -> [N, W]."""
 
 _BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
 
@@ -68,8 +73,25 @@ class PooledProjection(nn.Module):
         return projected
 
 
-class CausalTextTower(nn.Module):
-    """tokens int32 [N, L] -> embedding float32 [N, D] of unit length, read at the first end token; none -> zeros.
+class TextTower(nn.Module, ABC):
+    """tokens int32 [N, L] -> embedding float32 [N, D] of unit length; a row without an end token -> zeros."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.end_token = spec.end_token
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encode, scale to unit length."""
+        is_end = (tokens == self.end_token).int()  # [N, L]
+        return _unit(self.encode(tokens, is_end), is_end.amax(dim=1) > 0)
+
+    @abstractmethod
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """tokens, and 1 where one is an end token, both int32 [N, L] -> [N, D], not normalised."""
+
+
+class CausalTextTower(TextTower):
+    """A text model of CLIP, read at the first end token.
 
     Attention is causal, so whatever follows the end token, and how much of it, can't matter.
     """
@@ -77,23 +99,116 @@ class CausalTextTower(nn.Module):
     model: Any
 
     def __init__(self, model: nn.Module, projection: nn.Module, spec: ModelSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.model = model
         self.projection = projection
-        self.end_token = spec.end_token
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Encode under a causal mask, pool at the end token, project, scale to unit length."""
-        is_end = (tokens == self.end_token).int()  # [N, L]
-        position = torch.arange(tokens.shape[1], device=tokens.device)
-        causal = torch.where(position[None, :] > position[:, None], _BLOCKED, 0.0)  # [L, L]
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode under a causal mask, pool at the end token, project."""
         hidden = self.model.encoder(
-            inputs_embeds=self.model.embeddings(input_ids=tokens), attention_mask=causal[None, None]
+            inputs_embeds=self.model.embeddings(input_ids=tokens), attention_mask=causal_mask(tokens)[None, None]
         ).last_hidden_state  # [N, L, W]
-        first_end = is_end.argmax(dim=1)  # [N]
-        pooled = hidden[torch.arange(tokens.shape[0], device=tokens.device), first_end]  # [N, W]
-        embedding = self.projection(self.model.final_layer_norm(pooled))  # [N, D]
-        return _unit(embedding, is_end.amax(dim=1) > 0)
+        projected: Tensor = self.projection(self.model.final_layer_norm(at_end(hidden, is_end)))
+        return projected
+
+
+class FullTextTower(TextTower):
+    """A text model of SigLIP, read at the last position of a text padded to the whole context."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode without any mask, pool at the last position, project."""
+        hidden = self.model.encoder(inputs_embeds=self.model.embeddings(input_ids=tokens)).last_hidden_state  # [N, L, W]
+        projected: Tensor = self.model.head(self.model.final_layer_norm(hidden[:, -1]))
+        return projected
+
+
+class MaskedTextTower(TextTower):
+    """A bidirectional text model like BERT, which looks at nothing behind the last end token.
+
+    Args:
+        model: tokens and an additive mask [N, 1, 1, L] -> hidden states.
+        pool: to one vector for each text.
+        projection: [N, W] -> [N, D].
+    """
+
+    model: Any
+
+    def __init__(self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.pool = pool
+        self.projection = projection
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode what isn't padding, pool, project."""
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
+        mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
+        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
+        projected: Tensor = self.projection(self.pool(hidden, seen))
+        return projected
+
+
+class OpenClipTextTower(TextTower):
+    """A text model of open_clip, causal or not.
+
+    Args:
+        model: open_clip's TextTransformer, or its CLIP, which holds the same parts.
+        pool: open_clip's name of where it is read: ``argmax`` and ``eos`` are the end token.
+        spec: of the checkpoint.
+    """
+
+    model: Any
+
+    def __init__(self, model: nn.Module, pool: str, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.pool = {"first": first, "last": last}.get(pool, at_end)
+        self.causal = self.model.attn_mask is not None
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode, pool, project."""
+        embedded = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]  # [N, L, W]
+        hidden = self.model.transformer(embedded, attn_mask=causal_mask(tokens) if self.causal else None)
+        pooled = self.pool(self.model.ln_final(hidden), is_end)
+        projection = self.model.text_projection
+        if projection is None:
+            return pooled
+        projected: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+        return projected
+
+
+def first(hidden: Tensor, seen: Tensor) -> Tensor:
+    """Pool [N, L, W] at the first position."""
+    return hidden[:, 0]
+
+
+def last(hidden: Tensor, seen: Tensor) -> Tensor:
+    """Pool [N, L, W] at the last position."""
+    return hidden[:, -1]
+
+
+def mean(hidden: Tensor, seen: Tensor) -> Tensor:
+    """Pool [N, L, W] to the mean over the positions that count, bool [N, L]."""
+    weight = seen[:, :, None].float()  # [N, L, 1]
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def at_end(hidden: Tensor, is_end: Tensor) -> Tensor:
+    """Pool [N, L, W] at the first end token, marked in int32 [N, L]."""
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), is_end.argmax(dim=1)]
+
+
+def causal_mask(tokens: Tensor) -> Tensor:
+    """What is added to attention so that no token sees a later one: [L, L]."""
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    return torch.where(position[None, :] > position[:, None], _BLOCKED, 0.0)
 
 
 def _unit(embedding: Tensor, good: Tensor) -> Tensor:

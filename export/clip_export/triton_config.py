@@ -20,9 +20,8 @@ from tritonclient.grpc.model_config_pb2 import (
 
 from clip_client.preprocess import Limits
 from clip_client.spec import EMBEDDING, ERROR, IMAGE, PIXELS, TEXT, TOKENS, ModelSpec, Tower
-from clip_export.variants.base import Variant
+from clip_export.variants.base import MAX_BATCH, Variant
 
-MAX_BATCH = 32
 QUEUE_DELAY_US = 500  # how long an encoder waits for more requests: little beside the milliseconds of one image
 
 _PREPARE = {"image": "preprocess", "text": "tokenize"}
@@ -71,8 +70,8 @@ def preparer_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
 
 
 def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConfig:
-    """The tower itself, in one of its variants."""
-    config = ModelConfig(name=encoder(spec, tower), backend=variant.backend, max_batch_size=MAX_BATCH)
+    """The tower itself, in a variant that has a backend."""
+    config = ModelConfig(name=encoder(spec, tower), backend=variant.backend or "", max_batch_size=MAX_BATCH)
     prepared = _prepared_output(spec, tower)
     config.input.append(ModelInput(name=prepared.name, data_type=prepared.data_type, dims=prepared.dims))
     config.output.append(_embedding(spec))

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import ModelSpec
-from clip_export.checkpoint import Checkpoint
-from clip_export.families import clip
+from clip_export.checkpoint import Checkpoint, Paired
+from clip_export.families.base import Family
+from clip_export.families.chinese_clip import ChineseClip
+from clip_export.families.clip import Clip
+from clip_export.families.hugging_face import HuggingFace
+from clip_export.families.multilingual import Multilingual
+from clip_export.families.open_clip import OpenClip
+from clip_export.families.siglip import Siglip
 
-if TYPE_CHECKING:
-    from clip_export.towers import Towers
-
-
-@dataclass(frozen=True)
-class Family:
-    """What a ``model_type`` of Hugging Face needs to be exported.
-
-    Attributes:
-        spec: describe the checkpoint under a name, without loading the weights.
-        towers: load the weights as two torch modules.
-    """
-
-    spec: Callable[[Checkpoint, str], ModelSpec]
-    towers: Callable[[Checkpoint, ModelSpec], Towers]
-
-
-FAMILIES = {"clip": Family(clip.spec, clip.towers)}
+FAMILIES: dict[str, HuggingFace | OpenClip] = {
+    family.model_type: family for family in (Clip(), Siglip(), ChineseClip(), OpenClip())
+}
+"""By ``model_type``."""
 
 
 def of(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint, by its config's ``model_type``.
+    """The family of a checkpoint, by its config's ``model_type``; a pair's by that of the image tower.
 
     Raises:
         InvalidInput: a family that isn't known.
     """
+    if isinstance(checkpoint, Paired):
+        return Multilingual(of(checkpoint.image))
     model_type = str(checkpoint.config.get("model_type"))
+    if model_type == "siglip2":
+        raise InvalidInput(
+            f"{checkpoint.label} is a NaFlex checkpoint, whose image tower takes pictures of any shape: expected a SigLIP 2 "
+            "of fixed resolution, such as google/siglip2-so400m-patch14-384"
+        )
     if model_type not in FAMILIES:
         nearest = difflib.get_close_matches(model_type, FAMILIES, n=len(FAMILIES), cutoff=0)
         raise InvalidInput(f"{checkpoint.label} is a {model_type!r} checkpoint, expected one of: {', '.join(nearest)}")

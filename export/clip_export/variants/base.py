@@ -14,8 +14,43 @@ from torch import nn
 
 from clip_client.spec import ModelSpec, Tower
 
+MAX_BATCH = 32
+"""The largest batch that a server makes."""
+
 Encoder = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 """pixels uint8 [N, S, S, 3] or tokens int32 [N, L] -> embedding float32 [N, D]."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Least cosines that the gate lets pass; 1 is perfect.
+
+    Attributes:
+        cosine_min: worst item, to torch.
+        cosine_mean: all items, to torch.
+        invariance: worst item, alone against in a batch, and a text short against padded.
+    """
+
+    cosine_min: float
+    cosine_mean: float
+    invariance: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to quantise.
+
+    Attributes:
+        name: as the report tells it.
+        smooth_quant_alpha: how much of the activations' range goes into the weights, 0 to 1; -1 leaves it all where it is.
+        edges: whether the first and the last layers are quantised too.
+        attention: whether attention is quantised too, or only the MLPs.
+    """
+
+    name: str
+    smooth_quant_alpha: float
+    edges: bool = True
+    attention: bool = True
 
 
 @dataclass(frozen=True)
@@ -26,13 +61,32 @@ class Source:
         tower: which of the two.
         spec: of the checkpoint.
         module: loads the torch tower.
-        onnx: gives the tower's ONNX file, built first if need be.
+        artefact: gives the folder of another variant of the same tower, by its name, built first if need be.
+        calibration: gives encoder inputs of one item each, to find the ranges of activations.
+        recipe: how to quantise; None for variants that have no recipes.
     """
 
     tower: Tower
     spec: ModelSpec
     module: Callable[[], nn.Module]
-    onnx: Callable[[], Path]
+    artefact: Callable[[str], Path]
+    calibration: Callable[[], list[npt.NDArray[Any]]]
+    recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A built tower, and what is needed to open it in this process or another.
+
+    Attributes:
+        folder: its files.
+        tower: which of the two.
+        module: loads the torch tower; can be pickled.
+    """
+
+    folder: Path
+    tower: Tower
+    module: Callable[[], nn.Module]
 
 
 class Variant(ABC):
@@ -40,24 +94,34 @@ class Variant(ABC):
 
     Attributes:
         name: as on the command line.
-        backend: Triton's name of the backend that runs it.
+        backend: Triton's name of the backend that runs it; None where none does, and the variant is only measured.
         kind: Triton's name of where an instance may run.
-        limit: least cosine to the torch tower that the gate lets pass.
+        limits: of the gate.
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
+        recipes: ways to quantise, tried in order until one passes the gate; empty where nothing is quantised.
     """
 
     name: ClassVar[str]
-    backend: ClassVar[str]
-    kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU"]]
-    limit: ClassVar[float]
-    parameters: ClassVar[Mapping[str, str]]
+    backend: ClassVar[str | None]
+    kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]]
+    limits: ClassVar[Limits]
+    parameters: ClassVar[Mapping[str, str]] = {}
     tools: ClassVar[tuple[str, ...]]
+    recipes: ClassVar[tuple[Recipe, ...]] = ()
+
+    def obstacle(self) -> str:
+        """Why this variant can't be built or run on this machine; empty where it can."""
+        return ""
+
+    def caution(self) -> str:
+        """What its user should know about this machine; empty where there is nothing to say."""
+        return ""
 
     @abstractmethod
     def build(self, source: Source, folder: Path) -> None:
         """Write the artefact's files into an empty folder."""
 
     @abstractmethod
-    def load(self, folder: Path) -> Encoder:
+    def load(self, artefact: Artefact) -> Encoder:
         """Open an artefact in this process."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import torch
 from torch import nn
 from torch.onnx import ONNXProgram
 
 from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
-from clip_export.variants.base import Encoder, Source, Variant
+from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
 MODEL_FILE = "model.onnx"
 _OPSET = 18
@@ -27,20 +28,20 @@ class OnnxFp32(Variant):
     """torch.export -> ONNX, batch and text length dynamic."""
 
     name: ClassVar[str] = "onnx-fp32"
-    backend: ClassVar[str] = "onnxruntime"
-    kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU"]] = "KIND_AUTO"
-    limit: ClassVar[float] = 0.9999
-    parameters: ClassVar[Mapping[str, str]] = {}
+    backend: ClassVar[str | None] = "onnxruntime"
+    kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]] = "KIND_AUTO"
+    limits: ClassVar[Limits] = Limits(0.9999, 0.9999, 0.9999)
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 
     def build(self, source: Source, folder: Path) -> None:
         module = source.module()
         program = _exported(module, source.tower, source.spec)
         _name_output(program)
+        _name_nodes(program)
         program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > _PROTOBUF_BYTES)
 
-    def load(self, folder: Path) -> Encoder:
-        session = onnxruntime.InferenceSession(folder / MODEL_FILE, providers=["CPUExecutionProvider"])
+    def load(self, artefact: Artefact) -> Encoder:
+        session = onnxruntime.InferenceSession(artefact.folder / MODEL_FILE, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 
         def encode(batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -49,16 +50,24 @@ class OnnxFp32(Variant):
         return encode
 
 
+def save(model: onnx.ModelProto, folder: Path) -> None:
+    """Write a model made from another; weights apart from the graph where both are too large for one file."""
+    apart = model.ByteSize() > _PROTOBUF_BYTES
+    onnx.save(model, folder / MODEL_FILE, save_as_external_data=apart, location=f"{MODEL_FILE}.data")
+
+
 def example(tower: Tower, spec: ModelSpec) -> torch.Tensor:
     """An input of batch 2 to trace a tower with."""
     if tower == "image":
         return torch.zeros((2, spec.image_size, spec.image_size, 3), dtype=torch.uint8)
-    return torch.full((2, min(8, spec.context_length)), spec.end_token, dtype=torch.int32)
+    length = spec.context_length if spec.padding == "full" else min(8, spec.context_length)
+    return torch.full((2, length), spec.end_token, dtype=torch.int32)
 
 
 def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
     batch = torch.export.Dim("batch", min=1, max=2**16)
     length = torch.export.Dim("length", min=1, max=spec.context_length)
+    one_length = tower == "image" or spec.padding == "full"
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals; nothing that a user could change
@@ -66,7 +75,7 @@ def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
             module,
             (example(tower, spec),),
             input_names=[PIXELS if tower == "image" else TOKENS],
-            dynamic_shapes=({0: batch} if tower == "image" else {0: batch, 1: length},),
+            dynamic_shapes=({0: batch} if one_length else {0: batch, 1: length},),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -82,6 +91,13 @@ def _name_output(program: ONNXProgram) -> None:
         if value.name == EMBEDDING:
             value.name = f"{EMBEDDING}_inner"
     graph.outputs[0].name = EMBEDDING
+
+
+def _name_nodes(program: ONNXProgram) -> None:
+    """Call each node after the module it belongs to, so that whoever quantises can tell layers apart."""
+    for number, node in enumerate(program.model.graph):
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+        node.name = "/".join([*scopes[-2:-1], f"{node.op_type}_{number}"])
 
 
 def _weight_bytes(module: nn.Module) -> int:

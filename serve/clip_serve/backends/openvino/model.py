@@ -1,13 +1,22 @@
-"""Stand-in for Triton's OpenVINO backend where no native one is installed; reads the same config.pbtxt."""
+"""Triton's OpenVINO backend, with and without Docker.
+
+The native one runs batches of max_batch_size only, a single request padded to that, and can't be told to compute in float32.
+"""
 
 import openvino
 from stand_in import StandIn
 
-_PROPERTIES = ("NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS")
+_PROPERTIES = (
+    "NUM_STREAMS",
+    "PERFORMANCE_HINT",
+    "INFERENCE_PRECISION_HINT",
+    "INFERENCE_NUM_THREADS",
+    "COMPILATION_NUM_THREADS",
+)
 
 
 class TritonPythonModel(StandIn):
-    """Runs ``model.xml`` on the CPU, with the properties that the native backend documents."""
+    """Runs ``model.xml`` on the CPU, with OpenVINO's own properties as parameters."""
 
     default_file = "model.xml"
 

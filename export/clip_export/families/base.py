@@ -1,0 +1,32 @@
+"""What every family of checkpoints offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from clip_client.spec import ModelSpec
+from clip_export.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from clip_export.towers import Towers
+
+
+class Family(ABC):
+    """A kind of checkpoint: how to describe one, and how to load its towers."""
+
+    @abstractmethod
+    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+        """Describe a checkpoint under a name; of the weights only the logit scale and a digest are read.
+
+        Raises:
+            InvalidInput: something is missing, or says what can't be.
+        """
+
+    @abstractmethod
+    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+        """Load both towers in float32, with attention written out so that every exporter understands it.
+
+        Raises:
+            InvalidInput: the weights don't fit, or have holes.
+        """

@@ -1,0 +1,39 @@
+"""Chinese-CLIP as Hugging Face stores it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clip_client.spec import CLIP_PREPROCESSOR, ModelSpec
+from clip_export.families.hugging_face import HuggingFace
+
+if TYPE_CHECKING:
+    from clip_export.towers import MaskedTextTower, PooledProjection
+
+
+class ChineseClip(HuggingFace):
+    """``model_type: chinese_clip``: a BERT, read at its first position, beside CLIP's image tower."""
+
+    model_type = "chinese_clip"
+    title = "Chinese-CLIP"
+    classes = ("ChineseCLIPConfig", "ChineseCLIPModel")
+    preprocessor = CLIP_PREPROCESSOR
+    padding = "masked"
+    activation = "softmax"
+    pad_tokens = ("[PAD]",)
+
+    def embedding_size(self, config: dict[str, Any]) -> int:
+        """Both towers are projected."""
+        return int(config["projection_dim"])
+
+    def image_encoder(self, model: Any) -> PooledProjection:
+        """The vision model, pooled at its class token."""
+        from clip_export.towers import PooledProjection
+
+        return PooledProjection(model.vision_model, model.visual_projection)
+
+    def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:
+        """The BERT, read at [CLS]."""
+        from clip_export.towers import MaskedTextTower, first
+
+        return MaskedTextTower(model.text_model, first, model.text_projection, spec)

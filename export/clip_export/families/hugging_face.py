@@ -1,0 +1,196 @@
+"""What the dual encoders of transformers have in common."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import tokenizers
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Activation, ModelSpec, Padding
+from clip_export import processor
+from clip_export.checkpoint import Checkpoint
+from clip_export.families.base import Family
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clip_export.towers import TextTower, Towers
+
+
+class HuggingFace(Family):
+    """A ``model_type`` of transformers with one image and one text tower.
+
+    Attributes:
+        model_type: as in ``config.json``.
+        title: its name in messages.
+        classes: transformers' names of its configuration and its model.
+        preprocessor: what its image processor assumes where a ``preprocessor_config.json`` is silent.
+        padding: see ModelSpec.
+        activation: see ModelSpec.
+        pad_tokens: what may pad texts where the tokenizer's configuration is silent; else it is the end token.
+    """
+
+    model_type: ClassVar[str]
+    title: ClassVar[str]
+    classes: ClassVar[tuple[str, str]]
+    preprocessor: ClassVar[Mapping[str, Any]]
+    padding: ClassVar[Padding]
+    activation: ClassVar[Activation]
+    pad_tokens: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def embedding_size(self, config: dict[str, Any]) -> int:
+        """D, from the whole configuration."""
+
+    @abstractmethod
+    def image_encoder(self, model: Any) -> nn.Module:
+        """The part of a loaded model that turns normalised pixels [N, 3, S, S] into [N, D]."""
+
+    @abstractmethod
+    def text_tower(self, model: Any, spec: ModelSpec) -> TextTower:
+        """The part of a loaded model that turns tokens into embeddings."""
+
+    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+        """Describe a checkpoint from its configs."""
+        config = self._config(checkpoint)
+        text = config["text_config"]
+        end_token, pad_token = self._special_tokens(checkpoint, text)
+        return ModelSpec(
+            name=name,
+            checkpoint=checkpoint.label,
+            revision=checkpoint.revision,
+            family=self.model_type,
+            **self._image_fields(checkpoint, config["vision_config"]["image_size"]),
+            context_length=context_length(text["max_position_embeddings"], checkpoint.tokenizer_config),
+            padding=self.padding,
+            pad_token=pad_token,
+            end_token=end_token,
+            embedding_size=self.embedding_size(config),
+            logit_scale=math.exp(float(checkpoint.tensor("logit_scale"))),
+            logit_bias=self.logit_bias(checkpoint),
+            activation=self.activation,
+            weights_sha256=checkpoint.weights_sha256,
+            tokenizer_sha256=hashlib.sha256(checkpoint.tokenizer_json.encode()).hexdigest(),
+        )
+
+    def logit_bias(self, checkpoint: Checkpoint) -> float:
+        """What is added to scaled cosines."""
+        return 0.0
+
+    def check_end(self, end_token: int, text: dict[str, Any], label: str) -> None:
+        """Raise InvalidInput where the tokenizer and the text tower's configuration don't belong together."""
+
+    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+        """Load through transformers."""
+        import transformers
+
+        from clip_export.towers import ImageTower, Towers
+
+        model = load(getattr(transformers, self.classes[1]), checkpoint, self.title)
+        return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
+
+    def _config(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """``config.json`` with the defaults that transformers leaves out when it saves."""
+        import transformers
+
+        try:
+            parse = getattr(transformers, self.classes[0]).from_dict
+            return dict(parse(copy.deepcopy(checkpoint.config)).to_dict())
+        except Exception as problem:  # validators of several libraries are at work in there
+            raise InvalidInput(f"{checkpoint.label}: config.json isn't one of {self.title}: {problem}") from problem
+
+    def _image_fields(self, checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
+        image = processor.image_fields({**self.preprocessor, **checkpoint.processor}, checkpoint.label)
+        if image["image_size"] != image_size:
+            raise InvalidInput(
+                f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
+                f"the image tower takes {image_size}: save the processor that belongs to the weights"
+            )
+        return image
+
+    def _special_tokens(self, checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, int]:
+        """(end, pad)."""
+        tokenizer = parsed(checkpoint)
+        end = end_token(tokenizer, checkpoint.label)
+        self.check_end(end, text, checkpoint.label)
+        pad = pad_token(tokenizer, checkpoint, self.pad_tokens)
+        return end, pad if pad is not None and pad < text["vocab_size"] else end
+
+
+def load(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "") -> Any:
+    """Load a model of transformers in float32, with attention written out.
+
+    Args:
+        model_class: of transformers.
+        checkpoint: where it is.
+        title: what it should be, for messages.
+        unread: how the names of tensors begin that nobody reads and that may be missing.
+
+    Raises:
+        InvalidInput: the weights don't fit its configuration, or lack some tensor.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model, loading = model_class.from_pretrained(
+            checkpoint.folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise InvalidInput(f"{checkpoint.label}: the weights don't load as {title}: {problem}") from problem
+    missing = sorted(name for name in loading["missing_keys"] if not (unread and name.startswith(unread)))
+    if missing:  # transformers would fill them with random numbers
+        raise InvalidInput(
+            f"{checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}: is the file whole?"
+        )
+    return model
+
+
+def context_length(positions: int, tokenizer_config: Mapping[str, Any]) -> int:
+    """The tokenizer may stop short of the positions that the tower has; then it decides, as in transformers."""
+    limit = tokenizer_config.get("model_max_length")
+    return int(min(positions, limit if isinstance(limit, int | float) else math.inf))
+
+
+def parsed(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        InvalidInput: its file can't be read.
+    """
+    try:
+        return tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
+    except Exception as problem:  # tokenizers raises plain Exception
+        raise InvalidInput(f"{checkpoint.label}: tokenizer.json can't be read ({problem}): is the file whole?") from problem
+
+
+def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
+    """What the tokenizer appends to every text.
+
+    Raises:
+        InvalidInput: nothing.
+    """
+    if not (ids := tokenizer.encode("").ids):
+        raise InvalidInput(f"{label}: the tokenizer adds no end token: save the tokenizer of the checkpoint")
+    return int(ids[-1])
+
+
+def pad_token(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, usual: Sequence[str]) -> int | None:
+    """What pads texts: what the tokenizer's configuration says, else the first of the usual tokens that there is."""
+    token = checkpoint.tokenizer_config.get("pad_token")
+    named = token["content"] if isinstance(token, dict) else token  # older files hold an object
+    found = (tokenizer.token_to_id(one) for one in ([named] if named else usual))
+    return next((one for one in found if one is not None), None)

@@ -1,0 +1,67 @@
+"""A text tower in many languages, trained to meet the texts of some CLIP, beside the image tower of that CLIP.
+
+Two kinds are known: Multilingual-CLIP (``M-CLIP/XLM-Roberta-Large-Vit-B-32``) and models of sentence-transformers
+(``sentence-transformers/clip-ViT-B-32-multilingual-v1``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import ModelSpec
+from clip_export.checkpoint import Checkpoint, Paired, digest
+from clip_export.families.base import Family
+from clip_export.families.hugging_face import end_token, pad_token, parsed
+from clip_export.families.text_models import text_model
+
+if TYPE_CHECKING:
+    from clip_export.towers import Towers
+
+
+class Multilingual(Family):
+    """The image tower of one checkpoint, of any family, and the text tower of another."""
+
+    def __init__(self, image: Family) -> None:
+        self._image = image
+
+    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+        """The image checkpoint's, with what the text checkpoint says of texts."""
+        pair = _paired(checkpoint)
+        image, text = self._image.spec(pair.image, name), text_model(pair.text)
+        if text.embedding_size != image.embedding_size:
+            raise InvalidInput(
+                f"{pair.text.label} gives texts {text.embedding_size} dimensions, {pair.image.label} gives images "
+                f"{image.embedding_size}: pass the text model that was trained for this image tower"
+            )
+        tokenizer = parsed(pair)
+        end = end_token(tokenizer, pair.text.label)
+        pad = pad_token(tokenizer, pair.text, ("[PAD]", "<pad>"))
+        return dataclasses.replace(
+            image,
+            checkpoint=pair.label,
+            revision=pair.revision,
+            family=f"{image.family}+{text.kind}",
+            context_length=text.context_length,
+            padding="masked",
+            pad_token=end if pad is None else pad,
+            end_token=end,
+            weights_sha256=hashlib.sha256(f"{image.weights_sha256} {digest(text.weight_files)}".encode()).hexdigest(),
+            tokenizer_sha256=hashlib.sha256(pair.tokenizer_json.encode()).hexdigest(),
+        )
+
+    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+        """Load the one through its family, the other through transformers."""
+        from clip_export.towers import MaskedTextTower, Towers
+
+        pair = _paired(checkpoint)
+        text = text_model(pair.text)
+        tower = MaskedTextTower(text.encoder(), text.pool(), text.projection(), spec)
+        return Towers(image=self._image.towers(pair.image, spec).image, text=tower.eval())
+
+
+def _paired(checkpoint: Checkpoint) -> Paired:
+    assert isinstance(checkpoint, Paired)  # noqa: S101  (families.of chose this family for it)
+    return checkpoint

@@ -1,0 +1,146 @@
+"""What open_clip builds: vision transformers, ResNets and timm's towers beside its own text towers or Hugging Face's."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Activation, ModelSpec, Padding, ResizeMode
+from clip_export.checkpoint import Checkpoint
+from clip_export.families.base import Family
+from clip_export.families.hugging_face import end_token, pad_token, parsed
+from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, library
+
+if TYPE_CHECKING:
+    from clip_export.towers import Pool, TextTower, Towers
+
+_RESIZE: dict[str, ResizeMode] = {
+    "shortest": "shortest_edge_torchvision",
+    "longest": "longest_edge",
+    "squash": "squash",
+}
+_PADS = ("<pad>", "[PAD]", "</s>")
+_POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
+
+
+class OpenClip(Family):
+    """A CLIP or CustomTextCLIP of open_clip."""
+
+    model_type = MODEL_TYPE
+
+    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+        known = _known(checkpoint)
+        config = known.config
+        text = config["text_cfg"]
+        _check(config, known.label)
+        tokenizer = parsed(known)
+        end = end_token(tokenizer, known.label)
+        _check_end(text, end, known.label)
+        sigmoid = config.get("init_logit_bias") is not None
+        activation: Activation = "sigmoid" if sigmoid else "softmax"
+        return ModelSpec(
+            name=name,
+            checkpoint=known.label,
+            revision=known.revision,
+            family=self.model_type,
+            **_image_fields(known),
+            context_length=text.get("context_length", library().tokenizer.DEFAULT_CONTEXT_LENGTH),
+            padding=_padding(text),
+            pad_token=(pad_token(tokenizer, known, _PADS) or 0) if text.get("hf_tokenizer_name") else 0,
+            end_token=end,
+            embedding_size=config["embed_dim"],
+            logit_scale=math.exp(float(known.tensor("logit_scale"))),
+            logit_bias=float(known.tensor("logit_bias")) if sigmoid else 0.0,
+            activation=activation,
+            weights_sha256=known.weights_sha256,
+            tokenizer_sha256=hashlib.sha256(known.tokenizer_json.encode()).hexdigest(),
+        )
+
+    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+        from clip_export.towers import ImageTower, Towers
+
+        known = _known(checkpoint)
+        model = _loaded(known)
+        return Towers(
+            image=ImageTower(model.visual, spec).eval(),
+            text=_text_tower(getattr(model, "text", model), known.config["text_cfg"], spec).eval(),
+        )
+
+
+def _known(checkpoint: Checkpoint) -> OpenClipCheckpoint:
+    assert isinstance(checkpoint, OpenClipCheckpoint)  # noqa: S101  (families.of chose this family for it)
+    return checkpoint
+
+
+def _loaded(checkpoint: OpenClipCheckpoint) -> Any:
+    open_clip = library()
+    try:
+        model = open_clip.create_model(checkpoint.model, load_weights=False, pretrained_text=False)
+        open_clip.load_checkpoint(model, str(checkpoint.weights))  # strict: nothing may be missing or left over
+    except (OSError, RuntimeError, ValueError, TypeError) as problem:
+        raise InvalidInput(f"{checkpoint.label}: the weights don't load as {checkpoint.model}: {problem}") from problem
+    return model.float().eval()
+
+
+def _check(config: dict[str, Any], label: str) -> None:
+    text = config["text_cfg"]
+    if "multimodal_cfg" in config or text.get("embed_cls"):
+        raise InvalidInput(f"{label} is a CoCa, whose text tower also writes: expected a CLIP of open_clip")
+    if text.get("hf_model_name") and text.get("hf_pooler_type") not in _POOLERS:
+        raise InvalidInput(
+            f"{label}: the text tower pools by {text.get('hf_pooler_type')}, expected one of {', '.join(_POOLERS)}"
+        )
+
+
+def _check_end(text: dict[str, Any], end: int, label: str) -> None:
+    """Raise InvalidInput where the text tower is read elsewhere than at the tokenizer's end token."""
+    pool = text.get("pool_type", "argmax")
+    read_at = {"argmax": text.get("vocab_size", end + 1) - 1, "eos": text.get("eos_id", 2)}.get(pool, end)
+    if read_at != end and not text.get("hf_model_name"):
+        raise InvalidInput(
+            f"{label}: the text tower is read at token {read_at}, the tokenizer ends texts with {end}: "
+            "pass the tokenizer that belongs to the weights"
+        )
+
+
+def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
+    settings = library().transform.merge_preprocess_dict(library().transform.PreprocessCfg(), checkpoint.preprocessing)
+    size = checkpoint.config["vision_cfg"].get("image_size", settings["size"])
+    sides = {*size} if isinstance(size, list | tuple) else {size}
+    if len(sides) != 1 or settings["interpolation"] == "random" or settings["fill_color"] != 0:
+        raise InvalidInput(f"{checkpoint.label}: the preprocessing {settings} of size {size} can't be followed")
+    return {
+        "image_size": (side := sides.pop()),
+        "resize_mode": _RESIZE[settings["resize_mode"]],
+        "resize_size": side,
+        "interpolation": settings["interpolation"],
+        "mean": tuple(settings["mean"]),
+        "std": tuple(settings["std"]),
+    }
+
+
+def _padding(text: dict[str, Any]) -> Padding:
+    if text.get("hf_model_name"):
+        return "masked"
+    causal = not text.get("no_causal_mask", False)
+    return "trailing" if causal and text.get("pool_type", "argmax") in ("argmax", "eos") else "full"
+
+
+def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower:
+    from clip_export.towers import MaskedTextTower, OpenClipTextTower
+
+    if config.get("hf_model_name"):
+        text.transformer.set_attn_implementation("eager")
+        return MaskedTextTower(text.transformer, _pool(text), text.proj, spec)
+    return OpenClipTextTower(text, config.get("pool_type", "argmax"), spec)
+
+
+def _pool(text: Any) -> Pool:
+    from clip_export.towers import first, mean
+
+    if type(text.pooler).__name__ == "MeanPooler":
+        return mean
+    head = text.transformer.pooler if getattr(text.pooler, "use_pooler_output", False) else None
+    return first if head is None else lambda hidden, _: head(hidden)

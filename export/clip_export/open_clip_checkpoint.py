@@ -1,0 +1,160 @@
+"""Checkpoints that open_clip knows: ``open_clip:MODEL/PRETRAINED``, its folders and its hub ids."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from clip_client.errors import InvalidInput
+from clip_export import hub, open_clip_tokenizer
+from clip_export.checkpoint import HUB_ID, OPEN_CLIP, Checkpoint, refuse_revision
+
+CONFIG_FILE = "open_clip_config.json"
+MODEL_TYPE = "open_clip"
+
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+_TOKENIZER_FILES = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
+_HUB_FILES = [CONFIG_FILE, *_WEIGHTS[:2], *_TOKENIZER_FILES]
+
+
+@dataclass(frozen=True)
+class OpenClipCheckpoint(Checkpoint):
+    """A checkpoint whose towers open_clip builds.
+
+    Attributes:
+        model: from what: one of its names, or ``local-dir:FOLDER``.
+        weights: the safetensors file.
+        preprocessing: what came with the weights of open_clip's PreprocessCfg.
+    """
+
+    model: str
+    weights: Path
+    preprocessing: Mapping[str, Any]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """open_clip's configuration of the model."""
+        try:
+            return {**library().get_model_config(self.model), "model_type": MODEL_TYPE}
+        except (ValueError, TypeError) as problem:
+            raise InvalidInput(f"{self.label}: {CONFIG_FILE} can't be read ({problem}): is the file whole?") from problem
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """``tokenizer_config.json``, where the tokenizer is one of Hugging Face's."""
+        path = self._tokenizer_folder / "tokenizer_config.json"
+        return dict(self.json(str(path), "")) if path.exists() else {}
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """What gives the tokens of ``open_clip.get_tokenizer``."""
+        library()
+        return open_clip_tokenizer.tokenizer_json(
+            self.config["text_cfg"], self._tokenizer_folder, self.label, self.tokenizer_config
+        )
+
+    @cached_property
+    def weight_files(self) -> list[Path]:
+        """The one file."""
+        return [self.weights]
+
+    @cached_property
+    def _tokenizer_folder(self) -> Path:
+        """Where Hugging Face's tokenizer is, if it is one: beside the weights, else under its own name on the hub."""
+        name = self.config["text_cfg"].get("hf_tokenizer_name", "")
+        beside = any((self.folder / file).exists() for file in ("tokenizer.json", "vocab.txt", "spiece.model"))
+        return self.folder if beside or not name else hub.snapshot(name, None, [*_TOKENIZER_FILES, "spiece.model"])
+
+
+def library() -> Any:
+    """The module ``open_clip``.
+
+    Raises:
+        InvalidInput: it isn't installed, or can't be loaded.
+    """
+    try:
+        import open_clip
+    except ModuleNotFoundError as problem:
+        raise InvalidInput(f"{OPEN_CLIP} needs {problem.name}: pip install 'clipserve[open-clip]'") from problem
+    except RuntimeError as problem:  # torchvision and torch were built for different things
+        raise InvalidInput(
+            f"open_clip can't be loaded ({problem}): install torch and torchvision together, from one index, e.g. "
+            "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+        ) from problem
+    return open_clip
+
+
+def find(model: str, revision: str | None) -> OpenClipCheckpoint:
+    """Resolve what follows ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or a hub id.
+
+    Raises:
+        InvalidInput: none of these, or no weights without code in them.
+        Unavailable: the hub can't be reached.
+    """
+    if Path(model).expanduser().is_dir():
+        refuse_revision(model, revision)
+        return in_folder(Path(model).expanduser(), Path(model).expanduser().resolve().name, "")
+    name, _, pretrained = model.partition("/")
+    if name in library().list_models():
+        return (
+            _of_file(name, pretrained, revision) if pretrained.endswith(".safetensors") else _of_tag(name, pretrained, revision)
+        )
+    if HUB_ID.fullmatch(model) and pretrained:
+        folder = hub.with_safetensors(model, revision, _HUB_FILES)
+        return in_folder(folder, model, folder.name)
+    nearest = difflib.get_close_matches(name, library().list_models(), n=5, cutoff=0)
+    raise InvalidInput(
+        f"open_clip has no model {name!r}, nor is {model} a folder or a hub id; the nearest are: {', '.join(nearest)}"
+    )
+
+
+def in_folder(folder: Path, label: str, revision: str) -> OpenClipCheckpoint:
+    """A folder as open_clip pushes it to the hub.
+
+    Raises:
+        InvalidInput: its configuration or its weights are missing.
+    """
+    found = Checkpoint(folder, label, revision)
+    settings = found.json(CONFIG_FILE, f"expected a folder as open_clip saves it, or {OPEN_CLIP}MODEL/FILE")
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
+    if weights is None:
+        raise InvalidInput(
+            f"{label} has no weights: expected {_WEIGHTS[0]} in {folder}; pickled ones, which can run code, aren't loaded"
+        )
+    preprocessing = settings.get("preprocess_cfg", {})
+    return OpenClipCheckpoint(folder, label, revision, f"local-dir:{folder}", weights, preprocessing)
+
+
+def _of_file(name: str, pretrained: str, revision: str | None) -> OpenClipCheckpoint:
+    weights = Path(pretrained).expanduser()
+    refuse_revision(pretrained, revision)
+    if not weights.is_file():
+        raise InvalidInput(f"no file {weights}: expected {OPEN_CLIP}{name}/ and a safetensors file, or one of open_clip's tags")
+    return OpenClipCheckpoint(weights.parent, f"{name}-{weights.stem}", "", name, weights, {})
+
+
+def _of_tag(name: str, tag: str, revision: str | None) -> OpenClipCheckpoint:
+    tags = library().list_pretrained_tags_by_model(name)
+    known = library().get_pretrained_cfg(name, tag)
+    if not known:
+        raise InvalidInput(
+            f"open_clip has no weights {tag!r} of {name}: expected one of {', '.join(tags) or 'none'}, or a safetensors file"
+        )
+    if bool(known.get("quick_gelu")) != bool(library().get_model_config(name).get("quick_gelu")):
+        other = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+        raise InvalidInput(
+            f"the weights {tag} were trained with another activation than {name} has: pass {OPEN_CLIP}{other}/{tag}"
+        )
+    if not (source := known.get("hf_hub", "")):
+        raise InvalidInput(
+            f"open_clip has {name}/{tag} in pickled form only ({known.get('url')}), which can run code when loaded: convert it "
+            f"where you trust it, and pass {OPEN_CLIP}{name}/FILE.safetensors"
+        )
+    repository = "/".join(source.split("/")[:2])
+    folder = hub.with_safetensors(repository, revision, _HUB_FILES)
+    found = in_folder(folder, f"{name}-{tag}", folder.name)
+    return OpenClipCheckpoint(folder, found.label, found.revision, name, found.weights, known)

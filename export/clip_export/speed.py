@@ -1,0 +1,233 @@
+"""How fast and how large variants are: each in a process of its own, all of them in turns.
+
+Taking turns makes ratios hold where the machine is busy with other things too, since all are slowed alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_client.spec import ModelSpec, Tower
+from clip_client.tokens import BUCKETS
+from clip_export import machine
+from clip_export.artifacts import Judged, Step
+from clip_export.variants import named
+from clip_export.variants.base import Artefact, Variant
+
+BATCHES = (1, 8, 32)
+SPEED_FILE = "speed.json"
+WORDS = 8
+"""A text of so many words, with its start and end, fits the shortest bucket."""
+
+_ROUNDS = 5
+_BLOCK_S = 0.3  # one variant's turn: several runs if they are short
+_MOST_RUNS = 10
+_TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
+
+Batch = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One tower of one variant on this machine; all figures are medians.
+
+    Attributes:
+        latency_ms: of one batch, by its size.
+        load_s: to open the artefact.
+        memory_bytes: that the process grew by, from before it was opened until after the largest batch.
+        tokens: length of the texts; None for images.
+    """
+
+    latency_ms: dict[int, float]
+    load_s: float
+    memory_bytes: int
+    tokens: int | None
+
+    @property
+    def per_second(self) -> float:
+        """Items a second in the largest batches."""
+        batch = max(self.latency_ms)
+        return 1000 * batch / self.latency_ms[batch]
+
+
+def measure(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, folder: Path, step: Step) -> dict[str, Speed | str]:
+    """Speeds of one tower's variants by name, or why one couldn't be measured.
+
+    The same artefacts on the same machine aren't measured again; with another one among them, all are, since only what ran in
+    turns can be compared.
+    """
+    path, key = folder / SPEED_FILE, _key(rows)
+    known = _read(path)
+    if known.get(tower, {}).get("key") != key:
+        found = _in_turns(rows, tower, spec, step)
+        kept = {name: dataclasses.asdict(one) if isinstance(one, Speed) else one for name, one in found.items()}
+        _write(path, known | {tower: {"key": key, "speeds": kept}})
+        return found
+    return {name: _speed(fields) for name, fields in known[tower]["speeds"].items()}
+
+
+def inputs(variant: Variant, tower: Tower, spec: ModelSpec, batch: int) -> Batch:
+    """A batch to time: noise for pictures, texts of eight words in the shortest bucket.
+
+    PyTorch gets texts padded to the whole context, as users of transformers pad them; on a causal tower that costs it the most.
+    """
+    if tower == "image":
+        return np.random.default_rng(0).integers(0, 256, (batch, spec.image_size, spec.image_size, 3), np.uint8)
+    whole = spec.padding == "full" or variant.backend is None
+    length = spec.context_length if whole else min(BUCKETS[0], spec.context_length)
+    tokens = np.full((batch, length), spec.pad_token, np.int32)
+    words = min(WORDS + 1, length - 1)
+    tokens[:, :words] = 1 + np.arange(words)
+    tokens[:, words] = spec.end_token
+    return tokens
+
+
+def _in_turns(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, step: Step) -> dict[str, Speed | str]:
+    found: dict[str, Speed | str] = {}
+    with ExitStack() as stack:
+        workers: dict[str, _Worker] = {}
+        for row in rows:
+            step(f"timing the {tower} tower: opening {row.variant}")
+            try:
+                workers[row.variant] = stack.enter_context(_worker(named(row.variant), row.artefact))
+            except _Failed as problem:
+                found[row.variant] = str(problem)
+        timings: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in workers}
+        for turn in range(_ROUNDS):
+            step(f"timing the {tower} tower: round {turn + 1} of {_ROUNDS}")
+            for batch in BATCHES:
+                for name in [name for name in workers if name not in found]:
+                    try:
+                        timings[name][batch] += workers[name].run(inputs(named(name), tower, spec, batch))
+                    except _Failed as problem:
+                        found[name] = str(problem)
+        for name in [name for name in workers if name not in found]:
+            length = None if tower == "image" else inputs(named(name), tower, spec, 1).shape[1]
+            latencies = {batch: 1000 * median(times) for batch, times in timings[name].items()}
+            found[name] = Speed(latencies, workers[name].load_s, workers[name].memory_bytes(), length)
+    return {row.variant: found[row.variant] for row in rows}
+
+
+class _Failed(Exception):
+    """A worker that ended, hung or raised; the message says how."""
+
+
+class _Worker:
+    """The near end of a process that holds one artefact open."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.load_s: float = self._answer()
+
+    def run(self, batch: Batch) -> list[float]:
+        """Seconds of each of several runs, after one that doesn't count."""
+        self._connection.send(batch)
+        seconds: list[float] = self._answer()
+        return seconds
+
+    def memory_bytes(self) -> int:
+        """How much the process grew."""
+        self._connection.send(None)
+        grown: int = self._answer()
+        return grown
+
+    def _answer(self) -> Any:
+        try:
+            if not self._connection.poll(_TIMEOUT_S):
+                raise _Failed(f"gave no answer in {_TIMEOUT_S} s")
+            answer = self._connection.recv()
+        except (EOFError, OSError) as problem:
+            raise _Failed("its process ended") from problem
+        if isinstance(answer, str):
+            raise _Failed(answer)
+        return answer
+
+
+@contextmanager
+def _worker(variant: Variant, artefact: Artefact) -> Iterator[_Worker]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["clip_export.variants"])  # imported once, for all
+    near, far = context.Pipe()
+    process = context.Process(target=_serve, args=(far, variant, artefact), daemon=True)
+    process.start()
+    far.close()
+    try:
+        yield _Worker(near)
+    finally:
+        near.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(connection: Connection, variant: Variant, artefact: Artefact) -> None:
+    """The far end: opens the artefact, then runs what it is sent until the other end is closed."""
+    try:
+        before, started = _resident_bytes(), time.perf_counter()
+        encode = variant.load(artefact)
+        connection.send(time.perf_counter() - started)
+        while True:
+            batch = connection.recv()
+            connection.send(_resident_bytes() - before if batch is None else _timed(lambda: encode(batch)))  # noqa: B023
+    except EOFError:
+        return
+    except Exception as problem:  # told to the other end, whatever it is
+        lines = str(problem).strip().splitlines()
+        connection.send(f"{type(problem).__name__}: {lines[0][:200] if lines else ''}")
+
+
+def _timed(run: Callable[[], object]) -> list[float]:
+    """Run once unmeasured, then for about 0.3 s, at least once."""
+    seconds = [_seconds(run)]
+    for _ in range(max(1, min(_MOST_RUNS, int(_BLOCK_S / seconds[0])))):
+        seconds.append(_seconds(run))
+    return seconds[1:]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _key(rows: Sequence[Judged]) -> str:
+    builds = [[row.variant, row.key, row.recipe] for row in rows]
+    return hashlib.sha256(json.dumps([machine.description(), builds, BATCHES]).encode()).hexdigest()
+
+
+def _speed(fields: Mapping[str, Any] | str) -> Speed | str:
+    if isinstance(fields, str):
+        return fields
+    latencies = {int(batch): milliseconds for batch, milliseconds in fields["latency_ms"].items()}
+    return Speed(**{**fields, "latency_ms": latencies})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
