@@ -99,6 +99,20 @@ def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: In
     assert len(collection.table) == 499
 
 
+def test_the_databases_own_index_finds_most_and_all_that_a_filter_keeps(opener: Opener) -> None:
+    collection = opener.open(LANCE)
+    fill(collection)
+    collection.rebuild()
+    assert collection.engines["image"].stats() == {"engine": "lancedb", "rows": COUNT, "indexed": True}
+    queries = unit(20, seed=2)
+    hits = [len(set(found(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
+    assert sum(hits) >= 0.9 * 10 * len(queries)
+    assert found(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
+    collection.add([NewRow("new", {"image": VECTORS[5] + 0})], on_conflict="error", fingerprint="").result()
+    assert set(found(collection, VECTORS[5], 2)) == {"r5", "new"}
+    assert opener.open(LANCE).engines["image"].stats()["indexed"]
+
+
 def test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart(opener: Opener) -> None:
     collection = opener.open()
     fill(collection)

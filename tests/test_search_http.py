@@ -441,7 +441,7 @@ def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
         {"input": "a", "dimensions": 7},
         {"input": "data:image/png;base64,AAAA"},
     ):
-        with pytest.raises(openai.BadRequestError, match="input|dimensions|embedded"):
+        with pytest.raises(openai.BadRequestError, match=r"input|dimensions|embedded"):
             client.embeddings.create(model="clip", **wrong)
 
 

@@ -50,10 +50,10 @@ def read(path: str, options: FetchOptions) -> bytes:
     file = contained(path, options)
     try:
         size = file.stat().st_size
-        if size > options.image_bytes:
-            raise TooLarge(f"{path} has {size:,} bytes, at most {options.image_bytes:,} are taken: send a smaller one")
         if not file.is_file():
             raise InvalidInput(f"{path} isn't a file: pass a picture")
+        if size > options.image_bytes:
+            raise TooLarge(f"{path} has {size:,} bytes, at most {options.image_bytes:,} are taken: send a smaller one")
         return file.read_bytes()
     except (OSError, ValueError) as problem:
         if isinstance(problem, ClipError):
@@ -101,7 +101,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        usable = usable and url.isascii() and url.isprintable()
+        usable = usable and url.isascii() and url.isprintable() and " " not in url
     except ValueError:
         usable = False
     if not usable:
@@ -157,6 +157,8 @@ def _body(response: urllib3.BaseHTTPResponse, url: str, options: FetchOptions, d
 
 
 def _unfetched(url: str, options: FetchOptions, problem: Exception) -> ClipError:
+    if isinstance(problem, urllib3.exceptions.NewConnectionError):  # which is a timeout to urllib3
+        return Unavailable(f"{url} can't be reached: is the host up?")
     if isinstance(problem, urllib3.exceptions.TimeoutError):
         return Timeout(f"{url} didn't answer within {options.timeout_s:g} s")
     return InvalidInput(f"{url} can't be fetched ({problem}): look at it in a browser, or send the picture itself")

@@ -28,7 +28,7 @@ class LanceEngine:
         return scores, np.array([hit["row"] for hit in found], np.int64)
 
     def size(self) -> int:
-        return len(self._table.rows(self._tower))
+        return self._table.count(self._tower)
 
     def vectors(self, rows: Rows) -> Floats:
         vectors = np.zeros((len(rows), self._size), np.float32)
@@ -50,7 +50,7 @@ class LanceEngine:
         return True
 
     def rebuild(self) -> None:
-        if len(self._table.rows(self._tower)) > self._options.exact_rows:
+        if self.size() > self._options.exact_rows:
             self._table.index_vectors(self._tower)
             self._indexed = True
         self._new = 0

@@ -104,6 +104,10 @@ class Table:
         """The rows that have a vector of this tower, int64, ascending."""
         return self.matching(f"has_{tower} = true")
 
+    def count(self, tower: Tower) -> int:
+        """How many rows have a vector of this tower."""
+        return int(self._table.count_rows(f"has_{tower} = true"))
+
     def last_row(self) -> int:
         """The greatest row number; -1 in an empty table."""
         return int(max((batch["row"].to_numpy().max() for batch in self._scan(["row"], None, _SCAN_ROWS)), default=-1))
