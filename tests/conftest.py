@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
 
 import checkpoints
 import pytest
@@ -11,7 +14,6 @@ from servers import Server, running
 
 from clip_client import Clip, ModelSpec
 from clip_export import cli
-
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
 """What most tests export: two variants that build fast, and always the same one published."""

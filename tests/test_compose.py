@@ -22,7 +22,7 @@ def parse(text: str):
 
 def test_the_compose_specification_accepts_the_file() -> None:
     compose = parse(COMPOSE)
-    assert sorted(compose.services) == ["triton", "triton-gpu"]
+    assert sorted(compose.services) == ["export", "triton", "triton-gpu"]
     with pytest.raises(Exception, match="shm_sise"):
         parse(COMPOSE.replace("shm_size", "shm_sise"))
 
@@ -47,7 +47,7 @@ def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
     requirements = (ROOT / "serve" / "clip_serve" / "requirements.txt").read_text()
     names = set(re.findall(r"^([\w-]+)==", requirements, re.MULTILINE))
     left_out = set(re.search(r"'\^\((.*)\)=='", DOCKERFILE)[1].split("|"))
-    assert names - left_out == {"numpy", "pillow", "tokenizers"}
+    assert names - left_out == {"numpy", "openvino", "pillow", "tokenizers"}
     assert left_out < names
 
 
@@ -63,3 +63,12 @@ def test_the_image_is_recent_enough_to_be_exposed_and_runs_unprivileged() -> Non
     year, month = re.search(r"ARG TRITON=(\d+)\.(\d+)", DOCKERFILE).groups()
     assert (int(year), int(month)) >= (26, 7)
     assert "\nUSER triton-server\n" in DOCKERFILE
+
+
+def test_engines_are_built_by_the_release_that_runs_them() -> None:
+    release = re.search(r"^ARG TRITON=(.*)$", DOCKERFILE, re.MULTILINE)[1]
+    export = (ROOT / "deploy" / "export.Dockerfile").read_text()
+    assert re.search(r"^ARG TENSORRT=(.*)$", export, re.MULTILINE)[1] == release
+    service = yaml.safe_load(COMPOSE)["services"]["export"]
+    assert service["volumes"] == [".:/work"]
+    assert service["working_dir"] == "/work"

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from servers import Server, running
 
 from clip_client import Clip
-from clip_export import cli
+from clip_export import cli, labelled, retrieval
+from clip_export.evaluation import Evaluation
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
@@ -28,12 +31,33 @@ def figures() -> dict:
 
 
 @pytest.fixture(scope="module")
-def emoji_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the bundled checkpoint, exported with no argument but where to."""
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled checkpoint published twice: in float as ``clip``, in int8 as ``int8``; with the report of the latter."""
     folder = tmp_path_factory.mktemp("emoji")
-    assert cli.main(["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "repository")]) == 0
-    with running(folder / "repository") as server:
+    where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "repository")]
+    assert cli.main([*where, "--variants", "onnx-fp32", *chosen("onnx-fp32")]) == 0
+    report = ["--json", str(folder / "int8.json")]
+    int8 = ["--name", "int8", "--variants", "onnx-int8,openvino-int8", *chosen("openvino-int8")]
+    assert cli.main([*where, *int8, *report]) == 0
+    return folder
+
+
+def chosen(variant: str) -> list[str]:
+    """Options that publish one variant for both towers."""
+    return ["--image-variant", variant, "--text-variant", variant]
+
+
+@pytest.fixture(scope="module")
+def emoji_server(emoji: Path) -> Iterator[Server]:
+    """A server of both."""
+    with running(emoji / "repository") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def report(emoji: Path) -> dict:
+    """What the export said of int8."""
+    return json.loads((emoji / "int8.json").read_text())
 
 
 def test_it_finds_what_it_never_saw(figures: dict) -> None:
@@ -56,3 +80,36 @@ def test_triton_gives_the_same_figures(figures: dict, emoji_server: Server) -> N
     for task, values in figures.items():
         for name, value in values.items():
             assert served[task][name] == pytest.approx(value, abs=5e-4), (task, name)
+
+
+def test_int8_keeps_within_a_point_of_torch(report: dict) -> None:
+    rows = [row for row in report["variants"] if row["variant"].endswith("-int8")]
+    assert {(row["tower"], row["variant"]) for row in rows} == {
+        (tower, variant) for tower in ("image", "text") for variant in ("onnx-int8", "openvino-int8")
+    }
+    for row in rows:
+        assert row["failures"] == []
+        assert max(row["lost"].values()) <= 1
+
+
+def test_served_int8_finds_what_the_report_says(report: dict, emoji_server: Server) -> None:
+    judged, _ = labelled.split(labelled.read(EXAMPLE / "pictures"), EXAMPLE / "pictures")
+    with Clip(emoji_server.address, name="int8") as clip:
+        image = clip.embed_image([one.file for one in judged])
+        text = clip.embed_text([one.captions[0] for one in judged])
+    every = np.arange(len(judged))
+    evaluation = Evaluation("", image, text, every, np.empty(0, np.int64))
+    for name, value in retrieval.scores(image, text, evaluation).items():
+        assert report["published"]["retrieval"][name] == pytest.approx(value, abs=5e-4), name
+
+
+def test_a_ruined_int8_is_refused(emoji: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calibrated on pictures that are all but black, it cuts off whatever is brighter."""
+    for n in range(16):
+        Image.new("RGB", (64, 64), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    before = sorted(path.name for path in (emoji / "repository").iterdir())
+    where = ["--artifacts", str(tmp_path / "artifacts"), "--repository", str(emoji / "repository")]
+    ruined = ["--name", "ruined", "--variants", "openvino-int8", "--calibration", str(tmp_path)]
+    assert cli.main([*where, *ruined, *chosen("openvino-int8")]) == cli.REFUSED
+    assert "openvino-int8 of the image tower isn't published: " in capsys.readouterr().err
+    assert sorted(path.name for path in (emoji / "repository").iterdir()) == before

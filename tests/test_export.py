@@ -14,10 +14,10 @@ import openvino
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import FLOATS
 from filelock import FileLock
 
 import pictures
-from conftest import FLOATS
 from clip_client import ModelSpec
 from clip_client.preprocess import void_pixels
 from clip_client.tokens import void_token

@@ -171,7 +171,8 @@ def _objection(options: Options, tower: Tower, row: Judged | None, rows: Sequenc
         why = f"{wanted.name}: {reasons[0]}" if wanted and reasons else "no variant that Triton serves passes the gate"
         return f"the {tower} tower isn't published: {why}; build others with --variants, or name one with --{tower}-variant"
     if row.failures and not options.force:
-        return f"{row.variant} of the {tower} tower isn't published: {'; '.join(row.failures)}; choose another variant, or pass --force"
+        why = "; ".join(row.failures)
+        return f"{row.variant} of the {tower} tower isn't published: {why}; choose another variant, or pass --force"
     return ""
 
 

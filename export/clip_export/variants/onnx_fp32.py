@@ -21,7 +21,7 @@ from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
 MODEL_FILE = "model.onnx"
 _OPSET = 18
-_PROTOBUF_BYTES = 2**31 - 2**24  # above this the weights go to a file of their own, as protobuf ends at 2 GB
+PROTOBUF_BYTES = 2**31 - 2**24  # above this the weights go to a file of their own, as protobuf ends at 2 GB
 
 
 class OnnxFp32(Variant):
@@ -38,7 +38,7 @@ class OnnxFp32(Variant):
         program = _exported(module, source.tower, source.spec)
         _name_output(program)
         _name_nodes(program)
-        program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > _PROTOBUF_BYTES)
+        program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > PROTOBUF_BYTES)
 
     def load(self, artefact: Artefact) -> Encoder:
         session = onnxruntime.InferenceSession(artefact.folder / MODEL_FILE, providers=["CPUExecutionProvider"])
@@ -52,7 +52,7 @@ class OnnxFp32(Variant):
 
 def save(model: onnx.ModelProto, folder: Path) -> None:
     """Write a model made from another; weights apart from the graph where both are too large for one file."""
-    apart = model.ByteSize() > _PROTOBUF_BYTES
+    apart = model.ByteSize() > PROTOBUF_BYTES
     onnx.save(model, folder / MODEL_FILE, save_as_external_data=apart, location=f"{MODEL_FILE}.data")
 
 
