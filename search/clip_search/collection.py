@@ -38,7 +38,7 @@ Texts = Callable[..., "tuple[Floats, Source]"]
 """Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
 _OPTIMIZE_COMMITS = 200
 _FILTERS = 32
-_LOWEST = 19
+_NICENESS = 10  # a tenth of the weight of a search
 
 
 class Collection:
@@ -300,7 +300,7 @@ def _plan(add: Add, there: Mapping[str, int]) -> list[NewRow] | None:
 
 def _lower_priority() -> None:
     """Of this thread and those that it starts: searches and commits go before."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _settle(operation: Operation, work: Any) -> None:

@@ -193,7 +193,8 @@ def _told(found: Mapping[str, Any]) -> str:
     lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in found["columns"].items()) or "none"))
     for tower, index in found["indexes"].items():
         if index["rows"]:
-            recall = f", recall {index['recall']:.3f} of text queries" if "recall" in index else ""
+            known = index.get("recall") is not None
+            recall = f", recall {index['recall']:.3f} of text queries" if known else ", recall not measured"
             lines.append(f"{tower}: {index['rows']} vectors, {index['engine']}{recall}")
     return "\n".join(lines)
 

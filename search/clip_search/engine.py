@@ -171,8 +171,10 @@ class FaissEngine:
         return rows, vectors
 
 
-def recall(now: Snapshot) -> float:
-    """What was reached, over all rows; the tail is exact."""
+def recall(now: Snapshot) -> float | None:
+    """What was reached, over all rows, the tail being exact; None while a part hasn't been measured."""
+    if any(part.index.kind != "flat" and not part.tuned.queries for part in now.parts):
+        return None
     sizes = [(len(part.rows), part.tuned.recall) for part in now.parts] + [(now.tail.count, 1.0)]
     rows = sum(size for size, _ in sizes)
     return round(sum(size * reached for size, reached in sizes) / rows, 4) if rows else 1.0

@@ -93,7 +93,8 @@ class _Collections(Collector):
             for tower, engine in self._sidecar.collection(name).engines.items():
                 stats = engine.stats()
                 rows.add_metric([name, tower], stats["rows"])
-                recall.add_metric([name, tower], stats.get("recall") or 0.0)
+                if stats.get("recall") is not None:
+                    recall.add_metric([name, tower], stats["recall"])
         return [rows, recall]
 
 
