@@ -134,7 +134,7 @@ def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None
     collection.delete(where="year < 10").result()
     collection.rebuild()
     (part,) = collection.engines["image"].stats()["parts"]
-    assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "hnsw")
+    assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "ivf")
     assert found(collection, VECTORS[77], 1) == ["r77"]
     assert opener.open().engines["image"].stats()["tail_rows"] == 0
 

@@ -15,7 +15,7 @@ from clip_search.query import distinct, mixed
 from clip_search.tuning import AT, recall, tuned
 
 COUNT = 3000
-KINDS = ["flat", "hnsw", "ivf"]
+KINDS = ["flat", "ivf", "hnsw", "ivf8"]
 
 
 def built(kind: str, vectors: np.ndarray) -> VectorIndex:
@@ -33,8 +33,10 @@ def brute(vectors: np.ndarray, rows: np.ndarray, query: np.ndarray, k: int) -> l
 
 def test_the_kind_follows_from_size_and_memory() -> None:
     assert kind_for(1000, SIZE, exact_rows=1000, memory_bytes=2**30) == "flat"
-    assert kind_for(1001, SIZE, exact_rows=1000, memory_bytes=2**30) == "hnsw"
-    assert kind_for(10**9, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf"
+    assert kind_for(1001, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf"
+    assert kind_for(3 * 10**6, SIZE, exact_rows=1000, memory_bytes=2**30) == "hnsw"
+    assert kind_for(10**6, SIZE, exact_rows=1000, memory_bytes=2**20) == "ivf8"
+    assert kind_for(10**9, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf8"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -43,20 +45,22 @@ def test_tuning_reaches_its_target_on_queries_of_another_kind(kind: str) -> None
     index = built(kind, vectors)
     found = tuned(index, texts, "texts", 0.95)
     truth = np.argsort(-(texts @ vectors.T), axis=1)[:, :AT]
-    assert recall(index.search(texts, AT, found.effort)[1], truth) >= 0.95 - 0.05 * (kind == "ivf")  # 8 bits a number
+    assert recall(index.search(texts, AT, found.effort)[1], truth) >= 0.95 - 0.05 * (kind == "ivf8")  # 8 bits a number
     assert found.recall >= 0.95
     assert found.source == "texts"
 
 
-def test_a_higher_target_takes_more_effort() -> None:
-    index = built("hnsw", unit(COUNT))
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_higher_target_takes_more_effort(kind: str) -> None:
+    index = built(kind, unit(COUNT))
     efforts = [tuned(index, unit(128, seed=5), "texts", target).effort for target in (0.5, 0.9, 1.0)]
     assert efforts == sorted(efforts)
     assert efforts[0] < efforts[-1]
 
 
-def test_without_queries_no_recall_is_claimed() -> None:
-    found = tuned(built("hnsw", unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_without_queries_no_recall_is_claimed(kind: str) -> None:
+    found = tuned(built(kind, unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)
     assert (found.recall, found.queries, found.source) == (0.0, 0, "vectors")
     assert found.effort >= 256
 
