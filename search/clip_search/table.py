@@ -164,10 +164,10 @@ class Table:
 
     def index_vectors(self, tower: Tower) -> None:
         """Build LanceDB's own vector index."""
+        import lancedb.index
+
         with self._rewriting:
-            self._table.create_index(
-                vector_column_name=tower_column(tower), metric="cosine", index_type="IVF_HNSW_SQ", replace=True
-            )
+            self._table.create_index(tower_column(tower), config=lancedb.index.IvfHnswSq(distance_type="cosine"))
 
     def _scan(self, columns: Sequence[str], where: str | None, rows: int) -> Iterator[pa.RecordBatch]:
         query = self._table.search().select(list(columns)).limit(None)

@@ -14,12 +14,11 @@ from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
-from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
 from clip_search.query import SAME, Hit, Query, Term
 from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer
-from clip_search.web.pictures import picture_of
+from clip_search.web.pictures import picture_at
 from clip_search.web.searching import search
 from clip_search.web.state import State, body, described, state
 
@@ -79,7 +78,7 @@ async def knn_service(request: Request) -> Response:
     with shared.metrics.timed("full_knn_request_time"):
         found = shared.sidecar.collection(sent.indice_name)
         hits = await search(shared.sidecar, shared.metrics, found, _query(sent))
-        return answer(await run_in_threadpool(_described, shared, found, hits, sent.num_images))
+        return answer(await run_in_threadpool(_described, shared, hits, sent.num_images))
 
 
 @router.post("/metadata", openapi_extra=described(Metadata))
@@ -114,14 +113,14 @@ def _query(sent: Knn) -> Query:
     return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower)
 
 
-def _described(shared: State, found: Collection, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
+def _described(shared: State, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
     """Numbers and similarities; the first ``detailed`` with metadata, and the picture where its file is there."""
     options = shared.sidecar.options
     answers: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
     with shared.metrics.timed("metadata_get_time"):
         for entry, hit in zip(answers[:detailed], hits, strict=False):
             entry.update(_chosen(hit.card, options.http.columns))
-            picture = picture_of(found, hit.row, options.fetch) if hit.card.get("image_path") else None
+            picture = picture_at((hit.card.get("image_path"),), options.fetch)
             if picture:
                 entry["image"] = base64.b64encode(picture).decode()
     return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
@@ -56,7 +57,12 @@ def picture_of(found: Collection, row: int, options: FetchOptions) -> bytes | No
         return None
     if values["thumbnail"]:
         return bytes(values["thumbnail"])
-    for path in filter(None, (values.get("image_path"), values["source"])):
+    return picture_at((values.get("image_path"), values["source"]), options)
+
+
+def picture_at(paths: Iterable[str | None], options: FetchOptions) -> bytes | None:
+    """A thumbnail of the first file that is there and lies below a folder named at start."""
+    for path in filter(None, paths if options.folders else ()):
         try:
             return thumbnail(fetch.read(path, options))
         except ClipError:
