@@ -34,7 +34,7 @@ EFFORTS: dict[Kind, tuple[int, ...]] = {
 
 
 def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kind:
-    """Exact while small; then inverted lists, beyond millions a graph, both of half-precision vectors; 8 bits if memory is short."""
+    """Exact while small; then inverted lists, beyond millions a graph, of half-precision vectors; 8 bits if memory is short."""
     if rows <= exact_rows:
         return "flat"
     graph = rows > _GRAPH_ROWS
