@@ -22,7 +22,7 @@ from rich.table import Table
 
 from clip_client.errors import ContractMismatch, InvalidInput
 from clip_client.search import Added, Hit, Row, Search, Term
-from clip_search.serve import read_token
+from clip_search.token_file import read_token
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 _TOGETHER, _REQUESTS = 32, 2

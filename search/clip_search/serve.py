@@ -6,13 +6,13 @@ import argparse
 import logging
 import socket
 import sys
-from pathlib import Path
 
 import uvicorn
 
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import Unavailable
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
 from clip_search.sidecar import Sidecar
+from clip_search.token_file import read_token
 from clip_search.web.app import app
 
 
@@ -63,23 +63,6 @@ def parsed(arguments: argparse.Namespace) -> Options:
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http
     )  # fmt: skip
-
-
-def read_token(path: Path | None) -> str:
-    """The token in a file; empty for no file.
-
-    Raises:
-        InvalidInput: the file can't be read or is empty.
-    """
-    if path is None:
-        return ""
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidInput(f"the token can't be read: {problem}") from problem
-    if not token:
-        raise InvalidInput(f"{path} is empty: write a token into it, e.g. openssl rand -hex 32 > {path}")
-    return token
 
 
 def _listening(options: HttpOptions) -> socket.socket:
