@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
 TORCH := torch==2.13.0
+CLIP_RETRIEVAL := clip-retrieval==2.45.0
 
 .PHONY: setup demo serve test check clean
 
@@ -15,6 +16,9 @@ $(READY): pyproject.toml serve/clip_serve/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'
+	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
 	$(BIN)/clipserve serve --install
 	touch $@
 

@@ -18,6 +18,7 @@ COPY serve/clip_serve/backends/stand_in.py /opt/tritonserver/backends/python/
 COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
 COPY client /opt/clipserve/client
 COPY export /opt/clipserve/export
+COPY search /opt/clipserve/search
 COPY serve /opt/clipserve/serve
 RUN pip install --break-system-packages --no-cache-dir --no-deps /opt/clipserve
 

@@ -104,6 +104,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", self.path)
             self.end_headers()
             return
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.end_headers()
+            return
         body = self.files.get(self.path)
         self.send_response(200 if body is not None else 404)
         self.end_headers()

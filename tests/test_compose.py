@@ -12,6 +12,7 @@ from compose_spec import PyOptions
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "deploy" / "triton.Dockerfile").read_text()
+SEARCH_DOCKERFILE = (ROOT / "deploy" / "search.Dockerfile").read_text()
 
 
 def parse(text: str):
@@ -22,7 +23,7 @@ def parse(text: str):
 
 def test_the_compose_specification_accepts_the_file() -> None:
     compose = parse(COMPOSE)
-    assert sorted(compose.services) == ["export", "triton", "triton-gpu"]
+    assert sorted(compose.services) == ["export", "search", "triton", "triton-gpu"]
     with pytest.raises(Exception, match="shm_sise"):
         parse(COMPOSE.replace("shm_size", "shm_sise"))
 
@@ -53,7 +54,7 @@ def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
 
 def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE):
+    for line in re.findall(r"^COPY (.*)$", DOCKERFILE + SEARCH_DOCKERFILE, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists()
             assert source.split("/")[0] in allowed
@@ -72,3 +73,11 @@ def test_engines_are_built_by_the_release_that_runs_them() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["export"]
     assert service["volumes"] == [".:/work"]
     assert service["working_dir"] == "/work"
+
+
+def test_search_waits_for_triton_and_is_reachable_from_this_machine_only() -> None:
+    service = yaml.safe_load(COMPOSE)["services"]["search"]
+    assert service["depends_on"] == {"triton": {"condition": "service_healthy"}}
+    assert service["ports"] == ["127.0.0.1:1234:1234"]
+    assert "\nUSER search\n" in SEARCH_DOCKERFILE
+    assert "--triton\", \"triton:8001" in SEARCH_DOCKERFILE

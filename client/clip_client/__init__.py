@@ -13,6 +13,7 @@ from clip_client.spec import ModelSpec
 if TYPE_CHECKING:
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
+    from clip_client.search import Search
 
 __all__ = [
     "Clip",
@@ -22,6 +23,7 @@ __all__ = [
     "Embeddings",
     "InvalidInput",
     "ModelSpec",
+    "Search",
     "Timeout",
     "Unavailable",
 ]
@@ -32,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from clip_client import clip
 
         return getattr(clip, name)
+    if name == "Search":
+        from clip_client import search
+
+        return search.Search
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

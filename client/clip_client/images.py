@@ -51,7 +51,7 @@ class Reader:
         if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
             return _fetched(image, self.timeout_s, self.limits)
         if isinstance(image, str | os.PathLike):
-            return _read(Path(image), self.limits)
+            return read_file(image, self.limits)
         if isinstance(image, Image.Image):
             return self._png(_copied(image))
         if isinstance(image, np.ndarray):
@@ -70,7 +70,9 @@ class Reader:
         return buffer.getvalue()
 
 
-def _read(path: Path, limits: Limits) -> bytes:
+def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """The bytes of a picture's file; raises as :meth:`Reader.read`."""
+    path = Path(path)
     try:
         if not path.exists():
             raise InvalidInput(f"no image file {path}: check the path")

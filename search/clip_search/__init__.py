@@ -1,0 +1,1 @@
+"""Search over embeddings: a LanceDB store, a faiss index derived from it, HTTP, a page."""

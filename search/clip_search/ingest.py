@@ -1,0 +1,139 @@
+"""What a client sends as rows -> rows with vectors, and a reason for each that can't be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from clip_client.errors import ClipError, InvalidInput
+from clip_client.spec import Tower
+from clip_search.collection import Collection
+from clip_search.query import Term
+from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
+from clip_search.schema import checked_value, new_columns
+from clip_search.sidecar import Sidecar
+from clip_search.thumbnails import thumbnail
+from clip_search.writer import Added
+
+_READERS = 8
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row as sent: at least one of image, text and vectors.
+
+    Attributes:
+        image: an image term.
+        text: goes through the text tower, and into the column ``caption`` unless that is given.
+        vectors: ready ones by tower, as sent.
+    """
+
+    id: str | None = None
+    image: Term | None = None
+    text: str | None = None
+    vectors: dict[Tower, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request: counts, ids, and the reason of each item that was left out, by its position."""
+
+    done: Added
+    errors: dict[int, str]
+
+
+def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conflict: OnConflict, fingerprint: str) -> Outcome:
+    """Embed what needs it and add all rows that are good; returns once they are durable and found.
+
+    Raises:
+        InvalidInput: no item is good, or what is wrong concerns all.
+        ClipError: the model's or the disk's.
+    """
+    collection.about.check_fingerprint(fingerprint, collection.name)
+    errors: dict[int, str] = {}
+    rows = _each(range(len(items)), lambda n: _row(collection, items[n]), errors)
+    skipped = collection.present([row.id for row in rows.values()]) if on_conflict == "skip" else set()
+    waiting = {n: row for n, row in rows.items() if row.id not in skipped}
+    _embed_images(sidecar, collection, items, waiting, errors)
+    _embed_texts(sidecar, collection, items, waiting, errors)
+    good = [row for n, row in waiting.items() if n not in errors]
+    if errors and not good and not skipped:
+        n, reason = next(iter(errors.items()))
+        raise InvalidInput(f"none of {len(items)} rows can be added; row {n}: {reason}", errors=errors)
+    done = collection.add(good, on_conflict=on_conflict, fingerprint=fingerprint).result()
+    ids = [row.id for n, row in rows.items() if n not in errors]
+    return Outcome(Added(done.added, done.replaced, done.skipped + len(skipped), ids), errors)
+
+
+def _row(collection: Collection, item: Item) -> NewRow:
+    if not item.image and item.text is None and not item.vectors:
+        raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
+    size = collection.about.size
+    vectors = {tower: checked_vector(values, size) for tower, values in item.vectors.items()}
+    metadata = {"caption": item.text, **item.metadata} if item.text is not None else item.metadata
+    _check_metadata(collection, metadata)
+    source = item.source or (item.image.value if item.image and item.image.kind != "image" else None)
+    return NewRow(checked_id(item.id), vectors, metadata, source)
+
+
+def _check_metadata(collection: Collection, metadata: dict[str, Any]) -> None:
+    table = collection.table.schema
+    new_columns(table, [metadata])
+    for name, value in metadata.items():
+        if name in table.names:
+            checked_value(table.field(name), value)
+
+
+def _embed_images(
+    sidecar: Sidecar, collection: Collection, items: Sequence[Item], rows: dict[int, NewRow], errors: dict[int, str]
+) -> None:
+    wanted = [n for n in rows if items[n].image]
+    if not wanted:
+        return
+    needed = [n for n in wanted if "image" not in rows[n].vectors]
+    if needed:
+        sidecar.check_model(collection)
+    files = _each(wanted, lambda n: sidecar.image(items[n].image), errors)  # type: ignore[arg-type]
+    needed = [n for n in needed if n in files]
+    embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
+    _take(rows, "image", needed, embedded, errors)
+    small = _each([n for n in files if n not in errors], lambda n: thumbnail(files[n]), errors)
+    for n, picture in small.items():
+        rows[n].thumbnail = picture
+
+
+def _embed_texts(
+    sidecar: Sidecar, collection: Collection, items: Sequence[Item], rows: dict[int, NewRow], errors: dict[int, str]
+) -> None:
+    needed = [n for n in rows if items[n].text is not None and "text" not in rows[n].vectors and n not in errors]
+    if needed:
+        sidecar.check_model(collection)
+        _take(rows, "text", needed, sidecar.embedder.texts([str(items[n].text) for n in needed]), errors)
+
+
+def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedded: Any, errors: dict[int, str]) -> None:
+    for position, (n, vector) in enumerate(zip(numbers, embedded, strict=True)):
+        if vector is None:
+            errors[n] = embedded.errors[position]
+        else:
+            rows[n].vectors[tower] = vector
+
+
+def _each(numbers: Sequence[int] | range, work: Callable[[int], _Out], errors: dict[int, str]) -> dict[int, _Out]:
+    """Call for each number, side by side; what fails is noted and left out."""
+
+    def attempt(n: int) -> _Out | ClipError:
+        try:
+            return work(n)
+        except ClipError as problem:
+            return problem
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        answers = dict(zip(numbers, pool.map(attempt, numbers), strict=True))
+    errors.update({n: str(answer) for n, answer in answers.items() if isinstance(answer, ClipError)})
+    return {n: answer for n, answer in answers.items() if not isinstance(answer, ClipError)}

@@ -1,0 +1,36 @@
+"""Which ids may be in a table, so that new rows needn't be looked up in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+_RECENT = 100_000
+
+
+class Known:
+    """64-bit hashes of ids, 8 bytes each. Never denies an id that is there; may take one for there that isn't."""
+
+    def __init__(self, batches: Iterable[Iterable[str]]) -> None:
+        hashes = [np.fromiter((hash(id) for id in batch), np.int64) for batch in batches]
+        self._sorted: npt.NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, np.int64), *hashes]))
+        self._recent: set[int] = set()
+
+    def add(self, ids: Iterable[str]) -> None:
+        """These are there now."""
+        self._recent.update(hash(id) for id in ids)
+        if len(self._recent) > _RECENT:
+            self._sorted = np.union1d(self._sorted, np.fromiter(self._recent, np.int64))
+            self._recent = set()
+
+    def maybe(self, ids: Iterable[str]) -> list[str]:
+        """Those that may be there."""
+        wanted = list(ids)
+        hashes = np.fromiter((hash(id) for id in wanted), np.int64, len(wanted))
+        at = np.searchsorted(self._sorted, hashes)
+        old = np.zeros(len(wanted), bool)
+        inside = at < len(self._sorted)
+        old[inside] = self._sorted[at[inside]] == hashes[inside]
+        return [id for id, is_old, key in zip(wanted, old, hashes.tolist(), strict=True) if is_old or key in self._recent]

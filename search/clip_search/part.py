@@ -1,0 +1,202 @@
+"""Parts of an index: rows that are indexed together, and the tail of new rows that are compared one by one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_search.faiss_index import Floats, Mask, VectorIndex
+from clip_search.tuning import Tuned
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+Found: TypeAlias = tuple[Floats, Rows]
+"""Scores and row numbers, both [n], best first."""
+
+_FILTERED_EXACTLY = 0.2
+"""A filter that keeps less than this share is searched exactly: a graph would find too few of its rows."""
+
+
+@dataclass(eq=False)
+class Part:
+    """An index over rows; rows that are gone are masked until the next rebuild.
+
+    Attributes:
+        rows: int64 [N], the row at each position of the index.
+        order, ascending: int64 [N], positions in the order of their rows, and these rows.
+        alive: bool [N], by position.
+    """
+
+    index: VectorIndex
+    rows: Rows
+    order: Rows
+    ascending: Rows
+    alive: Mask
+    tuned: Tuned
+    folder: Path | None = None
+    dead: int = 0
+
+    @classmethod
+    def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned, folder: Path | None = None) -> Part:
+        """A part whose rows are all alive."""
+        order = np.argsort(rows, kind="stable")
+        return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned, folder)
+
+    @property
+    def first(self) -> int:
+        """The least row."""
+        return int(self.ascending[0])
+
+    @property
+    def last(self) -> int:
+        """The greatest row."""
+        return int(self.ascending[-1])
+
+    def hide(self, rows: Rows) -> None:
+        """Never return these again."""
+        self.alive[self._positions(rows)] = False
+        self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
+
+    def search(self, query: Floats, k: int, only: Rows | None) -> Found:
+        """The nearest to a query [D] among the rows that are alive, and in ``only`` (ascending) if given."""
+        k = min(k, len(self.rows))
+        allowed, exactly = self._allowed(only)
+        if exactly:
+            scores, found = self.index.exact(query[None], k, allowed)
+        else:
+            scores, found = self.index.search(query[None], k, self._effort(k, allowed), allowed)
+        real = found[0] >= 0
+        return scores[0][real], self.rows[found[0][real]]
+
+    def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
+        """Which of these rows are here, bool [n], and their vectors [m, D]."""
+        here = present(self.ascending, rows)
+        return here, self.index.vectors(self._positions(rows[here]))
+
+    def _allowed(self, only: Rows | None) -> tuple[Mask | None, bool]:
+        if only is None:
+            return (self.alive if self.dead else None), False
+        allowed = np.zeros(len(self.rows), bool)
+        allowed[self._positions(only)] = True
+        allowed &= self.alive
+        return allowed, bool(np.count_nonzero(allowed) < _FILTERED_EXACTLY * len(allowed))
+
+    def _positions(self, rows: Rows) -> Rows:
+        """Where those of ``rows`` that are here stand."""
+        return self.order[positions(self.ascending, rows)]
+
+    def _effort(self, k: int, allowed: Mask | None) -> int:
+        share = 1.0 if allowed is None else max(np.count_nonzero(allowed) / len(allowed), _FILTERED_EXACTLY)
+        return int(max(self.tuned.effort, k if self.index.kind == "hnsw" else 1) / share)
+
+    def save(self, folder: Path) -> None:
+        """Write to a folder that isn't there yet."""
+        folder.mkdir(parents=True)
+        self.index.save(folder / "index.faiss")
+        np.save(folder / "rows.npy", self.rows)
+        self.folder = folder
+        self.save_tuned()
+
+    def save_tuned(self) -> None:
+        """Write what tuning came to into the part's folder."""
+        if self.folder:
+            about = {"kind": self.index.kind, "tuned": asdict(self.tuned)}
+            (self.folder / "part.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Part:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OSError, ValueError, RuntimeError: something is missing or broken.
+        """
+        about = json.loads((folder / "part.json").read_text(encoding="utf-8"))
+        index = VectorIndex.load(folder / "index.faiss", about["kind"])
+        rows = np.load(folder / "rows.npy", allow_pickle=False)
+        if len(index) != len(rows):
+            raise ValueError(f"{folder} holds {len(index)} vectors for {len(rows)} rows")
+        return cls.of(index, rows, Tuned(**about["tuned"]), folder)
+
+
+@dataclass(eq=False)
+class Tail:
+    """New rows, compared one by one; grows at its end while it is read.
+
+    Attributes:
+        rows, alive, matrix: [capacity], [capacity], [capacity, D]; the first ``count`` are in use.
+    """
+
+    rows: Rows
+    alive: Mask
+    matrix: Floats
+    count: int = 0
+
+    @classmethod
+    def empty(cls, size: int, capacity: int = 1024) -> Tail:
+        """No rows, room for some."""
+        return cls(np.empty(capacity, np.int64), np.zeros(capacity, bool), np.empty((capacity, size), np.float32))
+
+    def append(self, rows: Rows, vectors: Floats) -> Tail:
+        """The tail with these rows too: this very one where there is room (``count`` is set last), else a larger copy."""
+        end = self.count + len(rows)
+        tail = self if end <= len(self.rows) else self._grown(max(end, 2 * len(self.rows)))
+        tail.rows[tail.count : end], tail.matrix[tail.count : end], tail.alive[tail.count : end] = rows, vectors, True
+        tail.count = end
+        return tail
+
+    def after(self, row: int) -> Tail:
+        """A copy of the rows that come after ``row``."""
+        start = int(np.searchsorted(self.rows[: self.count], row, "right"))
+        rest = Tail.empty(self.matrix.shape[1], max(1024, 2 * (self.count - start)))
+        rest = rest.append(self.rows[start : self.count], self.matrix[start : self.count])
+        rest.alive[: rest.count] = self.alive[start : self.count]
+        return rest
+
+    def alive_rows(self) -> Rows:
+        """The rows that aren't hidden, ascending."""
+        return self.rows[: self.count][self.alive[: self.count]]
+
+    def hide(self, rows: Rows) -> None:
+        """Never return these again."""
+        self.alive[: self.count][positions(self.rows[: self.count], rows)] = False
+
+    def search(self, query: Floats, k: int, only: Rows | None) -> Found:
+        """As :meth:`Part.search`, exactly."""
+        count = self.count
+        chosen = np.flatnonzero(self.alive[:count])
+        if only is not None:
+            chosen = chosen[present(only, self.rows[chosen])]
+        matrix = self.matrix[:count] if len(chosen) == count else self.matrix[chosen]
+        scores = matrix @ query
+        best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
+        best = best[np.argsort(-scores[best], kind="stable")]
+        return scores[best], self.rows[chosen[best]]
+
+    def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
+        """As :meth:`Part.vectors`."""
+        known = self.rows[: self.count]
+        here = present(known, rows)
+        return here, self.matrix[positions(known, rows[here])]
+
+    def _grown(self, capacity: int) -> Tail:
+        larger = Tail.empty(self.matrix.shape[1], capacity)
+        for name in ("rows", "alive", "matrix"):
+            getattr(larger, name)[: self.count] = getattr(self, name)[: self.count]
+        larger.count = self.count
+        return larger
+
+
+def present(known: Rows, rows: Rows) -> Mask:
+    """Which of ``rows`` are in ``known`` (ascending), bool [n]."""
+    if not len(known):
+        return np.zeros(len(rows), bool)
+    return np.asarray(known[np.minimum(np.searchsorted(known, rows), len(known) - 1)] == rows)
+
+
+def positions(known: Rows, rows: Rows) -> Rows:
+    """Where those of ``rows`` that are in ``known`` (ascending) stand in it."""
+    return np.searchsorted(known, rows[present(known, rows)]).astype(np.int64)

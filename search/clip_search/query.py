@@ -1,0 +1,102 @@
+"""A search request, and how its terms become one vector and its hits a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Tower
+from clip_search.errors import TooLarge
+from clip_search.faiss_index import Floats
+from clip_search.options import MAX_RESULTS
+
+TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
+
+SAME = 0.94
+"""From this similarity on two hits are taken for the same picture, as clip-retrieval does."""
+_MOST_COMPARED = 2_000
+
+
+@dataclass(frozen=True)
+class Term:
+    """Something to look for, or with a negative weight to stay away from."""
+
+    kind: TermKind
+    value: Any
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """One search.
+
+    Attributes:
+        terms: their weighted sum is looked for.
+        k: how many hits, after the first ``offset``.
+        where: LanceDB's SQL over the columns; empty for all rows.
+        threshold: least score.
+        same: hits at least so similar to each other are one; None to keep all.
+        tower: which vectors are searched; those that the collection has if None.
+        columns: metadata to return; all if None.
+    """
+
+    terms: tuple[Term, ...]
+    k: int = 10
+    offset: int = 0
+    where: str = ""
+    threshold: float | None = None
+    same: float | None = None
+    tower: Tower | None = None
+    columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise InvalidInput("nothing to look for: send text, image, image_url, vector, id or a mix of them")
+        if self.k + self.offset > MAX_RESULTS:
+            raise TooLarge(f"k + offset is {self.k + self.offset:,}: expected at most {MAX_RESULTS:,}")
+        if self.same is not None and self.k + self.offset > _MOST_COMPARED:
+            raise TooLarge(f"deduplicate with k + offset {self.k + self.offset:,}: expected at most {_MOST_COMPARED:,}")
+
+    @property
+    def wanted(self) -> int:
+        """How many hits are asked of the index: more where some will be dropped."""
+        own = sum(term.kind == "id" for term in self.terms)
+        return min((self.k + self.offset) * (2 if self.same else 1) + own, MAX_RESULTS)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found: its number, score and card."""
+
+    row: int
+    score: float
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def mixed(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats:
+    """The weighted sum of unit vectors [D], of unit length.
+
+    Raises:
+        InvalidInput: it is zero.
+    """
+    total = np.sum([weight * vector for vector, weight in zip(vectors, weights, strict=True)], axis=0, dtype=np.float64)
+    norm = float(np.linalg.norm(total))
+    if norm < 1e-6:
+        raise InvalidInput("the terms cancel each other out: change their weights")
+    return np.asarray(total / norm, np.float32)
+
+
+def distinct(vectors: Floats, same: float) -> list[int]:
+    """The first of each group of vectors [n, D] that is connected at a similarity of ``same``."""
+    near = vectors @ vectors.T >= same
+    group = np.full(len(vectors), -1)
+    for n in range(len(vectors)):
+        edge = [n] if group[n] < 0 else []
+        while edge:
+            group[edge] = n
+            edge = np.flatnonzero(near[edge].any(0) & (group < 0)).tolist()
+    return [n for n in range(len(vectors)) if group[n] == n]

@@ -1,0 +1,64 @@
+"""How hard an approximate index must search: tried on queries against exact search, until the recall target is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from clip_search.faiss_index import EFFORTS, Floats, Positions, VectorIndex
+
+AT = 10
+"""Recall is counted over so many nearest."""
+
+Source = Literal["texts", "vectors"]
+_ENOUGH = 8
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning came to.
+
+    Attributes:
+        effort: what the index is searched with.
+        recall: share of the true nearest 10 found with it, 1.0 where search is exact.
+        target: what was asked for.
+        queries: how many were tried.
+        source: ``texts`` (queries of a text tower) or ``vectors`` (stored ones, where no texts were to be had).
+    """
+
+    effort: int
+    recall: float
+    target: float
+    queries: int
+    source: Source
+
+
+def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
+    """The least effort whose recall at 10 reaches the target on either half of the queries [Q, D]; else the greatest.
+
+    Two halves, so that the effort isn't fitted to a few queries.
+    """
+    efforts = EFFORTS[index.kind]
+    if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
+        return Tuned(efforts[-1], 1.0, target, 0, source) if index.kind == "flat" else _hardest(efforts, target, source)
+    _, truth = index.exact(queries, AT)
+    for effort in efforts:
+        _, found = index.search(queries, AT, effort)
+        halves = [recall(found[n::2], truth[n::2]) for n in (0, 1)]
+        if min(halves) >= target:
+            break
+    return Tuned(effort, round(sum(halves) / 2, 4), target, len(queries), source)
+
+
+def recall(found: Positions, truth: Positions) -> float:
+    """Share of ``truth`` [Q, k] that is in ``found`` [Q, k], row by row."""
+    hits = [len(np.intersect1d(one, other)) for one, other in zip(found, truth, strict=True)]
+    return float(sum(hits) / truth.size)
+
+
+def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
+    """Nothing to try with: search harder than is likely to be needed, and claim no recall."""
+    return Tuned(efforts[-4], 0.0, target, 0, source)

@@ -1,0 +1,181 @@
+"""Request bodies: what is accepted, checked in one place, and the source of the OpenAPI description."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Tower
+from clip_search.ingest import Item
+from clip_search.options import MAX_RESULTS
+from clip_search.query import SAME, Query, Term, TermKind
+from clip_search.rows import OnConflict
+
+MAX_ROWS = 10_000
+_MAX_TERMS = 32
+_MAX_TEXT = 128 * 1024
+
+Vector = Annotated[list[float] | str, Field(description="numbers, or base64 of little-endian float32")]
+Text = Annotated[str, Field(max_length=_MAX_TEXT)]
+Base64 = Annotated[str, Field(description="an encoded file in base64, or a data: URI")]
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """Strict: nothing is converted, nothing unknown is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class NewCollection(Body):
+    """A collection to be made; what isn't said of its model is taken from the one that is served."""
+
+    name: str
+    dimension: Annotated[int, Field(ge=1, le=16_384)] | None = None
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
+    columns: dict[str, Literal["string", "int", "float", "bool"]] = {}
+
+
+class NewItem(Body):
+    """A row to be added: an image, a text, ready vectors, or several of them."""
+
+    id: str | None = None
+    image: Base64 | None = None
+    image_url: str | None = None
+    image_path: str | None = None
+    text: Text | None = None
+    vector: Vector | None = None
+    text_vector: Vector | None = None
+    metadata: dict[str, str | int | float | bool | None] = {}
+    source: Annotated[str, Field(max_length=4096)] | None = None
+
+    def item(self) -> Item:
+        """The row as the sidecar wants it."""
+        vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
+        ready: dict[Tower, Any] = {tower: floats(one) for tower, one in vectors.items() if one is not None}
+        images = [term for term in _terms(self, 1.0) if term.kind in ("image", "image_url", "image_path")]
+        if len(images) > 1:
+            raise InvalidInput("a row has one image: send image, image_url or image_path")
+        return Item(self.id, images[0] if images else None, self.text, ready, dict(self.metadata), self.source)
+
+
+class NewItems(Body):
+    """Rows to be added together."""
+
+    rows: Annotated[list[NewItem], Field(min_length=1, max_length=MAX_ROWS)]
+    on_conflict: OnConflict = "error"
+    fingerprint: Annotated[str, Field(max_length=64)] = ""
+
+
+class Deletion(Body):
+    """Rows to be deleted: by id, or all that a filter keeps."""
+
+    ids: Annotated[list[str], Field(max_length=MAX_ROWS)] = []
+    filter: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Ids(Body):
+    """Rows to get."""
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=1000)]
+    vectors: bool = False
+
+
+class SearchTerm(Body):
+    """One thing to look for."""
+
+    text: Text | None = None
+    image: Base64 | None = None
+    image_url: str | None = None
+    vector: Vector | None = None
+    id: str | None = None
+    weight: float = 1.0
+
+
+class Search(Body):
+    """A search: one term, a weighted mix, minus others."""
+
+    text: Text | None = None
+    image: Base64 | None = None
+    image_url: str | None = None
+    vector: Vector | None = None
+    id: str | None = None
+    mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
+    minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
+    k: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
+    offset: Annotated[int, Field(ge=0, le=MAX_RESULTS)] = 0
+    filter: str = ""
+    threshold: float | None = None
+    deduplicate: bool | float = False
+    modality: Tower | None = None
+    columns: list[str] | None = None
+
+    def query(self) -> Query:
+        """The search as the sidecar wants it."""
+        mix = [term for one in self.mix for term in _terms(one, one.weight)]
+        minus = [term for one in self.minus for term in _terms(one, -one.weight)]
+        terms = (*_terms(self, 1.0), *mix, *minus)
+        same = SAME if self.deduplicate is True else self.deduplicate or None
+        columns = None if self.columns is None else tuple(self.columns)
+        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns)
+
+
+def parsed(body: bytes, kind: type[_Body]) -> _Body:
+    """A JSON body, whatever its content type says.
+
+    Raises:
+        InvalidInput: it isn't JSON, or not of this kind; the message names the first field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(body or b"null")
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the body"
+        got = f", got {str(first['input'])[:80]!r}" if first["type"] not in ("missing", "json_invalid") else ""
+        raise InvalidInput(f"{place}: {first['msg']}{got}; /docs tells what is accepted") from problem
+
+
+def floats(vector: list[float] | str) -> Any:
+    """A vector as sent -> numbers.
+
+    Raises:
+        InvalidInput: the base64 is broken.
+    """
+    if isinstance(vector, list):
+        return vector
+    try:
+        return np.frombuffer(base64.b64decode(vector, validate=True), "<f4")
+    except (binascii.Error, ValueError) as problem:
+        raise InvalidInput(f"the vector isn't base64 of float32 ({problem}): send a list of numbers") from problem
+
+
+def file_bytes(image: str) -> bytes:
+    """An image as sent -> the bytes of its file.
+
+    Raises:
+        InvalidInput: neither base64 nor a data: URI with it.
+    """
+    if image.startswith("data:"):
+        header, comma, image = image.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise InvalidInput("the data: URI isn't base64: expected data:image/png;base64,…")
+    try:
+        return base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as problem:
+        raise InvalidInput(f"the image isn't base64 ({problem}): send the encoded file in base64") from problem
+
+
+def _terms(body: Any, weight: float) -> list[Term]:
+    converters: dict[TermKind, Callable[[Any], Any]] = {"image": file_bytes, "vector": floats}
+    given = {kind: getattr(body, kind, None) for kind in get_args(TermKind)}
+    return [
+        Term(kind, converters[kind](value) if kind in converters else value, weight)
+        for kind, value in given.items()
+        if value is not None
+    ]

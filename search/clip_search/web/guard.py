@@ -1,0 +1,151 @@
+"""Who may ask, how much at once, and what an error looks like: around every route."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_search.errors import TooLarge, status
+from clip_search.options import HttpOptions
+from clip_search.web.metrics import Metrics
+
+_LOG = logging.getLogger(__name__)
+_RETRY_AFTER_S = 5
+_OPEN = ("/health/live", "/health/ready", "/", "/page/")
+"""Reachable without the token: what orchestrators ask, and the page, which asks for it."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Refused(ClipError):
+    """A request that isn't let in, with the status that it gets."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Guard:
+    """ASGI middleware: host, origin, token and size are checked, answers are counted, errors become JSON."""
+
+    def __init__(self, app: App, options: HttpOptions, metrics: Metrics) -> None:
+        self._app, self._options, self._metrics = app, options, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it here."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        start, seen = time.perf_counter(), [0]
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            seen[0] = message.get("status", seen[0])
+            await send(message)
+
+        try:
+            self._check(scope, Headers(scope=scope))
+            await self._app(scope, self._bounded(receive), counted)
+        except Exception as problem:
+            await failure(problem)(scope, receive, counted)
+        self._metrics.answered(_route(scope), seen[0], time.perf_counter() - start)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        self._check_host(headers.get("host", ""))
+        self._check_origin(headers)
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._options.body_bytes:
+            raise self._too_large(int(length))
+        if self._options.token and not _is_open(scope["path"]) and scope["method"] != "OPTIONS":
+            self._check_token(headers.get("authorization", ""))
+
+    def _check_host(self, host: str) -> None:
+        """A page elsewhere may point its own name at this machine; only names that are ours are answered."""
+        name = urlsplit(f"//{host}").hostname or ""
+        if name not in ("localhost", self._options.host, *self._options.names) and not _is_address(name):
+            raise Refused(403, f"the Host header names {name[:100]!r}: start the sidecar with --name {name[:100] or 'NAME'}")
+
+    def _check_origin(self, headers: Headers) -> None:
+        """A browser says which page asks; pages of other sites only where they were allowed."""
+        origin = headers.get("origin")
+        if not origin or "*" in self._options.origins or origin in self._options.origins:
+            return
+        if urlsplit(origin).netloc != headers.get("host"):
+            raise Refused(403, f"pages of {origin[:100]} may not call this sidecar: start it with --cors {origin[:100]}")
+
+    def _check_token(self, header: str) -> None:
+        kind, _, token = header.partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._options.token.encode()):
+            raise Refused(401, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Stop reading a body that grows beyond the limit, whatever its length header said."""
+        total = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._options.body_bytes:
+                raise self._too_large(total)
+            return message
+
+        return bounded
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"the body has {size:,} bytes or more, at most {self._options.body_bytes:,} are taken: send less at once"
+        )
+
+
+def failure(problem: Exception) -> Response:
+    """An error as JSON: ``error`` as OpenAI's clients read it, ``message`` as clip-retrieval's do."""
+    if isinstance(problem, Refused):
+        code = problem.code
+    elif isinstance(problem, ClipError):
+        code = status(problem)
+    else:
+        _LOG.error("a request failed", exc_info=problem)
+        code, problem = 500, ClipError("the sidecar failed: its log says more")
+    message = str(problem)
+    details: dict[str, Any] = {"message": message, "type": type(problem).__name__, "param": None, "code": code}
+    if isinstance(problem, InvalidInput) and problem.errors:
+        details["errors"] = {str(n): reason for n, reason in problem.errors.items()}
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if isinstance(problem, Unavailable) else {}
+    if code == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return answer({"message": message, "error": details}, code, headers)
+
+
+def answer(content: Any, code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, code, headers, "application/json")
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, not the path: each id would be a series of its own."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith("/page/")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""clip-retrieval's routes, as its back answers them: ``/knn-service``, ``/metadata``, ``/indices-list``, ``/config.json``."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Tower
+from clip_search.options import MAX_RESULTS
+from clip_search.query import SAME, Hit, Query, Term
+from clip_search.web.bodies import file_bytes
+from clip_search.web.guard import answer
+from clip_search.web.pictures import picture_at
+from clip_search.web.searching import search
+from clip_search.web.state import State, body, described, state
+
+router = APIRouter(tags=["clip-retrieval"])
+_LOG = logging.getLogger(__name__)
+_NO_FILTERS = "safety, violence and aesthetic models aren't part of this server: asked for, they are passed over"
+_SAID = threading.Event()
+
+
+class Knn(BaseModel):
+    """A request to the knn service; what else a client sends is passed over, as there."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    modality: str
+    num_images: Annotated[int, Field(ge=1, le=MAX_RESULTS)]
+    indice_name: str
+    text: str | None = None
+    image: str | None = None
+    image_url: str | None = None
+    embedding_input: list[float] | None = None
+    num_result_ids: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
+    deduplicate: bool = False
+    use_mclip: bool = False
+    use_safety_model: bool = False
+    use_violence_detector: bool = False
+    aesthetic_score: int | float | Literal[""] | None = None
+    aesthetic_weight: float | Literal[""] | None = None
+
+    def term(self) -> Term:
+        """The one source that is used: text, else image, else URL, else embedding."""
+        if self.text:
+            return Term("text", self.text)
+        if self.image:
+            return Term("image", file_bytes(self.image))
+        if self.image_url:
+            return Term("image_url", self.image_url)
+        if self.embedding_input:
+            return Term("vector", self.embedding_input)
+        raise InvalidInput("nothing to look for: send text, image, image_url or embedding_input")
+
+
+class Metadata(BaseModel):
+    """Rows whose metadata are asked for."""
+
+    ids: Annotated[list[int], Field(max_length=MAX_RESULTS)]
+    indice_name: str
+
+
+@router.post("/knn-service", openapi_extra=described(Knn))
+async def knn_service(request: Request) -> Response:
+    """Search as clip-retrieval's back does."""
+    shared, sent = state(request), await body(request, Knn)
+    if (sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight) and not _SAID.is_set():
+        _SAID.set()
+        _LOG.warning(_NO_FILTERS)
+    with shared.metrics.timed("full_knn_request_time"):
+        found = shared.sidecar.collection(sent.indice_name)
+        hits = await search(shared.sidecar, shared.metrics, found, _query(sent))
+        return answer(await run_in_threadpool(_described, shared, hits, sent.num_images))
+
+
+@router.post("/metadata", openapi_extra=described(Metadata))
+async def metadata(request: Request) -> Response:
+    """Metadata by the numbers that the knn service gave."""
+    shared, sent = state(request), await body(request, Metadata)
+    found = shared.sidecar.collection(sent.indice_name)
+    rows = np.array([id for id in sent.ids if -(2**62) < id < 2**62], np.int64)
+    cards = zip(rows.tolist(), found.cards.take(rows), strict=True)
+    columns = shared.sidecar.options.http.columns
+    return answer([{"id": row, "metadata": _chosen(card, columns)} for row, card in cards if card is not None])
+
+
+@router.get("/indices-list")
+async def indices_list(request: Request) -> Response:
+    """Names of the collections."""
+    return answer(state(request).sidecar.names())
+
+
+@router.get("/config.json")
+async def config(request: Request) -> Response:
+    """What clip-retrieval's page asks first."""
+    names = state(request).sidecar.names()
+    first = names[0] if names else ""
+    here = str(request.base_url)
+    return answer({"defaultBackend": here, "defaultIndex": first, "urlColumn": "url", "notice": _NO_FILTERS})
+
+
+def _query(sent: Knn) -> Query:
+    tower: Tower = "image" if sent.modality == "image" else "text"
+    k = max(sent.num_images, sent.num_result_ids or sent.num_images)
+    return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower)
+
+
+def _described(shared: State, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
+    """Numbers and similarities; the first ``detailed`` with metadata, and the picture where its file is there."""
+    options = shared.sidecar.options
+    answers: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
+    with shared.metrics.timed("metadata_get_time"):
+        for entry, hit in zip(answers[:detailed], hits, strict=False):
+            entry.update(_chosen(hit.card, options.http.columns))
+            picture = picture_at((hit.card.get("image_path"),), options.fetch)
+            if picture:
+                entry["image"] = base64.b64encode(picture).decode()
+    return answers
+
+
+def _chosen(card: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+    return {name: card[name] for name in columns if card.get(name) is not None}

@@ -1,0 +1,109 @@
+"""What the sidecar counts and times, under clip-retrieval's names and the usual ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from clip_search.sidecar import Sidecar
+
+STEPS = {
+    "full_knn_request_time": "Time spent processing a request to the knn service",
+    "download_time": "Time spent downloading a picture by its URL",
+    "text_clip_inference_time": "Time spent embedding texts",
+    "image_clip_inference_time": "Time spent embedding images",
+    "metadata_get_time": "Time spent getting metadata",
+    "knn_index_time": "Time spent searching the index",
+    "dedup_time": "Time spent dropping duplicates",
+    "safety_time": "Time spent on safety filters (there are none here)",
+    "image_prepro_time": "Time spent preparing images (done by Triton here)",
+    "text_prepro_time": "Time spent preparing texts (done by Triton here)",
+}
+_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """Counters and histograms of one sidecar."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._registry = CollectorRegistry()
+        self._steps = {name: Histogram(name, text, registry=self._registry, buckets=_BUCKETS) for name, text in STEPS.items()}
+        self._requests = Counter(
+            "clipserve_requests", "Answers by route and status", ["route", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "clipserve_request_seconds", "Time to answer", ["route"], registry=self._registry, buckets=_BUCKETS
+        )
+        self._registry.register(_Collections(sidecar))
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Time a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._steps[step].observe(time.perf_counter() - start)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def summary(self) -> str:
+        """The steps of the knn service as a table, in clip-retrieval's words."""
+        totals = {name: _totals(histogram) for name, histogram in self._steps.items()}
+        count, seconds = totals["full_knn_request_time"]
+        if not count:
+            return "No request yet, go do some"
+        rows = [(name, STEPS[name], calls, total / calls, total / seconds) for name, (calls, total) in totals.items() if calls]
+        rows.sort(key=lambda row: -row[3])
+        table: list[tuple[str, ...]] = [("name", "description", "calls", "average", "proportion")]
+        table += [(name, text, str(int(calls)), f"{mean:.4f}s", f"{share:.1%}") for name, text, calls, mean, share in rows]
+        return (
+            f"Among {int(count)} calls to the knn end point with an average latency of {seconds / count:.4f}s per request, "
+            "the step costs are (in order): \n\n" + _aligned(table)
+        )
+
+
+class _Collections(Collector):
+    """Rows and recall of each collection, looked up when asked."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # or it would be collected once while it is registered
+
+    def collect(self) -> Iterable[Metric]:
+        rows = GaugeMetricFamily("clipserve_collection_rows", "Rows with a vector", labels=["collection", "tower"])
+        recall = GaugeMetricFamily(
+            "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
+        )
+        for name in self._sidecar.names():
+            for tower, engine in self._sidecar.collection(name).engines.items():
+                stats = engine.stats()
+                rows.add_metric([name, tower], stats["rows"])
+                if stats.get("recall") is not None:
+                    recall.add_metric([name, tower], stats["recall"])
+        return [rows, recall]
+
+
+def _totals(histogram: Histogram) -> tuple[float, float]:
+    samples = {sample.name: sample.value for metric in histogram.collect() for sample in metric.samples}
+    name = next(iter(histogram.collect())).name
+    return samples[f"{name}_count"], samples[f"{name}_sum"]
+
+
+def _aligned(table: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)

@@ -1,0 +1,48 @@
+"""A search over HTTP: terms to vectors side by side, then the index, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from clip_search.collection import Collection
+from clip_search.faiss_index import Floats
+from clip_search.query import Hit, Query, Term
+from clip_search.sidecar import Sidecar
+from clip_search.web.metrics import Metrics
+
+_STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time", "image_url": "download_time"}
+
+
+async def search(sidecar: Sidecar, metrics: Metrics, collection: Collection, query: Query) -> list[Hit]:
+    """Hits of a query, best first; raises as :class:`Sidecar` does."""
+    tower = sidecar.tower(collection, query.tower)
+    vectors = await asyncio.gather(*(_vector(sidecar, metrics, collection, tower, term) for term in query.terms))
+    return await run_in_threadpool(_found, sidecar, metrics, collection, tower, query, vectors)
+
+
+def _found(
+    sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, query: Query, vectors: Sequence[Floats]
+) -> list[Hit]:
+    with metrics.timed("knn_index_time"):
+        return sidecar.search(collection, tower, query, vectors)
+
+
+async def _vector(sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, term: Term) -> Floats:
+    if term.kind == "text":
+        return await _text(sidecar, metrics, collection, term.value)
+    if term.kind in _STEPS:
+        with metrics.timed(_STEPS[term.kind]):
+            return await run_in_threadpool(sidecar.vector, collection, tower, term)
+    return await run_in_threadpool(sidecar.vector, collection, tower, term)
+
+
+async def _text(sidecar: Sidecar, metrics: Metrics, collection: Collection, text: str) -> Floats:
+    with metrics.timed("text_clip_inference_time"):
+        vector = await asyncio.wrap_future(sidecar.embedder.text(text))
+    sidecar.check_model(collection)  # after it, since another checkpoint may just have come up
+    sidecar.texts.asked(vector)
+    return vector

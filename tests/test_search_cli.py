@@ -1,0 +1,128 @@
+"""``clipserve search``: a folder in, hits out, and clip-retrieval's folders both ways."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sidecars
+from servers import CLIPSERVE, Server
+from sidecars import Sidecar, unit
+
+from clip_client import Clip
+from pictures import encoded, picture
+
+
+@pytest.fixture(scope="module")
+def sidecar(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    with sidecars.running(tmp_path_factory.mktemp("search"), server.address) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eight pictures, one of them broken, with captions, fields and a table beside them."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for n in range(8):
+        (tmp_path / "in" / "sub" / f"{n}.jpg").write_bytes(encoded(picture(60 + n, 50, seed=n)))
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "notes.md").write_text("no picture either")
+    (tmp_path / "in" / "sub" / "3.txt").write_text("the third\n")
+    (tmp_path / "in" / "sub" / "3.json").write_text('{"year": 1999, "nested": {"a": 1}}')
+    pq.write_table(pa.table({"file_name": ["sub/4.jpg"], "caption": ["the fourth"]}), tmp_path / "table.parquet")
+    return tmp_path / "in"
+
+
+def run(sidecar: Sidecar, collection: str, *arguments: object, status: int = 0) -> str:
+    verb, *rest = map(str, arguments)
+    where = ["--url", sidecar.url, "--collection", collection]
+    ended = subprocess.run([CLIPSERVE, "search", verb, *where, *rest], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == status, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_a_folder_is_added_searched_and_filtered(sidecar: Sidecar, folder: Path, clip: Clip, tmp_path: Path) -> None:
+    told = run(sidecar, "photos", "add", folder, "--metadata", tmp_path / "table.parquet", status=1)
+    assert "8 rows in photos; 1 files left out" in told
+    assert "broken.png: not a picture" in told.replace("\n", " ")
+    again = run(sidecar, "photos", "add", folder, status=1)
+    assert "8 rows in photos" in again
+    hits = json.loads(run(sidecar, "photos", "query", "a cat", "-k", "8", "--json"))
+    files = sorted((folder / "sub").glob("*.jpg"))
+    scores = clip.embed_image(files) @ clip.embed_text("a cat")
+    assert [hit["id"] for hit in hits] == [f"sub/{files[n].name}" for n in np.argsort(-scores)]
+    by_id = {hit["id"]: hit for hit in hits}
+    assert by_id["sub/3.jpg"]["metadata"] == {"caption": "the third", "year": 1999}
+    assert by_id["sub/4.jpg"]["metadata"]["caption"] == "the fourth"
+    assert by_id["sub/5.jpg"]["source"] == str((folder / "sub" / "5.jpg").resolve())
+    assert "the third" in run(sidecar, "photos", "query", folder / "sub" / "3.jpg", "-k", "1")
+    assert "year = 1999" not in run(sidecar, "photos", "query", "a cat", "--filter", "year = 1999")
+    assert "2 of 2 matches copied" in run(
+        sidecar, "photos", "filter", folder / "sub" / "6.jpg", tmp_path / "out", "--num-results", "2"
+    )
+    assert (tmp_path / "out" / "6.jpg").read_bytes() == (folder / "sub" / "6.jpg").read_bytes()
+    assert "image: 8 vectors, faiss, recall 1.000" in run(sidecar, "photos", "stats")
+    assert json.loads(run(sidecar, "photos", "stats", "--json"))["rows"] == 8
+    assert "8 rows" in run(sidecar, "photos", "rebuild")
+
+
+@pytest.mark.parametrize("kept", ["img_emb", "image.index"])
+def test_clip_retrievals_folders_go_in_and_come_out(sidecar: Sidecar, tmp_path: Path, kept: str) -> None:
+    name, vectors = f"import-{kept[-5:]}", unit(2500, 24)
+    source, target = tmp_path / "in", tmp_path / "out"
+    (source / "img_emb").mkdir(parents=True)
+    (source / "metadata").mkdir()
+    for n, part in enumerate(np.split(vectors, [1000, 1900])):
+        np.save(source / "img_emb" / f"img_emb_{n}.npy", part.astype(np.float16))
+    rows = [{"image_path": f"/pictures/{n}.jpg", "caption": f"caption {n}", "similarity": 0.5} for n in range(2500)]
+    for n, part in enumerate((rows[:1000], rows[1000:1900], rows[1900:])):
+        pq.write_table(pa.Table.from_pylist(part), source / "metadata" / f"metadata_{n}.parquet")
+    assert "2500 rows imported" in run(sidecar, name, "import", source)
+    assert "2500 rows exported" in run(sidecar, name, "export", target)
+    exported = np.concatenate([np.load(part) for part in sorted((target / "img_emb").glob("*.npy"))])
+    assert exported.dtype == np.float16
+    np.testing.assert_allclose(exported, vectors, atol=2e-3)
+    assert pq.read_table(target / "metadata" / "metadata_0.parquet").to_pylist()[1234]["caption"] == "caption 1234"
+    for path in target.iterdir():
+        assert path.name in {"img_emb", "image.index", "metadata"}
+    [entry.rename(tmp_path / entry.name) for entry in target.iterdir() if entry.name not in (kept, "metadata")]
+    assert "2500 rows imported" in run(sidecar, f"{name}-again", "import", target)
+    with sidecar.client() as search:
+        (row,) = search.get(f"{name}-again", ["1234"], vectors=True)
+    assert (row["source"], row["metadata"]["caption"]) == ("/pictures/1234.jpg", "caption 1234")
+    np.testing.assert_allclose(row["vector_image"], vectors[1234], atol=2e-3)
+
+
+def test_what_goes_wrong_is_said_in_a_line(sidecar: Sidecar, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no pictures in" in run(sidecar, "a", "add", tmp_path / "empty", status=1)
+    assert "no vectors in" in run(sidecar, "a", "import", tmp_path / "empty", status=1)
+    assert "no collection none" in run(sidecar, "none", "query", "a cat", status=1)
+    ended = subprocess.run(
+        [CLIPSERVE, "search", "stats", "--url", "http://127.0.0.1:9"], capture_output=True, text=True, timeout=30
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "error: http://127.0.0.1:9 can't be reached" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recall", "1.5"], "the recall target is 1.5: expected above 0"),
+        (["--data", "s3://bucket/x"], "name a local folder for the indexes, --index DIR"),
+        (["--token-file", "/nowhere"], "the token can't be read"),
+        (["--triton", "nonsense"], "expected host:port"),
+    ],
+)
+def test_options_that_cant_be(options: list[str], message: str, tmp_path: Path) -> None:
+    command = [CLIPSERVE, "search", "serve", "--data", tmp_path, "--port", "1", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert message in ended.stderr

@@ -1,0 +1,333 @@
+"""A collection on a real LanceDB: durable, found at once, hidden at once, the same after a restart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sidecars import SIZE, unit
+
+from clip_client import ContractMismatch, InvalidInput, Unavailable
+from clip_search.collection import Collection
+from clip_search.errors import Conflict, NotFound
+from clip_search.options import IndexOptions
+from clip_search.rows import NewRow, checked_id, checked_vector
+from clip_search.schema import About
+from clip_search.store import Store
+
+OPTIONS = IndexOptions(exact_rows=400, tail_rows=200)
+LANCE = IndexOptions(engine="lancedb", exact_rows=400)
+COUNT = 1000
+VECTORS = unit(COUNT)
+
+
+def texts(count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
+    return unit(count, size, seed=5), "texts"
+
+
+def rows(*numbers: int) -> list[NewRow]:
+    return [NewRow(f"r{n}", {"image": VECTORS[n]}, {"year": n % 100, "caption": f"picture {n}"}) for n in numbers]
+
+
+def fill(collection: Collection) -> None:
+    for start in range(0, COUNT, 100):
+        collection.add(rows(*range(start, start + 100)), on_conflict="error", fingerprint="").result()
+
+
+def settled(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+class Opener:
+    """Opens and opens again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store: Store | None = None
+        self.collection: Collection | None = None
+
+    def open(self, options: IndexOptions = OPTIONS) -> Collection:
+        self.close()
+        self.store = Store(str(self.folder / "db"), self.folder)
+        table = self.store.open("a") if "a" in self.store.names() else self.store.create("a", About(SIZE, "model1"), {})
+        self.collection = Collection("a", table, self.folder / "a", options, texts)
+        return self.collection
+
+    def close(self) -> None:
+        if self.collection and self.store:
+            self.collection.close()
+            self.store.close()
+        self.collection = None
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Iterator[Opener]:
+    opener = Opener(tmp_path)
+    yield opener
+    opener.close()
+
+
+def found(collection: Collection, query: np.ndarray, k: int = 5, where: str = "") -> list[str]:
+    numbers = collection.search(query, "image", k, where)[1]
+    return [card["id"] for card in collection.cards.take(numbers)]
+
+
+def brute(query: np.ndarray, k: int, numbers: range) -> list[str]:
+    order = sorted(numbers, key=lambda n: -float(VECTORS[n] @ query))
+    return [f"r{n}" for n in order[:k]]
+
+
+@pytest.mark.parametrize("options", [OPTIONS, LANCE])
+def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: IndexOptions) -> None:
+    collection = opener.open(options)
+    fill(collection)
+    assert found(collection, VECTORS[7], 1) == ["r7"]
+    query = unit(1, seed=2)[0]
+    assert found(collection, query, 5, "year = 7") == brute(query, 5, range(7, COUNT, 100))
+    assert collection.delete(ids=["r7", "never there"]).result() == 1
+    assert "r7" not in found(collection, VECTORS[7], 20)
+    assert collection.delete(where="year >= 50").result() == 500
+    assert found(collection, query, 5, "year >= 50") == []
+    assert len(collection.table) == 499
+
+
+def test_the_databases_own_index_finds_most_and_all_that_a_filter_keeps(opener: Opener) -> None:
+    collection = opener.open(LANCE)
+    fill(collection)
+    collection.rebuild()
+    assert collection.engines["image"].stats() == {"engine": "lancedb", "rows": COUNT, "indexed": True}
+    queries = unit(20, seed=2)
+    hits = [len(set(found(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
+    assert sum(hits) >= 0.9 * 10 * len(queries)
+    assert found(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
+    collection.add([NewRow("new", {"image": VECTORS[5] + 0})], on_conflict="error", fingerprint="").result()
+    assert set(found(collection, VECTORS[5], 2)) == {"r5", "new"}
+    assert opener.open(LANCE).engines["image"].stats()["indexed"]
+
+
+def test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart(opener: Opener) -> None:
+    collection = opener.open()
+    fill(collection)
+    assert settled(lambda: collection.engines["image"].stats()["tail_rows"] <= 200)
+    collection.delete(ids=["r3"]).result()
+    collection.add(rows(3), on_conflict="error", fingerprint="").result()
+    before = found(collection, VECTORS[3], 10)
+    stats = collection.stats()["indexes"]["image"]
+    reopened = opener.open()
+    assert found(reopened, VECTORS[3], 10) == before
+    assert reopened.stats()["indexes"]["image"]["parts"] == [{**part, "hidden": part["hidden"]} for part in stats["parts"]]
+    assert stats["recall"] >= 0.98
+    assert {part["source"] for part in stats["parts"]} == {"texts"}
+
+
+def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None:
+    collection = opener.open()
+    fill(collection)
+    collection.delete(where="year < 10").result()
+    collection.rebuild()
+    (part,) = collection.engines["image"].stats()["parts"]
+    assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "ivf")
+    assert found(collection, VECTORS[77], 1) == ["r77"]
+    assert opener.open().engines["image"].stats()["tail_rows"] == 0
+
+
+def test_a_number_is_never_given_twice(opener: Opener) -> None:
+    collection = opener.open()
+    fill(collection)
+    collection.rebuild()
+    collection.delete(where="year >= 0").result()
+    reopened = opener.open()
+    reopened.add(rows(1), on_conflict="error", fingerprint="").result()
+    assert reopened.row_of("r1") == COUNT
+    assert found(reopened, VECTORS[999], 5) == ["r1"]
+
+
+def test_everything_gone_leaves_an_empty_index(opener: Opener) -> None:
+    collection = opener.open()
+    fill(collection)
+    collection.delete(where="year >= 0").result()
+    collection.rebuild()
+    assert found(collection, VECTORS[1]) == []
+
+
+@pytest.mark.parametrize("name", ["image/current.json", "cards"])
+def test_a_broken_index_is_made_again(opener: Opener, name: str) -> None:
+    fill(opener.open())
+    opener.collection.rebuild()
+    opener.close()
+    broken = opener.folder / "a" / name
+    for path in [broken] if broken.is_file() else list(broken.iterdir()):
+        path.write_bytes(b"{broken")
+    assert found(opener.open(), VECTORS[7], 1) == ["r7"]
+
+
+def test_a_missing_index_file_is_made_again(opener: Opener) -> None:
+    fill(opener.open())
+    opener.collection.rebuild()
+    opener.close()
+    for path in (opener.folder / "a" / "image").glob("part-*/index.faiss"):
+        path.write_bytes(path.read_bytes()[:500])
+    assert found(opener.open(), VECTORS[7], 1) == ["r7"]
+
+
+def test_an_id_that_is_there(opener: Opener) -> None:
+    collection = opener.open()
+    collection.add(rows(1, 2), on_conflict="error", fingerprint="").result()
+    with pytest.raises(Conflict, match="'r2' is there already: send on_conflict"):
+        collection.add(rows(2, 3), on_conflict="error", fingerprint="").result()
+    assert collection.present(["r1", "r2", "r3"]) == {"r1", "r2"}
+    skipped = collection.add(rows(2, 3), on_conflict="skip", fingerprint="").result()
+    assert (skipped.added, skipped.skipped) == (1, 1)
+    new = NewRow("r1", {"image": VECTORS[500]}, {"year": 1})
+    replaced = collection.add([new], on_conflict="replace", fingerprint="").result()
+    assert (replaced.added, replaced.replaced) == (0, 1)
+    assert found(collection, VECTORS[500], 1) == ["r1"]
+    assert len(collection.table) == 3
+    assert collection.cards.take(np.array([collection.row_of("r1")]))[0]["caption"] is None
+
+
+def test_an_id_twice_in_a_request(opener: Opener) -> None:
+    with pytest.raises(InvalidInput, match="'r1' is there twice in one request"):
+        opener.open().add(rows(1, 1), on_conflict="replace", fingerprint="")
+
+
+def test_vectors_of_another_model_are_refused_with_what_to_do(opener: Opener) -> None:
+    with pytest.raises(ContractMismatch, match=r"holds vectors of model model1, got model2: .*clipserve search add FOLDER"):
+        opener.open().add(rows(1), on_conflict="error", fingerprint="model2")
+
+
+def test_many_at_once_are_committed_together(opener: Opener) -> None:
+    collection = opener.open()
+    version = collection.table.version
+    waiting = [collection.add(rows(n), on_conflict="error", fingerprint="") for n in range(300)]
+    assert sum(one.result().added for one in waiting) == 300
+    assert collection.table.version - version < 150  # the first is alone, what waits behind it goes together
+    assert len(collection.table) == 300
+
+
+def test_one_bad_request_fails_alone(opener: Opener) -> None:
+    collection = opener.open()
+    collection.add(rows(0), on_conflict="error", fingerprint="").result()
+    odd = NewRow("odd", {"image": VECTORS[1]}, {"year": "not a number"})
+    waiting = [collection.add([row], on_conflict="error", fingerprint="") for row in [*rows(*range(1, 50)), odd]]
+    with pytest.raises(InvalidInput, match="the column holds int64"):
+        waiting[-1].result()
+    assert [one.result().added for one in waiting[:-1]] == [1] * 49
+
+
+def test_searches_go_on_while_rows_come_and_go_and_an_index_is_built(opener: Opener) -> None:
+    collection = opener.open()
+    fill(collection)
+    stop, wrong = threading.Event(), []
+
+    def search() -> None:
+        while not stop.is_set():
+            hits = found(collection, VECTORS[1], 3)
+            wrong.extend([hits] if hits[:1] != ["r1"] else [])
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    for start in range(100, COUNT, 100):
+        collection.delete(ids=[f"r{n}" for n in range(start, start + 50)]).result()
+        collection.add(rows(*range(start, start + 50)), on_conflict="error", fingerprint="").result()
+        collection.rebuild()
+    stop.set()
+    thread.join()
+    assert wrong == []
+    assert len(collection.table) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nope = 1", r"No field named nope\. Valid fields are .*year"),
+        ("year ==== 3", "sql parser error"),
+        ("caption = 5", "could not convert"),
+        ("year = 1" + " OR year = 1" * 300, r"300 terms|characters"),
+        ("(" * 150 + "year = 1" + ")" * 150, "recursion limit|terms"),
+        ("x" * 9000, "9000 characters"),
+    ],
+)
+def test_a_bad_filter_gives_the_databases_reason_without_its_source(opener: Opener, where: str, message: str) -> None:
+    collection = opener.open()
+    collection.add(rows(1), on_conflict="error", fingerprint="").result()
+    with pytest.raises(InvalidInput, match=message) as caught:
+        collection.search(VECTORS[1], "image", 5, where)
+    assert ".rs" not in str(caught.value)
+
+
+def test_a_new_column_comes_with_its_first_row(opener: Opener) -> None:
+    collection = opener.open()
+    collection.add(rows(1), on_conflict="error", fingerprint="").result()
+    new = NewRow("new", {"image": VECTORS[2]}, {"score": 0.5, "good": True})
+    collection.add([new], on_conflict="error", fingerprint="").result()
+    assert collection.stats()["columns"] == {"year": "int", "caption": "string", "score": "float", "good": "bool"}
+    assert found(collection, VECTORS[1], 5, "good") == ["new"]
+    assert found(opener.open(), VECTORS[1], 5, "good") == ["new"]
+
+
+@pytest.mark.parametrize("name", ["row", "vector_image", "a b", "1st", "x" * 65, ""])
+def test_column_names_that_cant_be(opener: Opener, name: str) -> None:
+    with pytest.raises(InvalidInput, match="column"):
+        opener.open().add([NewRow("a", {"image": VECTORS[0]}, {name: 1})], on_conflict="error", fingerprint="")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0] * (SIZE + 1), rf"has shape \[{SIZE + 1}\], the collection holds \[{SIZE}\]"),
+        ([float("nan")] * SIZE, "NaN"),
+        ([float("inf")] * SIZE, "infinity"),
+        ([0.0] * SIZE, "length 0"),
+        (["a"] * SIZE, "isn't a list of numbers"),
+        ([[1.0], [2.0, 3.0]], "isn't a list of numbers"),
+        ([1e300] * SIZE, "infinity"),
+    ],
+)
+def test_vectors_that_cant_be(values: object, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        checked_vector(values, SIZE)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 3000, "a\nb", 5])
+def test_ids_that_cant_be(value: object) -> None:
+    with pytest.raises(InvalidInput, match="expected a printable string"):
+        checked_id(value)
+
+
+def test_quotes_in_ids(opener: Opener) -> None:
+    collection = opener.open()
+    collection.add([NewRow("it's; --", {"image": VECTORS[0]})], on_conflict="error", fingerprint="").result()
+    assert collection.row_of("it's; --") == 0
+    with pytest.raises(NotFound, match="no row"):
+        collection.row_of("its")
+
+
+def test_one_owner_at_a_time(opener: Opener) -> None:
+    opener.open()
+    with pytest.raises(Unavailable, match="in use by another sidecar"):
+        Store(str(opener.folder / "db"), opener.folder)
+
+
+def test_somebody_elses_table(opener: Opener) -> None:
+    opener.open()
+    opener.store._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
+    with pytest.raises(ContractMismatch, match="wasn't made by clipserve"):
+        Collection("other", opener.store.open("other"), opener.folder / "other", OPTIONS, texts)
+
+
+def test_cards_are_mapped_not_loaded(opener: Opener) -> None:
+    fill(opener.open())
+    opener.collection.rebuild()
+    used = pa.total_allocated_bytes()
+    reopened = opener.open()
+    assert pa.total_allocated_bytes() - used < 50_000
+    assert reopened.cards.take(np.array([5]))[0]["caption"] == "picture 5"

@@ -1,0 +1,177 @@
+"""The index: parts and tail against brute force, tuning, and what a filter or a deletion leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sidecars import SIZE, unit
+
+from clip_search.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
+from clip_search.index import Index
+from clip_search.part import Part, Tail, positions
+from clip_search.query import distinct, mixed
+from clip_search.tuning import AT, recall, tuned
+
+COUNT = 3000
+KINDS = ["flat", "ivf", "hnsw", "ivf8"]
+
+
+def built(kind: str, vectors: np.ndarray) -> VectorIndex:
+    return VectorIndex.build(kind, vectors.shape[1], len(vectors), [vectors[:1000], vectors[1000:]], vectors, 1)
+
+
+def part(kind: str, vectors: np.ndarray, rows: np.ndarray) -> Part:
+    index = built(kind, vectors)
+    return Part.of(index, rows, tuned(index, unit(64, seed=9), "texts", 0.98))
+
+
+def brute(vectors: np.ndarray, rows: np.ndarray, query: np.ndarray, k: int) -> list[int]:
+    return rows[np.argsort(-(vectors @ query), kind="stable")[:k]].tolist()
+
+
+def test_the_kind_follows_from_size_and_memory() -> None:
+    assert kind_for(1000, SIZE, exact_rows=1000, memory_bytes=2**30) == "flat"
+    assert kind_for(1001, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf"
+    assert kind_for(3 * 10**6, SIZE, exact_rows=1000, memory_bytes=2**30) == "hnsw"
+    assert kind_for(10**6, SIZE, exact_rows=1000, memory_bytes=2**20) == "ivf8"
+    assert kind_for(10**9, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf8"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tuning_reaches_its_target_on_queries_of_another_kind(kind: str) -> None:
+    vectors, texts = unit(COUNT), unit(64, seed=3) + np.float32(0.2)
+    index = built(kind, vectors)
+    found = tuned(index, texts, "texts", 0.95)
+    truth = np.argsort(-(texts @ vectors.T), axis=1)[:, :AT]
+    assert recall(index.search(texts, AT, found.effort)[1], truth) >= 0.95 - 0.05 * (kind == "ivf8")  # 8 bits a number
+    assert found.recall >= 0.95
+    assert found.source == "texts"
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_higher_target_takes_more_effort(kind: str) -> None:
+    index = built(kind, unit(COUNT))
+    efforts = [tuned(index, unit(128, seed=5), "texts", target).effort for target in (0.5, 0.9, 1.0)]
+    assert efforts == sorted(efforts)
+    assert efforts[0] < efforts[-1]
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_without_queries_no_recall_is_claimed(kind: str) -> None:
+    found = tuned(built(kind, unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)
+    assert (found.recall, found.queries, found.source) == (0.0, 0, "vectors")
+    assert found.effort >= 256
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_a_filter_gives_only_what_it_keeps(kind: str, share: float) -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT) * 3
+    only = np.sort(np.random.default_rng(1).choice(rows, int(share * COUNT), replace=False))
+    found = part(kind, vectors, rows).search(unit(1, seed=7)[0], AT, only)[1]
+    keep = np.isin(rows, only)
+    expected = brute(vectors[keep], rows[keep], unit(1, seed=7)[0], AT)
+    assert set(found) <= set(only)
+    assert len(set(found) & set(expected)) >= AT - 1
+
+
+def test_a_narrow_filter_is_exact() -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT)
+    made = part("hnsw", vectors, rows)
+    only = rows[::100]
+    for query in unit(20, seed=11):
+        assert made.search(query, AT, only)[1].tolist() == brute(vectors[::100], only, query, AT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_hidden_is_never_found(kind: str) -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT)
+    made, query = part(kind, vectors, rows), vectors[5]
+    assert made.search(query, 1, None)[1].tolist() == [5]
+    made.hide(np.array([5, 99_999]))
+    assert 5 not in made.search(query, 50, None)[1]
+    assert made.dead == 1
+
+
+def test_parts_and_tail_are_searched_together() -> None:
+    vectors = unit(COUNT)
+    index = Index(
+        SIZE, (part("hnsw", vectors[:1000], np.arange(1000)), part("flat", vectors[1000:2000], np.arange(1000, 2000)))
+    )
+    for start in range(2000, COUNT, 7):
+        index.append(np.arange(start, min(start + 7, COUNT)), vectors[start : start + 7])
+    hits = [index.search(vectors[n], 1)[1].tolist() for n in (3, 1500, 2000, 2999)]
+    assert hits == [[3], [1500], [2000], [2999]]
+    np.testing.assert_allclose(
+        index.vectors(np.array([2500, 3, 77_777])), [vectors[2500], vectors[3], np.zeros(SIZE)], atol=1e-3
+    )
+    assert len(index) == COUNT
+
+
+def test_a_swap_keeps_what_was_hidden_and_added_meanwhile() -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT)
+    index = Index(SIZE)
+    index.append(rows[:2000], vectors[:2000])
+    made = part("hnsw", vectors[:2000], rows[:2000])  # built from what was there ...
+    index.hide(np.array([7]))  # ... while this was deleted
+    index.append(rows[2000:], vectors[2000:])  # and these were added
+    index.replace(made, first=0)
+    assert index.snapshot.tail.count == COUNT - 2000
+    assert 7 not in index.search(vectors[7], 20)[1]
+    assert index.search(vectors[2500], 1)[1].tolist() == [2500]
+    assert len(index) == COUNT - 1
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    assert Index(SIZE).search(unit(1)[0], 5)[1].tolist() == []
+
+
+def test_a_saved_part_is_the_same(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).permutation(COUNT)  # a table needn't be in order
+    made = part("hnsw", unit(COUNT), rows)
+    made.save(tmp_path / "part")
+    loaded = Part.load(tmp_path / "part")
+    query = unit(1, seed=4)[0]
+    assert loaded.search(query, AT, None)[1].tolist() == made.search(query, AT, None)[1].tolist()
+    assert loaded.tuned == made.tuned
+    assert (loaded.first, loaded.last) == (0, COUNT - 1)
+
+
+def test_a_tail_that_is_read_while_it_grows_shows_whole_rows() -> None:
+    tail = Tail.empty(SIZE, 4).append(np.arange(3), unit(3))
+    same = tail.append(np.array([3]), unit(1))
+    larger = same.append(np.array([9]), unit(1))
+    assert same is tail
+    assert larger is not tail
+    assert (tail.count, larger.count) == (4, 5)
+    assert larger.after(2).alive_rows().tolist() == [3, 9]
+
+
+def test_positions_of_rows() -> None:
+    assert positions(np.array([2, 4, 9]), np.array([9, 3, 2])).tolist() == [2, 0]
+    assert positions(np.empty(0, np.int64), np.array([1])).tolist() == []
+
+
+def test_a_mix_is_the_weighted_sum_of_unit_length() -> None:
+    one, other = unit(2)
+    total = one - 0.5 * other
+    np.testing.assert_allclose(mixed([one, other], [1, -0.5]), total / np.linalg.norm(total), atol=1e-6)
+    with pytest.raises(ValueError, match="cancel each other out"):
+        mixed([one, one], [1, -1])
+
+
+def test_duplicates_are_groups_that_hang_together() -> None:
+    angles = np.radians([0, 15, 30, 90, 100])  # neighbours are alike, the first and the third aren't
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    assert distinct(vectors, 0.94) == [0, 3]
+    assert distinct(vectors, 0.9999) == [0, 1, 2, 3, 4]
+
+
+def test_index_files_of_others(tmp_path: Path) -> None:
+    write_flat(tmp_path / "image.index", unit(10))
+    np.testing.assert_array_equal(file_vectors(tmp_path / "image.index"), unit(10))
+    (tmp_path / "broken.index").write_bytes(b"no index")
+    with pytest.raises(ValueError, match="import the embeddings' folder instead"):
+        file_vectors(tmp_path / "broken.index")
