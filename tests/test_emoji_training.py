@@ -1,6 +1,7 @@
 """The emoji example: training repeats itself and resumes, scoring is right, nothing held out leaks. Needs no network."""
 
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_tokenizer_writes_any_text_between_start_and_end(emoji):
     assert ids[0] == tokenizer.bos_token_id
     assert ids.index(tokenizer.eos_token_id) == len(ids) - 1
     assert tokenizer.eos_token_id == len(tokenizer) - 1
+
+
+def test_the_tokenizer_is_the_same_in_every_process():
+    program = (
+        f"import sys; sys.path.insert(0, {str(EXAMPLE)!r})\n"
+        "from bpe import train_tokenizer\n"
+        f"print(sorted(train_tokenizer({WORDS!r}, 40, 24).get_vocab().items()))"
+    )
+    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert len({run.stdout for run in runs}) == 1
 
 
 def test_captions_never_hold_a_held_out_keyword():

@@ -30,6 +30,7 @@ def learn_merges(texts: Iterable[str], alphabet: list[str], merge_count: int) ->
     trainer = trainers.BpeTrainer(
         vocab_size=2 * len(alphabet) + merge_count,
         initial_alphabet=alphabet,
+        special_tokens=[byte + SUFFIX for byte in alphabet],  # or they are numbered anew in each process, and ties fall anew
         end_of_word_suffix=SUFFIX,
         show_progress=False,
     )

@@ -21,8 +21,8 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 SHEET = ROOT / "artifacts" / "demo" / "contact-sheet.png"
 
-TEXTS = ("strawberry", "rainy weather", "a sad face", "music", "love", "guitar")
-IMAGE = "1f98b.webp"  # the picture that another set's drawing of the same thing should find: a butterfly
+TEXTS = ("birthday cake", "rainbow", "a red car", "crying", "flower", "night")
+IMAGE = "1f692.webp"  # the picture that another set's drawing of the same thing should find: a fire engine
 HITS = 8
 PART = 64  # pictures in one step of the progress bar
 
