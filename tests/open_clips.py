@@ -38,16 +38,19 @@ def library() -> Any:
     """open_clip, installed on first use into a folder of its own.
 
     torchvision's wheel on PyPI is built for CUDA. Beside a torch for CPUs its operators don't load, without which it can't be
-    imported, so they are declared; none of them is used here. Installed where others look, it would break transformers too.
+    imported, so they are declared; none of them is used here. Where others find it, transformers' imports would fail too:
+    the folder is looked into once, and hidden again.
     """
-    if not importlib.util.find_spec("open_clip"):
+    if "open_clip" not in sys.modules and not importlib.util.find_spec("open_clip"):
         folder = Path(sys.prefix) / f"open-clip-{REQUIREMENTS[0].partition('==')[2]}"
         if not folder.exists():
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
             subprocess.run([*pip, "--target", str(folder), *REQUIREMENTS], check=True)
-        sys.path.append(str(folder))
         for operator in ("nms", "qnms"):
             torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        sys.path.append(str(folder))
+        importlib.import_module("open_clip")
+        sys.path.remove(str(folder))
     import open_clip
 
     return open_clip

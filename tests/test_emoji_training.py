@@ -16,7 +16,9 @@ from safetensors.torch import load_file  # noqa: E402
 from captions import Captions, seen_texts  # noqa: E402
 from data import SIZE, STYLES, Drawings  # noqa: E402
 from evaluate import keyword_task, load_collection, recall  # noqa: E402
+from names import codes_by_name, find_code  # noqa: E402
 from packages import Package, PackageError, _verify  # noqa: E402
+from towers import grid_positions, new_model, shift_by  # noqa: E402
 from train import Options, Training, train  # noqa: E402
 from words import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
 
@@ -154,6 +156,50 @@ def test_the_bundled_collection_fits_together():
     assert collection.query_targets.max() < len(collection.pictures)
     task = keyword_task(collection)
     assert not task.known[np.arange(len(task.targets)), task.targets].any()
+
+
+@pytest.mark.parametrize(
+    ("icon", "character"),
+    [
+        ("birthday-cake", "🎂"),
+        ("birthday-cake-2", "🎂"),
+        ("blackuniversalrecyclingsymbol", "♻"),
+        ("tears-of-joy", "😂"),
+        ("flag-for-france", "🇫🇷"),
+        ("toykotower", "🗼"),
+    ],
+)
+def test_icons_are_known_by_their_names(icon, character):
+    named = {
+        "🎂": "birthday cake",
+        "♻": "recycling symbol",
+        "😂": "face with tears of joy",
+        "🇫🇷": "flag France",
+        "🗼": "Tokyo tower",
+    }
+    emoji = [Emoji(character, name, ()) for character, name in named.items()]
+    codes = codes_by_name(emoji, [("tears-of-joy", "1f602")])
+    assert find_code(icon, codes) == Emoji(character, "", ()).code
+
+
+def test_icons_of_other_things_are_left_out():
+    assert find_code("fox-crying", codes_by_name([Emoji("🎂", "birthday cake", ())], [])) is None
+
+
+def test_positions_shifted_by_an_offset_are_those_of_the_patch_there():
+    positions = grid_positions()[1:].view(8, 8, -1)
+    below = positions[:-1] @ shift_by((1, 0)).T
+    assert torch.allclose(below, positions[1:], atol=1e-5)
+
+
+def test_a_new_model_looks_at_neighbouring_patches(emoji):
+    torch.manual_seed(0)
+    tower = new_model(Captions(emoji).tokenizer).vision_model
+    tower.set_attn_implementation("eager")
+    attention = tower(torch.rand(1, 3, 64, 64), output_attentions=True).attentions[0][0]  # [heads, 1 + P, 1 + P]
+    row, column = 3, 4
+    seen = attention[:9, 1 + 8 * row + column].argmax(-1) - 1
+    assert seen.tolist() == [8 * (row + down) + column + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
 def test_noto_is_no_training_style():

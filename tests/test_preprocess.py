@@ -6,6 +6,7 @@ import dataclasses
 import io
 
 import numpy as np
+import open_clips
 import pytest
 from checkpoints import PROCESSOR
 from PIL import Image
@@ -15,6 +16,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 import pictures
 from clip_client import InvalidInput, ModelSpec
 from clip_client.preprocess import Limits, preprocess, void_pixels
+from clip_export.families.open_clip import RESIZE
 from clip_export.processor import image_fields
 
 AWKWARD = pictures.awkward()
@@ -55,6 +57,23 @@ def test_other_settings_give_the_hubs_pixels(settings: dict, spec: ModelSpec) ->
     changed = dataclasses.replace(spec, **image_fields(processor, "test"))
     for encoded in [*pictures.jpegs(4), AWKWARD["n x 1"], AWKWARD["odd sides"]]:
         np.testing.assert_array_equal(preprocess(encoded, changed), reference(encoded, processor))
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_open_clips_settings_give_open_clips_pixels(mode: str, spec: ModelSpec) -> None:
+    transform = open_clips.library().transform
+    settings = {"size": 96, "resize_mode": mode, "interpolation": "bilinear", "mean": (0, 0, 0), "std": (1, 1, 1)}
+    theirs = transform.image_transform_v2(transform.PreprocessCfg(**settings), is_train=False)
+    ours = {"image_size": 96, "resize_size": 96, "resize_mode": RESIZE[mode], "interpolation": "bilinear"}
+    for encoded in [*pictures.jpegs(20), AWKWARD["odd sides"], AWKWARD["smaller than the crop"]]:
+        expected = theirs(open_clips.upright(encoded)).permute(1, 2, 0).numpy() * 255
+        np.testing.assert_allclose(preprocess(encoded, dataclasses.replace(spec, **ours)), expected, atol=1e-3)
+
+
+def test_a_line_keeps_a_pixel_where_its_longest_edge_is_resized(spec: ModelSpec) -> None:
+    pixels = preprocess(AWKWARD["1 x n"], dataclasses.replace(spec, resize_mode="longest_edge"))
+    assert pixels.any()
+    assert not pixels[:, : spec.image_size // 2 - 2].any()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
@@ -15,32 +18,36 @@ import pictures
 from clip_client import ContractMismatch, InvalidInput, ModelSpec
 from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
+from clip_client.spec import SPEC_FILE
 from clip_client.tokens import Tokenizer
 from clip_export import checkpoint as checkpoint_files
-from clip_export import families
+from clip_export import families, triton_config
 from clip_export.towers import CausalTextTower, ImageTower
+from clip_export.variants import named
+from clip_serve import repository as served
 
 TEXTS = [b"a photo of a cat", b"hello", b"one two three four five six seven eight nine ten eleven twelve " * 8]
 
 CHANGED = {
-    "image_size": 192,
-    "resize_mode": "squash",
-    "resize_size": 240,
-    "interpolation": "bilinear",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.2, 0.3, 0.4),
-    "context_length": 40,
-    "padding": "full",
-    "pad_token": 0,
-    "end_token": 7,
-    "logit_scale": 50.0,
-    "logit_bias": -10.0,
-    "activation": "sigmoid",
+    "image_size": [192],
+    "resize_mode": ["squash", "longest_edge", "shortest_edge_torchvision"],
+    "resize_size": [240],
+    "interpolation": ["bilinear", "nearest"],
+    "mean": [(0.5, 0.5, 0.5)],
+    "std": [(0.2, 0.3, 0.4)],
+    "context_length": [40],
+    "padding": ["full"],
+    "pad_token": [0],
+    "end_token": [7],
+    "embedding_size": [256],
+    "logit_scale": [50.0],
+    "logit_bias": [-10.0],
+    "activation": ["sigmoid"],
 }
-"""Another value for every field that shapes an output here (the rest: below)."""
+"""Other values for every field that shapes pixels, tokens, embeddings, probabilities, or a published configuration."""
 
-PASSED_ON = {"family": "siglip", "embedding_size": 256, "weights_sha256": "0" * 64, "tokenizer_sha256": "1" * 64}
-"""Fields that say what was loaded: they can't be changed without loading something else."""
+LOADED = {"family": "siglip", "weights_sha256": "0" * 64, "tokenizer_sha256": "1" * 64}
+"""Fields that say what was loaded: they can't be changed without loading something else, and are held against it."""
 
 IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main"}
 
@@ -52,7 +59,7 @@ def outputs(checkpoint: Path, spec: ModelSpec):
     towers = families.of(found).towers(found, spec)
 
     def compute(changed: ModelSpec) -> dict[str, np.ndarray]:
-        image = pictures.encoded(pictures.picture())
+        image = pictures.encoded(pictures.picture(303, 200))
         pixels = preprocess(image, changed)
         tokenizer = Tokenizer(found.tokenizer_json, changed)
         (short, _), (tokens, _) = tokenizer(TEXTS[:1]), tokenizer(TEXTS)
@@ -63,26 +70,40 @@ def outputs(checkpoint: Path, spec: ModelSpec):
             embeddings = image_tower(torch.from_numpy(same_size[None].copy())), text_tower(torch.from_numpy(tokens))
         image_embedding, text_embeddings = (embedding.numpy() for embedding in embeddings)
         scores = probabilities(np.array([[0.3, 0.2, 0.1]], np.float32), changed)
-        tensors = {"pixels": pixels, "short": short, "tokens": tokens}
+        config = np.array(triton_config.to_text(triton_config.encoder_config(changed, "image", named("onnx-fp32"))))
+        tensors = {"pixels": pixels, "short": short, "tokens": tokens, "config": config}
         return {**tensors, "image": image_embedding, "text": text_embeddings, "scores": scores}
 
     return compute
 
 
 def test_every_field_is_accounted_for() -> None:
-    assert {field.name for field in dataclasses.fields(ModelSpec)} == CHANGED.keys() | PASSED_ON.keys() | IDENTITY.keys()
+    assert {field.name for field in dataclasses.fields(ModelSpec)} == CHANGED.keys() | LOADED.keys() | IDENTITY.keys()
 
 
-@pytest.mark.parametrize("field", CHANGED)
-def test_a_changed_field_changes_an_output(field: str, spec: ModelSpec, outputs) -> None:
-    before, after = outputs(spec), outputs(dataclasses.replace(spec, **{field: CHANGED[field]}))
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in CHANGED.items() for value in values])
+def test_a_changed_field_changes_an_output(field: str, value: Any, spec: ModelSpec, outputs) -> None:
+    before, after = outputs(spec), outputs(dataclasses.replace(spec, **{field: value}))
     assert any(not np.array_equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.parametrize("field", [*CHANGED, *PASSED_ON])
-def test_a_changed_field_changes_the_fingerprint(field: str, spec: ModelSpec) -> None:
-    changed = dataclasses.replace(spec, **{field: (CHANGED | PASSED_ON)[field]})
+@pytest.mark.parametrize(("field", "value"), [*LOADED.items(), *((field, values[0]) for field, values in CHANGED.items())])
+def test_towers_of_specs_that_differ_are_not_served(
+    field: str, value: Any, spec: ModelSpec, repository: Path, tmp_path: Path
+) -> None:
+    changed = dataclasses.replace(spec, **{field: value})
     assert changed.fingerprint != spec.fingerprint
+    mixed = shutil.copytree(repository, tmp_path / "mixed", copy_function=os.link)
+    (mixed / "clip_text_encoder" / "1" / SPEC_FILE).unlink()
+    changed.save(mixed / "clip_text_encoder" / "1" / SPEC_FILE)
+    with pytest.raises(ContractMismatch, match="models of different checkpoints under one name"):
+        served.check(mixed)
+
+
+def test_another_tokenizer_is_refused(checkpoint: Path, spec: ModelSpec) -> None:
+    content = (checkpoint / "tokenizer.json").read_text()
+    with pytest.raises(ContractMismatch, match="isn't the one that the model spec was made with"):
+        Tokenizer(content, dataclasses.replace(spec, tokenizer_sha256=LOADED["tokenizer_sha256"]))
 
 
 def test_a_copy_under_another_name_is_the_same_space(spec: ModelSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -15,25 +16,34 @@ from clip_client.spec import ModelSpec
 BUCKETS = (16, 32, 64, 128, 256)
 """Lengths that short texts are padded to, so that requests of like length batch; the last one is the context."""
 
+_SPACE = re.compile(r"\s")
+
 TEXT_BYTES = 2**17
 """Most bytes of one text. Beyond the context nothing is read anyway; this bounds the tokenizer's work."""
 
 
 class Tokenizer:
-    """A ``tokenizer.json`` with truncation and padding as the spec wants them."""
+    """A ``tokenizer.json`` with truncation and padding as the spec wants them.
+
+    Raises:
+        ContractMismatch: it can't be read, or is another one than the spec's.
+    """
 
     def __init__(self, tokenizer_json: str, spec: ModelSpec) -> None:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
         except Exception as problem:  # tokenizers raises plain Exception
             raise ContractMismatch(f"tokenizer.json can't be read ({problem}): export the checkpoint again") from problem
+        if hashlib.sha256(tokenizer_json.encode()).hexdigest() != spec.tokenizer_sha256:
+            raise ContractMismatch(
+                "tokenizer.json isn't the one that the model spec was made with: export the checkpoint again"
+            )
         self._tokenizer.enable_truncation(max_length=spec.context_length)
         self._tokenizer.no_padding()
         self._spec = spec
         # Characters that fill the context even in the longest pieces; twice that, since composing accents saves some.
-        # Only byte pairs are slow enough to need it; the other models may also drop any number of characters.
-        slow = isinstance(self._tokenizer.model, tokenizers.models.BPE)
-        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab())) if slow else TEXT_BYTES
+        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()))
+        self._byte_pairs = isinstance(self._tokenizer.model, tokenizers.models.BPE)
 
     def __call__(self, texts: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Tokenise a batch of UTF-8 texts.
@@ -52,15 +62,27 @@ class Tokenizer:
         return tokens, list(errors)
 
     def _shortened(self, text: str) -> str:
-        """Cut a very long text far beyond the context, after a word where that is possible.
+        """Cut a very long text beyond the context; tokens don't reach across spaces, so nothing changes but the time."""
+        if len(text) <= self._enough:
+            return text
+        return self._counted(text) if self._byte_pairs else self._tried(text)
 
-        Tokens don't reach across spaces, so nothing changes but the time: byte pairs take seconds for one endless word.
-        """
+    def _counted(self, text: str) -> str:
+        """Cut after as many characters as surely suffice, within an endless word too: byte pairs take seconds for one."""
         seen = 0
-        for word in re.finditer(r"\S+\s*", text) if len(text) > self._enough else ():
+        for word in re.finditer(r"\S+\s*", text):
             seen += len(word[0].rstrip())
             if seen > self._enough:
                 return text[: min(word.end(), word.start() + self._enough)]
+        return text
+
+    def _tried(self, text: str) -> str:
+        """Cut after as many words as turn out to suffice: other models may make one token, or none, of many characters."""
+        end = self._enough
+        while space := _SPACE.search(text, end):
+            if len(self._tokenizer.encode(text[: space.start()]).ids) == self._spec.context_length:
+                return text[: space.start()]
+            end = 4 * space.start()
         return text
 
     def _length(self, rows: list[list[int]]) -> int:

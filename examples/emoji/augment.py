@@ -19,7 +19,7 @@ def augment(drawings: Tensor, size: int, generator: Generator) -> Tensor:
     Returns float32 [B, 3, size, size], 0 to 1.
     """
     layers = drawings.permute(0, 3, 1, 2).float() / 255  # [B, 4, H, W]
-    colour, alpha = recolour(layers[:, :3], generator) * layers[:, 3:], layers[:, 3:]
+    colour, alpha = recolour(repaint(layers[:, :3], generator), generator) * layers[:, 3:], layers[:, 3:]
     colour, alpha = outline(colour, alpha, generator)
     moved = warp(torch.cat([colour, alpha], 1), size, generator)
     colour, alpha = moved[:, :3], moved[:, 3:]
@@ -110,6 +110,16 @@ def recolour(images: Tensor, generator: Generator) -> Tensor:
     brightness = normal(count, 0.06, generator).view(-1, 1, 1, 1)
     changed = (images - 0.5) * contrast + 0.5 + brightness
     return torch.lerp(changed, images, chosen(count, 0.3, generator).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def repaint(images: Tensor, generator: Generator, share: float = 0.5) -> Tensor:
+    """Move colours along smooth random waves in RGB, in some images: unlike colours move unlike, as between two palettes."""
+    count = len(images)
+    direction = normal(9 * count, 3.0, generator).view(count, 3, 3)
+    phase = uniform(3 * count, 0.0, 2 * math.pi, generator).view(count, 3, 1, 1)
+    height = uniform(count, 0.0, 0.15, generator) * chosen(count, share, generator)
+    waves = torch.sin(torch.einsum("bij,bjhw->bihw", direction, images) + phase)
+    return images + height.view(-1, 1, 1, 1) * waves
 
 
 def colour_matrix(hue: Tensor, saturation: Tensor) -> Tensor:

@@ -16,12 +16,18 @@ import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
+from names import SYNONYMS, codes_by_name, find_code
 from packages import (
+    EMOJIONE_1,
+    EMOJIONE_2,
+    FIREFOX,
     FLUENT,
     FLUENT_3D,
     FLUENT_FLAT,
     OPENMOJI,
+    STREAMLINE,
     TWEMOJI,
+    TWEMOJI_1,
     UNICODE,
     Package,
     cache_folder,
@@ -35,7 +41,22 @@ SIZE = 72
 CODE = r"([0-9a-fA-F]{2,5}(?:-[0-9a-fA-F]{2,5})*)"
 """Code points in a file name; some packages hold drawings that no emoji has."""
 
-STYLES = ("twemoji", "openmoji", "fluent", "fluent-flat", "fluent-3d")
+STYLES = (
+    "twemoji",
+    "fluent",
+    "openmoji",
+    "fluent-flat",
+    "emojione-2",
+    "fluent-3d",
+    "twemoji-1",
+    "firefox",
+    "emojione-1",
+    "streamline",
+)
+"""In an order that keeps related styles apart: drawings far apart in it make the best views of one emoji."""
+
+NAMED_ICONS = {"emojione-1": EMOJIONE_1, "emojione-2": EMOJIONE_2, "firefox": FIREFOX, "streamline": STREAMLINE}
+"""Sets that don't say which code points an icon has."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,8 @@ def load_drawings(emoji: list[Emoji]) -> Drawings:
 
 def cache_file() -> Path:
     """Where the decoded drawings of just these packages, styles and size are kept."""
-    packages = (UNICODE, TWEMOJI, OPENMOJI, FLUENT, FLUENT_FLAT, FLUENT_3D)
-    key = hashlib.sha256(repr((SIZE, STYLES, packages)).encode()).hexdigest()
+    packages = (UNICODE, TWEMOJI, TWEMOJI_1, OPENMOJI, FLUENT, FLUENT_FLAT, FLUENT_3D, *NAMED_ICONS.values())
+    key = hashlib.sha256(repr((SIZE, STYLES, packages, SYNONYMS)).encode()).hexdigest()
     return cache_folder() / f"drawings-{key[:12]}.npz"
 
 
@@ -72,18 +93,22 @@ def render_drawings(emoji: list[Emoji]) -> Drawings:
     position = {one.code: index for index, one in enumerate(emoji)}
     found = []
     for style, name in enumerate(STYLES):
-        for code, picture in tqdm(read_style(name), desc=name, unit=" drawings"):
+        for code, picture in tqdm(read_style(name, emoji), desc=name, unit=" drawings"):
             if code in position:
                 found.append((position[code], style, rgba(picture)))
-    found.sort(key=lambda row: row[:2])
+    found.sort(key=lambda row: row[:2])  # stable: several drawings of one style keep their order
     indices, styles, pixels = zip(*found, strict=True)
     return Drawings(np.stack(pixels), np.array(indices), np.array(styles))
 
 
-def read_style(name: str) -> Iterator[tuple[str, bytes]]:
+def read_style(name: str, emoji: list[Emoji]) -> Iterator[tuple[str, bytes]]:
     """Code points and encoded picture (SVG or WebP) of every drawing of one style."""
+    if name in NAMED_ICONS:
+        return read_named_icons(NAMED_ICONS[name], emoji)
     if name == "twemoji":
         return read_icons(TWEMOJI, names_from=TWEMOJI)
+    if name == "twemoji-1":
+        return read_files(TWEMOJI_1, rf"package/svg/{CODE}\.svg")
     if name == "fluent-3d":
         return read_files(FLUENT_3D, rf"package/assets/{CODE}\.webp")
     if name == "openmoji":
@@ -106,6 +131,16 @@ def read_icons(package: Package, names_from: Package) -> Iterator[tuple[str, byt
         icon = icons["icons"].get(name)
         if icon and not icon.get("hidden"):
             yield plain_code(code), svg(icon, icons)
+
+
+def read_named_icons(package: Package, emoji: list[Emoji]) -> Iterator[tuple[str, bytes]]:
+    """Pictures of an Iconify set whose icons are known by their names only."""
+    listed = [_read_json(other, "chars.json") for other in (FLUENT_FLAT, TWEMOJI)]
+    codes = codes_by_name(emoji, ((name, plain_code(code)) for chars in listed for code, name in chars.items()))
+    icons = _read_json(package, "icons.json")
+    for name, icon in icons["icons"].items():
+        if code := find_code(name, codes):
+            yield code, svg(icon, icons)
 
 
 def svg(icon: dict, icons: dict) -> bytes:

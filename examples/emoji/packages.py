@@ -56,6 +56,31 @@ FLUENT_3D = Package(
     "1.1.0",
     "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
 )
+TWEMOJI_1 = Package(
+    "twemoji",
+    "1.4.1",
+    "XtsPdDd4H9EOiZNUqHxRxYKQimCvLJqO3tHWktvQK0gAF5f+aa73XjZNrGU5zG0q5SqEljEkKYPjBMgw4ScQAQ==",
+)
+EMOJIONE_2 = Package(
+    "@iconify-json/emojione",
+    "1.2.3",
+    "T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+)
+EMOJIONE_1 = Package(
+    "@iconify-json/emojione-v1",
+    "1.2.3",
+    "UjI2VQEXVtGlPBvQuxEizro7QCgBcJDOYwKUupquvvZ8UV4xOlvm45IU82JYWegiAWLerY79gFLMZ26U6Ms+ww==",
+)
+FIREFOX = Package(
+    "@iconify-json/fxemoji",
+    "1.2.2",
+    "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+)
+STREAMLINE = Package(
+    "@iconify-json/streamline-emojis",
+    "1.2.4",
+    "iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+)
 NOTO = Package(
     "@iconify-json/noto",
     "1.2.9",

@@ -7,6 +7,7 @@ import argparse
 import math
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
-from augment import augment, blend_styles, chosen, on_white
+from augment import augment, blend_styles, on_white
 from captions import Captions
 from data import Drawings, load_drawings
 from towers import IMAGE_SIZE, embed_images, embed_texts, new_model, save_checkpoint
@@ -26,7 +27,7 @@ from words import Emoji, load_emoji
 class Options:
     """One training: each step shows `emoji_per_step` emoji in `views` drawings each, with as many captions."""
 
-    steps: int = 3000
+    steps: int = 3150
     seed: int = 0
     emoji_per_step: int = 64
     views: int = 2
@@ -34,14 +35,14 @@ class Options:
     muon_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup_steps: int = 60
-    decay_steps: int = 800
-    ease_steps: int = 2000
+    decay_steps: int = 1550
+    ease_steps: int = 1333
     kept_patches: float = 0.5
-    whole_steps: int = 250
+    whole_steps: int = 450
     blend_share: float = 0.15
     anchor_weight: float = 1.0
     clip_weight: float = 1.0
-    save_every: int = 100
+    save_every: int = 50
 
     def rate_at(self, step: int) -> float:
         """Part of the full learning rates: linear warm-up, a plateau, a linear way down over the last steps."""
@@ -55,7 +56,17 @@ class Options:
 
     def augmented_share_at(self, step: int) -> float:
         """Share of drawings that are augmented: few at first, since hard pictures alone teach a new model nothing."""
-        return 0.3 + 0.45 * min(1.0, step / self.ease_steps)
+        return 0.3 + 0.3 * min(1.0, step / self.ease_steps)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step shows: images float32 [B, 3, S, S], tokens int64 [B, L], emoji int64 [B]; `generator` draws on."""
+
+    images: Tensor
+    tokens: Tensor
+    emoji: Tensor
+    generator: Generator
 
 
 class DrawingPicker:
@@ -76,7 +87,7 @@ class DrawingPicker:
         """uint8 [views * B, H, W, 4], one view after another; two views differ in style where there are two styles."""
         order = torch.rand(len(emoji), generator=generator)
         count = self.count[emoji]
-        apart = 1 + (count > 3).long()
+        apart = (count // views).clamp(min=1)
         offsets = [((order * count).long() + view * apart) % count for view in range(views)]
         return self.pixels[torch.cat([self.first[emoji] + offset for offset in offsets])]
 
@@ -114,29 +125,43 @@ class Training:
         self.trainee.model.set_attn_implementation("eager")  # with so few patches faster than the fused kernel
         self.optimizers = new_optimizers(self.trainee, options)
         self.picker = DrawingPicker(drawings, len(emoji))
+        self.drawer = ThreadPoolExecutor(max_workers=1)
+        self.ahead: dict[int, Future[Batch]] = {}
 
     def step(self, position: int) -> dict[str, float]:
         """Step number `position` of the optimiser; returns the losses by name."""
+        batch = self.take_batch(position)
+        with torch.autocast("cpu", torch.bfloat16):
+            kept_patches = self.options.kept_patches_at(position)
+            pictured = embed_images(self.trainee.model, batch.images, kept_patches, batch.generator)
+            written = embed_texts(self.trainee.model, batch.tokens)
+        losses = self.losses(normalize(pictured.float(), dim=-1), normalize(written.float(), dim=-1), batch.emoji)
+        self.descend(sum(losses.values()), self.options.rate_at(position))
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def take_batch(self, position: int) -> Batch:
+        """The batch of a step; the next one is drawn meanwhile, by a thread of its own."""
+        batch = self.ahead.pop(position, None) or self.drawer.submit(self.draw_batch, position)
+        self.ahead[position + 1] = self.drawer.submit(self.draw_batch, position + 1)
+        return batch.result()
+
+    def draw_batch(self, position: int) -> Batch:
+        """Drawings and captions of a step, by its own random numbers."""
         generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + position)
         emoji = self.picker.pick_emoji(self.options.emoji_per_step, generator)
         images = self.draw_images(emoji, position, generator)
         emoji = emoji.repeat(self.options.views)
-        tokens = self.captions.draw(emoji, generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            kept_patches = self.options.kept_patches_at(position)
-            pictured = embed_images(self.trainee.model, images, kept_patches, generator)
-            written = embed_texts(self.trainee.model, tokens)
-        losses = self.losses(normalize(pictured.float(), dim=-1), normalize(written.float(), dim=-1), emoji)
-        self.descend(sum(losses.values()), self.options.rate_at(position))
-        return {name: loss.item() for name, loss in losses.items()}
+        return Batch(images, self.captions.draw(emoji, generator), emoji, generator)
 
     def draw_images(self, emoji: Tensor, position: int, generator: Generator) -> Tensor:
         """Drawings as images, float32 [views * B, 3, S, S]: each emoji in several styles, a share of them augmented."""
         drawings = self.picker.pick_drawings(emoji, self.options.views, generator)
         blended = blend_styles(drawings, drawings.roll(len(emoji), 0), self.options.blend_share, generator)
-        augmented = augment(blended, IMAGE_SIZE, generator)
-        mask = chosen(len(drawings), self.options.augmented_share_at(position), generator).view(-1, 1, 1, 1)
-        return torch.lerp(on_white(drawings, IMAGE_SIZE), augmented, mask)
+        images = on_white(drawings, IMAGE_SIZE)
+        share = self.options.augmented_share_at(position)
+        rows = torch.randperm(len(drawings), generator=generator)[: round(share * len(drawings))]
+        images[rows] = augment(blended[rows], IMAGE_SIZE, generator)
+        return images
 
     def losses(self, pictured: Tensor, written: Tensor, emoji: Tensor) -> dict[str, Tensor]:
         """Images and texts each against all anchors, and against each other; embeddings float32 [B, D], unit length."""

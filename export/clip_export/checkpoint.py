@@ -14,7 +14,7 @@ from typing import Any
 from clip_client.errors import InvalidInput
 from clip_export import hub, tokenizer_files
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 OPEN_CLIP = "open_clip:"
 """How ``--model`` begins where open_clip knows the architecture."""
 
@@ -189,7 +189,7 @@ def _find(model: str, revision: str | None) -> Checkpoint:
     if folder.is_dir():
         refuse_revision(model, revision)
         return Checkpoint(folder, folder.resolve().name, "")
-    if folder.is_absolute() or model.startswith((".", "~")) or not HUB_ID.fullmatch(model):
+    if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
         raise InvalidInput(
             f"no checkpoint folder {model}: expected a folder, a hub id such as openai/clip-vit-base-patch32, or "
             f"{OPEN_CLIP}MODEL/PRETRAINED"

@@ -1,4 +1,4 @@
-"""Checkpoints that open_clip knows: ``open_clip:MODEL/PRETRAINED``, its folders and its hub ids."""
+"""Checkpoints that open_clip knows: ``open_clip:MODEL/PRETRAINED``, its folders, its hub ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 
 from clip_client.errors import InvalidInput
 from clip_export import hub, open_clip_tokenizer
-from clip_export.checkpoint import HUB_ID, OPEN_CLIP, Checkpoint, refuse_revision
+from clip_export.checkpoint import OPEN_CLIP, Checkpoint, refuse_revision
 
 CONFIG_FILE = "open_clip_config.json"
 MODEL_TYPE = "open_clip"
+
+_HUB = "hf-hub:"  # as open_clip itself marks a hub id
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _TOKENIZER_FILES = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
@@ -89,7 +91,7 @@ def library() -> Any:
 
 
 def find(model: str, revision: str | None) -> OpenClipCheckpoint:
-    """Resolve what follows ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or a hub id.
+    """Resolve what follows ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or hf-hub:ORG/NAME.
 
     Raises:
         InvalidInput: none of these, or no weights without code in them.
@@ -98,17 +100,18 @@ def find(model: str, revision: str | None) -> OpenClipCheckpoint:
     if Path(model).expanduser().is_dir():
         refuse_revision(model, revision)
         return in_folder(Path(model).expanduser(), Path(model).expanduser().resolve().name, "")
+    if model.startswith(_HUB):
+        folder = hub.with_safetensors(model.removeprefix(_HUB), revision, _HUB_FILES)
+        return in_folder(folder, model.removeprefix(_HUB), folder.name)
     name, _, pretrained = model.partition("/")
     if name in library().list_models():
         return (
             _of_file(name, pretrained, revision) if pretrained.endswith(".safetensors") else _of_tag(name, pretrained, revision)
         )
-    if HUB_ID.fullmatch(model) and pretrained:
-        folder = hub.with_safetensors(model, revision, _HUB_FILES)
-        return in_folder(folder, model, folder.name)
     nearest = difflib.get_close_matches(name, library().list_models(), n=5, cutoff=0)
     raise InvalidInput(
-        f"open_clip has no model {name!r}, nor is {model} a folder or a hub id; the nearest are: {', '.join(nearest)}"
+        f"open_clip has no model {name!r}, nor is there a folder {model}; the nearest are: {', '.join(nearest)}; a hub id is "
+        f"{OPEN_CLIP}{_HUB}ORG/NAME"
     )
 
 

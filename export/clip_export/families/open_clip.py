@@ -6,7 +6,7 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Activation, ModelSpec, Padding, ResizeMode
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.base import Family
@@ -16,12 +16,14 @@ from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, lib
 if TYPE_CHECKING:
     from clip_export.towers import Pool, TextTower, Towers
 
-_RESIZE: dict[str, ResizeMode] = {
+RESIZE: dict[str, ResizeMode] = {
     "shortest": "shortest_edge_torchvision",
     "longest": "longest_edge",
     "squash": "squash",
 }
+"""open_clip's names of the ways to resize."""
 _PADS = ("<pad>", "[PAD]", "</s>")
+_TEXT_MODELS = ("bert", "roberta", "xlm-roberta")
 _POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 
 
@@ -75,13 +77,19 @@ def _known(checkpoint: Checkpoint) -> OpenClipCheckpoint:
 
 
 def _loaded(checkpoint: OpenClipCheckpoint) -> Any:
-    open_clip = library()
     try:
-        model = open_clip.create_model(checkpoint.model, load_weights=False, pretrained_text=False)
-        open_clip.load_checkpoint(model, str(checkpoint.weights))  # strict: nothing may be missing or left over
-    except (OSError, RuntimeError, ValueError, TypeError) as problem:
+        model = library().create_model(checkpoint.model, load_weights=False, pretrained_text=False)
+        library().load_checkpoint(model, str(checkpoint.weights))  # strict: nothing may be missing or left over
+    except OSError as problem:  # transformers' for a configuration
+        text = checkpoint.config["text_cfg"].get("hf_model_name")
+        raise Unavailable(
+            f"{checkpoint.label}: the configuration of its text model {text} can't be fetched: {problem}"
+        ) from problem
+    except (RuntimeError, ValueError, TypeError) as problem:
         raise InvalidInput(f"{checkpoint.label}: the weights don't load as {checkpoint.model}: {problem}") from problem
-    return model.float().eval()
+    from timm.utils.model import reparameterize_model
+
+    return reparameterize_model(model.float().eval(), inplace=True)  # MobileCLIP is trained with several branches for one
 
 
 def _check(config: dict[str, Any], label: str) -> None:
@@ -113,7 +121,7 @@ def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
         raise InvalidInput(f"{checkpoint.label}: the preprocessing {settings} of size {size} can't be followed")
     return {
         "image_size": (side := sides.pop()),
-        "resize_mode": _RESIZE[settings["resize_mode"]],
+        "resize_mode": RESIZE[settings["resize_mode"]],
         "resize_size": side,
         "interpolation": settings["interpolation"],
         "mean": tuple(settings["mean"]),
@@ -132,6 +140,8 @@ def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower
     from clip_export.towers import MaskedTextTower, OpenClipTextTower
 
     if config.get("hf_model_name"):
+        if (kind := text.config.model_type) not in _TEXT_MODELS:
+            raise InvalidInput(f"the text tower is a {kind!r}, expected one of {', '.join(_TEXT_MODELS)}")
         text.transformer.set_attn_implementation("eager")
         return MaskedTextTower(text.transformer, _pool(text), text.proj, spec)
     return OpenClipTextTower(text, config.get("pool_type", "argmax"), spec)

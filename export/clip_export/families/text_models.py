@@ -159,6 +159,12 @@ class SentenceTransformer(TextModel):
         if self._folders.get("Transformer") != [""]:
             raise InvalidInput(f"{checkpoint.label}: modules.json has its Transformer in a folder, expected it at the top")
 
+        if self._settings("sentence_bert_config.json").get("do_lower_case"):
+            raise InvalidInput(
+                f"{checkpoint.label} lower-cases texts before its tokenizer does anything, expected a tokenizer.json that does "
+                'so: add a Lowercase normalizer to it, and set "do_lower_case": false in sentence_bert_config.json'
+            )
+
     @property
     def weight_files(self) -> list[Path]:
         dense = [self.checkpoint.folder / path / "model.safetensors" for path in self._folders.get("Dense", [])]

@@ -27,4 +27,14 @@ class OnnxFp16(OnnxFp32):
 
     def build(self, source: Source, folder: Path) -> None:
         model = onnx.load(source.artefact(OnnxFp32.name) / MODEL_FILE)
-        save(convert_float_to_float16(model, keep_io_types=True, op_block_list=_IN_FLOAT32), folder)
+        half = convert_float_to_float16(model, keep_io_types=True, op_block_list=_IN_FLOAT32)
+        _drop_repeated(half)
+        save(half, folder)
+
+
+def _drop_repeated(model: onnx.ModelProto) -> None:
+    """The converter casts a weight once for each node that shares it, under one name; one of these is enough."""
+    names = [node.name for node in model.graph.node]
+    for position in reversed(range(len(names))):
+        if names[position] in names[:position]:
+            del model.graph.node[position]

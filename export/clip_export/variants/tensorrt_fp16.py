@@ -75,8 +75,8 @@ def profile_shapes(tower: Tower, spec: ModelSpec) -> tuple[tuple[int, ...], tupl
     if tower == "image":
         side = (spec.image_size, spec.image_size, 3)
         return (1, *side), (_USUAL_BATCH, *side), (MAX_BATCH, *side)
-    short = min(BUCKETS[0], spec.context_length) if spec.padding == "trailing" else spec.context_length
-    return (1, 1 if spec.padding == "trailing" else short), (_USUAL_BATCH, short), (MAX_BATCH, spec.context_length)
+    short = spec.context_length if spec.padding == "full" else min(BUCKETS[0], spec.context_length)
+    return (1, short if spec.padding == "full" else 1), (_USUAL_BATCH, short), (MAX_BATCH, spec.context_length)
 
 
 def _engine(onnx: Path, source: Source, timings: Path) -> bytes:

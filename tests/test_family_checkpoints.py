@@ -1,0 +1,207 @@
+"""Checkpoints of other families that can't be used say what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import open_clips
+import other_checkpoints
+import pytest
+from safetensors.torch import load_file, save_file
+from test_checkpoint import describe, edit
+
+from clip_client import InvalidInput
+from clip_client.errors import Unavailable
+from clip_export import checkpoint as checkpoint_files
+from clip_export import cli, families
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One checkpoint of each kind."""
+    folder = tmp_path_factory.mktemp("originals")
+    for make in (other_checkpoints.siglip, other_checkpoints.sentence_transformer, other_checkpoints.m_clip):
+        make(folder / make.__name__)
+    checkpoints.make(folder / "clip", vision={"image_size": 224}, text={"vocab_size": 49408})
+    open_clips.library()
+    open_clips.resnet(folder / "open_clip")
+    return folder
+
+
+@pytest.fixture
+def copies(originals: Path, tmp_path: Path) -> Path:
+    """Copies of them, to be damaged."""
+    return Path(shutil.copytree(originals, tmp_path / "copies"))
+
+
+def pair(image: Path, text: Path) -> None:
+    found = checkpoint_files.find(str(image), None, str(text))
+    families.of(found).spec(found, "clip")
+
+
+def load(found: checkpoint_files.Checkpoint) -> None:
+    family = families.of(found)
+    family.towers(found, family.spec(found, "clip"))
+
+
+def test_naflex(copies: Path) -> None:
+    edit(copies / "siglip" / "config.json", model_type="siglip2")
+    with pytest.raises(InvalidInput, match=r"is a NaFlex checkpoint, .* expected a SigLIP 2 of fixed resolution"):
+        describe(copies / "siglip")
+
+
+def test_a_tokenizer_that_pads_at_the_start(copies: Path) -> None:
+    edit(copies / "siglip" / "tokenizer_config.json", padding_side="left")
+    with pytest.raises(InvalidInput, match=r'pads texts at the start, .* set "padding_side": "right"'):
+        describe(copies / "siglip")
+
+
+def test_an_image_tower_without_its_head(copies: Path) -> None:
+    config = json.loads((copies / "siglip" / "config.json").read_text())
+    edit(copies / "siglip" / "config.json", vision_config={**config["vision_config"], "vision_use_head": False})
+    with pytest.raises(InvalidInput, match="vision_use_head off: expected a SigLIP checkpoint with its pooling head"):
+        load(checkpoint_files.find(str(copies / "siglip"), None))
+
+
+def test_a_text_model_of_other_dimensions(copies: Path) -> None:
+    edit(copies / "sentence_transformer" / "2_Dense" / "config.json", out_features=384)
+    with pytest.raises(InvalidInput, match=r"gives texts 384 dimensions, clip gives images 512: pass the text model"):
+        pair(copies / "clip", copies / "sentence_transformer")
+
+
+def test_a_text_model_of_an_unknown_kind(copies: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"--text-model siglip is a 'siglip' checkpoint: expected M-CLIP, or a model"):
+        pair(copies / "clip", copies / "siglip")
+
+
+def change_modules(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(
+        json.dumps([*modules, {"path": "3_LSTM", "type": "sentence_transformers.models.LSTM"}])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_modules, "modules.json has LSTM, expected Transformer, Pooling, Dense and Normalize only"),
+        (lambda it: (it / "2_Dense" / "model.safetensors").unlink(), "pickled weights, which can run code, aren't loaded"),
+        (lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True), "expected one of pooling_mode_mean"),
+        (lambda it: edit(it / "2_Dense" / "config.json", activation_function="torch.nn.ReLU"), "expected Identity or Tanh"),
+        (lambda it: edit(it / "sentence_bert_config.json", do_lower_case=True), "lower-cases texts before its tokenizer"),
+        (lambda it: (it / "1_Pooling" / "config.json").unlink(), "has no 1_Pooling/config.json"),
+    ],
+    ids=["module", "pickled", "pooling", "activation", "lower case", "missing"],
+)
+def test_a_sentence_transformer_that_cannot_be_followed(change: Callable[[Path], Any], message: str, copies: Path) -> None:
+    change(copies / "sentence_transformer")
+    found = checkpoint_files.find(str(copies / "clip"), None, str(copies / "sentence_transformer"))
+    with pytest.raises(InvalidInput, match=message):
+        load(found)
+
+
+def test_m_clip_without_the_shape_of_its_base(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    shutil.rmtree(copies / "m_clip" / "small-xlm-roberta")
+    with pytest.raises(Unavailable, match=r"base model small-xlm-roberta can't be fetched: put that model's config.json into"):
+        pair(copies / "clip", copies / "m_clip")
+
+
+def test_m_clip_with_holes(copies: Path) -> None:
+    weights = load_file(copies / "m_clip" / "model.safetensors")
+    del weights["transformer.encoder.layer.1.output.dense.weight"]
+    save_file(weights, copies / "m_clip" / "model.safetensors")
+    with pytest.raises(InvalidInput, match=r"lack 1 tensors, the first is encoder\.layer\.1\.output\.dense\.weight"):
+        load(checkpoint_files.find(str(copies / "clip"), None, str(copies / "m_clip")))
+
+
+def test_the_fingerprint_covers_both_towers(originals: Path, copies: Path) -> None:
+    def fingerprint(folder: Path) -> str:
+        found = checkpoint_files.find(str(originals / "clip"), None, str(folder))
+        return families.of(found).spec(found, "clip").fingerprint
+
+    weights = load_file(copies / "sentence_transformer" / "2_Dense" / "model.safetensors")
+    assert fingerprint(copies / "sentence_transformer") == fingerprint(originals / "sentence_transformer")
+    save_file(
+        {"linear.weight": weights["linear.weight"] + 1}, copies / "sentence_transformer" / "2_Dense" / "model.safetensors"
+    )
+    assert fingerprint(copies / "sentence_transformer") != fingerprint(originals / "sentence_transformer")
+
+
+def test_open_clips_models_take_a_file(copies: Path) -> None:
+    config = json.loads((copies / "open_clip" / "open_clip_config.json").read_text())
+    (copies / "tiny-resnet.json").write_text(json.dumps(config["model_cfg"]))
+    open_clips.library().add_model_config(copies / "tiny-resnet.json")
+    by_file = checkpoint_files.find(f"open_clip:tiny-resnet/{copies}/open_clip/open_clip_model.safetensors", None)
+    by_folder = checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
+    load(by_file)
+    specs = [families.of(found).spec(found, "clip") for found in (by_file, by_folder)]
+    assert specs[0].fingerprint == specs[1].fingerprint
+    assert by_file.label == "tiny-resnet-open_clip_model"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("ViT-B-3/laion2b_e16", r"no model 'ViT-B-3', nor is there .* the nearest are: ViT-B-32"),
+        ("ViT-B-32/nobody", r"no weights 'nobody' of ViT-B-32: expected one of openai, .* or a safetensors file"),
+        ("ViT-B-32/none.safetensors", r"no file none\.safetensors: expected open_clip:ViT-B-32/ and a safetensors file"),
+        ("ViT-B-32/openai", r"trained with another activation .* pass open_clip:ViT-B-32-quickgelu/openai"),
+    ],
+    ids=str,
+)
+def test_what_open_clip_does_not_have(model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_clips.library()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((InvalidInput, Unavailable), match=message):
+        checkpoint_files.find(f"open_clip:{model}", None)
+
+
+@pytest.mark.parametrize("model", ["ViT-B-32/laion2b_e16", "hf-hub:timm/ViT-B-16-SigLIP"])
+def test_open_clips_hub_cannot_be_reached(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_clips.library()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unavailable, match="the hub can't be reached for it"):
+        checkpoint_files.find(f"open_clip:{model}", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"multimodal_cfg": {}}, "is a CoCa"),
+        (
+            {"text_cfg": {**open_clips.TEXT, "pool_type": "eos", "eos_id": 7}},
+            "read at token 7, the tokenizer ends texts with 49407",
+        ),
+        (
+            {"text_cfg": {"hf_model_name": "x", "hf_pooler_type": "max_pooler"}},
+            "pools by max_pooler, expected one of mean_pooler",
+        ),
+        ({"vision_cfg": {**open_clips.VISION, "image_size": [64, 96]}}, r"of size \[64, 96\] can't be followed"),
+        ({"embed_dim": 32}, "the weights don't load as local-dir:"),
+    ],
+    ids=str,
+)
+def test_an_open_clip_model_that_cannot_be_served(changes: dict, message: str, copies: Path) -> None:
+    config = json.loads((copies / "open_clip" / "open_clip_config.json").read_text())
+    edit(copies / "open_clip" / "open_clip_config.json", model_cfg={**config["model_cfg"], **changes})
+    with pytest.raises(InvalidInput, match=message):
+        load(checkpoint_files.find(f"open_clip:{copies}/open_clip", None))
+
+
+def test_an_open_clip_folder_without_weights(copies: Path) -> None:
+    (copies / "open_clip" / "open_clip_model.safetensors").unlink()
+    with pytest.raises(InvalidInput, match=r"expected open_clip_model\.safetensors in .* pickled ones, which can run code"):
+        checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
+
+
+def test_open_clip_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "open_clip", None)
+    assert cli.main(["--model", "open_clip:ViT-B-32/laion2b_e16"]) == cli.BAD_INPUT
+    assert "pip install 'clipserve[open-clip]'" in capsys.readouterr().err
