@@ -111,10 +111,11 @@ def rows(vectors: np.ndarray, start: int, count: int, prefix: str = "r") -> list
 
 
 def recall(search: Search, clip: Clip, vectors: np.ndarray) -> float:
-    """Share of the true nearest that text queries find."""
+    """Share of the true nearest that text queries find; embedded one by one, since int8 may depend on its neighbours."""
     asked = [text(random.Random(n)) for n in range(200)]
-    truth = np.argsort(-(clip.embed_text(asked) @ vectors.T), axis=1)[:, :K]
-    hits = [{hit.row for hit in search.query(NAME, one, k=K)} for one in asked]
+    queries = np.stack([clip.embed_text(one) for one in asked])
+    truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
+    hits = [{hit.row for hit in search.query(NAME, Term(vector=one), k=K)} for one in queries]
     return sum(len(found & set(true.tolist())) for found, true in zip(hits, truth, strict=True)) / truth.size
 
 

@@ -80,4 +80,4 @@ def test_search_waits_for_triton_and_is_reachable_from_this_machine_only() -> No
     assert service["depends_on"] == {"triton": {"condition": "service_healthy"}}
     assert service["ports"] == ["127.0.0.1:1234:1234"]
     assert "\nUSER search\n" in SEARCH_DOCKERFILE
-    assert "--triton\", \"triton:8001" in SEARCH_DOCKERFILE
+    assert '--triton", "triton:8001' in SEARCH_DOCKERFILE

@@ -54,7 +54,7 @@ def test_what_was_acknowledged_survives_kill_9_while_rows_are_added(tmp_path: Pa
     for kill in range(KILLS):
         with contextlib.closing(_Killed(Sidecar(tmp_path, NOWHERE, tuple(options)))) as killed:
             sidecar = killed.sidecar
-            assert sidecar.wait_open() < 10
+            sidecar.wait_open()
             with sidecar.client() as search:
                 search.create("a", dimension=SIZE) if kill == 0 else check_whole(search, acknowledged, vectors)
             adding = [

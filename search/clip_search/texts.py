@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from importlib.resources import files
@@ -12,6 +13,8 @@ from clip_client.errors import ClipError
 from clip_search.embedder import Embedder
 from clip_search.faiss_index import Floats
 from clip_search.tuning import Source
+
+_LENGTHS, _PLAIN = (2, 6, 12), 256  # words in a text, texts in all
 
 
 class TuningQueries:
@@ -35,14 +38,22 @@ class TuningQueries:
             except ClipError:
                 return np.empty((0, size), np.float32), "vectors"
         asked = [vector for vector in list(self._asked) if len(vector) == size]
-        return np.concatenate([np.reshape(asked, (-1, size)), plain])[:count].astype(np.float32), "texts"
+        found = np.concatenate([np.reshape(asked, (-1, size))[-count // 2 :], plain])
+        return found[:count].astype(np.float32), "texts"
 
     def _texts(self, fingerprint: str, size: int) -> Floats:
         spec = self._embedder.spec
         if (fingerprint and spec.fingerprint != fingerprint) or spec.embedding_size != size:
             raise ClipError("another model is served")
         if not self._plain or self._plain[0] != spec.fingerprint:
-            texts = files("clip_search").joinpath("tuning_texts.txt").read_text(encoding="utf-8").splitlines()
-            rows = [row for row in self._embedder.texts(texts) if row is not None]
+            rows = [row for row in self._embedder.texts(_plain_texts()) if row is not None]
             self._plain = spec.fingerprint, np.stack(rows)
         return self._plain[1]
+
+
+def _plain_texts() -> list[str]:
+    """Phrases, and random words of them in several lengths, by turns: people ask in all of these ways."""
+    phrases = files("clip_search").joinpath("tuning_texts.txt").read_text(encoding="utf-8").splitlines()
+    words, draw = " ".join(phrases).split(), random.Random(0)  # noqa: S311  (to be the same each time)
+    mixes = [[" ".join(draw.choices(words, k=length)) for _ in phrases] for length in _LENGTHS]
+    return [text for turn in zip(phrases, *mixes, strict=True) for text in turn][:_PLAIN]
