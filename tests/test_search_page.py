@@ -19,6 +19,8 @@ from clip_client import Clip
 from clip_client.search import Row, Term
 from pictures import encoded, picture
 
+pytestmark = pytest.mark.browser
+
 COUNT = 100
 PICTURES = [encoded(picture(64 + n % 7, 64, seed=n), "PNG") for n in range(COUNT)]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
