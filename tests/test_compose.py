@@ -71,8 +71,8 @@ def test_engines_are_built_by_the_release_that_runs_them() -> None:
     export = (ROOT / "deploy" / "export.Dockerfile").read_text()
     assert re.search(r"^ARG TENSORRT=(.*)$", export, re.MULTILINE)[1] == release
     service = yaml.safe_load(COMPOSE)["services"]["export"]
-    assert service["volumes"] == [".:/work"]
-    assert service["working_dir"] == "/work"
+    assert service["volumes"] == [".:/clipserve"]
+    assert service["working_dir"] == "/clipserve"
 
 
 def test_search_waits_for_triton_and_is_reachable_from_this_machine_only() -> None:
