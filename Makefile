@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 
-.PHONY: setup demo serve test check clean
+.PHONY: setup demo serve test check bench clean
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every table of docs/benchmarks.md, e.g. make bench ARGS='--photos FOLDER --peers FOLDER'
+bench: setup
+	$(BIN)/python bench/all.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) artifacts
