@@ -84,8 +84,8 @@ def shown(cell: Cell) -> str:
 
 def _put_section(result: Result, provenance: dict[str, Any]) -> None:
     begin, end = f"<!-- {result.name} -->", f"<!-- /{result.name} -->"
-    where = provenance["machine"]
-    footer = f"*{provenance['date']}, {where['cores']} cores of {where['cpu']}; figures in [{result.name}.json](benchmarks/{result.name}.json).*"
+    where, file = provenance["machine"], f"{result.name}.json"
+    footer = f"*{provenance['date']}, {where['cores']} cores of {where['cpu']}; figures in [{file}](benchmarks/{file}).*"
     plots = [f"![{result.title}](benchmarks/{plot.name})" for plot in result.plots]
     parts = [f"## {result.title}", *result.notes, *(table.markdown() for table in result.tables), *plots, footer]
     section = f"{begin}\n" + "\n\n".join(parts) + f"\n{end}"
