@@ -309,3 +309,17 @@ class TestFaults:
             clip.wait_ready(timeout_s=30)
             np.testing.assert_allclose(clip.embed_text("the same"), before, atol=1e-6)
             again.stop()
+
+
+def test_images_prepared_by_the_client_give_the_servers_embeddings(server: Server, clip: Clip) -> None:
+    images = [*pictures.jpegs(3), b"no picture", pictures.picture(90, 70), np.zeros((50, 60, 3), np.uint8)]
+    with Clip(server.address, preprocess="client") as here:
+        ours, theirs = here.embed_image(images, on_error="none"), clip.embed_image(images, on_error="none")
+    assert ours.errors == theirs.errors == {3: theirs.errors[3]}
+    good = [n for n in range(len(images)) if n != 3]
+    np.testing.assert_allclose([ours[n] for n in good], [theirs[n] for n in good], atol=1e-6)
+
+
+def test_images_are_prepared_here_or_there_and_nowhere_else(server: Server) -> None:
+    with pytest.raises(InvalidInput, match=r"preprocess is 'elsewhere': expected 'server' or 'client'"):
+        Clip(server.address, preprocess="elsewhere")

@@ -104,7 +104,7 @@ def test_served_int8_finds_what_the_report_says(report: dict, emoji_server: Serv
         image = clip.embed_image([one.file for one in judged])
         text = clip.embed_text([one.captions[0] for one in judged])
     every = np.arange(len(judged))
-    evaluation = Evaluation("", image, text, every, np.empty(0, np.int64))
+    evaluation = Evaluation("", image, image, text, every, np.empty(0, np.int64))
     for name, value in retrieval.scores(image, text, evaluation).items():
         assert report["published"]["retrieval"][name] == pytest.approx(value, abs=5e-4), name
 

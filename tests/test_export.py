@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import FLOATS
 from filelock import FileLock
+from servers import running
 
 import pictures
-from clip_client import ModelSpec
-from clip_client.preprocess import void_pixels
+from clip_client import Clip, ModelSpec
+from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
 from clip_export import cli, publish
 from clip_export.variants import VARIANTS
@@ -74,6 +75,23 @@ def test_a_spec_and_a_report_lie_beside_every_artefact(exported: Path, spec: Mod
             folder = exported / "artifacts" / "tiny" / variant / tower
             assert ModelSpec.load(folder / "spec.json") == spec
             assert json.loads((folder / "report.json").read_text())["variant"] == variant
+
+
+def test_fast_preprocessing_is_judged_told_and_served(checkpoint: Path, own: Path, spec: ModelSpec, tmp_path: Path) -> None:
+    for n in range(8):
+        folder = tmp_path / "photos" / "ab"[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{n}.jpg").write_bytes(pictures.encoded(pictures.picture(900, 700, seed=n)))
+    options = ["--eval", str(tmp_path / "photos"), "--json", str(tmp_path / "report.json"), "--force"]
+    assert export(checkpoint, own, *options, "--preprocessing", "fast") == 0
+    assert json.loads((tmp_path / "report.json").read_text())["published"]["preprocessing"] == "fast"
+    assert "fast preprocessing: cosine " in (own / "artifacts" / "tiny" / "report.md").read_text()
+    photo = (tmp_path / "photos" / "a" / "0.jpg").read_bytes()
+    encode = load("onnx-fp32", own / "artifacts" / "tiny" / "onnx-fp32" / "image")
+    exact, fast = (encode(preprocess(photo, spec, preprocessing=how)[None])[0] for how in ("exact", "fast"))
+    with running(own / "model_repository") as server, Clip(server.address) as clip:
+        served = clip.embed_image(photo)
+    assert np.abs(served - fast).max() < np.abs(served - exact).max() / 10
 
 
 def test_the_onnx_graph_keeps_the_contract(exported: Path, spec: ModelSpec) -> None:

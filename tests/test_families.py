@@ -119,7 +119,7 @@ def export(name: str, arguments: list[str], folder: Path) -> dict[Tower, Judged]
     artifacts = Artifacts(folder / "artifacts" / name, spec, partial(family.towers, found, spec), print)
     judge = artifacts.judge(*judged_on, options.allowed)
     rows = {tower: judge.judged(named("onnx-fp32"), tower) for tower in TOWERS}
-    publish(rows, spec, found.tokenizer_json, folder / "repository")
+    publish(rows, spec, found.tokenizer_json, "exact", folder / "repository")
     pickle.dumps(partial(family.towers, found, spec))  # for the processes that time variants
     return rows
 

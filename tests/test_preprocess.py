@@ -83,6 +83,24 @@ def test_hostile_files_are_refused(kind: str, spec: ModelSpec) -> None:
         preprocess(encoded, spec)
 
 
+@pytest.mark.parametrize("resize_mode", ["shortest_edge", "squash"])
+def test_fast_is_nearly_exact(resize_mode: str, spec: ModelSpec) -> None:
+    changed = dataclasses.replace(spec, resize_mode=resize_mode)
+    large = pictures.encoded(pictures.picture(1800, 1200))
+    for encoded in [large, *pictures.jpegs(10), *AWKWARD.values()]:
+        exact, fast = (preprocess(encoded, changed, preprocessing=how) for how in ("exact", "fast"))
+        assert fast.shape == exact.shape
+        assert np.abs(exact.astype(int) - fast).mean() < 4
+    assert not np.array_equal(preprocess(large, changed), preprocess(large, changed, preprocessing="fast"))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_fast_refuses_the_same(kind: str, spec: ModelSpec) -> None:
+    encoded, message = HOSTILE[kind]
+    with pytest.raises(InvalidInput, match=message):
+        preprocess(encoded, spec, preprocessing="fast")
+
+
 def test_limits_can_be_set(spec: ModelSpec) -> None:
     jpeg = pictures.encoded(pictures.picture(300, 200))
     with pytest.raises(InvalidInput, match=r"300 x 200 pixels, at most 50,000"):

@@ -395,7 +395,8 @@ def made(owners: object = (), labels: object = (), pixels: int | None = None, te
     owned, named = np.array(list(owners), np.int64), np.array(list(labels), np.int64)
     count = len(named) or (len(owned) if pixels is None else pixels)
     tokens = np.zeros((len(owned) if texts is None else texts, 1), np.int32)
-    return Evaluation("", np.zeros((count, 1, 1, 3), np.uint8), tokens, owned, named)
+    pixels = np.zeros((count, 1, 1, 3), np.uint8)
+    return Evaluation("", pixels, pixels, tokens, owned, named)
 
 
 def row(variant: str, size_bytes: int) -> Judged:

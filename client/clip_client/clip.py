@@ -10,20 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from clip_client.comparison import Comparison, Floats, compared
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
-from clip_client.preprocess import Limits
-from clip_client.spec import EMBEDDING, ERROR, TOWERS, ModelSpec, Tower, ensemble
+from clip_client.preprocess import Limits, Preprocessing, preprocess
+from clip_client.spec import EMBEDDING, ERROR, PIXELS, TOWERS, ModelSpec, Tower, ensemble
 from clip_client.triton import Triton
 
 TextLike = str | bytes
 OnError = Literal["raise", "none"]
+Place = Literal["server", "client"]
+Prepared = bytes | npt.NDArray[np.uint8]
 _T = TypeVar("_T")
 
 _READERS = 8
@@ -46,11 +49,12 @@ class Embeddings(list["Floats | None"]):
 
 @dataclass(frozen=True)
 class Served:
-    """What a server holds: a checkpoint, how many items one request may have, and bounds on an image."""
+    """What a server holds: a checkpoint, how many items one request may have, bounds on an image, how it prepares one."""
 
     spec: ModelSpec
     max_batch: int
     limits: Limits
+    preprocessing: Preprocessing
 
 
 class Clip:
@@ -64,6 +68,8 @@ class Clip:
         name: what the checkpoint was published as.
         timeout_s: bound on each request (a long list is many requests).
         requests_in_flight: how many requests are under way at once for a list.
+        preprocess: where images are decoded and resized, with the same result: on the ``server``, or by the ``client``,
+            which spares a busy server the work.
     """
 
     def __init__(
@@ -73,10 +79,14 @@ class Clip:
         name: str = "clip",
         timeout_s: float = 30.0,
         requests_in_flight: int = 4,
+        preprocess: Place = "server",
     ) -> None:
         if requests_in_flight < 1:
             raise InvalidInput(f"requests_in_flight is {requests_in_flight}: expected at least 1")
+        if preprocess not in get_args(Place):
+            raise InvalidInput(f"preprocess is {preprocess!r}: expected 'server' or 'client'")
         self.name = name
+        self._sends_pixels = preprocess == "client"
         self._timeout_s = timeout_s
         self._requests_in_flight = requests_in_flight
         self._triton = Triton(address, timeout_s=timeout_s)
@@ -188,8 +198,10 @@ class Clip:
                 f"{self.name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
                 "publish both from one checkpoint"
             )
-        preprocess = self._triton.config(f"{ensemble(self.name, 'image')}_preprocess")
-        return Served(image, min(config.max_batch_size for config in configs), Limits.from_parameters(_parameters(preprocess)))
+        parameters = _parameters(self._triton.config(f"{ensemble(self.name, 'image')}_preprocess"))
+        preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
+        max_batch = min(config.max_batch_size for config in configs)
+        return Served(image, max_batch, Limits.from_parameters(parameters), preprocessing)
 
     def _check_unchanged(self) -> None:
         """After an outage another checkpoint may have come up."""
@@ -239,21 +251,35 @@ class Clip:
 
     def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
         """Embed at most one maximum batch: float32 [n, D], and n errors, None where good."""
-        reader = Reader(self.spec, self._served.limits, self._timeout_s)
-        if tower == "image":  # files and URLs arrive side by side
-            encoded = _mapped(partial(_attempt, reader.read), part, _READERS)
+        if tower == "image":  # files and URLs arrive side by side, and are decoded so
+            prepared = _mapped(partial(_attempt, self._prepared_image), part, _READERS)
         else:
-            encoded = [_attempt(_text_bytes, text) for text in part]
-        errors = [one if isinstance(one, ClipError) else None for one in encoded]
+            prepared = [_attempt(_text_bytes, text) for text in part]
+        errors = [one if isinstance(one, ClipError) else None for one in prepared]
         embeddings = np.zeros((len(part), self.spec.embedding_size), np.float32)
-        for group in _groups({n: one for n, one in enumerate(encoded) if isinstance(one, bytes)}):
-            answer, messages = self._triton.infer(ensemble(self.name, tower), [*group.values()], tower, [EMBEDDING, ERROR])
+        for group in _groups({n: one for n, one in enumerate(prepared) if not isinstance(one, ClipError)}):
+            answer, messages = self._infer(tower, [*group.values()])
             if answer.shape != (len(group), self.spec.embedding_size):
                 raise ContractMismatch(f"{self.name} answers {answer.shape}, its spec says {self.spec.embedding_size}")
             embeddings[[*group]] = answer
-            for n, message in zip(group, messages.ravel(), strict=True):
+            for n, message in zip(group, messages, strict=True):
                 errors[n] = InvalidInput(message.decode("utf-8")) if message else None
         return embeddings, errors
+
+    def _prepared_image(self, image: ImageLike) -> Prepared:
+        """An image as it is sent: one encoded file, or its pixels."""
+        served = self._served
+        encoded = Reader(served.spec, served.limits, self._timeout_s).read(image)
+        return preprocess(encoded, served.spec, served.limits, served.preprocessing) if self._sends_pixels else encoded
+
+    def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
+        """Embeddings float32 [n, D] of what was prepared, and the server's message for each row, empty where good."""
+        model = ensemble(self.name, tower)
+        if tower == "image" and self._sends_pixels:
+            [embeddings] = self._triton.infer(f"{model}_encoder", np.stack(rows), PIXELS, [EMBEDDING])
+            return embeddings, [b""] * len(rows)
+        embeddings, messages = self._triton.infer(model, rows, tower, [EMBEDDING, ERROR])
+        return embeddings, messages.ravel()
 
 
 def _is_one_image(images: Any) -> bool:
@@ -270,9 +296,9 @@ def _mapped(work: Callable[[Any], _T], items: Sequence[Any], threads: int) -> li
         return list(pool.map(work, items))
 
 
-def _attempt(read: Callable[[Any], bytes], item: Any) -> bytes | ClipError:
+def _attempt(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | ClipError:
     try:
-        return read(item)
+        return prepare(item)
     except ClipError as problem:
         return problem
 
@@ -288,16 +314,17 @@ def _text_bytes(text: Any) -> bytes:
         raise InvalidInput(f"the text can't be encoded ({problem.reason} at {problem.start}): remove it") from problem
 
 
-def _groups(encoded: Mapping[int, bytes]) -> Iterator[dict[int, bytes]]:
+def _groups(prepared: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
     """Cut items by position into runs of about REQUEST_BYTES at most."""
-    group: dict[int, bytes] = {}
+    group: dict[int, Prepared] = {}
     size = 0
-    for n, one in encoded.items():
-        if group and size + len(one) > REQUEST_BYTES:
+    for n, one in prepared.items():
+        size_bytes = memoryview(one).nbytes
+        if group and size + size_bytes > REQUEST_BYTES:
             yield group
             group, size = {}, 0
         group[n] = one
-        size += len(one)
+        size += size_bytes
     if group:
         yield group
 

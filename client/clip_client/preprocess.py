@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from clip_client.spec import ModelSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What Pillow may open; everything else it knows (PostScript, say) is closed to uploads."""
+
+Preprocessing = Literal["exact", "fast"]
+PREPROCESSING: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Limits:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
-        """Read the parameters of ``clip_image_preprocess``."""
-        return cls(**{name: int(value) for name, value in parameters.items()})
+        """Read them from the parameters of ``clip_image_preprocess``."""
+        return cls(**{field.name: int(parameters[field.name]) for field in fields(cls)})
 
     def check_bytes(self, size: int) -> None:
         """Raise InvalidInput for a file of that many bytes if it is too large."""
@@ -44,8 +48,17 @@ class Limits:
             raise InvalidInput(f"the image has {size:,} bytes, at most {self.image_bytes:,} are taken: send a smaller one")
 
 
-def preprocess(encoded: bytes, spec: ModelSpec, limits: Limits = Limits()) -> npt.NDArray[np.uint8]:
+def preprocess(
+    encoded: bytes, spec: ModelSpec, limits: Limits = Limits(), preprocessing: Preprocessing = "exact"
+) -> npt.NDArray[np.uint8]:
     """Turn one encoded file (JPEG, PNG, WebP, GIF, APNG, BMP, TIFF; first frame) into pixels.
+
+    Args:
+        encoded: the whole file.
+        spec: what the checkpoint wants.
+        limits: checked before the picture is decoded.
+        preprocessing: ``exact`` gives the pixels of the checkpoint's own processor, to the bit. ``fast`` decodes JPEG at a
+            fraction of its size, as long as that isn't below the resized one, and resizes only what the crop keeps.
 
     Returns:
         uint8 [S, S, 3], RGB, 0..255.
@@ -53,17 +66,11 @@ def preprocess(encoded: bytes, spec: ModelSpec, limits: Limits = Limits()) -> np
     Raises:
         InvalidInput: empty, too large, truncated, or not a picture.
     """
-    return to_pixels(decode(encoded, spec, limits), spec)
-
-
-def decode(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
-    """Decode to an upright RGB picture of its own size."""
-    if not encoded:
-        raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
-    limits.check_bytes(len(encoded))
-    image = _open(encoded)
-    check_size(image.size, spec, limits)
-    return to_rgb(image)
+    image = _opened(encoded, spec, limits)
+    if preprocessing == "exact":
+        return to_pixels(to_rgb(image), spec)
+    image.draft("RGB", resized_size(image.size, spec))
+    return _to_pixels_fast(to_rgb(image), spec)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -83,7 +90,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def resize(image: Image.Image, spec: ModelSpec) -> Image.Image:
     """Resize an RGB picture as the checkpoint wants it; once resized, it stays as it is."""
-    return image.resize(resized_size(image.size, spec), Image.Resampling[spec.interpolation.upper()])
+    return image.resize(resized_size(image.size, spec), _resampling(spec))
 
 
 def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
@@ -92,6 +99,22 @@ def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     left, top = _corner(resized.width, spec), _corner(resized.height, spec)
     # A crop that reaches beyond the picture is filled with black, as the references do.
     return np.asarray(resized.crop((left, top, left + spec.image_size, top + spec.image_size)))
+
+
+def _to_pixels_fast(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """As :func:`to_pixels`, off by a few units: what the crop leaves out isn't resized."""
+    width, height = resized_size(image.size, spec)
+    left, top = _corner(width, spec), _corner(height, spec)
+    if min(left, top) < 0:
+        return to_pixels(image, spec)
+    right, bottom = left + spec.image_size, top + spec.image_size
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+    return np.asarray(image.resize((spec.image_size, spec.image_size), _resampling(spec), box))
+
+
+def _resampling(spec: ModelSpec) -> Image.Resampling:
+    return Image.Resampling[spec.interpolation.upper()]
 
 
 def _corner(edge: int, spec: ModelSpec) -> int:
@@ -130,6 +153,16 @@ def void_pixels(image_size: int) -> npt.NDArray[np.uint8]:
     pixels = np.zeros((image_size, image_size, 3), np.uint8)
     pixels[0] = (np.arange(image_size * 3) * 151 + 89).astype(np.uint8).reshape(image_size, 3)
     return pixels
+
+
+def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
+    """A picture whose header was read and found to be within the limits."""
+    if not encoded:
+        raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
+    limits.check_bytes(len(encoded))
+    image = _open(encoded)
+    check_size(image.size, spec, limits)
+    return image
 
 
 def _open(encoded: bytes) -> Image.Image:

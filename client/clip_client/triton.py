@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as grpc_client
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 
@@ -63,11 +63,14 @@ class Triton:
             return str(self._translated(problem, "the server"))
         return f"no model {waiting[0]} is ready there" if waiting else ""
 
-    def infer(self, model: str, rows: Sequence[bytes], name: str, outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """Send N byte strings as the BYTES tensor ``name`` [N, 1]; get the outputs asked for, in that order."""
-        tensor = grpc_client.InferInput(name, [len(rows), 1], "BYTES")
+    def infer(
+        self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        """Send N byte strings as the BYTES tensor ``name`` [N, 1], or an array as it is; get the outputs, in that order."""
         # An object array: np.bytes_ drops trailing zeros, which are part of many an image.
-        tensor.set_data_from_numpy(np.array(rows, np.object_).reshape(-1, 1))
+        batch = rows if isinstance(rows, np.ndarray) else np.array(rows, np.object_).reshape(-1, 1)
+        tensor = grpc_client.InferInput(name, batch.shape, np_to_triton_dtype(batch.dtype))
+        tensor.set_data_from_numpy(batch)
         wanted = [grpc_client.InferRequestedOutput(output) for output in outputs]
         answer = self._patiently(
             model, lambda timeout_s: self._client.infer(model, [tensor], outputs=wanted, client_timeout=timeout_s)

@@ -131,6 +131,18 @@ class Judge:
         except Exception as problem:  # of five engines, on a model that none of them may ever have seen
             return Missing(tower, variant.name, f"can't be built: {_first_line(problem)}")
 
+    def as_served(self, row: Judged) -> Judged:
+        """An image tower judged behind the server's preprocessing, where that isn't exact."""
+        evaluation = self._evaluation
+        if row.tower == "text" or evaluation.served_pixels is evaluation.pixels:
+            return row
+        self._artifacts.step(f"embedding with {row.variant}, as served")
+        embeddings = gate.embed(named(row.variant).load(row.artefact), evaluation.served_pixels)
+        scores = self._gate.scores("image", embeddings, row.scores.invariance)
+        return dataclasses.replace(
+            row, embeddings=embeddings, scores=scores, failures=[*row.failures, *self._gate.losses(scores)]
+        )
+
     def retrieval(self, image: Judged, text: Judged) -> dict[str, float]:
         """Recalls and accuracy of two towers together, 0 to 1 by name."""
         return self._gate.retrieval({"image": image.embeddings, "text": text.embeddings})

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.spec import TOWERS, Tower
 from clip_export import checkpoint, choice, evaluation, families, listing, plots, report, speed
 from clip_export.artifacts import Artifacts, Judge, Judged, Missing, Step
@@ -46,6 +47,7 @@ class Options:
     name: str
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
+    preprocessing: Preprocessing
     objective: str
     allowed: Allowed
     artifacts: Path
@@ -95,6 +97,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
         name=arguments.name,
         variants=tuple(dict.fromkeys([*variants, *filter(None, chosen.values())])),
         chosen={tower: chosen[tower] for tower in TOWERS},
+        preprocessing=arguments.preprocessing,
         objective=arguments.objective,
         allowed=Allowed(arguments.max_loss, arguments.min_cosine),
         artifacts=arguments.artifacts,
@@ -129,7 +132,7 @@ def run(options: Options, console: Console) -> int:
         step = _step(console, status.update)
         family = families.of(found)
         spec = family.spec(found, options.name)
-        inputs = evaluation.Inputs(spec, found.tokenizer_json)
+        inputs = evaluation.Inputs(spec, found.tokenizer_json, options.preprocessing)
         pictures = BUNDLED / "pictures"
         judged_on, calibration = evaluation.load(
             options.eval, options.calibration, pictures if pictures.is_dir() else None, inputs
@@ -141,13 +144,15 @@ def run(options: Options, console: Console) -> int:
         rows: Rows = {tower: [judge.judged(variant, tower) for variant in options.variants] for tower in TOWERS}
         built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
         speeds = {tower: speed.measure(built[tower], tower, spec, folder, step) for tower in TOWERS}
-        chosen = {tower: _chosen(options, tower, built[tower], speeds[tower]) for tower in TOWERS}
+        best = {tower: _chosen(options, tower, built[tower], speeds[tower]) for tower in TOWERS}
+        chosen = {tower: judge.as_served(row) if row else None for tower, row in best.items()}
         problems = [problem for tower in TOWERS if (problem := _objection(options, tower, chosen[tower], rows[tower]))]
         published = {} if problems else {tower: row for tower, row in chosen.items() if row}
         if published:
-            publish(published, spec, found.tokenizer_json, options.repository)
+            publish(published, spec, found.tokenizer_json, options.preprocessing, options.repository)
         every = [row for tower in TOWERS for row in rows[tower]]
-        whole = Report(spec, judged_on, calibration, every, speeds, published, _together(judge, published))
+        pair = _together(judge, published)
+        whole = Report(spec, judged_on, calibration, options.preprocessing, every, speeds, published, pair)
         report.save(whole, folder, plots.save(whole, folder))
     report.show(whole)
     console.print(f"report, with plots: {folder / report.REPORT_MD}", markup=False, highlight=False, soft_wrap=True)
@@ -240,6 +245,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=choice.OBJECTIVES,
         default="latency",
         help="what the best has least of: latency of one item, time for many (throughput), size (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSING,
+        default="exact",
+        help="of images in the server: the checkpoint's own to the bit, or faster and nearly so (default: %(default)s)",
     )
     parser.add_argument(
         "--eval", type=Path, metavar="FOLDER", help="pictures to judge on, with captions or in folders by class"

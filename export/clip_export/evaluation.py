@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
-from clip_client.preprocess import preprocess
+from clip_client.preprocess import Preprocessing, preprocess
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import Tokenizer
 from clip_export import labelled
@@ -34,7 +34,8 @@ class Evaluation:
 
     Attributes:
         source: where they came from, for the report.
-        pixels: uint8 [N, S, S, 3].
+        pixels: uint8 [N, S, S, 3], exactly as the checkpoint's own processor makes them.
+        served_pixels: the same pictures as the server will prepare them.
         tokens: int32 [M, L], padded to the length that the longest text needs.
         owners: int64 [M], the picture that each text describes; empty where there are no captions.
         labels: int64 [N], the text that names each picture's class; empty where there are no classes.
@@ -43,6 +44,7 @@ class Evaluation:
 
     source: str
     pixels: npt.NDArray[np.uint8]
+    served_pixels: npt.NDArray[np.uint8]
     tokens: npt.NDArray[np.int32]
     owners: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
@@ -83,8 +85,9 @@ class Calibration:
 class Inputs:
     """Pictures and texts -> encoder inputs of one checkpoint."""
 
-    def __init__(self, spec: ModelSpec, tokenizer_json: str) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, preprocessing: Preprocessing = "exact") -> None:
         self._spec = spec
+        self._preprocessing = preprocessing
         self._tokenizer = Tokenizer(tokenizer_json, spec)
 
     def evaluation(self, pictures: Sequence[Picture], source: str) -> Evaluation:
@@ -95,13 +98,14 @@ class Inputs:
         """
         if not source:
             pixels, none = _generated_pixels(self._spec.image_size), np.empty(0, np.int64)
-            return Evaluation("generated pictures and texts", pixels, self._tokens(_generated_texts()), none, none)
+            return Evaluation("generated pictures and texts", pixels, pixels, self._tokens(_generated_texts()), none, none)
         pixels, good, skipped = self._read(pictures, f"the evaluation folder {source}")
         owners = np.array([n for n, one in enumerate(good) for _ in one.captions], np.int64)
         classes = sorted({one.label for one in good if one.label})
         labels = np.array([classes.index(one.label) for one in good if one.label], np.int64)
         texts = [text for one in good for text in one.captions] or [PROMPT.format(name) for name in classes]
-        return Evaluation(source, pixels, self._tokens(texts or _generated_texts()), owners, labels, skipped)
+        tokens = self._tokens(texts or _generated_texts())
+        return Evaluation(source, pixels, self._served(good, pixels), tokens, owners, labels, skipped)
 
     def calibration(self, pictures: Sequence[Picture], source: str) -> Calibration:
         """Read up to 128 pictures and as many of their texts; generate what there isn't.
@@ -129,6 +133,13 @@ class Inputs:
 
     def _tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
         return self._tokenizer([text.encode() for text in texts])[0]
+
+    def _served(self, pictures: Sequence[Picture], pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Readable pictures as the server will prepare them; ``pixels`` are the exact ones."""
+        if self._preprocessing == "exact":
+            return pixels
+        prepared = [preprocess(one.file.read_bytes(), self._spec, preprocessing=self._preprocessing) for one in pictures]
+        return np.stack(prepared)
 
     def _read(self, pictures: Sequence[Picture], what: str) -> tuple[npt.NDArray[np.uint8], list[Picture], tuple[str, ...]]:
         """(pixels, the pictures that could be read, the others with the reason)."""

@@ -105,7 +105,11 @@ class Gate:
             ("padding invariance", 1 if scores.invariance.padding is None else scores.invariance.padding, limits.invariance),
         ]
         below = [f"{name} {score:.4f} below {limit:g}" for name, score, limit in checked if not score >= limit]
-        return below + [f"{name} {lost:.1f} points lost" for name, lost in scores.lost.items() if self._too_much(name, lost)]
+        return below + self.losses(scores)
+
+    def losses(self, scores: Scores) -> list[str]:
+        """Recalls and accuracies that lost more than is allowed."""
+        return [f"{name} {lost:.1f} points lost" for name, lost in scores.lost.items() if self._too_much(name, lost)]
 
     def _too_much(self, name: str, lost: float) -> bool:
         """A single query is never too much: of a hundred it would be a whole point, and chance."""

@@ -13,6 +13,7 @@ from filelock import FileLock
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clip_client.errors import InvalidInput
+from clip_client.preprocess import Preprocessing
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export import triton_config
 from clip_export.artifacts import NOT_WEIGHTS, REPORT_FILE, Judged
@@ -24,7 +25,9 @@ _MODELS = Path(__file__).parent / "models"
 _MODEL_PY = {"image": _MODELS / "image_preprocess.py", "text": _MODELS / "text_tokenize.py"}
 
 
-def publish(chosen: Mapping[Tower, Judged], spec: ModelSpec, tokenizer_json: str, repository: Path) -> None:
+def publish(
+    chosen: Mapping[Tower, Judged], spec: ModelSpec, tokenizer_json: str, preprocessing: Preprocessing, repository: Path
+) -> None:
     """Write the six models of a checkpoint into the repository.
 
     All files are written aside first, on the same file system; then each model's folder is exchanged by two renames. If one
@@ -40,7 +43,7 @@ def publish(chosen: Mapping[Tower, Judged], spec: ModelSpec, tokenizer_json: str
             new.mkdir()
             old.mkdir()
             for tower in TOWERS:
-                _write_tower(chosen[tower], spec, tokenizer_json, new)
+                _write_tower(chosen[tower], spec, tokenizer_json, preprocessing, new)
             _exchange(new, old, repository)
     except OSError as problem:
         raise InvalidInput(f"{repository} can't be written ({problem}): nothing was published") from problem
@@ -65,10 +68,10 @@ def _recover(abandoned: Path, repository: Path) -> None:
             os.rename(model, repository / model.name)
 
 
-def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, root: Path) -> None:
+def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, preprocessing: Preprocessing, root: Path) -> None:
     tower = judged.tower
     _write_model(root, triton_config.ensemble_config(spec, tower), spec)
-    preparer = _write_model(root, triton_config.preparer_config(spec, tower), spec)
+    preparer = _write_model(root, triton_config.preparer_config(spec, tower, preprocessing), spec)
     shutil.copyfile(_MODEL_PY[tower], preparer / "model.py")
     if tower == "text":
         (preparer / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")

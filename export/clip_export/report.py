@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from clip_client.preprocess import Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export import machine
 from clip_export.artifacts import Judged, Missing
@@ -42,6 +43,7 @@ class Report:
     spec: ModelSpec
     evaluation: Evaluation
     calibration: Calibration
+    preprocessing: Preprocessing
     rows: Sequence[Judged | Missing]
     speeds: Mapping[Tower, Mapping[str, Speed | str]]
     published: Mapping[Tower, Judged]
@@ -101,7 +103,11 @@ def as_json(report: Report) -> dict[str, Any]:
             "skipped": list(report.evaluation.skipped),
             "calibration": report.calibration.source,
         },
-        "published": {"variants": {t: row.variant for t, row in report.published.items()}, "retrieval": dict(report.retrieval)},
+        "published": {
+            "variants": {tower: row.variant for tower, row in report.published.items()},
+            "preprocessing": report.preprocessing,
+            "retrieval": dict(report.retrieval),
+        },
         "variants": [_row(report, row) for row in report.rows],
     }
 
@@ -115,10 +121,18 @@ def notes(report: Report) -> list[str]:
     if len(lengths) > 1:
         short, context = sorted(filter(None, lengths))
         found.append(f"texts of 8 words: torch computes {context} tokens, as transformers pads them, the others {short}")
+    if report.preprocessing != "exact" and "image" in report.published:
+        found.append(f"{report.preprocessing} preprocessing: {_served(report.published['image'])}")
     if report.retrieval:
         pair = ", ".join(f"{name} {score:.3f}" for name, score in report.retrieval.items())
         found.append(f"published together: {pair}")
     return found
+
+
+def _served(row: Judged) -> str:
+    """What the published image tower gives for pixels that aren't exact."""
+    lost = "".join(f", {name} {points:.1f} points lost" for name, points in row.scores.lost.items())
+    return f"cosine {row.scores.cosine_mean:.4f} ({row.scores.cosine_min:.4f} at least) to torch with exact pixels{lost}"
 
 
 def _sources(report: Report) -> list[str]:

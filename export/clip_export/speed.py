@@ -180,9 +180,14 @@ def _serve(connection: Connection, variant: Variant, artefact: Artefact) -> None
         before, started = _resident_bytes(), time.perf_counter()
         encode = variant.load(artefact)
         connection.send(time.perf_counter() - started)
+        known: set[tuple[int, ...]] = set()
         while True:
             batch = connection.recv()
-            connection.send(_resident_bytes() - before if batch is None else _timed(lambda: encode(batch)))  # noqa: B023
+            if batch is None:
+                connection.send(_resident_bytes() - before)
+                continue
+            connection.send(_timed(lambda: encode(batch), batch.shape in known))  # noqa: B023
+            known.add(batch.shape)
     except EOFError:
         return
     except Exception as problem:  # told to the other end, whatever it is
@@ -190,9 +195,11 @@ def _serve(connection: Connection, variant: Variant, artefact: Artefact) -> None
         connection.send(f"{type(problem).__name__}: {lines[0][:200] if lines else ''}")
 
 
-def _timed(run: Callable[[], object]) -> list[float]:
-    """Run once unmeasured, then for about 0.3 s, at least once."""
+def _timed(run: Callable[[], object], known: bool) -> list[float]:
+    """Run once unmeasured, then for about 0.3 s, at least once; a shape that is known and takes long needs no first run."""
     seconds = [_seconds(run)]
+    if known and seconds[0] > _BLOCK_S:
+        return seconds
     for _ in range(max(1, min(_MOST_RUNS, int(_BLOCK_S / seconds[0])))):
         seconds.append(_seconds(run))
     return seconds[1:]

@@ -7,6 +7,7 @@ native ones document are used.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import (
@@ -18,7 +19,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelOutput,
 )
 
-from clip_client.preprocess import Limits
+from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import EMBEDDING, ERROR, IMAGE, PIXELS, TEXT, TOKENS, ModelSpec, Tower
 from clip_export.variants.base import MAX_BATCH, Variant
 
@@ -56,7 +57,7 @@ def ensemble_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
     return config
 
 
-def preparer_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
+def preparer_config(spec: ModelSpec, tower: Tower, preprocessing: Preprocessing) -> ModelConfig:
     """The Python model that decodes images or tokenises texts."""
     config = ModelConfig(name=preparer(spec, tower), backend="python", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1]))
@@ -64,8 +65,8 @@ def preparer_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
     config.instance_group.append(ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU))
     config.dynamic_batching.CopyFrom(ModelDynamicBatching())
     if tower == "image":
-        limits = Limits()
-        _parameters(config, {"image_bytes": str(limits.image_bytes), "image_pixels": str(limits.image_pixels)})
+        limits = {name: str(limit) for name, limit in asdict(Limits()).items()}
+        _parameters(config, {**limits, "preprocessing": preprocessing})
     return config
 
 

@@ -21,7 +21,8 @@ class TritonPythonModel:
     def initialize(self, args):
         """Read the spec beside this file and the limits from the configuration."""
         parameters = json.loads(args["model_config"])["parameters"]
-        self._limits = Limits.from_parameters({name: value["string_value"] for name, value in parameters.items()})
+        values = {name: value["string_value"] for name, value in parameters.items()}
+        self._limits, self._preprocessing = Limits.from_parameters(values), values["preprocessing"]
         self._spec = ModelSpec.load(Path(__file__).with_name(SPEC_FILE))
         self._void = void_pixels(self._spec.image_size)
         # Pillow lets go of Python's lock while it decodes and resizes, so threads use every core.
@@ -42,7 +43,7 @@ class TritonPythonModel:
     def _prepare(self, image):
         """One image: its pixels and no error, or void pixels and the error."""
         try:
-            return preprocess(image, self._spec, self._limits), ""
+            return preprocess(image, self._spec, self._limits, self._preprocessing), ""
         except InvalidInput as problem:
             return self._void, str(problem)
         except Exception as problem:  # a defect of ours must not fail the neighbours either
