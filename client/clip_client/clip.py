@@ -279,7 +279,7 @@ class Clip:
             [embeddings] = self._triton.infer(f"{model}_encoder", np.stack(rows), PIXELS, [EMBEDDING])
             return embeddings, [b""] * len(rows)
         embeddings, messages = self._triton.infer(model, rows, tower, [EMBEDDING, ERROR])
-        return embeddings, messages.ravel()
+        return embeddings, [*messages.ravel()]
 
 
 def _is_one_image(images: Any) -> bool:
@@ -319,7 +319,7 @@ def _groups(prepared: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
     group: dict[int, Prepared] = {}
     size = 0
     for n, one in prepared.items():
-        size_bytes = memoryview(one).nbytes
+        size_bytes = one.nbytes if isinstance(one, np.ndarray) else len(one)
         if group and size + size_bytes > REQUEST_BYTES:
             yield group
             group, size = {}, 0
