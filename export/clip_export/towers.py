@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 
 from clip_client.preprocess import void_pixels
 from clip_client.spec import ModelSpec, Tower
-
-Pool = Callable[[Tensor, Tensor], Tensor]
-"""Hidden states [N, L, W], and which positions count, bool [N, L] -> [N, W]."""
+from clip_export.reading import Pool
 
 _BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
 
@@ -91,7 +88,7 @@ class TextTower(nn.Module, ABC):
 
 
 class CausalTextTower(TextTower):
-    """A text model of CLIP, read at the first end token.
+    """A text model of CLIP, whose last layer is told to read one position: that of the first end token.
 
     Attention is causal, so whatever follows the end token, and how much of it, can't matter.
     """
@@ -104,16 +101,19 @@ class CausalTextTower(TextTower):
         self.projection = projection
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
-        """Encode under a causal mask, pool at the end token, project."""
-        hidden = self.model.encoder(
-            inputs_embeds=self.model.embeddings(input_ids=tokens), attention_mask=causal_mask(tokens)[None, None]
-        ).last_hidden_state  # [N, L, W]
-        projected: Tensor = self.projection(self.model.final_layer_norm(at_end(hidden, is_end)))
+        """Encode under a causal mask, the last layer at the end token only, project."""
+        mask = causal_mask(tokens)  # [L, L]
+        hidden = self.model.embeddings(input_ids=tokens)  # [N, L, W]
+        *layers, last_layer = self.model.encoder.layers
+        for layer in layers:
+            hidden = layer(hidden, mask[None, None])
+        ended = last_layer(hidden, mask[is_end.argmax(dim=1)][:, None, None], is_end)  # [N, 1, W]
+        projected: Tensor = self.projection(self.model.final_layer_norm(ended[:, 0]))
         return projected
 
 
 class FullTextTower(TextTower):
-    """A text model of SigLIP, read at the last position of a text padded to the whole context."""
+    """A text model of SigLIP, whose last layer is told to read one position: the last, of a text padded to the context."""
 
     model: Any
 
@@ -122,9 +122,9 @@ class FullTextTower(TextTower):
         self.model = model
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
-        """Encode without any mask, pool at the last position, project."""
-        hidden = self.model.encoder(inputs_embeds=self.model.embeddings(input_ids=tokens)).last_hidden_state  # [N, L, W]
-        projected: Tensor = self.model.head(self.model.final_layer_norm(hidden[:, -1]))
+        """Encode without any mask, the last layer at the last position only, project."""
+        encoded = self.model.encoder(inputs_embeds=self.model.embeddings(input_ids=tokens)).last_hidden_state  # [N, 1, W]
+        projected: Tensor = self.model.head(self.model.final_layer_norm(encoded[:, 0]))
         return projected
 
 
@@ -184,12 +184,12 @@ class OpenClipTextTower(TextTower):
         return projected
 
 
-def first(hidden: Tensor, seen: Tensor) -> Tensor:
+def first(hidden: Tensor, seen: Tensor | None = None) -> Tensor:
     """Pool [N, L, W] at the first position."""
     return hidden[:, 0]
 
 
-def last(hidden: Tensor, seen: Tensor) -> Tensor:
+def last(hidden: Tensor, seen: Tensor | None = None) -> Tensor:
     """Pool [N, L, W] at the last position."""
     return hidden[:, -1]
 

@@ -28,8 +28,10 @@ class ChineseClip(HuggingFace):
 
     def image_encoder(self, model: Any) -> PooledProjection:
         """The vision model, pooled at its class token."""
-        from clip_export.towers import PooledProjection
+        from clip_export.reading import read_one
+        from clip_export.towers import PooledProjection, first
 
+        read_one(model.vision_model.encoder, first)
         return PooledProjection(model.vision_model, model.visual_projection)
 
     def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:

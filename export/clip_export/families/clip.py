@@ -29,14 +29,18 @@ class Clip(HuggingFace):
 
     def image_encoder(self, model: Any) -> PooledProjection:
         """The vision model, pooled at its class token."""
-        from clip_export.towers import PooledProjection
+        from clip_export.reading import read_one
+        from clip_export.towers import PooledProjection, first
 
+        read_one(model.vision_model.encoder, first)
         return PooledProjection(model.vision_model, model.visual_projection)
 
     def text_tower(self, model: Any, spec: ModelSpec) -> CausalTextTower:
         """The text model under a causal mask."""
-        from clip_export.towers import CausalTextTower
+        from clip_export.reading import read_one
+        from clip_export.towers import CausalTextTower, at_end
 
+        read_one(model.text_model.encoder, at_end)
         return CausalTextTower(model.text_model, model.text_projection, spec)
 
     def check_end(self, end_token: int, text: dict[str, Any], label: str) -> None:

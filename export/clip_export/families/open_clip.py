@@ -14,7 +14,8 @@ from clip_export.families.hugging_face import end_token, pad_token, parsed
 from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, library
 
 if TYPE_CHECKING:
-    from clip_export.towers import Pool, TextTower, Towers
+    from clip_export.reading import Pool
+    from clip_export.towers import TextTower, Towers
 
 RESIZE: dict[str, ResizeMode] = {
     "shortest": "shortest_edge_torchvision",

@@ -53,6 +53,8 @@ class Siglip(HuggingFace):
 
     def text_tower(self, model: Any, spec: ModelSpec) -> FullTextTower:
         """The text model, read at its last position."""
-        from clip_export.towers import FullTextTower
+        from clip_export.reading import read_one
+        from clip_export.towers import FullTextTower, last
 
+        read_one(model.text_model.encoder, last)
         return FullTextTower(model.text_model, spec)

@@ -16,7 +16,7 @@ from clip_export.families.hugging_face import context_length, load
 if TYPE_CHECKING:
     from torch import nn
 
-    from clip_export.towers import Pool
+    from clip_export.reading import Pool
 
 _POOLER = "pooler."  # of a bare BERT; none of these models reads it
 
