@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 import yaml
 from conftest import FLOATS
 from google.protobuf import text_format
-from servers import Server
+from servers import Server, running
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clip_client import ModelSpec
+from clip_client import Clip, ModelSpec
 from clip_serve.launcher import BACKENDS
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,18 @@ def test_the_running_server_reads_this_very_file(server: Server, repository: Pat
             if field.name not in ("instance_group", "dynamic_batching", "ensemble_scheduling"):
                 assert getattr(served, field.name) == value, (name, field.name)
         assert [group.count for group in served.instance_group] == [group.count for group in config.instance_group]
+
+
+def test_texts_of_different_lengths_share_batches(both_backends: Path, clip: Clip) -> None:
+    texts = ["word " * (1 + 9 * n % 60) for n in range(96)]
+    alone = clip.embed_text(texts)  # ONNX Runtime, which gets one length
+    with running(both_backends) as server, Clip(server.address) as mixed, ThreadPoolExecutor(16) as pool:
+        together = np.stack(list(pool.map(mixed.embed_text, texts)))
+        statistics = grpc_client.InferenceServerClient(server.address).get_inference_statistics("clip_text_encoder")
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+    [encoder] = statistics.model_stats
+    assert encoder.inference_count == len(texts)
+    assert encoder.execution_count < len(texts) / 2
 
 
 def test_the_image_has_the_same_openvino_backend() -> None:

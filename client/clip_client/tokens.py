@@ -13,7 +13,7 @@ import tokenizers
 from clip_client.errors import ContractMismatch
 from clip_client.spec import ModelSpec
 
-BUCKETS = (16, 32, 64, 128, 256)
+BUCKETS = (8, 12, 16, 24, 32, 48, 64, 128, 256)
 """Lengths that short texts are padded to, so that requests of like length batch; the last one is the context."""
 
 _SPACE = re.compile(r"\s")
@@ -88,8 +88,12 @@ class Tokenizer:
     def _length(self, rows: list[list[int]]) -> int:
         if self._spec.padding == "full":
             return self._spec.context_length
-        longest, context = max(map(len, rows)), self._spec.context_length
-        return min(length for length in (*BUCKETS, context) if longest <= length <= context)
+        return bucket(max(map(len, rows)), self._spec.context_length)
+
+
+def bucket(tokens: int, context_length: int) -> int:
+    """The shortest bucket that holds so many tokens."""
+    return min(length for length in (*BUCKETS, context_length) if tokens <= length <= context_length)
 
 
 def void_token(spec: ModelSpec) -> int:

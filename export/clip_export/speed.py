@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.spec import ModelSpec, Tower
-from clip_client.tokens import BUCKETS
+from clip_client.tokens import bucket
 from clip_export import machine
 from clip_export.artifacts import Judged, Step
 from clip_export.variants import named
@@ -32,7 +32,7 @@ from clip_export.variants.base import Artefact, Variant
 BATCHES = (1, 8, 32)
 SPEED_FILE = "speed.json"
 WORDS = 8
-"""A text of so many words, with its start and end, fits the shortest bucket."""
+"""Of a text to time; with its start and its end it has two tokens more."""
 
 _ROUNDS = 5
 _BLOCK_S = 0.3  # one variant's turn: several runs if they are short
@@ -89,9 +89,9 @@ def inputs(variant: Variant, tower: Tower, spec: ModelSpec, batch: int) -> Batch
     if tower == "image":
         return np.random.default_rng(0).integers(0, 256, (batch, spec.image_size, spec.image_size, 3), np.uint8)
     whole = spec.padding == "full" or variant.backend is None
-    length = spec.context_length if whole else min(BUCKETS[0], spec.context_length)
+    words = min(WORDS + 1, spec.context_length - 1)
+    length = spec.context_length if whole else bucket(words + 1, spec.context_length)
     tokens = np.full((batch, length), spec.pad_token, np.int32)
-    words = min(WORDS + 1, length - 1)
     tokens[:, :words] = 1 + np.arange(words)
     tokens[:, words] = spec.end_token
     return tokens

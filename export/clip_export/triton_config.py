@@ -74,7 +74,10 @@ def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConf
     """The tower itself, in a variant that has a backend."""
     config = ModelConfig(name=encoder(spec, tower), backend=variant.backend or "", max_batch_size=MAX_BATCH)
     prepared = _prepared_output(spec, tower)
-    config.input.append(ModelInput(name=prepared.name, data_type=prepared.data_type, dims=prepared.dims))
+    taken = ModelInput(name=prepared.name, data_type=prepared.data_type, dims=prepared.dims)
+    # Texts of different lengths in one batch, filled up with token 0, which must not end a text.
+    taken.allow_ragged_batch = tower == "text" and variant.ragged and spec.padding != "full" and spec.end_token != 0
+    config.input.append(taken)
     config.output.append(_embedding(spec))
     # Said outright: left to itself Triton starts two instances on a CPU, which then fight for its cores.
     config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))

@@ -96,6 +96,7 @@ class Variant(ABC):
         name: as on the command line.
         backend: Triton's name of the backend that runs it; None where none does, and the variant is only measured.
         kind: Triton's name of where an instance may run.
+        ragged: whether the backend joins requests of texts of different lengths by itself.
         limits: of the gate.
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
@@ -105,6 +106,7 @@ class Variant(ABC):
     name: ClassVar[str]
     backend: ClassVar[str | None]
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]]
+    ragged: ClassVar[bool] = False
     limits: ClassVar[Limits]
     parameters: ClassVar[Mapping[str, str]] = {}
     tools: ClassVar[tuple[str, ...]]

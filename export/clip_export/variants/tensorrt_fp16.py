@@ -15,7 +15,7 @@ import torch
 
 from clip_client.errors import Unavailable
 from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
-from clip_client.tokens import BUCKETS
+from clip_client.tokens import bucket
 from clip_export import machine
 from clip_export.variants.base import MAX_BATCH, Artefact, Encoder, Limits, Source, Variant
 from clip_export.variants.onnx_fp16 import OnnxFp16
@@ -24,6 +24,7 @@ from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 MODEL_FILE = "model.plan"
 TIMING_CACHE = "tensorrt-timing.cache"
 _USUAL_BATCH = 8
+_USUAL_TOKENS = 16
 
 
 class TensorRtFp16(Variant):
@@ -75,7 +76,7 @@ def profile_shapes(tower: Tower, spec: ModelSpec) -> tuple[tuple[int, ...], tupl
     if tower == "image":
         side = (spec.image_size, spec.image_size, 3)
         return (1, *side), (_USUAL_BATCH, *side), (MAX_BATCH, *side)
-    short = spec.context_length if spec.padding == "full" else min(BUCKETS[0], spec.context_length)
+    short = spec.context_length if spec.padding == "full" else bucket(_USUAL_TOKENS, spec.context_length)
     return (1, short if spec.padding == "full" else 1), (_USUAL_BATCH, short), (MAX_BATCH, spec.context_length)
 
 

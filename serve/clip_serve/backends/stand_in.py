@@ -33,7 +33,7 @@ class StandIn:
     def execute(self, requests):
         """Run all requests as one batch; one response each."""
         batches = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
-        whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
+        whole = batches[0] if len(batches) == 1 else _joined(batches)
         results = self._run(self._input, whole, self._outputs)
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
         parts = zip(*(np.split(result, ends) for result in results), strict=True)
@@ -41,3 +41,14 @@ class StandIn:
             pb_utils.InferenceResponse([pb_utils.Tensor(*named) for named in zip(self._outputs, part, strict=True)])
             for part in parts
         ]
+
+
+def _joined(batches):
+    """One batch of several; shorter texts are filled up with token 0, behind their end."""
+    longest = max(batch.shape[1] for batch in batches)
+    return np.concatenate([_filled(batch, longest) for batch in batches])
+
+
+def _filled(batch, length):
+    missing = length - batch.shape[1]
+    return np.pad(batch, ((0, 0), (0, missing))) if missing else batch
