@@ -117,7 +117,7 @@ def result(
         f"(that of two different photos is {others:.3f} on average).",
         "Ours leave the scaling and normalising to the exported graph; the second row tells what that is worth. The original "
         "gets pictures in RGB, as transformers' `load_image` and most notebooks hand them over; given transparency itself, it "
-        "sets the picture on white. *RGB first* and *RGB last* say when transparency is dropped: before the resize or after it, "
+        "sets the picture on white. *RGB first* and *RGB last* say when transparency goes: before the resize or after it, "
         "as OpenAI's own code does. OpenCV's cubic resize has no antialias.",
     )
     names = [*next(iter(ms.values()))]
