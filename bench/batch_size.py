@@ -26,11 +26,9 @@ def main() -> None:
     options = parsed()
     published = ("--image-variant", SERVED, "--text-variant", SERVED)
     _, repository = exported(checkpoint(options.model), options.photos, ["openvino-fp16", SERVED], *published)
-    images, words = [*islice(cycle(photos(options.photos)), options.count)], texts(options.count)
     with served(repository) as server, Clip(server.address) as clip:
-        ways: dict[str, Work] = {f"image {size}": indexing(clip.embed_image, images, size) for size in SIZES}
-        ways |= {f"text {size}": indexing(clip.embed_text, words, size) for size in SIZES}
-        publish(result(in_turns(ways, options.rounds, "batch sizes"), options))
+        timings = in_turns(ways(clip, photos(options.photos), options.count), options.rounds, "batch sizes")
+    publish(result(timings, options))
 
 
 def parsed() -> argparse.Namespace:
@@ -39,6 +37,13 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--count", type=int, default=100, help="documents of each kind in one turn (default: %(default)s)")
     made.add_argument("--rounds", type=int, default=11, help="turns of each (default: %(default)s)")
     return made.parse_args()
+
+
+def ways(clip: Clip, images: Sequence[object], count: int) -> dict[str, Work]:
+    """Index so many images, taken again where there are fewer, and as many texts, with each batch size."""
+    several, words = [*islice(cycle(images), count)], texts(count)
+    found = {f"image {size}": indexing(clip.embed_image, several, size) for size in SIZES}
+    return found | {f"text {size}": indexing(clip.embed_text, words, size) for size in SIZES}
 
 
 def indexing(embed: Callable[[list[object]], object], documents: Sequence[object], size: int) -> Work:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import CLIPImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from clip_client import ModelSpec
@@ -21,36 +22,34 @@ Way = Callable[[bytes], npt.NDArray[Any]]
 """An encoded file -> uint8 [S, S, 3], or as the hub's processors give it: [3, S, S], float32 where it is normalised."""
 
 ORIGINAL = "original: Hugging Face, Pillow, normalised"
-TORCHVISION = "Hugging Face, torchvision, normalised"
+NEEDS = {"Hugging Face, torchvision, normalised": "torchvision", "Pillow, OpenCV": "cv2", "OpenCV alone (cv2 read)": "cv2"}
+"""What each of these ways is imported from; it may not be there."""
 
 
 def ways(spec: ModelSpec, model: str) -> dict[str, Way]:
-    """All that can be had here; the original first."""
-    found: dict[str, Way] = {
-        ORIGINAL: hugging_face(CLIPImageProcessorPil.from_pretrained(model), rgb),
-        "the same, not normalised": hugging_face(
+    """All that can be had here; the original first, ours last."""
+    makers: dict[str, Callable[[], Way]] = {
+        ORIGINAL: lambda: hugging_face(CLIPImageProcessorPil.from_pretrained(model), rgb),
+        "the same, not normalised": lambda: hugging_face(
             CLIPImageProcessorPil.from_pretrained(model, do_rescale=False, do_normalize=False), rgb
         ),
-        "the original, given transparency": hugging_face(CLIPImageProcessorPil.from_pretrained(model), opened),
-        "Pillow, RGB first": lambda encoded: cropped(resized(rgb(encoded), spec), spec),
-        "Pillow, RGB last": lambda encoded: rgb_last(opened(encoded), spec),
-        "Pillow, grey": lambda encoded: np.repeat(cropped(resized(opened(encoded).convert("L"), spec), spec)[..., None], 3, 2),
-        "torch script": torch_script(spec),
-        "ours, exact": lambda encoded: preprocess(encoded, spec),
+        "the original, given transparency": lambda: hugging_face(CLIPImageProcessorPil.from_pretrained(model), opened),
+        "Hugging Face, torchvision, normalised": lambda: hugging_face(CLIPImageProcessor.from_pretrained(model), rgb),
+        "Pillow, OpenCV": lambda: opencv(rgb_array, spec),
+        "OpenCV alone (cv2 read)": lambda: opencv(cv2_read, spec),
+        "torch script": lambda: torch_script(spec),
+        "Pillow, RGB first": lambda: lambda encoded: cropped(resized(rgb(encoded), spec), spec),
+        "Pillow, RGB last": lambda: lambda encoded: rgb_last(opened(encoded), spec),
+        "Pillow, grey": lambda: lambda encoded: grey(opened(encoded), spec),
+        "ours, exact": lambda: lambda encoded: preprocess(encoded, spec),
+        "ours, fast": lambda: lambda encoded: preprocess(encoded, spec, preprocessing="fast"),
     }
-    if find_spec("torchvision"):
-        from transformers import CLIPImageProcessor
-
-        found[TORCHVISION] = hugging_face(CLIPImageProcessor.from_pretrained(model), rgb)
-    if find_spec("cv2"):
-        found |= {"Pillow, OpenCV": opencv(rgb_array, spec), "OpenCV alone (cv2 read)": opencv(cv2_read, spec)}
-    return found
+    return {name: make() for name, make in makers.items() if name not in missing()}
 
 
 def missing() -> dict[str, str]:
     """Ways that can't be had here, and the package that is missing."""
-    packages = {TORCHVISION: "torchvision", "Pillow, OpenCV": "cv2", "OpenCV alone (cv2 read)": "cv2"}
-    return {name: package for name, package in packages.items() if not find_spec(package)}
+    return {name: package for name, package in NEEDS.items() if not find_spec(package)}
 
 
 def as_pixels(answer: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
@@ -136,6 +135,11 @@ def resized(image: Image.Image, spec: ModelSpec) -> Image.Image:
 def rgb_last(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     """OpenAI's order: transparent pixels still count for less when it is resized."""
     return cropped(np.asarray(resized(image, spec).convert("RGB")), spec)
+
+
+def grey(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """One channel is resized, and shown three times."""
+    return np.repeat(cropped(resized(image.convert("L"), spec), spec)[..., None], 3, axis=2)
 
 
 def cropped(image: Image.Image | npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:

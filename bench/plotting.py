@@ -9,7 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from results import FOLDER, shown
+import results
+from results import shown
 
 matplotlib.use("agg")  # no screen is needed
 import matplotlib.pyplot as plt
@@ -26,9 +27,9 @@ def bars(name: str, labels: Sequence[str], series: Mapping[str, Sequence[float]]
         axes.set_yticks(np.arange(len(labels)) + 0.4 - height / 2, labels)
         axes.invert_yaxis()
         axes.set_xlabel(axis)
-        axes.margins(x=0.12)
+        axes.margins(x=0.12, y=0.02)
 
-    return plot(name, draw, height=1 + 0.24 * len(labels) * (len(series) + 0.6), legend=len(series) > 1)
+    return plot(name, draw, height=1 + 0.18 * len(labels) * (len(series) + 0.6), legend=len(series) > 1)
 
 
 def lines(name: str, xs: Sequence[float], series: Mapping[str, Sequence[float]], axes_names: tuple[str, str]) -> Path:
@@ -55,7 +56,8 @@ def plot(name: str, draw: Callable[[Axes], None], height: float, legend: bool = 
     axes.set_axisbelow(True)
     if legend:
         axes.legend(fontsize=8)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FOLDER / f"{name}.png", dpi=110)
+    results.FOLDER.mkdir(parents=True, exist_ok=True)
+    path = results.FOLDER / f"{name}.png"
+    figure.savefig(path, dpi=110)
     plt.close(figure)
-    return FOLDER / f"{name}.png"
+    return path

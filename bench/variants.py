@@ -24,7 +24,7 @@ from measuring import Timings, Work, in_turns
 from plotting import bars
 from results import Result, Table, publish
 from serving import served
-from work import checkpoint, encoder, exported, parser, photos, setting
+from work import COLLAGES, checkpoint, encoder, exported, parser, photos, setting
 
 TORCH, OURS, SERVED = "transformers + torch, one by one", "clipserve through Triton, INT8, one call", "openvino-int8"
 ENGINES = {"OpenVINO FP16, one by one": "openvino-fp16", "OpenVINO INT8, one by one": SERVED}
@@ -89,7 +89,8 @@ def result(
         f"{count} photos from JPEG file to embedding: {where['model']}, {where['photos']}. End to end, clipserve is "
         f"{ms[TORCH] / ms[OURS]:.1f} times as fast as the loop that notebooks have.",
         f"The first loop is transformers' own (`{processor}`, `get_image_features`); the OpenVINO loops have our exact "
-        "preprocessing. FP16 is how weights are stored; they are computed with in FP32. Cosines are to torch's embeddings; "
+        "preprocessing. FP16 is how weights are stored; they are computed with in FP32. INT8 was calibrated with "
+        f"{'the same photos' if where['photos'] != COLLAGES else 'the bundled drawings'}. Cosines are to torch's embeddings; "
         "*neighbours kept* is the share of each photo's ten nearest others that torch finds too.",
     )
     plot = bars(

@@ -31,6 +31,7 @@ DRAWINGS = ROOT / "examples" / "emoji" / "pictures"
 WORDS = (ROOT / "search" / "clip_search" / "tuning_texts.txt").read_text(encoding="utf-8").split()
 VOCABULARY = ROOT / "tests" / "data" / "bpe_simple_vocab_16e6.txt.gz"
 
+COLLAGES = "collages"
 PHOTO_SIZES = ((640, 480), (640, 425), (480, 640), (500, 375))
 PHOTOS = 96
 
@@ -43,9 +44,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def setting(
-    options: argparse.Namespace, model: str = "ViT-B/32 with random weights", photos: str = "collages"
-) -> dict[str, Any]:
+def setting(options: argparse.Namespace, model: str = "ViT-B/32 with random weights", photos: str = COLLAGES) -> dict[str, Any]:
     """What a run depended on, for its result: its options, with words for those that weren't given; folders by their name."""
     checkpoint = find(options.model, None).label if options.model else model
     return vars(options) | {"model": checkpoint, "photos": options.photos.name if options.photos else photos}
@@ -54,7 +53,7 @@ def setting(
 def photos(folder: Path | None) -> list[Path]:
     """JPEG files: those of a folder, or collages at the sizes of photos, made once."""
     if folder is None:
-        folder = ARTIFACTS / "collages"
+        folder = ARTIFACTS / COLLAGES
         if not folder.exists():
             _draw_collages(folder)
     found = sorted([*folder.glob("*.jpg"), *folder.glob("*.jpeg")])
