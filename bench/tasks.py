@@ -42,6 +42,10 @@ class Task:
 def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs], dict[str, Task]]:
     """(inputs by name, tasks by name) of the part of a folder that int8 isn't calibrated with."""
     pictures, _ = labelled.split(labelled.read(folder), folder)
+    if not all(picture.captions for picture in pictures):
+        raise SystemExit(
+            f"not all pictures in {folder} have captions: pass --photos with a captions.json, as the export takes it"
+        )
     files = [picture.file.read_bytes() for picture in pictures]
     owners = np.array([n for n, picture in enumerate(pictures) for _ in picture.captions])
     same = np.eye(len(pictures), dtype=bool)
