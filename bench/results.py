@@ -24,7 +24,7 @@ Cell = str | float | int | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of figures; numbers are shown to three digits, None as a dash."""
+    """Rows of figures; numbers are shown to three digits (just below 1 to five), None as a dash."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -79,7 +79,9 @@ def shown(cell: Cell) -> str:
         return "–"
     if isinstance(cell, str):
         return cell
-    return f"{cell:,.0f}" if isinstance(cell, int) or abs(cell) >= 100 else f"{cell:.3g}"
+    if isinstance(cell, int) or abs(cell) >= 100:
+        return f"{cell:,.0f}"
+    return f"{cell:.5f}" if 0.9995 <= cell < 0.999995 else f"{cell:.3g}"  # a cosine that isn't 1 shouldn't look like it
 
 
 def _put_section(result: Result, provenance: dict[str, Any]) -> None:

@@ -25,13 +25,13 @@ def scores(image: Embeddings, text: Embeddings, evaluation: Evaluation) -> dict[
     """
     found: dict[str, float] = {}
     if len(evaluation.owners):
-        to_image = _ranks(text, image, evaluation.owners[:, None] == np.arange(len(image)))
-        to_text = _ranks(image, text, np.arange(len(image))[:, None] == evaluation.owners)
+        to_image = ranks(text, image, evaluation.owners[:, None] == np.arange(len(image)))
+        to_text = ranks(image, text, np.arange(len(image))[:, None] == evaluation.owners)
         found |= {f"text_to_image_r@{k}": float((to_image < k).mean()) for k in KS}
         found |= {f"image_to_text_r@{k}": float((to_text < k).mean()) for k in KS}
     if len(evaluation.labels):
         right = evaluation.labels[:, None] == np.arange(len(text))
-        found["zero_shot_accuracy"] = float((_ranks(image, text, right) < 1).mean())
+        found["zero_shot_accuracy"] = float((ranks(image, text, right) < 1).mean())
     return found
 
 
@@ -47,17 +47,23 @@ def agreement(image: Embeddings, reference: Embeddings) -> float:
     return float(np.mean(shared))
 
 
-def _ranks(queries: Embeddings, items: Embeddings, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """How many other items come before the best wanted one, for each query; wanted: bool [Q, N]."""
-    ranks = []
+def ranks(queries: Embeddings, items: Embeddings, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """How many other items come before the best wanted one, for each query; of those that tie with it, half count.
+
+    Args:
+        queries: float32 [Q, D], unit length.
+        items: float32 [N, D], unit length.
+        wanted: bool [Q, N], at least one in each row.
+    """
+    found = []
     for start in range(0, len(queries), _ROWS):
         similarity = queries[start : start + _ROWS] @ items.T  # [rows, N]
         right = wanted[start : start + _ROWS]
         best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
         nearer = ((similarity > best + _TIE) & ~right).sum(axis=1)
         not_farther = (~(similarity < best - _TIE) & ~right).sum(axis=1)  # so that a NaN is never a hit
-        ranks.append((nearer + not_farther) / 2)
-    return np.concatenate(ranks)
+        found.append((nearer + not_farther) / 2)
+    return np.concatenate(found)
 
 
 def _neighbours(embeddings: Embeddings) -> npt.NDArray[np.int64]:
