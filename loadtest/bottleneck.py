@@ -1,0 +1,120 @@
+"""What kept a load from being answered faster, by name.
+
+Users wait for each answer before they ask again, so something is always busy, or all of it waits for the users:
+
+1. The processors, where the server's are this machine's and they are full. Then it is whoever uses most of them: a step that
+   only looks busy because it waits for a processor isn't what to make faster.
+2. Else the step, or the process of one thread, that is computing nearly all the time. A queue in front of it is the proof.
+3. Else nothing was busy: the way to the server if most of the time is spent there, otherwise the users, who are too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from processors import CLIENT, OTHERS, SIDECAR
+from steps import Step
+
+NETWORK, USERS = "the network", "the number of users"
+
+_FULL = 0.9  # of all processors; the rest is lost when work changes hands
+_BUSY = 0.75  # of an instance's or a thread's time; requests come in bursts, so hardly any reaches 1
+_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was seen during a load.
+
+    Attributes:
+        steps: of the ensembles that were used.
+        cores_used: processors by name, as :mod:`processors` calls them; OTHERS is the rest of this machine.
+        cores: of this machine.
+        generators: processes that make the load.
+        local: whether the server runs on this machine.
+        client_ms: mean of a request to Triton as the users saw it; None where they asked none.
+        server_ms: the same as Triton saw it.
+    """
+
+    steps: Sequence[Step]
+    cores_used: Mapping[str, float]
+    cores: int
+    generators: int
+    local: bool
+    client_ms: float | None
+    server_ms: float
+
+    @property
+    def full(self) -> float:
+        """Share of this machine's processors that was used, 0 to 1."""
+        return sum(self.cores_used.values()) / self.cores
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A name, and in a sentence how one can tell and what would help."""
+
+    name: str
+    reason: str
+
+
+def bottleneck(load: Load) -> Bottleneck:
+    """Name it."""
+    if load.local and load.full >= _FULL:
+        return _processors(load)
+    shares = _busy(load)
+    name = max(shares, key=shares.__getitem__)
+    if shares[name] >= _BUSY:
+        return Bottleneck(name, _reason(load, name, shares[name]))
+    return _waiting(load, name, shares[name])
+
+
+def _busy(load: Load) -> dict[str, float]:
+    """By name the share of the time that something was computing which does one thing at a time."""
+    python = {CLIENT: load.cores_used[CLIENT] / load.generators, SIDECAR: load.cores_used.get(SIDECAR, 0.0)}
+    return {step.model: step.busy for step in load.steps} | python
+
+
+def _processors(load: Load) -> Bottleneck:
+    name = max(load.cores_used, key=load.cores_used.__getitem__)
+    used = f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
+    step = _step(load, name)
+    if step:
+        advice = "a smaller or better quantised variant, or more cores"
+        return Bottleneck(name, f"{used}; {_told(step)}: {advice} would help")
+    return Bottleneck(name, f"{used}: {_ELSEWHERE.get(name, 'more cores would help')}")
+
+
+def _reason(load: Load, name: str, share: float) -> str:
+    step = _step(load, name)
+    if step:
+        return f"{_told(step)}, and there are processors to spare: more --instances or --threads would help"
+    return f"its one thread is busy {share:.0%} of the time: {_ELSEWHERE[name]}"
+
+
+_ELSEWHERE = {
+    CLIENT: "run it on another machine, or with more --processes",
+    SIDECAR: "more sidecars, or exact search over fewer rows, would help",
+    OTHERS: "what was measured is what it left; stop it and measure again",
+}
+
+
+def _waiting(load: Load, name: str, share: float) -> Bottleneck:
+    idle = f"nothing is busy, {name} most with {share:.0%} of the time"
+    if load.client_ms is None:
+        return Bottleneck(USERS, f"{idle}: more --users would be answered")
+    outside = 1 - load.server_ms / load.client_ms
+    told = f"{idle}; of the {load.client_ms:.1f} ms of a request {outside:.0%} are spent outside the server"
+    if not load.local and outside >= _MOST:
+        return Bottleneck(NETWORK, f"{told}: a faster way there, smaller files, or more --users would help")
+    return Bottleneck(USERS, f"{told}: more --users would be answered")
+
+
+def _told(step: Step) -> str:
+    queue = f"a request waits {step.queue_ms:.1f} ms for its {step.compute_ms:.1f} ms of computing"
+    return f"it computes {step.busy:.0%} of the time, {queue}"
+
+
+def _step(load: Load, name: str) -> Step | None:
+    return next((step for step in load.steps if step.model == name), None)
