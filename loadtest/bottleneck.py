@@ -95,7 +95,7 @@ def _reason(load: Load, name: str, share: float) -> str:
 
 _ELSEWHERE = {
     CLIENT: "run it on another machine, or with more --processes",
-    SIDECAR: "more sidecars, or exact search over fewer rows, would help",
+    SIDECAR: "a machine of its own, apart from Triton and the users, would help",
     OTHERS: "what was measured is what it left; stop it and measure again",
 }
 

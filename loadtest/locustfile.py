@@ -191,6 +191,7 @@ def init(environment: Environment, **_: Any) -> None:
     session = Session(environment, TritonUser, SidecarUser)
     environment.events.test_start.add_listener(session.begin)
     environment.events.test_stop.add_listener(session.end)
+    environment.events.quitting.add_listener(session.quit)
     if chosen.headless:  # before the run time begins to count
         try:
             session.prepare()

@@ -48,25 +48,37 @@ class Recording:
         self.target = target
         with Triton(target.triton, timeout_s=_TIMEOUT_S) as triton:
             self._pipeline: Pipeline = pipeline(triton, target.name)
-        self._before = self._now()
+        self._before = self._after = self._now()
 
-    def load(self, generators: int, client_ms: float | None) -> tuple[Load, float]:
-        """What happened since, and in how many seconds."""
-        after = self._now()
-        duration_s = after.at_s - self._before.at_s
-        done = {name: work.since(self._before.models[name]) for name, work in after.models.items()}
-        used = {name: max(0.0, s - self._before.cpu_s.get(name, 0.0)) for name, s in after.cpu_s.items()}
-        requests = [done[ensemble] for ensemble in self._pipeline.steps if done[ensemble].requests]
-        load = Load(
-            steps=steps(self._pipeline, done, duration_s),
-            cores_used={name: s / duration_s for name, s in used.items()},
+    def stop(self) -> None:
+        """The load is over."""
+        self._after = self._now()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is."""
+        return self._after is not self._before
+
+    @property
+    def duration_s(self) -> float:
+        """From start to stop."""
+        return self._after.at_s - self._before.at_s
+
+    def load(self, generators: int, client_ms: float | None) -> Load:
+        """What happened in between; ``client_ms`` is the mean of a request to Triton as the users saw it."""
+        models = self._after.models.items()
+        done = {name: work.since(self._before.models[name]) for name, work in models}
+        used = {name: max(0.0, s - self._before.cpu_s.get(name, 0.0)) for name, s in self._after.cpu_s.items()}
+        requests = [done[ensemble] for ensemble in self._pipeline.steps]
+        return Load(
+            steps=steps(self._pipeline, done, self.duration_s),
+            cores_used={name: s / self.duration_s for name, s in used.items()},
             cores=processors.count(),
             generators=generators,
             local=processors.is_local(self.target.triton),
             client_ms=client_ms,
             server_ms=sum(one.total_ns for one in requests) / 1e6 / max(1, sum(one.requests for one in requests)),
         )
-        return load, duration_s
 
     def _now(self) -> Snapshot:
         with Triton(self.target.triton, timeout_s=_TIMEOUT_S) as triton:

@@ -19,7 +19,6 @@ from samples import Samples
 
 K = 10
 _ROWS, _PART = 2000, 500
-_READY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float
         ClipError: the server can't be reached, or hasn't the checkpoint; or its answers depend on what else is in a batch.
     """
     clip = Clip(triton, name=name)
-    clip.wait_ready(timeout_s=_READY_S)
     images = references(clip.embed_image, samples.images[:known])
     return Serving(clip, samples, images, references(clip.embed_text, samples.texts), corrupt)
 

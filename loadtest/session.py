@@ -51,6 +51,7 @@ class Session:
         self._preparing, self._prepared = threading.Lock(), False
         self._recording: Recording | None = None
         self._awaited = 0
+        self._quitting = False
         runner = environment.runner
         if isinstance(runner, MasterRunner):
             runner.register_message(PREPARED, self.worker_prepared)
@@ -88,12 +89,20 @@ class Session:
             self._record()
 
     def end(self, **_: Any) -> None:
-        """Write the report, close what was opened."""
+        """Stop recording, close what was opened, write the report unless figures of workers are still to come."""
         if self._recording:
-            self._report(self._recording, Options.of(self._environment).report)
-            self._recording = None
+            self._recording.stop()
         self._opened.close()
         self._prepared = False
+        given: Any = self._environment.parsed_options
+        if self._quitting or not (given.headless and isinstance(self._environment.runner, MasterRunner)):
+            self._write()
+
+    def quit(self, **_: Any) -> None:
+        """Write what has not been written; a load that is interrupted quits first and ends then."""
+        self._quitting = True
+        if self._recording and self._recording.stopped:
+            self._write()
 
     def _connect(self, options: Options) -> None:
         sent = samples(options.photos)
@@ -112,15 +121,20 @@ class Session:
         sidecar = options.sidecar if self._chosen(self._of_sidecar) else ""
         self._recording = Recording(Target(options.triton, options.name, sidecar))
 
+    def _write(self) -> None:
+        if self._recording:
+            self._report(self._recording, Options.of(self._environment).report)
+            self._recording = None
+
     def _report(self, recording: Recording, folder: Path) -> None:
         runner: Any = self._environment.runner
         stats = self._environment.stats
-        load, duration_s = recording.load(runner.worker_count, self._mean_ms())
+        load = recording.load(max(1, runner.worker_count), self._mean_ms())
         found = Report(
             target=recording.target,
             users=runner.target_user_count,
-            duration_s=duration_s,
-            rows=rows(stats, duration_s),
+            duration_s=recording.duration_s,
+            rows=rows(stats, recording.duration_s),
             errors=error_kinds(stats),
             load=load,
             bottleneck=bottleneck(load),
