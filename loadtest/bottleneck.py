@@ -1,11 +1,13 @@
 """What kept a load from being answered faster, by name.
 
-Users wait for each answer before they ask again, so something is always busy, or all of it waits for the users:
+Users wait for each answer before they ask again, so something is always at work, or all of it waits for the users:
 
-1. The processors, where the server's are this machine's and they are full. Then it is whoever uses most of them: a step that
-   only looks busy because it waits for a processor isn't what to make faster.
-2. Else the step, or the process of one thread, that is computing nearly all the time. A queue in front of it is the proof.
-3. Else nothing was busy: the way to the server if most of the time is spent there, otherwise the users, who are too few.
+1. Whoever uses most of this machine's processors, if they are full and it isn't a step of the server.
+2. The step, or the process of one thread, that is at work most, if that is nearly all of the time; or less of it, where the
+   processors are full and requests wait in queues.
+3. Else nothing is busy: the way to the server if most of the time is spent there, otherwise the users, who are too few.
+
+Steps are ranked by Triton's own clock and not by CPU seconds: threads of an engine may spin while they wait for work.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from processors import CLIENT, OTHERS, SIDECAR
+from processors import CLIENT, OTHERS, SIDECAR, TRITON
 from steps import Step
 
 NETWORK, USERS = "the network", "the number of users"
 
 _FULL = 0.9  # of all processors; the rest is lost when work changes hands
 _BUSY = 0.75  # of an instance's or a thread's time; requests come in bursts, so hardly any reaches 1
+_QUEUED = 0.5  # requests that wait, on average; the delays that let batches form make for less
 _MOST = 0.5
 
 
@@ -33,6 +36,7 @@ class Load:
         cores: of this machine.
         generators: processes that make the load.
         local: whether the server runs on this machine.
+        queued: requests that waited for a step, on average.
         client_ms: mean of a request to Triton as the users saw it; None where they asked none.
         server_ms: the same as Triton saw it.
     """
@@ -42,6 +46,7 @@ class Load:
     cores: int
     generators: int
     local: bool
+    queued: float
     client_ms: float | None
     server_ms: float
 
@@ -61,47 +66,48 @@ class Bottleneck:
 
 def bottleneck(load: Load) -> Bottleneck:
     """Name it."""
-    if load.local and load.full >= _FULL:
-        return _processors(load)
+    full = load.local and load.full >= _FULL
+    largest = max(load.cores_used, key=load.cores_used.__getitem__)
+    if full and not _step(load, largest):
+        return Bottleneck(largest, f"{_used(load, largest)}: {_ELSEWHERE[largest]}")
     shares = _busy(load)
     name = max(shares, key=shares.__getitem__)
-    if shares[name] >= _BUSY:
-        return Bottleneck(name, _reason(load, name, shares[name]))
+    if shares[name] >= _BUSY or (full and load.queued >= _QUEUED):
+        return Bottleneck(name, _reason(load, name, shares[name], full))
     return _waiting(load, name, shares[name])
 
 
 def _busy(load: Load) -> dict[str, float]:
-    """By name the share of the time that something was computing which does one thing at a time."""
+    """By name the share of the time that something was at work which does one thing at a time."""
     python = {CLIENT: load.cores_used[CLIENT] / load.generators, SIDECAR: load.cores_used.get(SIDECAR, 0.0)}
     return {step.model: step.busy for step in load.steps} | python
 
 
-def _processors(load: Load) -> Bottleneck:
-    name = max(load.cores_used, key=load.cores_used.__getitem__)
-    used = f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
+def _reason(load: Load, name: str, share: float, full: bool) -> str:
     step = _step(load, name)
-    if step:
-        advice = "a smaller or better quantised variant, or more cores"
-        return Bottleneck(name, f"{used}; {_told(step)}: {advice} would help")
-    return Bottleneck(name, f"{used}: {_ELSEWHERE.get(name, 'more cores would help')}")
+    if not step:
+        return f"its one thread is busy {share:.0%} of the time: {_ELSEWHERE[name]}"
+    queue = f"a request waits {step.queue_ms:.1f} ms for its {step.compute_ms:.1f} ms of computing"
+    told = f"it computes {step.busy:.0%} of the time, {queue}"
+    if full:
+        return f"{told}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
+    return f"{told}, and there are processors to spare: more --instances or --threads would help"
 
 
-def _reason(load: Load, name: str, share: float) -> str:
-    step = _step(load, name)
-    if step:
-        return f"{_told(step)}, and there are processors to spare: more --instances or --threads would help"
-    return f"its one thread is busy {share:.0%} of the time: {_ELSEWHERE[name]}"
+def _used(load: Load, name: str) -> str:
+    return f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
 
 
 _ELSEWHERE = {
     CLIENT: "run it on another machine, or with more --processes",
     SIDECAR: "a machine of its own, apart from Triton and the users, would help",
+    TRITON: "fewer and larger requests, or more cores, would help",
     OTHERS: "what was measured is what it left; stop it and measure again",
 }
 
 
 def _waiting(load: Load, name: str, share: float) -> Bottleneck:
-    idle = f"nothing is busy, {name} most with {share:.0%} of the time"
+    idle = f"nothing is at work all the time, {name} most with {share:.0%}"
     if load.client_ms is None:
         return Bottleneck(USERS, f"{idle}: more --users would be answered")
     outside = 1 - load.server_ms / load.client_ms
@@ -109,11 +115,6 @@ def _waiting(load: Load, name: str, share: float) -> Bottleneck:
     if not load.local and outside >= _MOST:
         return Bottleneck(NETWORK, f"{told}: a faster way there, smaller files, or more --users would help")
     return Bottleneck(USERS, f"{told}: more --users would be answered")
-
-
-def _told(step: Step) -> str:
-    queue = f"a request waits {step.queue_ms:.1f} ms for its {step.compute_ms:.1f} ms of computing"
-    return f"it computes {step.busy:.0%} of the time, {queue}"
 
 
 def _step(load: Load, name: str) -> Step | None:

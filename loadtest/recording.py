@@ -76,6 +76,7 @@ class Recording:
             cores=processors.count(),
             generators=generators,
             local=processors.is_local(self.target.triton),
+            queued=sum(done[model].queue_ns for model in self._pipeline.instances) / 1e9 / self.duration_s,
             client_ms=client_ms,
             server_ms=sum(one.total_ns for one in requests) / 1e6 / max(1, sum(one.requests for one in requests)),
         )
