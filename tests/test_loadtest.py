@@ -45,7 +45,7 @@ def by_name(found: dict) -> dict[str, dict]:
 
 
 def test_sixteen_users_are_answered_rightly_and_the_bottleneck_is_named(server: Server, tmp_path: Path) -> None:
-    found = loaded(tmp_path, "--triton", server.address, "-u", "16", "-r", "16", "-t", "15s")
+    found = loaded(tmp_path, "--triton", server.address, "-u", "16", "-r", "16", "-t", "12s")
     rows, used = by_name(found), {step["model"]: step for step in found["load"]["steps"]}
     assert rows.keys() == {"image", "text"}
     assert min(row["requests"] for row in rows.values()) > 16
@@ -60,7 +60,7 @@ def test_sixteen_users_are_answered_rightly_and_the_bottleneck_is_named(server: 
 
 
 def test_damaged_images_are_counted_apart_and_nothing_else_suffers(server: Server, tmp_path: Path) -> None:
-    found = loaded(tmp_path, "--triton", server.address, "-u", "4", "-r", "4", "-t", "5s", "--corrupt", "0.3", "ImageUser")
+    found = loaded(tmp_path, "--triton", server.address, "-u", "4", "-r", "4", "-t", "4s", "--corrupt", "0.3", "ImageUser")
     rows = by_name(found)
     assert rows.keys() == {"image", "corrupt image"}
     assert rows["corrupt image"]["requests"] > 0
