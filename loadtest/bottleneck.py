@@ -32,7 +32,8 @@ class Load:
 
     Attributes:
         steps: of the ensembles that were used.
-        cores_used: processors by name, as :mod:`processors` calls them; OTHERS is the rest of this machine.
+        cores_used: processors by name, as :mod:`processors` calls them; OTHERS is the rest of this machine. A server that is
+            elsewhere, or whose processes can't be seen, isn't among them.
         cores: of this machine.
         generators: processes that make the load.
         local: whether the server runs on this machine.
@@ -66,15 +67,21 @@ class Bottleneck:
 
 def bottleneck(load: Load) -> Bottleneck:
     """Name it."""
-    full = load.local and load.full >= _FULL
+    full = TRITON in load.cores_used and load.full >= _FULL
     largest = max(load.cores_used, key=load.cores_used.__getitem__)
-    if full and not _step(load, largest):
+    if full and not _computes(load, largest):
         return Bottleneck(largest, f"{_used(load, largest)}: {_ELSEWHERE[largest]}")
     shares = _busy(load)
     name = max(shares, key=shares.__getitem__)
     if shares[name] >= _BUSY or (full and load.queued >= _QUEUED):
         return Bottleneck(name, _reason(load, name, shares[name], full))
     return _waiting(load, name, shares[name])
+
+
+def _computes(load: Load, name: str) -> bool:
+    """Whether a name is of steps: a native backend's have no process of their own and compute inside tritonserver."""
+    inside = any(step.model not in load.cores_used for step in load.steps)
+    return _step(load, name) is not None or (name == TRITON and inside)
 
 
 def _busy(load: Load) -> dict[str, float]:

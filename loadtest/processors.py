@@ -12,6 +12,7 @@ import psutil
 CLIENT, TRITON, SIDECAR, OTHERS = "the load generator", "tritonserver", "the search sidecar", "other work on this machine"
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_PROXY = "docker-proxy"  # listens in the place of a container
 _INSTANCE = re.compile(r"(.+)_\d+_\d+")  # what Triton's Python backend calls the process of an instance
 
 
@@ -49,8 +50,8 @@ def _processes(servers: Mapping[str, str]) -> Iterator[tuple[str, psutil.Process
 def _listener(port: int | None) -> psutil.Process | None:
     """The process that listens on a port; None where it isn't ours to see, a container's for one."""
     found = (one.pid for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port)
-    pid = next(found, None)
-    return psutil.Process(pid) if pid else None
+    process = psutil.Process(pid) if (pid := next(found, None)) else None
+    return None if process and process.name() == _PROXY else process
 
 
 def _family(process: psutil.Process | None) -> list[psutil.Process]:

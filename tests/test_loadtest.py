@@ -144,6 +144,16 @@ def test_other_work_that_takes_the_processors_is_named() -> None:
     assert found.name == "other work on this machine"
 
 
+def test_a_server_that_computes_in_one_process_or_cannot_be_seen_is_judged_by_its_steps() -> None:
+    load = recorded("texts-16-users")
+    own = {"the load generator": 0.3, "other work on this machine": 0.1}
+    native = dataclasses.replace(load, cores_used={**own, "tritonserver": 1.6})
+    assert bottleneck(native).name == "clip_text_encoder"
+    assert "the 2 processors are 100% busy" in bottleneck(native).reason
+    unseen = dataclasses.replace(load, cores_used={**own, "other work on this machine": 1.7})
+    assert bottleneck(unseen).name == "clip_text_encoder"
+
+
 def test_a_client_of_one_thread_is_named() -> None:
     load = recorded("texts-1-user")
     busy = {**load.cores_used, "the load generator": 0.97}
