@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 
-.PHONY: setup demo serve test check bench clean
+.PHONY: setup demo serve test check bench load clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ check: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python bench/all.py $(ARGS)
+
+# A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
+load: setup
+	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --users 16 --spawn-rate 16 --run-time 1m $(ARGS)
 
 clean:
 	rm -rf $(VENV) artifacts

@@ -63,6 +63,12 @@ class Triton:
             return str(self._translated(problem, "the server"))
         return f"no model {waiting[0]} is ready there" if waiting else ""
 
+    def statistics(self) -> Any:
+        """What every model has done since the server started, Triton's ``ModelStatisticsResponse`` protobuf."""
+        return self._patiently(
+            "the statistics", lambda timeout_s: self._client.get_inference_statistics(client_timeout=timeout_s)
+        )
+
     def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
     ) -> list[npt.NDArray[Any]]:

@@ -1,0 +1,128 @@
+"""What kept a load from being answered faster, by name.
+
+Users wait for each answer before they ask again, so something is always at work, or all of it waits for the users:
+
+1. Whoever uses most of this machine's processors, if they are full and it isn't a step of the server.
+2. The step, or the process of one thread, that is at work most, if that is nearly all of the time; or less of it, where the
+   processors are full and requests wait in queues.
+3. Else nothing is busy: the way to the server if most of the time is spent there, otherwise the users, who are too few.
+
+Steps are ranked by Triton's own clock and not by CPU seconds: threads of an engine may spin while they wait for work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from processors import CLIENT, OTHERS, SIDECAR, TRITON
+from steps import Step
+
+NETWORK, USERS = "the network", "the number of users"
+
+_FULL = 0.9  # of all processors; the rest is lost when work changes hands
+_BUSY = 0.75  # of an instance's or a thread's time; requests come in bursts, so hardly any reaches 1
+_QUEUED = 0.5  # requests that wait, on average; the delays that let batches form make for less
+_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was seen during a load.
+
+    Attributes:
+        steps: of the ensembles that were used.
+        cores_used: processors by name, as :mod:`processors` calls them; OTHERS is the rest of this machine. A server that is
+            elsewhere, or whose processes can't be seen, isn't among them.
+        cores: of this machine.
+        generators: processes that make the load.
+        local: whether the server runs on this machine.
+        queued: requests that waited for a step, on average.
+        client_ms: mean of a request to Triton as the users saw it; None where they asked none.
+        server_ms: the same as Triton saw it.
+    """
+
+    steps: Sequence[Step]
+    cores_used: Mapping[str, float]
+    cores: int
+    generators: int
+    local: bool
+    queued: float
+    client_ms: float | None
+    server_ms: float
+
+    @property
+    def full(self) -> float:
+        """Share of this machine's processors that was used, 0 to 1."""
+        return sum(self.cores_used.values()) / self.cores
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A name, and in a sentence how one can tell and what would help."""
+
+    name: str
+    reason: str
+
+
+def bottleneck(load: Load) -> Bottleneck:
+    """Name it."""
+    full = TRITON in load.cores_used and load.full >= _FULL
+    largest = max(load.cores_used, key=load.cores_used.__getitem__)
+    if full and not _computes(load, largest):
+        return Bottleneck(largest, f"{_used(load, largest)}: {_ELSEWHERE[largest]}")
+    shares = _busy(load)
+    name = max(shares, key=shares.__getitem__)
+    if shares[name] >= _BUSY or (full and load.queued >= _QUEUED):
+        return Bottleneck(name, _reason(load, name, shares[name], full))
+    return _waiting(load, name, shares[name])
+
+
+def _computes(load: Load, name: str) -> bool:
+    """Whether a name is of steps: a native backend's have no process of their own and compute inside tritonserver."""
+    inside = any(step.model not in load.cores_used for step in load.steps)
+    return _step(load, name) is not None or (name == TRITON and inside)
+
+
+def _busy(load: Load) -> dict[str, float]:
+    """By name the share of the time that something was at work which does one thing at a time."""
+    python = {CLIENT: load.cores_used[CLIENT] / load.generators, SIDECAR: load.cores_used.get(SIDECAR, 0.0)}
+    return {step.model: step.busy for step in load.steps} | python
+
+
+def _reason(load: Load, name: str, share: float, full: bool) -> str:
+    step = _step(load, name)
+    if not step:
+        return f"its one thread is busy {share:.0%} of the time: {_ELSEWHERE[name]}"
+    queue = f"a request waits {step.queue_ms:.1f} ms for its {step.compute_ms:.1f} ms of computing"
+    told = f"it computes {step.busy:.0%} of the time, {queue}"
+    if full:
+        return f"{told}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
+    return f"{told}, and there are processors to spare: more --instances or --threads would help"
+
+
+def _used(load: Load, name: str) -> str:
+    return f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
+
+
+_ELSEWHERE = {
+    CLIENT: "run it on another machine, or with more --processes",
+    SIDECAR: "a machine of its own, apart from Triton and the users, would help",
+    TRITON: "fewer and larger requests, or more cores, would help",
+    OTHERS: "what was measured is what it left; stop it and measure again",
+}
+
+
+def _waiting(load: Load, name: str, share: float) -> Bottleneck:
+    idle = f"nothing is at work all the time, {name} most with {share:.0%}"
+    if load.client_ms is None:
+        return Bottleneck(USERS, f"{idle}: more --users would be answered")
+    outside = 1 - load.server_ms / load.client_ms
+    told = f"{idle}; of the {load.client_ms:.1f} ms of a request {outside:.0%} are spent outside the server"
+    if not load.local and outside >= _MOST:
+        return Bottleneck(NETWORK, f"{told}: a faster way there, smaller files, or more --users would help")
+    return Bottleneck(USERS, f"{told}: more --users would be answered")
+
+
+def _step(load: Load, name: str) -> Step | None:
+    return next((step for step in load.steps if step.model == name), None)

@@ -1,0 +1,199 @@
+"""Users for locust: images and texts to Triton, searches and adds to the sidecar; every answer is checked.
+
+locust -f loadtest/locustfile.py                                            # web UI; --class-picker lets users be chosen there
+locust -f loadtest/locustfile.py --headless -u 16 -t 1m ImageUser TextUser
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import grpc.experimental.gevent
+import numpy as np
+from locust import User, constant_pacing, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+
+from clip_client.errors import ClipError
+from clip_client.search import Row, Term
+from samples import fresh_text
+from scenario import Searching, Serving, check_hits, check_scores
+from session import Session
+
+# gRPC waits in C, where gevent can't switch to another user: without this, one user at a time would be served.
+grpc.experimental.gevent.init_gevent()
+
+T = TypeVar("T")
+ADDED = 20
+
+
+class CheckingUser(User):
+    """Asks, takes the time, checks the answer."""
+
+    abstract = True
+    kind: ClassVar[str]
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.draw = random.Random()
+
+    def ask(self, name: str, call: Callable[[], T], check: Callable[[T], None] = lambda answer: None) -> None:
+        """Report one request to locust; a wrong answer is a failure too, and the check takes none of the request's time."""
+        problem: ClipError | None = None
+        start = time.perf_counter()
+        try:
+            answer = call()
+            elapsed_s = time.perf_counter() - start
+            check(answer)
+        except ClipError as error:
+            problem, elapsed_s = error, time.perf_counter() - start
+        self.environment.events.request.fire(
+            request_type=self.kind,
+            name=name,
+            response_time=1000 * elapsed_s,
+            response_length=0,
+            exception=problem,
+            context={},
+        )
+
+
+class TritonUser(CheckingUser):
+    """A user of Triton."""
+
+    abstract = True
+    kind = "gRPC"
+    serving: ClassVar[Serving]
+
+
+class ImageUser(TritonUser):
+    """Embeds one picture after another; some are damaged, if that was asked for."""
+
+    @task
+    def image(self) -> None:
+        """A picture, or a damaged one."""
+        serving = self.serving
+        if self.draw.random() < serving.corrupt:
+            damaged = self.draw.choice(serving.samples.corrupt)
+            return self.ask("corrupt image", lambda: serving.refuse(damaged))
+        n = self.draw.randrange(len(serving.samples.images))
+        known = n if n < len(serving.images.embeddings) else None
+        self.ask("image", lambda: serving.embed_image(n), lambda answer: serving.images.check(answer, known))
+
+
+class TextUser(TritonUser):
+    """Embeds one text after another; one of four is known."""
+
+    @task(3)
+    def fresh(self) -> None:
+        """A text that nobody has sent."""
+        text = fresh_text(self.draw)
+        self.ask("text", lambda: self.serving.clip.embed_text(text), lambda answer: self.serving.texts.check(answer, None))
+
+    @task
+    def known(self) -> None:
+        """A text whose embedding is known."""
+        serving, n = self.serving, self.draw.randrange(len(self.serving.samples.texts))
+        text = serving.samples.texts[n]
+        self.ask("text", lambda: serving.clip.embed_text(text), lambda answer: serving.texts.check(answer, n))
+
+
+class SidecarUser(CheckingUser):
+    """A user of the search sidecar."""
+
+    abstract = True
+    kind = "HTTP"
+    searching: ClassVar[Searching]
+
+
+class SearchUser(SidecarUser):
+    """Searches by text, by picture and by both."""
+
+    @task(3)
+    def text(self) -> None:
+        """A text that nobody has searched for."""
+        self._search("search: text", Term(text=fresh_text(self.draw)))
+
+    @task
+    def image(self) -> None:
+        """A picture that is in the collection, and must come first."""
+        n = self.draw.randrange(len(self.searching.images))
+        self._search("search: image", Term(image=self.searching.images[n]), first=f"image{n}")
+
+    @task
+    def mix(self) -> None:
+        """A picture and a text."""
+        image = Term(image=self.draw.choice(self.searching.images), weight=2)
+        self._search("search: mix", image, Term(text=fresh_text(self.draw)))
+
+    def _search(self, name: str, *terms: Term, first: str | None = None) -> None:
+        shared = self.searching
+        self.ask(name, lambda: shared.search.query(shared.collection, terms), lambda hits: check_hits(hits, first))
+
+
+class AddingUser(SidecarUser):
+    """Adds rows ten times a second, and looks for one of them at once."""
+
+    wait_time = constant_pacing(0.1)
+
+    @task
+    def add(self) -> None:
+        """Ready vectors; the first must be found."""
+        shared, prefix = self.searching, secrets.token_hex(8)
+        vectors = shared.vectors(ADDED, np.random.default_rng())
+        rows = [Row(id=f"{prefix}{n}", vector=one) for n, one in enumerate(vectors)]
+        self.ask(f"add {ADDED} rows", lambda: shared.search.add(shared.collection, rows))
+        term = Term(vector=vectors[0])
+        self.ask(
+            "search: just added",
+            lambda: shared.search.query(shared.collection, term),
+            lambda hits: check_hits(hits, f"{prefix}0"),
+        )
+
+
+class ClipRetrievalUser(SidecarUser):
+    """Asks for texts as clip-retrieval's clients do."""
+
+    @task
+    def knn(self) -> None:
+        """A text that nobody has searched for."""
+        text = fresh_text(self.draw)
+        self.ask(
+            "/knn-service", lambda: self.searching.knn(text), lambda hits: check_scores([hit["similarity"] for hit in hits])
+        )
+
+
+@events.init_command_line_parser.add_listener
+def options(parser: LocustArgumentParser) -> None:
+    """What a load depends on beyond locust's own options; the web UI shows them too."""
+    group = parser.add_argument_group("clipserve")
+    group.add_argument("--triton", default="localhost:8001", metavar="HOST:PORT", help="gRPC endpoint (default: %(default)s)")
+    group.add_argument("--name", default="clip", help="what the checkpoint was published as (default: %(default)s)")
+    group.add_argument(
+        "--sidecar", default="http://localhost:1234", metavar="URL", help="search sidecar (default: %(default)s)"
+    )
+    group.add_argument("--photos", default="", metavar="FOLDER", help="pictures to send (default: bundled drawings, enlarged)")
+    group.add_argument("--corrupt", type=float, default=0.0, metavar="SHARE", help="of damaged images, 0 to 1 (default: 0)")
+    group.add_argument("--report", default="artifacts/load", metavar="FOLDER", help="for the report (default: %(default)s)")
+
+
+@events.init.add_listener
+def init(environment: Environment, **_: Any) -> None:
+    """Users of Triton alone, unless others are chosen: there may be no sidecar."""
+    chosen: Any = environment.parsed_options
+    if not chosen.user_classes and not chosen.class_picker:
+        environment.user_classes = [ImageUser, TextUser]
+    environment.stop_timeout = environment.stop_timeout or 60  # let answers arrive, or the last would count as lost
+    session = Session(environment, TritonUser, SidecarUser)
+    environment.events.test_start.add_listener(session.begin)
+    environment.events.test_stop.add_listener(session.end)
+    environment.events.quitting.add_listener(session.quit)
+    if chosen.headless:  # before the run time begins to count
+        try:
+            session.prepare()
+        except ClipError as problem:
+            sys.exit(str(problem))

@@ -1,0 +1,149 @@
+"""From the start of a load to its end: what is made ready before, and what is written after."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import MasterRunner, WorkerRunner
+
+from bottleneck import bottleneck
+from clip_client.errors import ClipError
+from recording import Recording, Target
+from report import Report, error_kinds, rows
+from samples import DRAWN, samples
+from scenario import searching, serving
+
+PREPARED = "prepared"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line or the web UI says; see the locustfile."""
+
+    triton: str
+    name: str
+    sidecar: str
+    photos: Path | None
+    corrupt: float
+    report: Path
+
+    @classmethod
+    def of(cls, environment: Environment) -> Options:
+        """Read them; those of the web UI may have changed since the last load."""
+        given: Any = environment.parsed_options
+        photos = Path(given.photos) if given.photos else None
+        return cls(given.triton, given.name, given.sidecar, photos, float(given.corrupt), Path(given.report))
+
+
+class Session:
+    """One locust process: by itself, a worker that only has users, or the master of workers, which only reports."""
+
+    def __init__(self, environment: Environment, of_triton: Any, of_sidecar: Any) -> None:
+        self._environment = environment
+        self._of_triton, self._of_sidecar = of_triton, of_sidecar
+        self._opened = contextlib.ExitStack()
+        self._preparing, self._prepared = threading.Lock(), False
+        self._recording: Recording | None = None
+        self._awaited = 0
+        self._quitting = False
+        runner = environment.runner
+        if isinstance(runner, MasterRunner):
+            runner.register_message(PREPARED, self.worker_prepared)
+
+    def prepare(self) -> None:
+        """Connect and learn the right answers, unless that has been done for the load to come.
+
+        Raises:
+            ClipError: a server can't be reached, or its answers are wrong already.
+        """
+        with self._preparing:
+            if not self._prepared and not isinstance(self._environment.runner, MasterRunner):
+                self._connect(Options.of(self._environment))
+            self._prepared = True
+
+    def begin(self, **_: Any) -> None:
+        """Make ready and start recording; what can't be reached ends the load before it begins."""
+        runner = self._environment.runner
+        try:
+            self.prepare()
+            if isinstance(runner, WorkerRunner):
+                runner.send_message(PREPARED)
+            elif isinstance(runner, MasterRunner):
+                self._awaited = runner.worker_count
+            else:
+                self._record()
+        except ClipError as problem:
+            self._environment.process_exit_code = 1
+            raise StopTest(str(problem)) from problem
+
+    def worker_prepared(self, **_: Any) -> None:
+        """On the master: the last worker to be ready starts the recording."""
+        self._awaited -= 1
+        if not self._awaited:
+            self._record()
+
+    def end(self, **_: Any) -> None:
+        """Stop recording, close what was opened, write the report unless figures of workers are still to come."""
+        if self._recording:
+            self._recording.stop()
+        self._opened.close()
+        self._prepared = False
+        given: Any = self._environment.parsed_options
+        if self._quitting or not (given.headless and isinstance(self._environment.runner, MasterRunner)):
+            self._write()
+
+    def quit(self, **_: Any) -> None:
+        """Write what has not been written; a load that is interrupted quits first and ends then."""
+        self._quitting = True
+        if self._recording and self._recording.stopped:
+            self._write()
+
+    def _connect(self, options: Options) -> None:
+        sent = samples(options.photos)
+        if self._chosen(self._of_triton):
+            self._of_triton.serving = serving(options.triton, options.name, sent, DRAWN, options.corrupt)
+            self._opened.callback(self._of_triton.serving.close)
+        if self._chosen(self._of_sidecar):
+            self._of_sidecar.searching = searching(options.sidecar, sent.images[:DRAWN])
+            self._opened.callback(self._of_sidecar.searching.close)
+
+    def _chosen(self, kind: type) -> bool:
+        return any(issubclass(one, kind) for one in self._environment.user_classes)
+
+    def _record(self) -> None:
+        options = Options.of(self._environment)
+        sidecar = options.sidecar if self._chosen(self._of_sidecar) else ""
+        self._recording = Recording(Target(options.triton, options.name, sidecar))
+
+    def _write(self) -> None:
+        if self._recording:
+            self._report(self._recording, Options.of(self._environment).report)
+            self._recording = None
+
+    def _report(self, recording: Recording, folder: Path) -> None:
+        runner: Any = self._environment.runner
+        stats = self._environment.stats
+        load = recording.load(max(1, runner.worker_count), self._mean_ms())
+        found = Report(
+            target=recording.target,
+            users=runner.target_user_count,
+            duration_s=recording.duration_s,
+            rows=rows(stats, recording.duration_s),
+            errors=error_kinds(stats),
+            load=load,
+            bottleneck=bottleneck(load),
+        )
+        found.write(folder)
+        print(f"\n{found.markdown()}\n\nin {folder}")
+
+    def _mean_ms(self) -> float | None:
+        """Of a request to Triton; None where there was none."""
+        asked = [entry for entry in self._environment.stats.entries.values() if entry.method == self._of_triton.kind]
+        requests = sum(entry.num_requests for entry in asked)
+        return sum(entry.total_response_time for entry in asked) / requests if requests else None
