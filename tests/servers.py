@@ -7,6 +7,7 @@ import http.server
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,9 @@ class Server:
         flags = ("--http-port", "--grpc-port", "--metrics-port")
         ports = [text for flag, port in zip(flags, self.ports, strict=True) for text in (flag, str(port))]
         command = [CLIPSERVE, "serve", "--repository", self.repository, *ports, *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Messages go to a file: in a pipe that nobody reads there is room for 64 KB of them, and then all would stand still.
+        self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115  (read once it has ended)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._messages, text=True)
 
     @property
     def address(self) -> str:
@@ -75,8 +78,9 @@ class Server:
 
     def ended(self, timeout_s: float = 15) -> tuple[int, str, str]:
         """Wait for the end; exit status, standard output, standard error."""
-        out, err = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, out, err
+        out, _ = self.process.communicate(timeout=timeout_s)
+        self._messages.seek(0)
+        return self.process.returncode, out, self._messages.read()
 
 
 @contextlib.contextmanager

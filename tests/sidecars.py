@@ -33,9 +33,8 @@ class Sidecar:
 
     def __post_init__(self) -> None:
         where = ["--data", self.data, "--triton", self.triton, "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [CLIPSERVE, "search", "serve", *where, *self.options], stdout=subprocess.PIPE, text=True
-        )
+        command = [CLIPSERVE, "search", "serve", *where, *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     @property
     def url(self) -> str:
@@ -80,7 +79,6 @@ class Sidecar:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(15)
-        self.process.stdout.close()
 
 
 @contextlib.contextmanager

@@ -79,7 +79,6 @@ class _Killed:
     def close(self) -> None:
         self.sidecar.process.kill()
         self.sidecar.process.wait()
-        self.sidecar.process.stdout.close()
 
 
 def test_triton_goes_and_comes_back(repository: Path, tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([CLIPSERVE, "serve", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.timeout(60, func_only=True)
+def test_what_a_server_under_test_says_never_stops_it(server: Server, clip: Clip) -> None:
+    with open(f"/proc/{server.process.pid}/fd/2", "ab") as messages:
+        messages.write(b"a message\n" * 20_000)  # a pipe holds a third of that, then whoever writes waits for ever
+    assert clip.embed_text("a cat").shape == (clip.spec.embedding_size,)
+
+
 def test_it_says_where_it_listens_and_is_quick(repository: Path) -> None:
     start = time.monotonic()
     server = Server(repository)

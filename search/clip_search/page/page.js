@@ -235,7 +235,7 @@ addEventListener("dragleave", (event) => event.relatedTarget || document.body.cl
 addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); take(event.dataTransfer.files[0]); });
 addEventListener("keydown", key);
 addEventListener("popstate", () => { readAddress(); collections(); });
-new IntersectionObserver(() => more(), { rootMargin: "600px" }).observe($("end"));
+new IntersectionObserver((seen) => seen.at(-1).isIntersecting && more(), { rootMargin: "600px" }).observe($("end"));
 
 readAddress();
 collections();
