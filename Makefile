@@ -22,7 +22,7 @@ $(READY): pyproject.toml serve/clip_serve/requirements.txt
 	$(BIN)/clipserve serve --install
 	touch $@
 
-# The main job on the bundled checkpoint: export, serve, embed, search.
+# The main job on the bundled checkpoint: export, serve, add to a search sidecar, search. In a terminal the page stays up until Ctrl-C.
 demo: setup
 	$(BIN)/python examples/emoji/demo.py
 

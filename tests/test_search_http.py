@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -445,6 +446,16 @@ def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
             client.embeddings.create(model="clip", **wrong)
 
 
+def test_curl_gets_embeddings(sidecar: Sidecar, clip: Clip) -> None:
+    body = json.dumps({"model": "clip", "input": ["a cat", f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"]})
+    where = [f"{sidecar.url}/v1/embeddings", "--header", "Content-Type: application/json"]
+    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "30", *where, "--data-binary", "@-"]
+    made = json.loads(subprocess.run(command, input=body, capture_output=True, text=True, check=True).stdout)["data"]
+    assert [one["index"] for one in made] == [0, 1]
+    np.testing.assert_allclose(made[0]["embedding"], clip.embed_text("a cat"), atol=1e-6)
+    np.testing.assert_allclose(made[1]["embedding"], clip.embed_image(PICTURES[0]), atol=1e-6)
+
+
 def test_openapi_describes_the_bodies(sidecar: Sidecar) -> None:
     paths = sidecar.ask("GET", "/openapi.json")[1]["paths"]
     schema = paths["/v1/collections/{name}/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -460,6 +471,8 @@ def test_without_triton_vectors_are_searched_and_texts_can_wait(server: Server, 
         assert sidecar.ask("GET", "/health/ready")[0] == 503
         with pytest.raises(Unavailable, match="can't be reached"):
             search.create("a")
+        with pytest.raises(Unavailable, match=r"isn't ready within 0.2 s: triton: .*127.0.0.1:9"):
+            search.wait_ready(timeout_s=0.2)
         search.create("a", dimension=4, fingerprint="f")
         search.add("a", [Row(id="x", vector=[1, 0, 0, 0])])
         assert ids(search.query("a", Term(vector=[1, 0, 0, 0]))) == ["x"]
@@ -480,6 +493,8 @@ def test_another_model_is_refused_with_the_command_that_embeds_again(sidecar: Si
 def test_the_sdk_says_when_nobody_is_there() -> None:
     with pytest.raises(Unavailable, match="clipserve search serve"), Search("http://127.0.0.1:9") as search:
         search.collections()
+    with pytest.raises(Unavailable, match="no answer from a sidecar"), Search("http://127.0.0.1:9") as search:
+        search.wait_ready(timeout_s=0.2)
     with pytest.raises(InvalidInput, match="expected http://host:port"):
         Search("localhost:1234")
     with pytest.raises(InvalidInput, match="expected one of text, image"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -140,6 +141,18 @@ class Search:
         self._pool = urllib3.PoolManager(headers=headers, timeout=timeout_s, retries=False, maxsize=16)
         self._timeout_s = timeout_s
 
+    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        """Return once the sidecar answers, its collections are open and its Triton is ready.
+
+        Raises:
+            Unavailable: they aren't within ``timeout_s``; the message says what is missing.
+        """
+        deadline = time.monotonic() + timeout_s
+        while reason := self._not_ready():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self.url} isn't ready within {timeout_s:g} s: {reason}")
+            time.sleep(0.1)
+
     def collections(self) -> list[dict[str, Any]]:
         """Statistics of every collection."""
         return list(self._ask("GET", "/v1/collections")["collections"])
@@ -247,6 +260,14 @@ class Search:
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _not_ready(self) -> str:
+        """What is missing; empty when nothing is."""
+        try:
+            missing = json.loads(self._pool.request("GET", f"{self.url}/health/ready").data)["not_ready"]
+        except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as problem:
+            return f"no answer from a sidecar ({problem})"
+        return "; ".join(f"{name}: {why}" for name, why in missing.items())
 
     def _ask(self, method: str, path: str, wanted: Any = None) -> dict[str, Any]:
         body = None if wanted is None else json.dumps(wanted).encode()

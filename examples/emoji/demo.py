@@ -1,7 +1,9 @@
-"""The main job on the bundled pictures, from checkpoint to hits: `python examples/emoji/demo.py` (`make demo`)."""
+"""The main job on the bundled pictures, from checkpoint to a page: `python examples/emoji/demo.py` (`make demo`)."""
 
 import contextlib
 import io
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,17 +12,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from clip_client import Clip
+from clip_client import Clip, Search
+from clip_client.search import Hit, Row, Term
 
 FOLDER = Path(__file__).parent
+PICTURES = FOLDER / "pictures"
 ROOT = FOLDER.parents[1]
+REPOSITORY = ROOT / "model_repository"
+DATA = ROOT / "artifacts" / "demo" / "search"
 SHEET = ROOT / "artifacts" / "demo" / "contact-sheet.png"
+CLIPSERVE = Path(sys.executable).with_name("clipserve")
 
+COLLECTION, PORT = "emoji", 1234
 TEXTS = ("birthday cake", "rainbow", "a red car", "crying", "flower", "night")
 IMAGE = "1f692.webp"  # the picture that another set's drawing of the same thing should find: a fire engine
 HITS = 8
@@ -30,115 +37,147 @@ CELL, LABEL, MARGIN = 96, 240, 12  # pixels
 
 
 @dataclass(frozen=True)
-class Search:
-    """One query with its hits, best first: positions in the collection and cosines, both [HITS]."""
+class Answer:
+    """One query with its hits, best first."""
 
     label: str
     query: Image.Image | None
-    positions: np.ndarray
-    cosines: np.ndarray
+    hits: Sequence[Hit]
 
 
 def main() -> None:
-    """Export, serve, embed, search, show."""
+    """Export, serve, add, search, show; in a terminal, leave the page up until Ctrl-C."""
     start = time.monotonic()
-    run("export/all.py")
-    files, captions = collection()
-    with serving() as address, Clip(address) as clip:
-        clip.wait_ready(timeout_s=60)
-        pictures = embed(clip, files)
-        searches = [*text_searches(clip, pictures), image_search(clip, pictures)]
-    for search in searches:
-        print(line(search, captions))
-    write_sheet(searches, files, SHEET)
-    print(f"\nThe hits as a picture: {SHEET.relative_to(ROOT)}   ({time.monotonic() - start:.0f} s in all)")
-
-
-def run(script: str) -> None:
-    """Run a script of this repository, as a user would."""
-    subprocess.run([sys.executable, ROOT / script], cwd=ROOT, check=True)
-
-
-def collection() -> tuple[list[Path], list[str]]:
-    """Files and captions of the bundled pictures."""
-    rows = pq.read_table(FOLDER / "pictures" / "captions.parquet", columns=["file_name", "caption"]).to_pylist()
-    return [FOLDER / "pictures" / row["file_name"] for row in rows], [row["caption"] for row in rows]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+    subprocess.run([sys.executable, ROOT / "export" / "all.py"], cwd=ROOT, check=True)
+    with serving() as triton, searching(triton) as (search, sidecar):
+        ensure_collection(search, triton)
+        add_pictures(search)
+        answers = [*text_answers(search), image_answer(search)]
+        print("\n".join(map(line, answers)))
+        write_sheet(answers, SHEET)
+        print(f"\nThe hits as a picture: {os.path.relpath(SHEET)}   ({time.monotonic() - start:.0f} s in all)")
+        if sys.stdout.isatty():
+            print(f"Search them yourself at {search.url} — Ctrl-C stops it")
+            with contextlib.suppress(KeyboardInterrupt):
+                sidecar.wait()
+    print(start_again())
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
-    """A server on free ports, stopped at the end; gives its gRPC address."""
-    ports = free_ports(3)
+    """A Triton on free ports, stopped at the end; gives its gRPC address."""
+    ports = [free_port() for _ in range(3)]
     flags = zip(("--http-port", "--grpc-port", "--metrics-port"), map(str, ports), strict=True)
-    command = [Path(sys.executable).with_name("clipserve"), "serve", *(part for flag in flags for part in flag)]
-    server = subprocess.Popen(command, cwd=ROOT)
-    try:
+    with running("serve", "--repository", REPOSITORY, *(part for flag in flags for part in flag)):
         yield f"127.0.0.1:{ports[1]}"
+
+
+@contextlib.contextmanager
+def searching(triton: str) -> Iterator[tuple[Search, subprocess.Popen[str]]]:
+    """A search sidecar that is ready, stopped at the end; gives a client and the process."""
+    port = free_port(PORT)
+    with (
+        running("search", "serve", "--data", DATA, "--triton", triton, "--port", str(port)) as sidecar,
+        Search(f"http://127.0.0.1:{port}") as search,
+    ):
+        search.wait_ready()
+        yield search, sidecar
+
+
+@contextlib.contextmanager
+def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A clipserve command in a session of its own, so that Ctrl-C comes here alone; stopped at the end."""
+    process = subprocess.Popen([CLIPSERVE, *command], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        if not process.stdout.readline():  # each says where it listens, once it does
+            raise SystemExit(f"'clipserve {command[0]}' didn't start: the lines above say why")
+        yield process
     finally:
-        server.terminate()
-        server.wait()
+        process.terminate()
+        process.wait()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+def free_port(wanted: int = 0) -> int:
+    """A port that nobody listens on now: the one that is wanted, or another."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+        return one.getsockname()[1]
 
 
-def embed(clip: Clip, files: Sequence[Path]) -> np.ndarray:
-    """Embed all pictures: float32 [N, D]."""
-    parts = [files[start : start + PART] for start in range(0, len(files), PART)]
-    with tqdm(total=len(files), desc="embedding", unit=" pictures") as progress:
-        embeddings = []
-        for part in parts:
-            embeddings.append(clip.embed_image(part))
+def ensure_collection(search: Search, triton: str) -> None:
+    """Make the collection, anew where it holds the vectors of another checkpoint."""
+    with Clip(triton) as clip:
+        fingerprint = clip.spec.fingerprint
+    there = {one["name"]: one["fingerprint"] for one in search.collections()}
+    if COLLECTION in there and there[COLLECTION] != fingerprint:
+        search.drop(COLLECTION)
+    if there.get(COLLECTION) != fingerprint:
+        search.create(COLLECTION)
+
+
+def add_pictures(search: Search) -> None:
+    """Add the bundled pictures with their captions; those that are there stay."""
+    table = pq.read_table(PICTURES / "captions.parquet", columns=["file_name", "caption", "emoji"]).to_pylist()
+    with tqdm(total=len(table), desc="adding", unit=" pictures") as progress:
+        for start in range(0, len(table), PART):
+            part = [picture_row(**one) for one in table[start : start + PART]]
+            search.add(COLLECTION, part, on_conflict="skip")
             progress.update(len(part))
-    return np.concatenate(embeddings)
 
 
-def text_searches(clip: Clip, pictures: np.ndarray) -> list[Search]:
+def picture_row(file_name: str, caption: str, emoji: str) -> Row:
+    """A picture as it is sent."""
+    return Row(id=file_name, image=PICTURES / file_name, metadata={"caption": caption, "emoji": emoji})
+
+
+def text_answers(search: Search) -> list[Answer]:
     """Search with each text."""
-    embeddings = clip.embed_text(TEXTS)
-    return [Search(f'"{text}"', None, *nearest(embedding, pictures)) for text, embedding in zip(TEXTS, embeddings, strict=True)]
+    return [Answer(f'"{text}"', None, search.query(COLLECTION, text, k=HITS)) for text in TEXTS]
 
 
-def image_search(clip: Clip, pictures: np.ndarray) -> Search:
+def image_answer(search: Search) -> Answer:
     """Search with a drawing of another set."""
-    table = pq.read_table(FOLDER / "queries.parquet", filters=[("file_name", "=", IMAGE)])
-    query = Image.open(io.BytesIO(table["image"][0].as_py())).convert("RGB")
-    return Search("this picture", query, *nearest(clip.embed_image(query), pictures))
+    found = pq.read_table(FOLDER / "queries.parquet", filters=[("file_name", "=", IMAGE)])
+    query = found["image"][0].as_py()
+    picture = Image.open(io.BytesIO(query)).convert("RGB")
+    return Answer("this picture", picture, search.query(COLLECTION, Term(image=query), k=HITS))
 
 
-def nearest(query: np.ndarray, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and cosines of the HITS nearest pictures, best first; query [D], pictures [N, D]."""
-    cosines = pictures @ query
-    positions = np.argsort(-cosines)[:HITS]
-    return positions, cosines[positions]
+def line(answer: Answer) -> str:
+    """An answer in words."""
+    hits = [f"{hit.metadata['caption']} {hit.score:.2f}" for hit in answer.hits[:4]]
+    return f"{answer.label:>16}  ->  {', '.join(hits)}"
 
 
-def line(search: Search, captions: Sequence[str]) -> str:
-    """A search in words."""
-    hits = [f"{captions[n]} {cosine:.2f}" for n, cosine in zip(search.positions[:4], search.cosines, strict=False)]
-    return f"{search.label:>16}  ->  {', '.join(hits)}"
-
-
-def write_sheet(searches: Sequence[Search], files: Sequence[Path], path: Path) -> None:
-    """Draw a row for each search: the query, then its hits."""
+def write_sheet(answers: Sequence[Answer], path: Path) -> None:
+    """Draw a row for each answer: the query, then its hits."""
     row = CELL + MARGIN
-    sheet = Image.new("RGB", (LABEL + HITS * row + MARGIN, len(searches) * row + MARGIN), "white")
+    sheet = Image.new("RGB", (LABEL + HITS * row + MARGIN, len(answers) * row + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    for n, search in enumerate(searches):
+    for n, answer in enumerate(answers):
         top = MARGIN + n * row
-        if search.query:
-            sheet.paste(search.query.resize((CELL, CELL)), (LABEL - row, top))
-        draw.text((MARGIN, top + CELL // 2), search.label, "black", ImageFont.load_default(18), anchor="lm")
-        for column, position in enumerate(search.positions):
-            sheet.paste(Image.open(files[position]), (LABEL + MARGIN + column * row, top))
+        if answer.query:
+            sheet.paste(answer.query.resize((CELL, CELL)), (LABEL - row, top))
+        draw.text((MARGIN, top + CELL // 2), answer.label, "black", ImageFont.load_default(18), anchor="lm")
+        for column, hit in enumerate(answer.hits):
+            sheet.paste(Image.open(PICTURES / hit.id), (LABEL + MARGIN + column * row, top))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+
+
+def start_again() -> str:
+    """The two commands that bring the page back on what was added."""
+    clipserve, repository, pictures = map(os.path.relpath, (CLIPSERVE, REPOSITORY, DATA))
+    return (
+        f"The page again, at http://127.0.0.1:{PORT}: each in a terminal of its own,\n"
+        f"  {clipserve} serve --repository {repository}\n"
+        f"  {clipserve} search serve --data {pictures}"
+    )
 
 
 if __name__ == "__main__":
