@@ -1,212 +1,231 @@
-"""The search sidecar at size: latency, throughput, recall, filters, adds beside searches, memory.
+"""The search sidecar at size: text queries, filters, adds beside searches, memory; with --peers beside clip-retrieval.
 
-    clipserve serve &                                   # a Triton with the checkpoint to be asked
-    python bench/search.py --triton localhost:8001      # --other http://…/knn-service: another server, with --other-index NAME
+    python bench/search.py --peers FOLDER       # an environment clip-retrieval in it, with version 2.45.0
 
-Vectors are seeded and clustered; queries are texts, all different, through the text tower, and no text embedding is remembered.
+Vectors are seeded and clustered. Queries are texts, all different, through the text tower; no embedding of one is remembered.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
-import random
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
 from tqdm import tqdm
 
+import clip_retrieval
+import work
+from asking import Asked, Clients, Target
 from clip_client import Clip, Search
-from clip_client.search import Row, Term
+from clip_client.search import Term
+from results import Result, Table, publish
+from rows import NAME, YEARS, Floats, being_added, clustered, rows
+from serving import CLIPSERVE, free_ports, served
 
-NAME, K, PART, PER_CLIENT = "bench", 10, 2000, 200
-WORDS = files("clip_search").joinpath("tuning_texts.txt").read_text(encoding="utf-8").split()
+VARIANT = "openvino-int8"
+K, TOGETHER, MANY = 10, 2000, 8
+ROUNDS, ROUND_S = 3, 6.0
+ADDS_PER_S, ADDING_S = 1000, 20.0
+OURS, PEER = "clipserve", "clip-retrieval"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Times of one kind of request, in milliseconds, and how many were answered a second."""
+class Sidecar:
+    """A running one that holds the vectors."""
 
-    what: str
-    times_ms: np.ndarray
-    per_s: float
+    search: Search
+    pid: int
 
-    def __str__(self) -> str:
-        p50, p95 = np.percentile(self.times_ms, [50, 95])
-        return f"{self.what:<34} p50 {p50:8.2f} ms   p95 {p95:8.2f} ms   {self.per_s:8.1f}/s"
+    def target(self, **more: object) -> Target:
+        """Queries of it by text."""
+        return Target(f"{self.search.url}/v1/collections/{NAME}/search", json.dumps({"text": "TEXT", "k": K, **more}))
+
+    def memory_mb(self) -> float:
+        """Resident."""
+        return psutil.Process(self.pid).memory_info().rss / 1e6
+
+    def nearest(self, query: Floats) -> set[int]:
+        """Rows of the hits of a vector [D]."""
+        return {hit.row for hit in self.search.query(NAME, Term(vector=query), k=K)}
 
 
 def main() -> None:
-    """Load, index, measure."""
+    """Load, index, measure, publish."""
     options = parser().parse_args()
-    with (
-        Clip(options.triton) as clip,
-        tempfile.TemporaryDirectory() as folder,
-        sidecar(options, Path(folder)) as (search, process),
-    ):
+    checkpoint = work.checkpoint(options.model)
+    _, repository = work.exported(checkpoint, options.photos, [VARIANT])
+    with contextlib.ExitStack() as running:
+        triton = running.enter_context(served(repository))
+        clip = running.enter_context(Clip(triton.address))
         vectors = clustered(options.rows, clip.spec.embedding_size)
-        load(search, vectors, clip.spec.fingerprint)
-        start = time.monotonic()
-        index = search.rebuild(NAME, wait=True)["indexes"]["image"]
-        print(f"indexed in {time.monotonic() - start:.0f} s: {index}")
-        print(f"recall at {K} of text queries, against exact search: {recall(search, clip, vectors):.4f}")
-        ours = f"{search.url}/v1/collections/{NAME}/search"
-        knn = {"modality": "image", "num_images": K, "indice_name": options.other_index}
-        for clients in (1, 8):
-            print(measured(f"texts, {clients} clients", ours, clients, lambda text: {"text": text, "k": K}))
-            if options.other:
-                print(
-                    measured(f"texts, {clients} clients, the other", options.other, clients, lambda text: {"text": text, **knn})
-                )
-        filters(search, ours, vectors)
-        beside(search, ours, vectors)
-        print(f"memory {psutil.Process(process.pid).memory_info().rss / 2**20:.0f} MB")
-
-
-def clustered(rows: int, size: int) -> np.ndarray:
-    """Unit vectors, float32 [rows, size], about 100 to a cluster."""
-    draw = np.random.default_rng(0)
-    centres = draw.normal(size=(max(1, rows // 100), size)).astype(np.float32)
-    vectors = centres[draw.integers(0, len(centres), rows)] + 0.3 * draw.normal(size=(rows, size)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        sidecar = running.enter_context(holding(vectors, triton.address, clip.spec.fingerprint))
+        memory_mb = {"with all rows indexed": sidecar.memory_mb()}
+        truth = Truth.of(clip, vectors)
+        targets, recalls = {OURS: sidecar.target()}, {OURS: truth.recall(sidecar.nearest)}
+        if options.peers:
+            peer = running.enter_context(clip_retrieval.back(options.peers, checkpoint, vectors))
+            targets[PEER], recalls[PEER] = knn_target(peer), truth.recall(lambda query: knn_nearest(peer, query))
+        clients = running.enter_context(Clients(MANY))
+        found = {count: clients.in_turns(targets, count, ROUNDS, ROUND_S) for count in (1, MANY)}
+        memory_mb["after the text queries"] = sidecar.memory_mb()
+        filtered, right = clients.in_turns(filters(sidecar), 1, ROUNDS, ROUND_S), filter_is_right(sidecar, vectors)
+        changing, told = beside_adds(sidecar, clients, vectors)
+        memory_mb[f"after {ADDS_PER_S * ADDING_S:,.0f} adds"] = sidecar.memory_mb()
+    tables = [texts_table(found, recalls), table(filtered), table(changing), memory_table(memory_mb)]
+    notes = [told_setting(vectors), *told_ratios(found), right, *told]
+    setting = {"model": checkpoint, "rows": options.rows, "size": vectors.shape[1], "variant": VARIANT, "seed": 0}
+    publish(Result("search", "Search", notes, tables, setting))
 
 
 @contextlib.contextmanager
-def sidecar(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Search, subprocess.Popen[bytes]]]:
-    """A sidecar of our own, its client and its process."""
-    command = [Path(sys.executable).with_name("clipserve"), "search", "serve", "--data", folder, "--triton", options.triton]
-    process = subprocess.Popen([*command, "--port", str(options.port), "--text-cache", "0"], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    try:
-        with Search(f"http://127.0.0.1:{options.port}", timeout_s=3600) as search:
-            yield search, process
-    finally:
-        process.terminate()
-        process.wait()
+def holding(vectors: Floats, triton: str, fingerprint: str) -> Iterator[Sidecar]:
+    """A sidecar with the vectors, indexed."""
+    [port] = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        where = ["--data", folder, "--triton", triton, "--port", str(port), "--text-cache", "0"]
+        process = subprocess.Popen([CLIPSERVE, "search", "serve", *where], stdout=subprocess.DEVNULL)
+        try:
+            with Search(f"http://127.0.0.1:{port}", timeout_s=3600) as search:
+                search.wait_ready()
+                fill(search, vectors, fingerprint)
+                yield Sidecar(search, process.pid)
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def load(search: Search, vectors: np.ndarray, fingerprint: str) -> None:
-    """Add all vectors, with a year that a filter can keep 1 % of."""
+def fill(search: Search, vectors: Floats, fingerprint: str) -> None:
+    """Add all vectors and index them; row numbers are the vectors' positions."""
     search.create(NAME, dimension=vectors.shape[1], fingerprint=fingerprint)
-    for start in tqdm(range(0, len(vectors), PART), desc="adding", unit=f" x {PART}"):
-        search.add(NAME, rows(vectors, start, PART))
+    for start in tqdm(range(0, len(vectors), TOGETHER), desc="adding", unit=f" x {TOGETHER}"):
+        search.add(NAME, rows(vectors, start, TOGETHER, "r"))
+    search.rebuild(NAME, wait=True)
 
 
-def rows(vectors: np.ndarray, start: int, count: int, prefix: str = "r") -> list[Row]:
-    """Rows with metadata."""
-    found = enumerate(vectors[start : start + count], start)
-    return [Row(id=f"{prefix}{n}", vector=one, metadata={"year": n % 100, "caption": f"picture {n}"}) for n, one in found]
+@dataclass(frozen=True)
+class Truth:
+    """Text queries [Q, D] and the positions of the vectors that are nearest to each, [Q, K]."""
+
+    queries: Floats
+    nearest: np.ndarray
+
+    @classmethod
+    def of(cls, clip: Clip, vectors: Floats) -> Truth:
+        """By exact search; texts are embedded one by one, since int8 may depend on its neighbours."""
+        queries = np.stack([clip.embed_text(text) for text in work.texts(200, seed=-1)])
+        return cls(queries, np.argsort(-(queries @ vectors.T), axis=1)[:, :K])
+
+    def recall(self, nearest: Callable[[Floats], set[int]]) -> float:
+        """The share of it that a search finds."""
+        pairs = zip(self.queries, self.nearest, strict=True)
+        return sum(len(nearest(query) & set(true.tolist())) for query, true in pairs) / self.nearest.size
 
 
-def recall(search: Search, clip: Clip, vectors: np.ndarray) -> float:
-    """Share of the true nearest that text queries find; embedded one by one, since int8 may depend on its neighbours."""
-    asked = [text(random.Random(n)) for n in range(200)]
-    queries = np.stack([clip.embed_text(one) for one in asked])
-    truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
-    hits = [{hit.row for hit in search.query(NAME, Term(vector=one), k=K)} for one in queries]
-    return sum(len(found & set(true.tolist())) for found, true in zip(hits, truth, strict=True)) / truth.size
+def knn_target(url: str) -> Target:
+    """clip-retrieval's route, asked by text."""
+    return Target(url, json.dumps({"text": "TEXT", "modality": "image", "num_images": K, "indice_name": NAME}))
 
 
-def text(draw: random.Random) -> str:
-    """Six words."""
-    return " ".join(draw.choice(WORDS) for _ in range(6))
+def knn_nearest(url: str, query: Floats) -> set[int]:
+    """Positions that clip-retrieval finds for a vector [D]."""
+    wanted = {"embedding_input": query.tolist(), "modality": "image", "num_images": K, "indice_name": NAME}
+    request = urllib.request.Request(url, json.dumps(wanted).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310  (http, of our own)
+        return {hit["id"] for hit in json.load(answer)}
 
 
-def measured(
-    what: str, url: str, clients: int, body: Callable[[str], dict[str, object]], stop: threading.Event | None = None
-) -> Measured:
-    """Requests of several clients at once, each one after the other."""
-    times_ms: list[float] = []
-
-    def client(seed: int) -> None:
-        draw, parts = random.Random(f"{what} {seed} {time.time()}"), urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port)
-        for _ in range(PER_CLIENT if stop is None else 10**9):
-            if stop and stop.is_set():
-                return
-            start = time.perf_counter()
-            connection.request("POST", parts.path, json.dumps(body(text(draw))))
-            answer = connection.getresponse()
-            content = answer.read()
-            times_ms.append(1000 * (time.perf_counter() - start))
-            if answer.status != 200:
-                raise RuntimeError(f"{url} answers {answer.status}: {content[:300]!r}")
-
-    threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
-    start = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Measured(what, np.array(times_ms), len(times_ms) / (time.monotonic() - start))
+def filters(sidecar: Sidecar) -> dict[str, Target]:
+    """Queries without a filter, and with two that keep 1 %."""
+    return {
+        "no filter": sidecar.target(),
+        "keeps 1 %, asked before": sidecar.target(filter="year = 7"),
+        "keeps 1 %, a new one each time": sidecar.target(filter="year = 7 AND year > -NUMBER"),
+    }
 
 
-def filters(search: Search, url: str, vectors: np.ndarray) -> None:
-    """A filter that keeps 1 %: right, and how much slower."""
-    draw, wrong = np.random.default_rng(1), 0
+def filter_is_right(sidecar: Sidecar, vectors: Floats) -> str:
+    """Whether filtered searches find what comparing with each row finds."""
+    draw, right = np.random.default_rng(1), 0
     for year in range(20):
-        query = vectors[draw.integers(len(vectors))] + 0.3 * draw.normal(size=vectors.shape[1]).astype(np.float32)
-        kept = np.arange(year, len(vectors), 100)
-        scores = vectors[kept] @ (query / np.linalg.norm(query))
-        hits = search.query(NAME, Term(vector=query), k=K, where=f"year = {year}")
-        wrong += [hit.row for hit in hits] != kept[np.argsort(-scores)[:K]].tolist()
-    print(f"a filter that keeps 1 %: {20 - wrong} of 20 answers equal brute force")
-    print(measured("texts, 1 client", url, 1, lambda text: {"text": text, "k": K}))
-    keep = iter(range(10**9))
-    print(
-        measured(
-            "texts, 1 client, filtered", url, 1, lambda text: {"text": text, "k": K, "filter": f"year = {next(keep) % 100}"}
-        )
+        query = vectors[draw.integers(len(vectors))] + 0.3 * draw.standard_normal(vectors.shape[1], np.float32)
+        kept = np.arange(year, len(vectors), YEARS)
+        true = kept[np.argsort(-(vectors[kept] @ query))[:K]].tolist()
+        right += [hit.row for hit in sidecar.search.query(NAME, Term(vector=query), k=K, where=f"year = {year}")] == true
+    return f"Of 20 filtered answers {right} equal those of comparing with every row, order included."
+
+
+def beside_adds(sidecar: Sidecar, clients: Clients, vectors: Floats) -> tuple[dict[str, Asked], list[str]]:
+    """Searches before, beside and after adds; how soon a row is found and a deleted one gone."""
+    before = clients.ask(sidecar.target(), 1, ADDING_S / 2)
+    with being_added(sidecar.search.url, ADDS_PER_S, ADDING_S, vectors.shape[1]) as adding:
+        beside = clients.ask(sidecar.target(), 1, ADDING_S)
+        added = adding.get()
+    time.sleep(ADDING_S / 2)  # until the new rows are indexed
+    after = clients.ask(sidecar.target(), 1, ADDING_S / 2)
+    told = f"{added.per_s:,.0f} rows a second were added; each was found within {1000 * added.found_s:.0f} ms of its answer."
+    deleted = f"A deleted row was {'gone' if is_gone(sidecar, vectors) else 'STILL THERE'} when its deletion was answered."
+    return {"nobody adds": Asked.together([before, after]), f"beside {ADDS_PER_S:,} adds a second": beside}, [told, deleted]
+
+
+def is_gone(sidecar: Sidecar, vectors: Floats) -> bool:
+    """Whether a row isn't found any more as soon as its deletion is answered."""
+    sidecar.search.delete(NAME, ["r5"])
+    return 5 not in sidecar.nearest(vectors[5])
+
+
+def texts_table(found: Mapping[int, Mapping[str, Asked]], recalls: Mapping[str, float]) -> Table:
+    """Of each number of clients, all servers."""
+    rows = [
+        [f"{name}, {count} client{'s' * (count > 1)}", asked.p50_ms, asked.p95_ms, asked.per_s, recalls[name]]
+        for count, by_name in found.items()
+        for name, asked in by_name.items()
+    ]
+    return Table(["text queries", "p50 ms", "p95 ms", "queries/s", f"recall@{K}"], rows)
+
+
+def table(found: Mapping[str, Asked]) -> Table:
+    """One client, several ways."""
+    rows = [[name, asked.p50_ms, asked.p95_ms, asked.per_s] for name, asked in found.items()]
+    return Table(["1 client", "p50 ms", "p95 ms", "queries/s"], rows)
+
+
+def memory_table(memory_mb: Mapping[str, float]) -> Table:
+    """Of the sidecar."""
+    return Table(["sidecar's resident memory", "MB"], [[when, mb] for when, mb in memory_mb.items()])
+
+
+def told_setting(vectors: Floats) -> str:
+    """What was asked of what."""
+    return (
+        f"{len(vectors):,} clustered vectors of {vectors.shape[1]} with two columns of metadata; texts of eight words, none twice, "
+        f"through the text tower ({VARIANT}), no text cache, k {K}; clients in processes of their own; {ROUNDS} rounds of "
+        f"{ROUND_S:.0f} s each, in turns. Recall is that of 200 text queries against exact search."
     )
 
 
-def beside(search: Search, url: str, vectors: np.ndarray, seconds: int = 20) -> None:
-    """Searches while 1,000 rows a second are added; how soon a row is found."""
-    stop, late, delays = threading.Event(), [0.0], []
-
-    def add() -> None:
-        start = time.monotonic()
-        for n in range(seconds * 10):
-            time.sleep(max(0.0, start + n / 10 - time.monotonic()))
-            late[0] = max(late[0], time.monotonic() - start - n / 10)
-            search.add(NAME, rows(vectors, 100 * n, 100, "beside"))
-            acknowledged = time.monotonic()
-            while f"beside{100 * n}" not in {hit.id for hit in search.query(NAME, Term(vector=vectors[100 * n]), k=2)}:
-                pass
-            delays.append(time.monotonic() - acknowledged)
-        stop.set()
-
-    adding = threading.Thread(target=add)
-    adding.start()
-    print(measured("texts, 1 client, 1,000 adds a second", url, 1, lambda text: {"text": text, "k": K}, stop))
-    adding.join()
-    print(f"found {1000 * max(delays):.0f} ms after the acknowledgement at the latest; adds at most {late[0]:.1f} s late")
-    start = time.monotonic()
-    search.delete(NAME, ["r5"])
-    gone = not any(hit.id == "r5" for hit in search.query(NAME, Term(vector=vectors[5]), k=50))
-    print(f"a deleted row is {'gone' if gone else 'STILL THERE'} with the answer, {1000 * (time.monotonic() - start):.0f} ms")
+def told_ratios(found: Mapping[int, Mapping[str, Asked]]) -> list[str]:
+    """Ours beside the other, where there is one."""
+    if PEER not in found[1]:
+        return []
+    slower = found[1][PEER].p50_ms / found[1][OURS].p50_ms
+    faster = found[MANY][OURS].per_s / found[MANY][PEER].per_s
+    return [f"One client waits 1/{slower:.1f} of {PEER}'s p50; {MANY} clients get {faster:.1f} times its throughput."]
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--triton", default="localhost:8001", metavar="HOST:PORT")
-    made.add_argument("--rows", type=int, default=200_000)
-    made.add_argument("--port", type=int, default=1299)
-    made.add_argument("--other", metavar="URL", help="a knn-service to be measured in turns")
-    made.add_argument("--other-index", default=NAME, metavar="NAME")
+    made = work.parser(__doc__)
+    made.add_argument("--rows", type=int, default=200_000, metavar="N", help="vectors in the collection")
+    made.add_argument("--peers", type=Path, metavar="FOLDER", help="environments of the programs to stand beside")
     return made
 
 
