@@ -206,7 +206,7 @@ def memory_table(memory_mb: Mapping[str, float]) -> Table:
 def told_setting(vectors: Floats) -> str:
     """What was asked of what."""
     return (
-        f"{len(vectors):,} clustered vectors of {vectors.shape[1]} with two columns of metadata; texts of eight words, none twice, "
+        f"{len(vectors):,} clustered vectors of {vectors.shape[1]}, two columns of metadata; texts of eight words, none twice, "
         f"through the text tower ({VARIANT}), no text cache, k {K}; clients in processes of their own; {ROUNDS} rounds of "
         f"{ROUND_S:.0f} s each, in turns. Recall is that of 200 text queries against exact search."
     )
