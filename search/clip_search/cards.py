@@ -18,6 +18,8 @@ import pyarrow as pa
 from clip_search.part import Rows, positions
 
 _SUFFIX = ".arrow"
+_NOT_SHOWN = {"row", "fingerprint", "time", "has_image", "has_text"}
+"""No hit has them, and turning a time into Python's takes longer than all the rest of a card."""
 _SMALL = 4_096  # rows; a deck in memory grows up to here
 
 
@@ -78,13 +80,12 @@ class Cards:
                 self._decks += (Deck.of(cards.combine_chunks()),)
 
     def take(self, rows: Rows, columns: Sequence[str] | None = None) -> list[dict[str, Any] | None]:
-        """The card of each row, with all columns or these; None for a row that has none."""
+        """The card of each row, with what hits show or these columns; None for a row that has none."""
         found: dict[int, dict[str, Any]] = {}
         for deck in self._decks:
             here = positions(deck.rows, rows)
             if len(here):
-                names = [n for n in (columns or deck.cards.column_names) if n in deck.cards.column_names]
-                values = deck.cards.select(names).take(here).to_pylist()
+                values = deck.cards.select(_there(columns, deck.cards.column_names)).take(here).to_pylist()
                 found.update(zip(deck.rows[here].tolist(), values, strict=True))
         return [found.get(row) for row in rows.tolist()]
 
@@ -117,3 +118,9 @@ class Cards:
             writer.write_table(cards)
         path.with_suffix(".part").replace(path)
         return Deck.mapped(path)
+
+
+def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    if columns is None:
+        return [name for name in names if name not in _NOT_SHOWN]
+    return [name for name in columns if name in names]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from clip_client.errors import ClipError, InvalidInput
@@ -56,7 +57,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conf
     """
     collection.about.check_fingerprint(fingerprint, collection.name)
     errors: dict[int, str] = {}
-    rows = _each(range(len(items)), lambda n: _row(collection, items[n]), errors)
+    rows = _good(range(len(items)), (_attempt(partial(_row, collection), item) for item in items), errors)
     skipped = collection.present([row.id for row in rows.values()]) if on_conflict == "skip" else set()
     waiting = {n: row for n, row in rows.items() if row.id not in skipped}
     _embed_images(sidecar, collection, items, waiting, errors)
@@ -98,11 +99,11 @@ def _embed_images(
     needed = [n for n in wanted if "image" not in rows[n].vectors]
     if needed:
         sidecar.check_model(collection)
-    files = _each(wanted, lambda n: sidecar.image(items[n].image), errors)  # type: ignore[arg-type]
+    files = _side_by_side({n: items[n].image for n in wanted}, sidecar.image, errors)
     needed = [n for n in needed if n in files]
     embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
     _take(rows, "image", needed, embedded, errors)
-    small = _each([n for n in files if n not in errors], lambda n: thumbnail(files[n]), errors)
+    small = _side_by_side({n: file for n, file in files.items() if n not in errors}, thumbnail, errors)
     for n, picture in small.items():
         rows[n].thumbnail = picture
 
@@ -124,16 +125,21 @@ def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedde
             rows[n].vectors[tower] = vector
 
 
-def _each(numbers: Sequence[int] | range, work: Callable[[int], _Out], errors: dict[int, str]) -> dict[int, _Out]:
-    """Call for each number, side by side; what fails is noted and left out."""
-
-    def attempt(n: int) -> _Out | ClipError:
-        try:
-            return work(n)
-        except ClipError as problem:
-            return problem
-
+def _side_by_side(items: Mapping[int, Any], work: Callable[[Any], _Out], errors: dict[int, str]) -> dict[int, _Out]:
+    """Call for each item in threads, for what waits or leaves Python; what fails is noted and left out."""
     with ThreadPoolExecutor(_READERS) as pool:
-        answers = dict(zip(numbers, pool.map(attempt, numbers), strict=True))
-    errors.update({n: str(answer) for n, answer in answers.items() if isinstance(answer, ClipError)})
-    return {n: answer for n, answer in answers.items() if not isinstance(answer, ClipError)}
+        return _good(items, pool.map(partial(_attempt, work), items.values()), errors)
+
+
+def _attempt(work: Callable[[Any], _Out], item: Any) -> _Out | ClipError:
+    try:
+        return work(item)
+    except ClipError as problem:
+        return problem
+
+
+def _good(numbers: Iterable[int], answers: Iterable[_Out | ClipError], errors: dict[int, str]) -> dict[int, _Out]:
+    """The answers that aren't errors; these are noted."""
+    found = dict(zip(numbers, answers, strict=True))
+    errors.update({n: str(answer) for n, answer in found.items() if isinstance(answer, ClipError)})
+    return {n: answer for n, answer in found.items() if not isinstance(answer, ClipError)}
