@@ -16,9 +16,14 @@ from clip_search.token_file import read_token
 from clip_search.web.app import app
 
 
+_SWITCH_S = 0.0005
+"""Python's 5 ms are what a search waits for each time that another thread reads rows which are being added."""
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(_SWITCH_S)
     options = parsed(arguments)
     listening = _listening(options.http)
     sidecar = Sidecar(options)

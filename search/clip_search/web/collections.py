@@ -14,9 +14,10 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
-from clip_search.ingest import add
+from clip_search.ingest import Outcome, add
 from clip_search.query import Hit
 from clip_search.schema import HEAVY
+from clip_search.sidecar import Sidecar
 from clip_search.web import bodies
 from clip_search.web.guard import answer
 from clip_search.web.searching import search
@@ -70,9 +71,8 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 @router.post("/{name}/rows", status_code=201, openapi_extra=described(bodies.NewItems))
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
-    found, sent = collection(request), await body(request, bodies.NewItems)
-    items = [row.item() for row in sent.rows]
-    outcome = await run_in_threadpool(add, state(request).sidecar, found, items, sent.on_conflict, sent.fingerprint)
+    found, content = collection(request), await request.body()
+    outcome = await run_in_threadpool(_added, state(request).sidecar, found, content)
     done = outcome.done
     counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
@@ -130,6 +130,12 @@ async def search_rows(request: Request, name: str) -> Response:
     shown = bool(shared.sidecar.options.fetch.folders)
     took_ms = round(1000 * (time.perf_counter() - start), 3)
     return answer({"hits": [_hit(found, hit, shown) for hit in hits], "took_ms": took_ms})
+
+
+def _added(sidecar: Sidecar, found: Collection, content: bytes) -> Outcome:
+    """Parsed and added in a thread: searches don't wait while the vectors of many rows are decoded."""
+    sent = bodies.parsed(content, bodies.NewItems)
+    return add(sidecar, found, [row.item() for row in sent.rows], sent.on_conflict, sent.fingerprint)
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
