@@ -82,7 +82,7 @@ def main() -> None:
         memory_mb[f"after {ADDS_PER_S * ADDING_S:,.0f} adds"] = sidecar.memory_mb()
     tables = [texts_table(found, recalls), table(filtered), table(changing), memory_table(memory_mb)]
     notes = [told_setting(vectors), *told_ratios(found), right, *told]
-    setting = {"model": checkpoint, "rows": options.rows, "size": vectors.shape[1], "variant": VARIANT, "seed": 0}
+    setting = work.setting(options) | {"peers": bool(options.peers), "size": vectors.shape[1], "variant": VARIANT, "seed": 0}
     publish(Result("search", "Search", notes, tables, setting))
 
 
