@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+Answer = TypeVar("Answer")
 Work = Callable[[], object]
 
 
@@ -31,12 +34,22 @@ class Timings:
 
 def in_turns(ways: Mapping[str, Work], rounds: int, what: str = "") -> dict[str, Timings]:
     """Run each way once unmeasured, then all of them in turns; the order is turned around every other round."""
+    seconds = answers_in_turns({name: partial(_timed, work) for name, work in ways.items()}, rounds, what)
+    return {name: Timings(tuple(times)) for name, times in seconds.items()}
+
+
+def answers_in_turns(ways: Mapping[str, Callable[[], Answer]], rounds: int, what: str = "") -> dict[str, list[Answer]]:
+    """What each way returned in each round, for ways that measure themselves; turns as those of :func:`in_turns`."""
     for work in ways.values():
         work()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    answers: dict[str, list[Answer]] = {name: [] for name in ways}
     for turn in tqdm(range(rounds), desc=what, unit=" rounds", disable=not what):
         for name in list(ways)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: Timings(tuple(times)) for name, times in seconds.items()}
+            answers[name].append(ways[name]())
+    return answers
+
+
+def _timed(work: Work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,6 +45,11 @@ class Serving:
     def cpu_s(self) -> float:
         """CPU seconds that all of them have used."""
         return sum(sum(process.cpu_times()[:2]) for process in self.family())
+
+    def statistics(self) -> dict[str, Any]:
+        """Triton's inference statistics of each model, by its name; they only ever grow."""
+        with urllib.request.urlopen(f"{self.http}/v2/models/stats") as answer:  # noqa: S310  (http, of our own)
+            return {model["name"]: model for model in json.load(answer)["model_stats"]}
 
 
 @contextlib.contextmanager
