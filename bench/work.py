@@ -47,7 +47,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def setting(options: argparse.Namespace, model: str = "ViT-B/32 with random weights", photos: str = COLLAGES) -> dict[str, Any]:
     """What a run depended on, for its result: its options, with words for those that weren't given; folders by their name."""
     checkpoint = find(options.model, None).label if options.model else model
-    return vars(options) | {"model": checkpoint, "photos": options.photos.name if options.photos else photos}
+    named = {name: value.name if isinstance(value, Path) else value for name, value in vars(options).items()}
+    return named | {"model": checkpoint, "photos": options.photos.name if options.photos else photos}
 
 
 def photos(folder: Path | None) -> list[Path]:
