@@ -165,6 +165,13 @@ def test_an_absent_program_is_skipped_with_a_line(tmp_path: Path, capsys: pytest
     ]
 
 
+def test_the_others_are_written_down_with_their_versions(tmp_path: Path) -> None:
+    packages = tmp_path / "infinity" / "lib" / "python3.11" / "site-packages"
+    for name in ("infinity_emb-0.0.78", "torch-2.13.0+cpu"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+    assert peers.installed(tmp_path) == ["infinity_emb-0.0.78"]
+
+
 def test_ratios_are_ours_to_theirs_and_dashes_where_theirs_are_missing() -> None:
     ours, theirs = (Load(Timings((ms / 1000,) * 8), wall_s, 0) for ms, wall_s in ((10, 1), (40, 2)))
     run = peers.Single(peers.OURS, "image", 16)
