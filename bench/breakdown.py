@@ -180,8 +180,8 @@ def bars(found: Mapping[Run, Parts]) -> Path:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = work.parser(__doc__)
-    made.add_argument("--rounds", type=int, default=5, metavar="N")
-    made.add_argument("--requests", type=int, default=96, metavar="N", help="of each client in a round")
+    made.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each (default: %(default)s)")
+    made.add_argument("--requests", type=int, default=96, metavar="N", help="of each client in one turn (default: %(default)s)")
     return made
 
 

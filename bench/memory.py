@@ -13,7 +13,9 @@ from clip_client import Clip
 from load import load
 from plotting import plot
 from results import Table
-from serving import served
+from serving import Serving, served
+
+Parts = dict[str, float]
 
 PARTS = 40
 NOTE = (
@@ -23,15 +25,22 @@ NOTE = (
 )
 
 
-def over(requests: int, repository: Path, photos: Sequence[bytes]) -> dict[int, float]:
-    """Megabytes of a new server by the number of requests that it has answered."""
+def over(requests: int, repository: Path, photos: Sequence[bytes]) -> dict[int, Parts]:
+    """Memory of a new server by the number of requests that it has answered."""
     part = max(1, requests // PARTS)
     with served(repository) as serving, Clip(serving.address) as clip:
-        memory_mb = {0: serving.memory_bytes() / 1e6}
+        memory = {0: parts_mb(serving)}
         for done in tqdm(range(0, requests, part), desc="memory", unit=f" x {part} requests"):
             load(lambda n, done=done: mixed(clip, photos, done + n), 16, part)
-            memory_mb[done + part] = serving.memory_bytes() / 1e6
-    return memory_mb
+            memory[done + part] = parts_mb(serving)
+    return memory
+
+
+def parts_mb(serving: Serving) -> Parts:
+    """Megabytes of the encoders' processes, and of all the rest."""
+    found = {name: size_bytes / 1e6 for name, size_bytes in serving.memory_bytes().items()}
+    encoders = {name: mb for name, mb in sorted(found.items()) if name.endswith("_encoder")}
+    return encoders | {"the rest": sum(found.values()) - sum(encoders.values())}
 
 
 def mixed(clip: Clip, photos: Sequence[bytes], n: int) -> object:
@@ -41,19 +50,27 @@ def mixed(clip: Clip, photos: Sequence[bytes], n: int) -> object:
     return clip.embed_image([photos[(n // 2 + k) % len(photos)] for k in range(2 + n // 40 % 31 if n % 40 == 0 else 1)])
 
 
-def table(memory_mb: Mapping[int, float]) -> Table:
+def table(memory: Mapping[int, Parts]) -> Table:
     """After the start, and at a few points of the way."""
-    counts = list(memory_mb)
+    counts = list(memory)
     points = sorted({0, counts[1], *(counts[len(counts) * n // 4] for n in (1, 2, 3)), counts[-1]})
-    rows = [[f"after {count:,} requests" if count else "after the start", memory_mb[count]] for count in points]
-    return Table(["memory of the server", "MB"], [*rows, ["highest", max(memory_mb.values())]])
+    rows = [[f"after {count:,} requests" if count else "after the start", *whole_and_parts(memory[count])] for count in points]
+    highest = max(memory.values(), key=lambda parts: sum(parts.values()))
+    return Table(["memory, MB", "in all", *memory[0]], [*rows, ["highest", *whole_and_parts(highest)]])
 
 
-def line(memory_mb: Mapping[int, float]) -> Path:
+def whole_and_parts(parts: Parts) -> list[float]:
+    """Their sum, and each."""
+    return [sum(parts.values()), *parts.values()]
+
+
+def line(memory: Mapping[int, Parts]) -> Path:
     """Memory over requests."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(list(memory_mb), list(memory_mb.values()), marker=".")
-        axes.set(xlabel="requests", ylabel="memory of the server, MB", ylim=0)
+        for name, values in zip(["in all", *memory[0]], zip(*map(whole_and_parts, memory.values()), strict=True), strict=True):
+            axes.plot(list(memory), values, marker=".", label=name)
+        highest = max(sum(parts.values()) for parts in memory.values())
+        axes.set(xlabel="requests", ylabel="memory of the server, MB", ylim=(0, 1.4 * highest))  # room for the legend
 
-    return plot("memory", draw, height=3.2)
+    return plot("memory", draw, height=3.8, legend=True)

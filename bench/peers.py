@@ -80,7 +80,8 @@ def main() -> None:
         with singles(clip, model, [file.read_bytes() for file in files], options.peers) as runs:
             single = answers_in_turns(runs, options.rounds, "single requests")
     tables = [bulk_table(bulk), single_table(single)]
-    publish(Result("peers", "Beside other programs", NOTES, tables, setting(options)))
+    where = setting(options) | {"peers": installed(options.peers) if options.peers else []}
+    publish(Result("peers", "Beside other programs", NOTES, tables, where))
 
 
 def parsed() -> argparse.Namespace:
@@ -90,6 +91,12 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--count", type=int, default=256, help="photos in bulk in one turn (default: %(default)s)")
     made.add_argument("--rounds", type=int, default=5, help="turns of each (default: %(default)s)")
     return made.parse_args()
+
+
+def installed(peers: Path) -> list[str]:
+    """The other programs with their versions, e.g. ``infinity_emb-0.0.78``, from what pip wrote beside them."""
+    folders = sorted(peers.glob("*/lib/python*/site-packages/*.dist-info"))
+    return [folder.stem for folder in folders if folder.name.startswith(("clip_retrieval-", "infinity_emb-"))]
 
 
 def found(peers: Path | None, environment: str, program: str) -> Path | None:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from matplotlib.axes import Axes
+
 import memory
 import work
 from clip_client import Clip
@@ -25,14 +27,14 @@ from clip_client.spec import TOWERS, Tower
 from clip_export import machine
 from load import Load, Request, load, median_ms, median_per_s
 from measuring import answers_in_turns
-from plotting import lines
+from plotting import plot
 from results import Cell, Result, Table, publish
 from serving import Serving, served
 
 VARIANT = "openvino-int8"
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 FEW, BULK_CLIENTS, BULK = (1, 16), 4, 32
-ITEMS: dict[Tower, int] = {"image": 384, "text": 1536}
+ITEMS: dict[Tower, int] = {"image": 192, "text": 576}
 PERCENTILES = (50, 95, 99)
 NOTES = (
     "Single photos and single texts from several clients at once, each sending its next one when the last is answered; "
@@ -71,9 +73,9 @@ def main() -> None:
     photos = [path.read_bytes() for path in work.photos(options.photos)]
     _, repository = work.exported(work.checkpoint(options.model), options.photos, [VARIANT])
     found = on_all_cores(repository, photos, options.rounds)
-    memory_mb = memory.over(options.requests, repository, photos)
-    tables = [*(table(tower, found) for tower in TOWERS), memory.table(memory_mb)]
-    drawn = [*plots(found), memory.line(memory_mb)]
+    over_requests = memory.over(options.requests, repository, photos)
+    tables = [*(table(tower, found) for tower in TOWERS), memory.table(over_requests)]
+    drawn = [*plots(found), memory.line(over_requests)]
     publish(Result("scale", "Clients, cores, memory", NOTES, tables, work.setting(options), drawn))
 
 
@@ -145,31 +147,41 @@ def row(run: Run, found: Sequence[Measured]) -> list[Cell]:
 
 
 def plots(found: Mapping[Run, Sequence[Measured]]) -> list[Path]:
-    """Throughput of both, and latency of each, over the number of clients, on all cores."""
+    """Throughput and latency over the number of clients, on all cores."""
     cores = max(run.cores for run in found)
-    loads = {
-        tower: [
-            [each.load for each in runs]
-            for run, runs in found.items()
-            if (run.tower, run.cores, run.batch) == (tower, cores, 1)
-        ]
-        for tower in TOWERS
-    }
-    per_s = {f"single {tower}s": [median_per_s(each) for each in loads[tower]] for tower in TOWERS}
-    drawn = [lines("scale-throughput", CLIENTS, per_s, ("clients", f"requests a second, {cores} cores"))]
+    drawn = []
     for tower in TOWERS:
-        latency_ms = {f"p{percent}": [median_ms(each, percent) for each in loads[tower]] for percent in PERCENTILES}
-        drawn.append(
-            lines(f"scale-latency-{tower}", CLIENTS, latency_ms, ("clients", f"ms for a single {tower}, {cores} cores"))
-        )
+        runs = [each for run, each in found.items() if (run.tower, run.cores, run.batch) == (tower, cores, 1)]
+        loads = [[each.load for each in run] for run in runs]
+        latency_ms = {f"p{percent}": [median_ms(each, percent) for each in loads] for percent in PERCENTILES}
+        drawn.append(curves(f"scale-{tower}", [median_per_s(each) for each in loads], latency_ms, f"single {tower}s"))
     return drawn
+
+
+def curves(name: str, per_s: Sequence[float], latency_ms: Mapping[str, Sequence[float]], what: str) -> Path:
+    """Throughput on the left axis, percentiles of latency on the right one."""
+
+    def draw(axes: Axes) -> None:
+        right = axes.twinx()
+        axes.plot(CLIENTS, per_s, color="black", linewidth=3, alpha=0.4)
+        for percentile, values in latency_ms.items():
+            right.plot(CLIENTS, values, marker="o", label=percentile)
+        axes.set(xlabel="clients", ylabel=f"{what} a second (grey)", xscale="log", ylim=(0, 1.1 * max(per_s)))
+        axes.set_xticks(CLIENTS, [str(clients) for clients in CLIENTS])
+        axes.minorticks_off()
+        right.set(ylabel="ms", yscale="log")
+        right.legend(loc="lower right", fontsize=8)
+
+    return plot(name, draw, height=3.8)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = work.parser(__doc__)
-    made.add_argument("--rounds", type=int, default=3, metavar="N")
-    made.add_argument("--requests", type=int, default=20_000, metavar="N", help="over which memory is watched")
+    made.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each (default: %(default)s)")
+    made.add_argument(
+        "--requests", type=int, default=20_000, metavar="N", help="over which memory is watched (default: %(default)s)"
+    )
     return made
 
 

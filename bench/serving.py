@@ -38,9 +38,9 @@ class Serving:
         launcher = psutil.Process(self.pid)
         return [launcher, *launcher.children(recursive=True)]
 
-    def memory_bytes(self) -> int:
-        """Resident in all of them; pages that several share are counted once, in parts (PSS)."""
-        return sum(process.memory_full_info().pss for process in self.family())
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident in each of them, by name or model; pages that several share are counted once, in parts (PSS)."""
+        return {_called(process): process.memory_full_info().pss for process in self.family()}
 
     def cpu_s(self) -> float:
         """CPU seconds that all of them have used."""
@@ -50,6 +50,12 @@ class Serving:
         """Triton's inference statistics of each model, by its name; they only ever grow."""
         with urllib.request.urlopen(f"{self.http}/v2/models/stats") as answer:  # noqa: S310  (http, of our own)
             return {model["name"]: model for model in json.load(answer)["model_stats"]}
+
+
+def _called(process: psutil.Process) -> str:
+    """The model of a Python process, which its first argument names: <model>/<version>/<file>; otherwise the program."""
+    command = process.cmdline()
+    return Path(command[1]).parents[1].name if command[0].endswith("_stub") else process.name()
 
 
 @contextlib.contextmanager

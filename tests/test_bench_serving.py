@@ -124,16 +124,23 @@ def test_mixed_requests_are_photos_texts_and_batches(clip: Clip) -> None:
     assert shapes == [(2, size), (1, size), (1, size), (3, size), (4, size)]
 
 
-def test_memory_is_that_of_the_whole_family(serving: Serving) -> None:
-    largest = max(process.memory_info().rss for process in serving.family())
-    assert largest < serving.memory_bytes() < sum(process.memory_info().rss for process in serving.family())
+def test_memory_is_told_for_each_process_of_the_family(serving: Serving) -> None:
+    found = serving.memory_bytes()
+    models = {"clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder"}
+    assert set(found) == {"clipserve", "tritonserver", *models}
+    resident = {process.pid: process.memory_info().rss for process in serving.family()}
+    assert max(resident.values()) < sum(found.values()) < sum(resident.values())
+    parts = memory.parts_mb(serving)
+    assert [*parts] == ["clip_image_encoder", "clip_text_encoder", "the rest"]
+    assert sum(parts.values()) == pytest.approx(sum(found.values()) / 1e6, rel=0.05)
 
 
-def test_memory_is_shown_at_the_start_and_at_the_end() -> None:
-    shown = memory.table({count: 500 + (count == 100) for count in range(0, 401, 10)})
+def test_memory_is_shown_at_the_start_at_the_end_and_where_it_is_highest() -> None:
+    shown = memory.table({count: {"encoder": 500.0 + (count == 130), "the rest": 50.0} for count in range(0, 401, 10)})
     points = [f"after {count} requests" for count in (10, 100, 200, 300, 400)]
     assert [row[0] for row in shown.rows] == ["after the start", *points, "highest"]
-    assert shown.rows[-1] == ["highest", 501]
+    assert shown.rows[0] == ["after the start", 550, 500, 50]
+    assert shown.rows[-1] == ["highest", 551, 501, 50]
 
 
 def test_another_program_sees_none_of_our_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +170,13 @@ def test_an_absent_program_is_skipped_with_a_line(tmp_path: Path, capsys: pytest
         f"clip-retrieval is skipped: there is no {tmp_path}/clip-retrieval/bin/clip-retrieval",
         "infinity is skipped: no --peers FOLDER was given",
     ]
+
+
+def test_the_others_are_written_down_with_their_versions(tmp_path: Path) -> None:
+    packages = tmp_path / "infinity" / "lib" / "python3.11" / "site-packages"
+    for name in ("infinity_emb-0.0.78", "torch-2.13.0+cpu"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+    assert peers.installed(tmp_path) == ["infinity_emb-0.0.78"]
 
 
 def test_ratios_are_ours_to_theirs_and_dashes_where_theirs_are_missing() -> None:
