@@ -22,9 +22,15 @@ ROOT = Path(__file__).parents[1]
 
 DOCUMENTED = {
     "onnxruntime": {"intra_op_thread_count", "inter_op_thread_count", "execution_mode"},
-    "openvino": {"NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"},
+    "openvino": {
+        "NUM_STREAMS",
+        "PERFORMANCE_HINT",
+        "INFERENCE_PRECISION_HINT",
+        "INFERENCE_NUM_THREADS",
+        "CPU_RUNTIME_CACHE_CAPACITY",
+    },
 }
-"""Parameters in the README of triton-inference-server/onnxruntime_backend, and properties of OpenVINO's CPU device."""
+"""Parameters in the README of triton-inference-server/onnxruntime_backend, and properties that OpenVINO's CPU plugin reads."""
 
 
 def parse(path: Path) -> ModelConfig:
