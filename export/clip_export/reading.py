@@ -20,6 +20,14 @@ def read_one(encoder: Any, pool: Pool) -> None:
     encoder.layers[-1] = LastLayer(encoder.layers[-1], pool)
 
 
+def as_it_comes(tower: nn.Module) -> nn.Module:
+    """The tower with all positions computed, as transformers does it: what the short cut is measured and judged against."""
+    for module in tower.modules():
+        if isinstance(module, LastLayer):
+            module.alone = False
+    return tower
+
+
 class LastLayer(nn.Module):
     """A layer [N, L, W] -> [N, 1, W], with the weights of one of transformers'."""
 
@@ -27,36 +35,34 @@ class LastLayer(nn.Module):
 
     def __init__(self, layer: Any, pool: Pool) -> None:
         super().__init__()
-        layer.self_attn = LastAttention(layer.self_attn)
         self.layer = layer
+        self.attn = Mixing()
         self.pool = pool
+        self.alone = True
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None, where: Tensor | None = None) -> Tensor:
-        """Attend to hidden [N, L, W] from one position; mask [N, 1, 1, L] is added, ``where`` is told to the pool."""
+        """Attend to hidden [N, L, W] from one position; mask [1, 1, L, L] is added, ``where`` is told to the pool."""
+        if not self.alone:
+            return self.pool(self.layer(hidden, mask), where)[:, None]
         normed = self.layer.layer_norm1(hidden)
-        attended = self.layer.self_attn(self.pool(normed, where)[:, None], normed, mask)
+        row = None if mask is None else self.pool(mask[0].expand(hidden.shape[0], -1, -1), where)[:, None, None]  # [N, 1, 1, L]
+        attended = self.attn(self.layer.self_attn, self.pool(normed, where)[:, None], normed, row)
         read: Tensor = self.pool(hidden, where)[:, None] + attended  # [N, 1, W]
         transformed: Tensor = self.layer.mlp(self.layer.layer_norm2(read))
         return read + transformed
 
 
-class LastAttention(nn.Module):
-    """Attention of some positions to all, with the weights of one of transformers'."""
+class Mixing(nn.Module):
+    """Attention of some positions to all. A module, so that whoever quantises can tell its nodes by their name."""
 
-    attention: Any
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, some: Tensor, every: Tensor, mask: Tensor | None) -> Tensor:
-        """some [N, M, W], every [N, L, W] -> [N, M, W]."""
-        query = self._heads(self.attention.q_proj(some))  # [N, H, M, W / H]
-        key, value = self._heads(self.attention.k_proj(every)), self._heads(self.attention.v_proj(every))
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.attention.scale)
-        projected: Tensor = self.attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    def forward(self, attention: Any, some: Tensor, every: Tensor, mask: Tensor | None) -> Tensor:
+        """some [N, M, W], every [N, L, W] -> [N, M, W], with the weights of one of transformers' attentions."""
+        query = _heads(attention, attention.q_proj(some))  # [N, H, M, W / H]
+        key, value = _heads(attention, attention.k_proj(every)), _heads(attention, attention.v_proj(every))
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scale)
+        projected: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
         return projected
 
-    def _heads(self, part: Tensor) -> Tensor:
-        shape = (part.shape[0], -1, self.attention.num_heads, self.attention.head_dim)
-        return part.reshape(shape).transpose(1, 2)
+
+def _heads(attention: Any, part: Tensor) -> Tensor:
+    return part.reshape(part.shape[0], -1, attention.num_heads, attention.head_dim).transpose(1, 2)

@@ -102,12 +102,12 @@ class CausalTextTower(TextTower):
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode under a causal mask, the last layer at the end token only, project."""
-        mask = causal_mask(tokens)  # [L, L]
+        mask = causal_mask(tokens)[None, None]
         hidden = self.model.embeddings(input_ids=tokens)  # [N, L, W]
         *layers, last_layer = self.model.encoder.layers
         for layer in layers:
-            hidden = layer(hidden, mask[None, None])
-        ended = last_layer(hidden, mask[is_end.argmax(dim=1)][:, None, None], is_end)  # [N, 1, W]
+            hidden = layer(hidden, mask)
+        ended = last_layer(hidden, mask, is_end)  # [N, 1, W]
         projected: Tensor = self.projection(self.model.final_layer_norm(ended[:, 0]))
         return projected
 

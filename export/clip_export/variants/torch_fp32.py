@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clip_export.reading import as_it_comes
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
 
@@ -25,7 +26,7 @@ class TorchFp32(Variant):
         """Nothing to build."""
 
     def load(self, artefact: Artefact) -> Encoder:
-        module = artefact.module()
+        module = as_it_comes(artefact.module())
 
         def encode(batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
             with torch.inference_mode():
