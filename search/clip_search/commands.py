@@ -47,7 +47,7 @@ def add(arguments: argparse.Namespace) -> int:
                 errors += len(done.errors)
                 bar.advance(task, len(part))
                 for n, reason in done.errors.items():
-                    bar.console.print(f"left out {part[n].source}: {reason}", style="yellow", markup=False)
+                    bar.console.print(f"left out {part[n].source}: {reason}", style="yellow", markup=False, soft_wrap=True)
         print(f"{search.stats(arguments.collection)['rows']} rows in {arguments.collection}; {errors} files left out")
     return 1 if errors else 0
 
