@@ -33,6 +33,7 @@ from serving import CLIPSERVE, free_ports, served
 
 VARIANT = "openvino-int8"
 K, TOGETHER, MANY = 10, 2000, 8
+WARM_UP_S = 3.0
 ROUNDS, ROUND_S = 3, 6.0
 ADDS_PER_S, ADDING_S = 1000, 20.0
 OURS, PEER = "clipserve", "clip-retrieval"
@@ -53,6 +54,11 @@ class Sidecar:
         """Resident."""
         return psutil.Process(self.pid).memory_info().rss / 1e6
 
+    def tuned_on_asked(self) -> bool:
+        """Whether its index was tuned on texts that it was asked."""
+        parts = self.search.stats(NAME)["indexes"]["image"]["parts"]
+        return all(part["kind"] == "flat" or part["source"] == "asked" for part in parts)
+
     def nearest(self, query: Floats) -> set[int]:
         """Rows of the hits of a vector [D]."""
         return {hit.row for hit in self.search.query(NAME, Term(vector=query), k=K)}
@@ -69,12 +75,14 @@ def main() -> None:
         vectors = clustered(options.rows, clip.spec.embedding_size)
         sidecar = running.enter_context(holding(vectors, triton.address, clip.spec.fingerprint))
         memory_mb = {"with all rows indexed": sidecar.memory_mb()}
+        clients = running.enter_context(Clients(MANY))
+        while not sidecar.tuned_on_asked():
+            clients.ask(sidecar.target(), 1, WARM_UP_S)
         truth = Truth.of(clip, vectors)
         targets, recalls = {OURS: sidecar.target()}, {OURS: truth.recall(sidecar.nearest)}
         if options.peers:
             peer = running.enter_context(clip_retrieval.back(options.peers, checkpoint, vectors))
             targets[PEER], recalls[PEER] = knn_target(peer), truth.recall(lambda query: knn_nearest(peer, query))
-        clients = running.enter_context(Clients(MANY))
         found = {count: clients.in_turns(targets, count, ROUNDS, ROUND_S) for count in (1, MANY)}
         memory_mb["after the text queries"] = sidecar.memory_mb()
         filtered, right = clients.in_turns(filters(sidecar), 1, ROUNDS, ROUND_S), filter_is_right(sidecar, vectors)
@@ -208,7 +216,8 @@ def told_setting(vectors: Floats) -> str:
     return (
         f"{len(vectors):,} clustered vectors of {vectors.shape[1]}, two columns of metadata; texts of eight words, none twice, "
         f"through the text tower ({VARIANT}), no text cache, k {K}; clients in processes of their own; {ROUNDS} rounds of "
-        f"{ROUND_S:.0f} s each, in turns. Recall is that of 200 text queries against exact search."
+        f"{ROUND_S:.0f} s each, in turns. Recall is that of 200 text queries against exact search; the index was tuned on "
+        "earlier ones of the same kind."
     )
 
 

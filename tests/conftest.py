@@ -1,4 +1,4 @@
-"""What many tests share: one small checkpoint, one export of it, one running server."""
+"""What many tests share: one small checkpoint, one export of it, one running server, one search sidecar."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin w
 
 import checkpoints
 import pytest
+import sidecars
 from servers import Server, running
+from sidecars import PICTURES, Sidecar
 
 from clip_client import Clip, ModelSpec
+from clip_client.search import Row, Search
 from clip_export import cli
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
@@ -58,3 +61,42 @@ def clip(server: Server) -> Iterator[Clip]:
     """A client of it."""
     with Clip(server.address) as clip:
         yield clip
+
+
+@pytest.fixture(scope="session")
+def sidecar(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A running sidecar that reads one folder and fetches from this machine; not to be killed."""
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.jpg").write_bytes(PICTURES[0])
+    (folder / "secret.jpg").write_bytes(PICTURES[1])
+    (folder / "pictures" / "link.jpg").symlink_to(folder / "secret.jpg")
+    options = ["--images", str(folder / "pictures"), "--allow-network", "127.0.0.1/32", "--body-mb", "4"]
+    with sidecars.running(folder / "data", server.address, *options) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def search(sidecar: Sidecar) -> Iterator[Search]:
+    """A client of it; all collections are dropped afterwards."""
+    with sidecar.client() as search:
+        yield search
+        for collection in search.collections():
+            search.drop(collection["name"])
+
+
+@pytest.fixture
+def photos(search: Search) -> str:
+    """A collection of twelve pictures with captions."""
+    search.create("photos", columns={"year": "int"})
+    rows = [
+        Row(
+            id=f"p{n}",
+            image=one,
+            metadata={"caption": f"picture {n}", "url": f"http://x/{n}", "year": 2000 + n},
+            source=f"s{n}",
+        )
+        for n, one in enumerate(PICTURES)
+    ]
+    assert search.add("photos", rows).added == 12
+    return "photos"

@@ -18,8 +18,11 @@ import urllib3
 from servers import CLIPSERVE, free_ports
 
 from clip_client import Search
+from pictures import jpegs
 
 SIZE = 32
+PICTURES = jpegs(12)
+"""What the fixture ``photos`` puts into a collection."""
 
 
 @dataclass

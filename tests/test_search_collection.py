@@ -26,10 +26,6 @@ COUNT = 1000
 VECTORS = unit(COUNT)
 
 
-def texts(count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
-    return unit(count, size, seed=5), "texts"
-
-
 def rows(*numbers: int) -> list[NewRow]:
     return [NewRow(f"r{n}", {"image": VECTORS[n]}, {"year": n % 100, "caption": f"picture {n}"}) for n in numbers]
 
@@ -53,12 +49,16 @@ class Opener:
         self.folder = folder
         self.store: Store | None = None
         self.collection: Collection | None = None
+        self.source = "texts"
+
+    def texts(self, count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
+        return unit(count, size, seed=5), self.source
 
     def open(self, options: IndexOptions = OPTIONS) -> Collection:
         self.close()
         self.store = Store(str(self.folder / "db"), self.folder)
         table = self.store.open("a") if "a" in self.store.names() else self.store.create("a", About(SIZE, "model1"), {})
-        self.collection = Collection("a", table, self.folder / "a", options, texts)
+        self.collection = Collection("a", table, self.folder / "a", options, self.texts)
         return self.collection
 
     def close(self) -> None:
@@ -126,6 +126,20 @@ def test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart(ope
     assert reopened.stats()["indexes"]["image"]["parts"] == [{**part, "hidden": part["hidden"]} for part in stats["parts"]]
     assert stats["recall"] >= 0.98
     assert {part["source"] for part in stats["parts"]} == {"texts"}
+
+
+def test_an_index_is_tuned_again_on_what_people_ask(opener: Opener) -> None:
+    def sources(collection: Collection) -> set[str]:
+        return {part["source"] for part in collection.engines["image"].stats()["parts"]}
+
+    collection = opener.open()
+    fill(collection)
+    collection.rebuild()
+    assert sources(collection) == {"texts"}
+    opener.source = "asked"
+    assert settled(lambda: sources(collection) == {"asked"})
+    opener.source = "texts"
+    assert sources(opener.open()) == {"asked"}
 
 
 def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None:
@@ -321,7 +335,7 @@ def test_somebody_elses_table(opener: Opener) -> None:
     opener.open()
     opener.store._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
     with pytest.raises(ContractMismatch, match="wasn't made by clipserve"):
-        Collection("other", opener.store.open("other"), opener.folder / "other", OPTIONS, texts)
+        Collection("other", opener.store.open("other"), opener.folder / "other", OPTIONS, opener.texts)
 
 
 def test_cards_are_mapped_not_loaded(opener: Opener) -> None:

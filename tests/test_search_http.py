@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import importlib.util
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openai
 import pytest
 import requests
 import sidecars
 from servers import Server, http_files
-from sidecars import Sidecar, base64_of
+from sidecars import PICTURES, Sidecar, base64_of
 
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable
 from clip_client.search import Row, Search, Term
-from pictures import bomb, encoded, jpegs, picture
-
-PICTURES = jpegs(12)
-
-
-@pytest.fixture(scope="module")
-def sidecar(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    folder = tmp_path_factory.mktemp("search")
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "a.jpg").write_bytes(PICTURES[0])
-    (folder / "secret.jpg").write_bytes(PICTURES[1])
-    (folder / "pictures" / "link.jpg").symlink_to(folder / "secret.jpg")
-    options = ["--images", str(folder / "pictures"), "--allow-network", "127.0.0.1/32", "--body-mb", "4"]
-    with sidecars.running(folder / "data", server.address, *options) as sidecar:
-        yield sidecar
-
-
-@pytest.fixture
-def search(sidecar: Sidecar) -> Iterator[Search]:
-    with sidecar.client() as search:
-        yield search
-        for collection in search.collections():
-            search.drop(collection["name"])
-
-
-@pytest.fixture
-def photos(search: Search) -> str:
-    """A collection of twelve pictures with captions."""
-    search.create("photos", columns={"year": "int"})
-    rows = [
-        Row(
-            id=f"p{n}",
-            image=one,
-            metadata={"caption": f"picture {n}", "url": f"http://x/{n}", "year": 2000 + n},
-            source=f"s{n}",
-        )
-        for n, one in enumerate(PICTURES)
-    ]
-    assert search.add("photos", rows).added == 12
-    return "photos"
+from clip_search.embedder import Embedder
+from clip_search.texts import TuningQueries
+from pictures import bomb, encoded, picture
 
 
 def ids(hits: list) -> list[str]:
@@ -178,6 +136,21 @@ def test_urls_are_fetched_once_their_address_is_allowed(search: Search, photos: 
     for url in ("http://127.0.0.2/", "http://[::1]/", "http://169.254.169.254/latest", "http://10.0.0.1/", "http://0.0.0.0/"):
         with pytest.raises(InvalidInput, match="isn't a public address"):
             search.query(photos, Term(image_url=url))
+
+
+def test_indexes_are_tuned_on_what_people_asked_then_on_plain_texts(server: Server, clip: Clip, spec: ModelSpec) -> None:
+    embedder = Embedder(server.address, spec.name, cached=0)
+    queries = TuningQueries(embedder)
+    plain, source = queries.sample(8, spec.fingerprint, spec.embedding_size)
+    assert (len(plain), source) == (8, "texts")
+    asked = clip.embed_text(["a cat", "a dog", "a cow", "a hen"])
+    for vector in asked:
+        queries.asked(vector)
+    found, source = queries.sample(8, spec.fingerprint, spec.embedding_size)
+    assert source == "asked"
+    np.testing.assert_array_equal(found, np.concatenate([asked, plain[:4]]))
+    assert queries.sample(8, "another model", spec.embedding_size)[1] == "vectors"
+    embedder.close()
 
 
 def test_concurrent_texts_are_each_answered_with_their_own(search: Search, photos: str, clip: Clip) -> None:
@@ -317,149 +290,6 @@ def test_a_token_is_asked_for_but_not_of_the_page_and_the_probes(server: Server,
             f"{sidecar.url}/v1/collections", headers={"Origin": "http://page.example", "Access-Control-Request-Method": "GET"}
         )
         assert answer.headers["Access-Control-Allow-Origin"] == "http://page.example"
-
-
-# clip-retrieval's routes
-
-
-@pytest.fixture(scope="module")
-def clip_retrieval():
-    """The module of clip-retrieval's client, from the package as it is published."""
-    path = Path(sys.prefix) / "lib" / "clip-retrieval" / "clip_retrieval" / "clip_client.py"
-    spec = importlib.util.spec_from_file_location("clip_retrieval_client", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_clip_retrievals_own_client(
-    sidecar: Sidecar, search: Search, photos: str, clip_retrieval, clip: Clip, tmp_path: Path
-) -> None:
-    client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name=photos, num_images=5, deduplicate=False)
-    vectors = clip.embed_image(PICTURES)
-    scores = vectors @ clip.embed_text("a cat")
-    best = np.argsort(-scores)[:5]
-    hits = client.query(text="a cat")
-    assert [hit["id"] for hit in hits] == best.tolist()
-    np.testing.assert_allclose([hit["similarity"] for hit in hits], scores[best], atol=1e-4)
-    assert hits[0] == {**hits[0], "caption": f"picture {best[0]}", "url": f"http://x/{best[0]}"}
-    (tmp_path / "query.jpg").write_bytes(PICTURES[3])
-    assert client.query(image=str(tmp_path / "query.jpg"))[0]["id"] == 3
-    assert client.query(embedding_input=vectors[4].tolist())[0]["id"] == 4
-    with http_files({"/a.jpg": PICTURES[6]}) as files:
-        assert client.query(image=f"{files}/a.jpg")[0]["id"] == 6
-    default = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name=photos)
-    assert 1 <= len(default.query(text="a cat")) <= 12
-
-
-def knn(**changes: object) -> dict[str, object]:
-    return {"text": "a cat", "modality": "image", "num_images": 2, "indice_name": "photos", **changes}
-
-
-def test_the_knn_service_gives_metadata_to_the_first_and_numbers_to_all(sidecar: Sidecar, search: Search, photos: str) -> None:
-    status, hits = sidecar.ask("POST", "/knn-service", knn(num_result_ids=6), **{"Content-Type": "text/plain"})
-    assert status == 200
-    assert [set(hit) for hit in hits] == [{"id", "similarity", "caption", "url"}] * 2 + [{"id", "similarity"}] * 4
-    assert sidecar.ask("POST", "/metadata", {"ids": [3, 99], "indice_name": "photos"})[1] == [
-        {"id": 3, "metadata": {"caption": "picture 3", "url": "http://x/3"}}
-    ]
-    assert sidecar.ask("POST", "/metadata", {"ids": [], "indice_name": "photos"})[1] == []
-    assert sidecar.ask("GET", "/indices-list")[1] == ["photos"]
-    config = sidecar.ask("GET", "/config.json")[1]
-    assert config["defaultIndex"] == "photos"
-    assert config["urlColumn"] == "url"
-    assert "safety" in config["notice"]
-
-
-def test_a_picture_by_its_path_comes_with_the_hit(sidecar: Sidecar, search: Search) -> None:
-    search.create("paths")
-    inside, outside = sidecar.data.parent / "pictures" / "a.jpg", sidecar.data.parent / "secret.jpg"
-    search.add(
-        "paths", [Row(id=path.name, image=PICTURES[0], metadata={"image_path": str(path)}) for path in (inside, outside)]
-    )
-    search.drop("paths")
-    search.create("paths", dimension=4)
-    rows = [
-        Row(id=path.name, vector=[1, 0, 0, n], metadata={"image_path": str(path)}) for n, path in enumerate((inside, outside))
-    ]
-    search.add("paths", rows)
-    hits = sidecar.ask("POST", "/knn-service", knn(text=None, embedding_input=[1, 0, 0, 0], indice_name="paths"))[1]
-    assert base64.b64decode(hits[0]["image"])[:3] == b"\xff\xd8\xff"
-    assert "image" not in hits[1]
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "message"),
-    [
-        ({"text": "a"}, 400, "modality: Field required"),
-        (knn(indice_name="none"), 404, "no collection none"),
-        (knn(num_images=0), 400, "num_images"),
-        (knn(num_images=10**9), 400, "num_images"),
-        (knn(text=""), 400, "nothing to look for: send text, image"),
-        (knn(text=None, image="%%"), 400, "isn't base64"),
-        (knn(text=None, embedding_input=[1.0]), 400, "has shape"),
-        (b"{", 400, "Invalid JSON"),
-    ],
-)
-def test_the_knn_service_tells_what_is_wrong(
-    sidecar: Sidecar, search: Search, photos: str, body: object, status: int, message: str
-) -> None:
-    got, answer = sidecar.ask("POST", "/knn-service", body)
-    assert (got, bool(re.search(message, answer["message"]))) == (status, True), answer
-
-
-def test_metrics_have_clip_retrievals_names(sidecar: Sidecar, search: Search, photos: str) -> None:
-    sidecar.ask("POST", "/knn-service", knn())
-    text = sidecar.ask("GET", "/metrics")[1].decode()
-    for name in ("full_knn_request_time", "text_clip_inference_time", "knn_index_time", "image_prepro_time", "safety_time"):
-        assert all(f"{name}_{part}" in text for part in ("bucket", "count", "sum"))
-    assert 'clipserve_collection_rows{collection="photos",tower="image"} 12.0' in text
-    assert 'clipserve_collection_recall{collection="photos",tower="image"} 1.0' in text
-    assert re.search(r'clipserve_requests_total\{route="/knn-service",status="200"\} \d', text)
-    summary = sidecar.ask("GET", "/metrics-summary")[1].decode()
-    assert re.match(
-        r"Among \d+ calls to the knn end point with an average latency of \d\.\d{4}s per request, the step", summary
-    )
-    assert re.search(r"full_knn_request_time .* \d+ +\d\.\d{4}s +100\.0%", summary)
-
-
-# OpenAI's route
-
-
-def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
-    client = openai.OpenAI(base_url=f"{sidecar.url}/v1", api_key="none")
-    image = f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"
-    made = client.embeddings.create(model="clip", input=["a cat", image, "a dog"])
-    np.testing.assert_allclose(made.data[0].embedding, clip.embed_text("a cat"), atol=1e-6)
-    np.testing.assert_allclose(made.data[1].embedding, clip.embed_image(PICTURES[0]), atol=1e-6)
-    plain = client.embeddings.create(model="clip", input="a dog", encoding_format="float")
-    np.testing.assert_allclose(plain.data[0].embedding, made.data[2].embedding, atol=1e-6)
-    assert client.models.list().data[0].id == "clip"
-    for wrong in (
-        {"input": [[1, 2]]},
-        {"input": []},
-        {"input": ""},
-        {"input": "a", "dimensions": 7},
-        {"input": "data:image/png;base64,AAAA"},
-    ):
-        with pytest.raises(openai.BadRequestError, match=r"input|dimensions|embedded"):
-            client.embeddings.create(model="clip", **wrong)
-
-
-def test_curl_gets_embeddings(sidecar: Sidecar, clip: Clip) -> None:
-    body = json.dumps({"model": "clip", "input": ["a cat", f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"]})
-    where = [f"{sidecar.url}/v1/embeddings", "--header", "Content-Type: application/json"]
-    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "30", *where, "--data-binary", "@-"]
-    made = json.loads(subprocess.run(command, input=body, capture_output=True, text=True, check=True).stdout)["data"]
-    assert [one["index"] for one in made] == [0, 1]
-    np.testing.assert_allclose(made[0]["embedding"], clip.embed_text("a cat"), atol=1e-6)
-    np.testing.assert_allclose(made[1]["embedding"], clip.embed_image(PICTURES[0]), atol=1e-6)
-
-
-def test_openapi_describes_the_bodies(sidecar: Sidecar) -> None:
-    paths = sidecar.ask("GET", "/openapi.json")[1]["paths"]
-    schema = paths["/v1/collections/{name}/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert {"text", "mix", "minus", "filter", "k"} <= set(schema["properties"])
 
 
 # without Triton

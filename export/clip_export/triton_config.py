@@ -23,8 +23,6 @@ from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import EMBEDDING, ERROR, IMAGE, PIXELS, TEXT, TOKENS, ModelSpec, Tower
 from clip_export.variants.base import MAX_BATCH, Variant
 
-QUEUE_DELAY_US = 500  # how long an encoder waits for more requests: little beside the milliseconds of one image
-
 _PREPARE = {"image": "preprocess", "text": "tokenize"}
 _SOURCE = {"image": IMAGE, "text": TEXT}
 _PREPARED = {"image": PIXELS, "text": TOKENS}
@@ -81,7 +79,8 @@ def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConf
     config.output.append(_embedding(spec))
     # Said outright: left to itself Triton starts two instances on a CPU, which then fight for its cores.
     config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))
-    config.dynamic_batching.CopyFrom(ModelDynamicBatching(max_queue_delay_microseconds=QUEUE_DELAY_US))
+    # Without a delay: what comes in while a batch is computed makes the next one, and a lone request needn't wait.
+    config.dynamic_batching.CopyFrom(ModelDynamicBatching())
     _parameters(config, variant.parameters)
     return config
 

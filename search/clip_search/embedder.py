@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,8 @@ from clip_client.spec import ModelSpec
 from clip_search.faiss_index import Floats
 
 _BATCH = 32
-_THREADS = 2  # one request is prepared while the other is computed
+_PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02
+"""How long a request waits to become as large as the one before: part of the time that one took, and a bound."""
 _TIMEOUT_S = 20.0
 
 _Waiting = tuple[str, "Future[Floats]"]
@@ -34,9 +36,7 @@ class Embedder:
         self._clip = Clip(address, name=name, timeout_s=_TIMEOUT_S)
         self._cache = TextCache(cached)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name="text queries", daemon=True) for _ in range(_THREADS)]
-        for thread in self._threads:
-            thread.start()
+        threading.Thread(target=self._work, name="text queries", daemon=True).start()
 
     @property
     def spec(self) -> ModelSpec:
@@ -75,8 +75,7 @@ class Embedder:
 
     def close(self) -> None:
         """Stop, and close the connection."""
-        for _ in self._threads:
-            self._waiting.put(None)
+        self._waiting.put(None)
         self._clip.close()
 
     def _trusted(self, embed: Callable[[Clip], Embeddings]) -> Embeddings:
@@ -90,15 +89,28 @@ class Embedder:
             return embed(self._clip)
 
     def _work(self) -> None:
+        """One request after the other: the text tower has the cores to itself, and what is asked meanwhile travels together."""
+        together, took_s = 1, 0.0
         while first := self._waiting.get():
-            batch = [first]
-            while len(batch) < _BATCH and not self._waiting.empty():
-                following = self._waiting.get()
-                if following is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(following)
+            batch = self._gathered(first, together, min(_PATIENCE * took_s, _MOST_PATIENCE_S))
+            start = time.monotonic()
             self._answer(batch)
+            together, took_s = len(batch), time.monotonic() - start
+
+    def _gathered(self, first: _Waiting, expected: int, patience_s: float) -> list[_Waiting]:
+        """All that waits, and what comes in a moment while there are fewer than expected."""
+        batch, deadline = [first], time.monotonic() + patience_s
+        while len(batch) < _BATCH:
+            wait_s = max(0.0, deadline - time.monotonic()) if len(batch) < expected else 0.0
+            try:
+                following = self._waiting.get(timeout=wait_s)
+            except queue.Empty:
+                break
+            if following is None:
+                self._waiting.put(None)
+                break
+            batch.append(following)
+        return batch
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,13 @@ from clip_search.index import Index, Snapshot
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Part, Rows
 from clip_search.table import Table
-from clip_search.tuning import Source, Tuned, tuned
+from clip_search.tuning import SOURCES, Source, Tuned, tuned
 
 _LOG = logging.getLogger(__name__)
 _CURRENT = "current.json"
 _QUERIES = 256
+_RETUNE_S = 5.0
+"""Pause between two looks for better queries to tune on."""
 _HIDDEN_SHARE = 0.3
 """All is indexed anew once so much of a part is hidden."""
 
@@ -65,6 +68,7 @@ class FaissEngine:
     def __init__(self, table: Table, tower: Tower, folder: Path, size: int, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
         self._building = threading.Lock()
+        self._retune_at = 0.0
         self.index = Index(size, _loaded(folder))
         self._catch_up()
 
@@ -143,14 +147,17 @@ class FaissEngine:
         return tuned(index, queries, source, self._options.recall_target)
 
     def _retune(self, now: Snapshot) -> bool:
-        """Parts that were tuned when no texts were to be had are tuned again once there are."""
-        waiting = [part for part in now.parts if part.index.kind != "flat" and part.tuned.source != "texts"]
-        if not waiting or self._queries(_QUERIES)[1] != "texts":
+        """Parts are tuned again once there are better queries than they were tuned on."""
+        waiting = [part for part in now.parts if part.index.kind != "flat" and part.tuned.source != SOURCES[-1]]
+        if not waiting or time.monotonic() < self._retune_at:
             return False
+        self._retune_at = time.monotonic() + _RETUNE_S
+        best = SOURCES.index(self._queries(_QUERIES)[1])
+        waiting = [part for part in waiting if SOURCES.index(part.tuned.source) < best]
         for part in waiting:
             part.tuned = self._tune(part.index)
             part.save_tuned()
-        return True
+        return bool(waiting)
 
     def _catch_up(self) -> None:
         """Take in what the table knows and the saved index doesn't."""

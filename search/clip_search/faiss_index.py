@@ -23,7 +23,7 @@ _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
 _GRAPH_ROWS = 2_000_000
 """Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
 
-_PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 1024, 2048, 4096)
+_PROBES = (1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 576, 1024, 2048, 4096)
 EFFORTS: dict[Kind, tuple[int, ...]] = {
     "flat": (1,),
     "ivf": _PROBES,

@@ -31,15 +31,19 @@ class TuningQueries:
         self._asked.append(vector)
 
     def sample(self, count: int, fingerprint: str, size: int) -> tuple[Floats, Source]:
-        """At most ``count`` queries [n, D] of a model; none where it isn't the one that is served."""
+        """At most ``count`` queries [n, D] of a model; none where it isn't the one that is served.
+
+        They are called ``asked`` once half of them are what people asked.
+        """
         with self._lock:
             try:
                 plain = self._texts(fingerprint, size)
             except ClipError:
                 return np.empty((0, size), np.float32), "vectors"
         asked = [vector for vector in list(self._asked) if len(vector) == size]
-        found = np.concatenate([np.reshape(asked, (-1, size))[-count // 2 :], plain])
-        return found[:count].astype(np.float32), "texts"
+        half = count // 2
+        found = np.concatenate([np.reshape(asked, (-1, size))[-half:], plain])
+        return found[:count].astype(np.float32), "asked" if len(asked) >= half else "texts"
 
     def _texts(self, fingerprint: str, size: int) -> Floats:
         spec = self._embedder.spec

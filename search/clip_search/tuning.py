@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from clip_search.faiss_index import EFFORTS, Floats, Positions, VectorIndex
 AT = 10
 """Recall is counted over so many nearest."""
 
-Source = Literal["texts", "vectors"]
+Source = Literal["vectors", "texts", "asked"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""What may be tuned on, from worst to best: stored vectors, texts of all sorts, what people asked."""
 _ENOUGH = 8
 
 
@@ -26,7 +28,7 @@ class Tuned:
         recall: share of the true nearest 10 found with it, 1.0 where search is exact.
         target: what was asked for.
         queries: how many were tried.
-        source: ``texts`` (queries of a text tower) or ``vectors`` (stored ones, where no texts were to be had).
+        source: where these came from, one of ``SOURCES``.
     """
 
     effort: int
@@ -39,7 +41,7 @@ class Tuned:
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
     """The least effort whose recall at 10 reaches the target on either half of the queries [Q, D]; else the greatest.
 
-    Two halves, so that the effort isn't fitted to a few queries.
+    Two halves, so that the effort isn't fitted to a few queries, nor to one kind: what people asked comes first.
     """
     efforts = EFFORTS[index.kind]
     if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
@@ -47,10 +49,10 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     _, truth = index.exact(queries, AT)
     for effort in efforts:
         _, found = index.search(queries, AT, effort)
-        halves = [recall(found[n::2], truth[n::2]) for n in (0, 1)]
+        halves = [recall(*half) for half in zip(np.array_split(found, 2), np.array_split(truth, 2), strict=True)]
         if min(halves) >= target:
             break
-    return Tuned(effort, round(sum(halves) / 2, 4), target, len(queries), source)
+    return Tuned(effort, round(recall(found, truth), 4), target, len(queries), source)
 
 
 def recall(found: Positions, truth: Positions) -> float:
