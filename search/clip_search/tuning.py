@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from clip_search.faiss_index import EFFORTS, Floats, Positions, VectorIndex
 
@@ -39,9 +40,10 @@ class Tuned:
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
-    """The least effort whose recall at 10 reaches the target on either half of the queries [Q, D]; else the greatest.
+    """The least effort whose recall at 10 surely reaches the target on either half of the queries [Q, D]; else the greatest.
 
-    Two halves, so that the effort isn't fitted to a few queries, nor to one kind: what people asked comes first.
+    Two halves, so that the effort isn't fitted to one kind: what people asked comes first. Surely: less the standard error, so
+    that other queries than these get it too.
     """
     efforts = EFFORTS[index.kind]
     if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
@@ -49,16 +51,15 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     _, truth = index.exact(queries, AT)
     for effort in efforts:
         _, found = index.search(queries, AT, effort)
-        halves = [recall(*half) for half in zip(np.array_split(found, 2), np.array_split(truth, 2), strict=True)]
-        if min(halves) >= target:
+        shares = recalls(found, truth)
+        if min(half.mean() - half.std() / np.sqrt(len(half)) for half in np.array_split(shares, 2)) >= target:
             break
-    return Tuned(effort, round(recall(found, truth), 4), target, len(queries), source)
+    return Tuned(effort, round(float(shares.mean()), 4), target, len(queries), source)
 
 
-def recall(found: Positions, truth: Positions) -> float:
-    """Share of ``truth`` [Q, k] that is in ``found`` [Q, k], row by row."""
-    hits = [len(np.intersect1d(one, other)) for one, other in zip(found, truth, strict=True)]
-    return float(sum(hits) / truth.size)
+def recalls(found: Positions, truth: Positions) -> npt.NDArray[np.float64]:
+    """Share of each query's ``truth`` [Q, k] that is in its ``found`` [Q, k], float64 [Q]."""
+    return np.array([np.isin(true, one).mean() for one, true in zip(found, truth, strict=True)])
 
 
 def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
