@@ -63,7 +63,7 @@ def test_what_was_acknowledged_survives_kill_9_while_rows_are_added(tmp_path: Pa
             ]
             for thread in adding:
                 thread.start()
-            time.sleep(1 + 0.37 * kill)
+            time.sleep(0.4 + 0.13 * (kill % 7))  # at another point of the upkeep each time
             sidecar.process.kill()
             for thread in adding:
                 thread.join()

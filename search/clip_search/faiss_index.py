@@ -23,7 +23,10 @@ _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
 _GRAPH_ROWS = 2_000_000
 """Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
 
-_PROBES = (1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 576, 1024, 2048, 4096)
+_PROBES = (
+    *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),
+    *(128, 160, 192, 224, 256, 320, 384, 448, 576, 768, 1024, 2048, 4096),
+)
 EFFORTS: dict[Kind, tuple[int, ...]] = {
     "flat": (1,),
     "ivf": _PROBES,
