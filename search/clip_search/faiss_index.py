@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +20,18 @@ Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Kind = Literal["flat", "ivf", "hnsw", "ivf8"]
 
+_LOG = logging.getLogger(__name__)
 _LINKS, _BUILD_EFFORT = 24, 100
 _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
 _GRAPH_ROWS = 2_000_000
 """Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
 
+_GPU_MOST = 2048
+"""Hits, and lists probed, that faiss's GPU indexes can select at most."""
+
 _PROBES = (
     *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),
-    *(128, 160, 192, 224, 256, 320, 384, 448, 576, 768, 1024, 2048, 4096),
+    *(128, 160, 192, 256, 320, 384, 448, 576, 768, 1024, 2048, 4096),
 )
 EFFORTS: dict[Kind, tuple[int, ...]] = {
     "flat": (1,),
@@ -52,6 +58,7 @@ class VectorIndex:
     def __init__(self, index: Any, kind: Kind) -> None:
         self._index = index
         self.kind: Kind = kind
+        self._on_gpu = _OnGpu.of(index, kind)
 
     @classmethod
     def build(cls, kind: Kind, size: int, rows: int, chunks: Iterable[Floats], sample: Floats, threads: int) -> VectorIndex:
@@ -92,6 +99,8 @@ class VectorIndex:
             effort: one of ``EFFORTS`` of the kind, or anything between.
             allowed: bool [N], the positions that count; all if None.
         """
+        if self._on_gpu and allowed is None and max(k, effort) <= _GPU_MOST:
+            return self._on_gpu.search(queries, k, effort)
         selector, _keep = _selector(allowed)
         return self._searched(self._index, queries, k, self._parameters(effort, selector))
 
@@ -117,6 +126,36 @@ class VectorIndex:
     def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
         faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
         return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+class _OnGpu:
+    """A copy of an index on the first GPU, where faiss was built for one; asked by one thread at a time.
+
+    faiss's indexes on a GPU pass over selectors without a word and give no vectors back: that stays the original's.
+    """
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._resources = faiss.StandardGpuResources()  # memory of the GPU, to be kept as long as the index
+        self._index = faiss.index_cpu_to_gpu(self._resources, 0, index)
+        self._kind = kind
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, index: Any, kind: Kind) -> _OnGpu | None:
+        """None without a GPU, for a graph, which GPUs don't search, and where its memory is short."""
+        if kind == "hnsw" or not faiss.get_num_gpus():
+            return None
+        try:
+            return cls(index, kind)
+        except RuntimeError as problem:
+            _LOG.warning("an index of %d vectors stays off the GPU: %s", index.ntotal, problem)
+            return None
+
+    def search(self, queries: Floats, k: int, effort: int) -> tuple[Floats, Positions]:
+        """As that of :class:`VectorIndex`, over all vectors."""
+        parameters = None if self._kind == "flat" else faiss.SearchParametersIVF(nprobe=effort)
+        with self._lock:
+            return self._index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
 
 
 def file_vectors(path: Path) -> Floats:
