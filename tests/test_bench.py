@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from servers import Server
 
@@ -28,9 +29,11 @@ if __name__ == "__main__":
 """
 
 import batch_size  # noqa: E402
+import limit  # noqa: E402
 import measuring  # noqa: E402
 import results  # noqa: E402
 import tasks  # noqa: E402
+import work  # noqa: E402
 from results import Result, Table, publish, shown  # noqa: E402
 
 
@@ -103,6 +106,18 @@ def test_batch_sizes_are_measured_through_a_server(server: Server, page: Path) -
     assert rows[0][3] > rows[-1][3]  # a text alone takes longer than one of a hundred
     assert (page.parent / "benchmarks" / "batch_size.png").read_bytes().startswith(b"\x89PNG")
     assert "](benchmarks/batch_size.png)" in page.read_text()
+
+
+def test_bare_products_are_as_many_as_a_tower_multiplies_and_in_int8_nearly_the_same() -> None:
+    tower = work.loaded(str(BENCH.parent / "examples" / "emoji" / "emoji-clip"))
+    products = limit.products_of(tower.towers["image"], limit.pixels(tower, 2))
+    assert products.rows == 2 * (1 + 64)  # the class token and 8 x 8 patches
+    assert sum(weight.size for weight in products.weights) == pytest.approx(6 * 12 * 192**2, rel=0.05)  # layers of that width
+    one_layer = limit.Products(products.weights[:2], products.rows)
+    expected = limit.in_torch(one_layer)().numpy()
+    for numbers, cosine in {limit.FLOAT32: 0.999999, limit.INT8: 0.999}.items():
+        (found,) = limit.in_openvino(one_layer, numbers)().values()
+        assert (found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected) > cosine
 
 
 def test_several_labels_want_the_pictures_that_carry_them_all() -> None:
