@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,16 +83,29 @@ def test_the_running_server_reads_this_very_file(server: Server, repository: Pat
         assert [group.count for group in served.instance_group] == [group.count for group in config.instance_group]
 
 
-def test_texts_of_different_lengths_share_batches(both_backends: Path, clip: Clip) -> None:
+@pytest.fixture(scope="module")
+def openvino_server(both_backends: Path) -> Iterator[Server]:
+    """That repository, served."""
+    with running(both_backends) as server:
+        yield server
+
+
+def test_texts_of_different_lengths_share_batches(openvino_server: Server, clip: Clip) -> None:
     texts = ["word " * (1 + 9 * n % 60) for n in range(96)]
     alone = clip.embed_text(texts)  # ONNX Runtime, which gets one length
-    with running(both_backends) as server, Clip(server.address) as mixed, ThreadPoolExecutor(16) as pool:
+    with Clip(openvino_server.address) as mixed, ThreadPoolExecutor(16) as pool:
         together = np.stack(list(pool.map(mixed.embed_text, texts)))
-        statistics = grpc_client.InferenceServerClient(server.address).get_inference_statistics("clip_text_encoder")
+        statistics = grpc_client.InferenceServerClient(openvino_server.address).get_inference_statistics("clip_text_encoder")
     np.testing.assert_allclose(together, alone, atol=2e-4)
     [encoder] = statistics.model_stats
     assert encoder.inference_count == len(texts)
     assert encoder.execution_count < len(texts) / 2
+
+
+def test_openvino_does_not_hold_the_file_beside_its_own_weights(openvino_server: Server) -> None:
+    maps = openvino_server.stub("clip_text_encoder").memory_maps()
+    [file] = [found for found in maps if found.path.endswith("clip_text_encoder/1/model.bin")]
+    assert file.rss < file.size / 2
 
 
 def test_the_image_has_the_same_openvino_backend() -> None:

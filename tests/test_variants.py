@@ -135,6 +135,13 @@ def test_precision_is_said_outright(everything: Path) -> None:
     assert said == {"openvino-fp16": "f32", "openvino-bf16": best, "openvino-int8": best}
 
 
+def test_int8_tables_are_looked_up_before_they_become_floats(everything: Path) -> None:
+    model = openvino.Core().read_model(everything / "artifacts" / "tiny" / "openvino-int8" / "text" / "model.xml")
+    tables = [node.input_value(0) for node in model.get_ordered_ops() if node.get_type_name() == "Gather"]
+    assert openvino.Type.i8 in {table.get_element_type() for table in tables}
+    assert "Multiply" not in {table.get_node().get_type_name() for table in tables}
+
+
 def test_the_published_config_says_it_too(checkpoint: Path, own: Path, photos: Path) -> None:
     chosen = ["--image-variant", "openvino-int8", "--text-variant", "openvino-fp16"]
     assert export(checkpoint, own, "--eval", str(photos), "--variants", "all", "--max-loss", "20", *chosen, "--force") == 0

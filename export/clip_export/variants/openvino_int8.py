@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import openvino
+from openvino import opset13 as ops
 
 from clip_export import machine
 from clip_export.quantization import RECIPES, quantize
@@ -34,4 +36,29 @@ class OpenVinoInt8(OpenVinoFp16):
         assert source.recipe  # noqa: S101  (of RECIPES)
         model = openvino.convert_model(source.artefact(OnnxFp32.name) / ONNX_FILE)
         names = [node.get_friendly_name() for node in model.get_ordered_ops()]
-        openvino.save_model(quantize(model, names, source.calibration(), source.recipe, "mixed"), folder / MODEL_FILE)
+        quantized = quantize(model, names, source.calibration(), source.recipe, "mixed")
+        _look_up_int8(quantized)
+        openvino.save_model(quantized, folder / MODEL_FILE)
+
+
+def _look_up_int8(model: openvino.Model) -> None:
+    """Turn rows of int8 tables to floats after they are looked up: OpenVINO would make a float table of 49,408 tokens first."""
+    for lookup in model.get_ordered_ops():
+        if lookup.get_type_name() != "Gather" or (table := _int8_table(lookup)) is None:
+            continue
+        (numbers, scales), (rows, axis) = table, (lookup.input_value(1), lookup.input_value(2))
+        floats = ops.convert(ops.gather(numbers, rows, axis), np.float32)
+        found = ops.multiply(floats, ops.gather(scales, rows, axis))
+        found.set_friendly_name(lookup.get_friendly_name())
+        for reader in lookup.output(0).get_target_inputs():
+            reader.replace_source_output(found.output(0))
+
+
+def _int8_table(lookup: openvino.Node) -> tuple[openvino.Output, openvino.Output] | None:
+    """(numbers int8 [N, W], scales float32 [N, 1]) where that is what is looked into."""
+    product = lookup.input_value(0).get_node()
+    if product.get_type_name() != "Multiply" or product.input_value(0).get_node().get_type_name() != "Convert":
+        return None
+    numbers, scales = product.input_value(0).get_node().input_value(0), product.input_value(1)
+    by_row = list(scales.get_shape()) == [numbers.get_shape()[0], 1]
+    return (numbers, scales) if numbers.get_element_type() == openvino.Type.i8 and by_row else None

@@ -3,6 +3,11 @@
 The native one runs batches of max_batch_size only, a single request padded to that, and can't be told to compute in float32.
 """
 
+import ctypes
+import mmap
+from pathlib import Path
+
+import numpy as np
 import openvino
 from stand_in import StandIn
 
@@ -25,9 +30,28 @@ class TritonPythonModel(StandIn):
         """Compile the model."""
         properties = {name: parameters[name] for name in _PROPERTIES if name in parameters}
         request = openvino.Core().compile_model(path, "CPU", properties).create_infer_request()
+        request.infer([np.zeros(_smallest(port), port.element_type.to_dtype()) for port in request.model_inputs])
+        _unload(path.with_suffix(".bin"))
 
         def run(name, batch, outputs):
             results = request.infer({name: batch})
             return [results[output] for output in outputs]
 
         return run
+
+
+def _smallest(port):
+    """A shape that an input takes; what is dynamic is 1."""
+    return [size.min_length or 1 for size in port.partial_shape]
+
+
+def _unload(file):
+    """Let go of a mapped file's pages: at the first inference OpenVINO has laid its weights out anew, and would keep both.
+
+    Whatever is read again comes from the file.
+    """
+    libc = ctypes.CDLL(None)
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        if line.endswith(f" {file.resolve()}"):
+            start, end = (int(address, 16) for address in line.split()[0].split("-"))
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
