@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,7 +115,8 @@ def test_a_ruined_int8_is_refused(emoji: Path, tmp_path: Path, capsys: pytest.Ca
     for n in range(16):
         Image.new("RGB", (64, 64), (n, 0, 0)).save(tmp_path / f"{n}.png")
     before = sorted(path.name for path in (emoji / "repository").iterdir())
-    where = ["--artifacts", str(tmp_path / "artifacts"), "--repository", str(emoji / "repository")]
+    artifacts = shutil.copytree(emoji / "artifacts", tmp_path / "artifacts")  # the float ones stay as they are
+    where = ["--artifacts", str(artifacts), "--repository", str(emoji / "repository")]
     ruined = ["--name", "ruined", "--variants", "openvino-int8", "--calibration", str(tmp_path)]
     assert cli.main([*where, *ruined, *chosen("openvino-int8")]) == cli.REFUSED
     assert "openvino-int8 of the image tower isn't published: " in capsys.readouterr().err

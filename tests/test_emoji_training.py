@@ -27,18 +27,26 @@ FEW = Options(steps=50, seed=7, emoji_per_step=4, whole_steps=10, save_every=10)
 WORDS = ("red", "blue", "round", "small", "happy", "old", "cat", "hat", "car", "sea")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def emoji() -> list[Emoji]:
     """Twelve made-up emoji."""
     source = random.Random(0)
     return [Emoji(chr(0x1F600 + i), f"{source.choice(WORDS)} thing {i}", tuple(WORDS[i % 5 : i % 5 + 4])) for i in range(12)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def drawings(emoji: list[Emoji]) -> Drawings:
     """Noise in three styles for each emoji."""
     pixels = np.random.default_rng(0).integers(0, 256, (3 * len(emoji), SIZE, SIZE, 4), dtype=np.uint8)
     return Drawings(pixels, np.repeat(np.arange(len(emoji)), 3), np.tile(np.arange(3), len(emoji)))
+
+
+@pytest.fixture(scope="module")
+def trained(emoji: list[Emoji], drawings: Drawings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint trained without a stop."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(emoji, drawings, FEW, folder)
+    return folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -51,10 +59,9 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_two_trainings_end_in_the_same_weights(emoji, drawings, tmp_path):
-    train(emoji, drawings, FEW, tmp_path / "a")
-    train(emoji, drawings, FEW, tmp_path / "b")
-    assert_same_weights(tmp_path / "a", tmp_path / "b")
+def test_two_trainings_end_in_the_same_weights(trained, emoji, drawings, tmp_path):
+    train(emoji, drawings, FEW, tmp_path)
+    assert_same_weights(trained, tmp_path)
 
 
 def test_another_seed_ends_in_other_weights(emoji, drawings, tmp_path):
@@ -64,14 +71,13 @@ def test_another_seed_ends_in_other_weights(emoji, drawings, tmp_path):
     assert not torch.equal(first["visual_projection.weight"], second["visual_projection.weight"])
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(emoji, drawings, tmp_path, monkeypatch):
-    train(emoji, drawings, FEW, tmp_path / "whole")
+def test_a_stopped_training_goes_on_to_the_same_weights(trained, emoji, drawings, tmp_path, monkeypatch):
     stop_after(23, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        train(emoji, drawings, FEW, tmp_path / "stopped")
+        train(emoji, drawings, FEW, tmp_path)
     monkeypatch.undo()
-    train(emoji, drawings, FEW, tmp_path / "stopped")
-    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    train(emoji, drawings, FEW, tmp_path)
+    assert_same_weights(trained, tmp_path)
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
