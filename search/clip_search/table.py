@@ -93,9 +93,12 @@ class Table:
 
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
         """The first rows after a row, by number."""
-        wanted = np.sort(self.matching(f"({where}) AND row > {after}" if where else f"row > {after}"))[:limit]
-        found = self.get(wanted.tolist(), columns)
-        return [{"row": row, **found[row]} for row in wanted.tolist() if row in found]
+        kept = f"({where}) AND row > {after}" if where else f"row > {after}"
+        rows = self.matching(kept)[:limit]
+        if not len(rows):
+            return []
+        found = self._scan(["row", *columns], f"{kept} AND row <= {rows[-1]}", _SCAN_ROWS)
+        return sorted((row for batch in found for row in batch.to_pylist()), key=lambda row: row["row"])
 
     def ids(self) -> Iterator[list[str]]:
         """All ids, in batches."""
