@@ -42,9 +42,10 @@ def check_whole(search: Search, acknowledged: set[str], vectors: np.ndarray) -> 
     assert acknowledged <= set(rows)
     assert search.stats("a")["rows"] == len(rows)
     assert search.stats("a")["indexes"]["image"]["rows"] == len(rows)
-    for id, row in rows.items():
-        assert row["metadata"]["n"] == int(id[1:])
-        np.testing.assert_allclose(row["vector_image"], vectors[int(id[1:]) % len(vectors)], atol=1e-6)
+    numbers = [int(id[1:]) for id in rows]
+    assert [row["metadata"]["n"] for row in rows.values()] == numbers
+    stored = np.stack([row["vector_image"] for row in rows.values()]) if rows else np.empty((0, SIZE))
+    np.testing.assert_allclose(stored, vectors[np.array(numbers, int) % len(vectors)], atol=1e-6)
 
 
 @pytest.mark.timeout(120 + 30 * KILLS)
