@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sidecars
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from servers import Server
 from sidecars import Sidecar, base64_of
 
@@ -169,6 +169,19 @@ def test_another_collection_and_what_looks_like_markup(page: Page) -> None:
     look_for(page, "a dog")
     assert sorted(page.locator("figure .words").all_inner_texts()) == ["<b>a dog</b>", "a cat"]
     assert page.locator("figure b b, .words b").count() == 0
+
+
+def test_what_is_typed_before_a_slow_answer_stays(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/collections", held.append)
+    with page.expect_request("**/v1/collections"):
+        page.get_by_label("Collection").select_option("texts")
+    page.get_by_label("Search", exact=True).fill("a dog")
+    with page.expect_response("**/v1/collections"):
+        held.pop().continue_()
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    page.keyboard.press("Enter")
+    expect(page.locator("figure")).to_have_count(2)
 
 
 def test_hits_as_json(page: Page) -> None:

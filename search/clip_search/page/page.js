@@ -20,6 +20,12 @@ function readAddress() {
   for (const name in search) search[name] = given.get(name) || (name === "share" ? "0.5" : "");
 }
 
+function restore() {
+  readAddress();
+  show();
+  collections();
+}
+
 function writeAddress() {
   const given = Object.entries(search).filter(([name, value]) => value && !(name === "share" && value === "0.5"));
   const hash = "#" + new URLSearchParams(given).toString().replaceAll("+", "%20");
@@ -45,6 +51,7 @@ function show() {
 function change(values) {
   Object.assign(search, values);
   writeAddress();
+  show();
   start();
 }
 
@@ -58,7 +65,6 @@ function terms() {
 }
 
 async function start() {
-  show();
   current += 1;
   hits = [];
   whole = false;
@@ -149,6 +155,7 @@ async function collections() {
     const found = (await (await ask("/v1/collections")).json()).collections;
     $("collection").replaceChildren(...found.map(({ name, rows }) => new Option(`${name} (${rows})`, name)));
     if (!found.some(({ name }) => name === search.collection)) search.collection = found.length ? found[0].name : "";
+    $("collection").value = search.collection;
     const indexes = found.find(({ name }) => name === search.collection)?.indexes;
     $("modalities").hidden = !indexes || !indexes.image.rows || !indexes.text.rows;
     await start();
@@ -234,8 +241,7 @@ addEventListener("dragover", (event) => { event.preventDefault(); document.body.
 addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
 addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); take(event.dataTransfer.files[0]); });
 addEventListener("keydown", key);
-addEventListener("popstate", () => { readAddress(); collections(); });
+addEventListener("popstate", restore);
 new IntersectionObserver((seen) => seen.at(-1).isIntersecting && more(), { rootMargin: "600px" }).observe($("end"));
 
-readAddress();
-collections();
+restore();
