@@ -173,7 +173,7 @@ def test_another_collection_and_what_looks_like_markup(page: Page) -> None:
 
 def test_what_is_typed_before_a_slow_answer_stays(page: Page) -> None:
     held: list[Route] = []
-    page.route("**/v1/collections", held.append)
+    page.route("**/v1/collections", lambda route: held.append(route))
     with page.expect_request("**/v1/collections"):
         page.get_by_label("Collection").select_option("texts")
     page.get_by_label("Search", exact=True).fill("a dog")
