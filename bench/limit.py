@@ -156,7 +156,7 @@ def result(
     notes = (
         f"The image tower of {where['model']}, batches of {options.batch}, beside matrix products alone: as many "
         f"multiplications as its linear layers have ({operations / 2e9:.2f} billion an image), in matrices of its MLP's shape, "
-        "each result the next one's input. No attention, no normalising, no activation: what a tower can hardly beat.",
+        "each result the next one's input. No attention, no normalising, no activation: a yardstick for a tower.",
         "*Of the limit* may be above 1: the short cut in the last layer leaves out a fifteenth of a ViT-B/32, and bare "
         "products write each result out.",
     )

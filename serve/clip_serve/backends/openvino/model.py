@@ -5,7 +5,6 @@ The native one runs batches of max_batch_size only, a single request padded to t
 
 import ctypes
 import mmap
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,6 @@ _PROPERTIES = (
     "CPU_RUNTIME_CACHE_CAPACITY",
 )
 
-# oneDNN keeps so many prepared pieces beside OpenVINO's own cache; its 1,024 take 85 MB more for texts of all lengths.
-_PREPARED = "500"
-
 
 class TritonPythonModel(StandIn):
     """Runs ``model.xml`` on the CPU, with OpenVINO's own properties as parameters."""
@@ -32,7 +28,6 @@ class TritonPythonModel(StandIn):
 
     def open(self, path, parameters):
         """Compile the model."""
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PREPARED)  # read when the first model is compiled
         properties = {name: parameters[name] for name in _PROPERTIES if name in parameters}
         request = openvino.Core().compile_model(path, "CPU", properties).create_infer_request()
         request.infer([np.zeros(_smallest(port), port.element_type.to_dtype()) for port in request.model_inputs])
