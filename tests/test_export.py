@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pictures
 from clip_client import Clip, ModelSpec
 from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
-from clip_export import cli, publish
+from clip_export import artifacts, cli, publish
 from clip_export.variants import VARIANTS
 from clip_export.variants.base import Artefact, Encoder
 
@@ -233,6 +234,25 @@ def test_an_interrupted_exchange_is_undone(tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_report_is_written_anew(own: Path, checkpoint: Path) -> None:
     (own / "artifacts" / "tiny" / "onnx-fp32" / "text" / "report.json").write_text('{"variant": "on')
     assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
+
+
+def test_what_older_builders_made_is_made_again(
+    own: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
+    assert "building onnx-fp32" not in capsys.readouterr().err
+    changed = artifacts.builders_digest() + ", with a line changed"
+    monkeypatch.setattr(artifacts, "builders_digest", lambda: changed)
+    assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
+    assert "building onnx-fp32" in capsys.readouterr().err
+
+
+def test_all_that_builds_is_told_from_what_is_older() -> None:
+    here = Path(artifacts.__file__).parent
+    files = {file for pattern in artifacts.BUILDERS for file in here.glob(pattern)}
+    needed = {Path(sys.modules[kind.__module__].__file__) for one in VARIANTS.values() for kind in type(one).__mro__[:-2]}
+    assert {file for file in needed if here in file.parents} <= files
+    assert all(list(here.glob(pattern)) for pattern in artifacts.BUILDERS)
 
 
 def test_a_report_without_a_folder_is_refused_at_once(own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

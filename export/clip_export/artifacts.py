@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from clip_export.variants import REFERENCE, named
 from clip_export.variants.base import Artefact, Recipe, Source, Variant
 
 REPORT_FILE, EMBEDDINGS_FILE = "report.json", "embeddings.npy"
+BUILDERS = ("families/*.py", "variants/*.py", "quantization.py", "reading.py", "towers.py")
+"""Our own modules that shape an artefact: an artefact of an older one is made again."""
 NOT_WEIGHTS = (SPEC_FILE, REPORT_FILE, EMBEDDINGS_FILE)
 
 Step = Callable[[str], None]
@@ -241,12 +243,20 @@ class Judge:
         return Artefact(folder, tower, self._artifacts.module(tower))
 
     def _build_key(self, variant: Variant, tower: Tower) -> str:
-        tools = {tool: version(tool) for tool in ("clipserve", *variant.tools)}
+        tools = {"builders": builders_digest()} | {tool: version(tool) for tool in variant.tools}
         seen = self._calibration.digest(tower) if variant.recipes else ""
         return hashlib.sha256(json.dumps([self._artifacts.spec.fingerprint, tools, seen]).encode()).hexdigest()
 
     def _evaluation_key(self, tower: Tower) -> str:
         return f"{self._evaluation.digest(tower)}/{version('clipserve')}"
+
+
+@cache
+def builders_digest() -> str:
+    """Of the text of :data:`BUILDERS`."""
+    here = Path(__file__).parent
+    files = sorted(file for pattern in BUILDERS for file in here.glob(pattern))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:

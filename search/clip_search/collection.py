@@ -27,7 +27,7 @@ from clip_search.lance_engine import LanceEngine
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
 from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, about, new_columns, own_columns
+from clip_search.schema import HEAVY, about, fields, new_columns, own_columns
 from clip_search.table import Table
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Operation, Writer
@@ -74,7 +74,7 @@ class Collection:
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
-        new_columns(self.table.schema, (row.metadata for row in rows))
+        new_columns(fields(self.table.schema), (row.metadata for row in rows))
         return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint))  # type: ignore[arg-type]
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
@@ -216,7 +216,7 @@ class Collection:
             add.done.set_result(result)
 
     def _store(self, rows: Sequence[NewRow], replaced: Sequence[int], plans: Sequence[tuple[Add, list[NewRow]]]) -> None:
-        columns = new_columns(self.table.schema, (row.metadata for row in rows))
+        columns = new_columns(fields(self.table.schema), (row.metadata for row in rows))
         if columns:
             self.table.add_columns(columns)
         first = self._next_row

@@ -158,6 +158,15 @@ class _OnGpu:
             return self._index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
 
 
+def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
+    """The nearest to a query [D] of vectors [N, D] without an index: inner products and positions, at most ``k``, best first.
+
+    In this thread alone: numpy's matrix product would start another, which goes on spinning for a core of its own.
+    """
+    scores, found = faiss.knn(query[None], vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
+    return scores[0], found[0]
+
+
 def file_vectors(path: Path) -> Floats:
     """All vectors of somebody's index file, float32 [N, D], as precise as it keeps them.
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.collection import Collection
 from clip_search.query import Term
 from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
-from clip_search.schema import checked_value, new_columns
+from clip_search.schema import checked_value, fields, new_columns
 from clip_search.sidecar import Sidecar
 from clip_search.thumbnails import thumbnail
 from clip_search.writer import Added
@@ -56,8 +58,9 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conf
         ClipError: the model's or the disk's.
     """
     collection.about.check_fingerprint(fingerprint, collection.name)
+    known = fields(collection.table.schema)
     errors: dict[int, str] = {}
-    rows = _good(range(len(items)), (_attempt(partial(_row, collection), item) for item in items), errors)
+    rows = _good(range(len(items)), (_attempt(partial(_row, collection, known), item) for item in items), errors)
     skipped = collection.present([row.id for row in rows.values()]) if on_conflict == "skip" else set()
     waiting = {n: row for n, row in rows.items() if row.id not in skipped}
     _embed_images(sidecar, collection, items, waiting, errors)
@@ -71,23 +74,22 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conf
     return Outcome(Added(done.added, done.replaced, done.skipped + len(skipped), ids), errors)
 
 
-def _row(collection: Collection, item: Item) -> NewRow:
+def _row(collection: Collection, known: Mapping[str, pa.Field], item: Item) -> NewRow:
     if not item.image and item.text is None and not item.vectors:
         raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
     size = collection.about.size
     vectors = {tower: checked_vector(values, size) for tower, values in item.vectors.items()}
     metadata = {"caption": item.text, **item.metadata} if item.text is not None else item.metadata
-    _check_metadata(collection, metadata)
+    _check_metadata(known, metadata)
     source = item.source or (item.image.value if item.image and item.image.kind != "image" else None)
     return NewRow(checked_id(item.id), vectors, metadata, source)
 
 
-def _check_metadata(collection: Collection, metadata: dict[str, Any]) -> None:
-    table = collection.table.schema
-    new_columns(table, [metadata])
+def _check_metadata(known: Mapping[str, pa.Field], metadata: dict[str, Any]) -> None:
+    new_columns(known, [metadata])
     for name, value in metadata.items():
-        if name in table.names:
-            checked_value(table.field(name), value)
+        if name in known:
+            checked_value(known[name], value)
 
 
 def _embed_images(

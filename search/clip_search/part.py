@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from clip_search.faiss_index import Floats, Mask, VectorIndex
+from clip_search.faiss_index import Floats, Mask, VectorIndex, nearest
 from clip_search.tuning import Tuned
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -171,10 +171,8 @@ class Tail:
         if only is not None:
             chosen = chosen[present(only, self.rows[chosen])]
         matrix = self.matrix[:count] if len(chosen) == count else self.matrix[chosen]
-        scores = matrix @ query
-        best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
-        best = best[np.argsort(-scores[best], kind="stable")]
-        return scores[best], self.rows[chosen[best]]
+        scores, best = nearest(query, matrix, k)
+        return scores, self.rows[chosen[best]]
 
     def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
         """As :meth:`Part.vectors`."""

@@ -15,6 +15,8 @@ from clip_search.faiss_index import Floats
 from clip_search.options import MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
+IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")
+"""The kinds that come to a picture."""
 
 SAME = 0.94
 """From this similarity on two hits are taken for the same picture, as clip-retrieval does."""

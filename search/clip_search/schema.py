@@ -113,16 +113,21 @@ def column_type(name: str, kind: Any) -> pa.DataType:
     return TYPES[kind]
 
 
-def new_columns(table: pa.Schema, metadatas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Columns that these rows have and the table hasn't, typed by their first value."""
+def fields(table: pa.Schema) -> dict[str, pa.Field]:
+    """The columns by name: to be kept for a request, since a schema makes its list of names anew for each look."""
+    return {field.name: field for field in table}
+
+
+def new_columns(known: Mapping[str, pa.Field], metadatas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Columns that these rows have and a table with these :func:`fields` hasn't, typed by their first value."""
     found: dict[str, str] = {}
     for metadata in metadatas:
         for name, value in metadata.items():
-            if name not in found and value is not None and (name in RESERVED or name not in table.names):
+            if name not in found and value is not None and (name in RESERVED or name not in known):
                 found[name] = _kind(name, value)
                 column_type(name, found[name])
-    if len(table.names) + len(found) > MAX_COLUMNS:
-        raise InvalidInput(f"{len(table.names) + len(found)} columns: expected at most {MAX_COLUMNS}; put the rest into one")
+    if len(known) + len(found) > MAX_COLUMNS:
+        raise InvalidInput(f"{len(known) + len(found)} columns: expected at most {MAX_COLUMNS}; put the rest into one")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.ingest import Item
 from clip_search.options import MAX_RESULTS
-from clip_search.query import SAME, Query, Term, TermKind
+from clip_search.query import IMAGES, SAME, Query, Term, TermKind
 from clip_search.rows import OnConflict
 
 MAX_ROWS = 10_000
@@ -59,7 +59,7 @@ class NewItem(Body):
         """The row as the sidecar wants it."""
         vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
         ready: dict[Tower, Any] = {tower: floats(one) for tower, one in vectors.items() if one is not None}
-        images = [term for term in _terms(self, 1.0) if term.kind in ("image", "image_url", "image_path")]
+        images = _terms(self, 1.0, IMAGES)
         if len(images) > 1:
             raise InvalidInput("a row has one image: send image, image_url or image_path")
         return Item(self.id, images[0] if images else None, self.text, ready, dict(self.metadata), self.source)
@@ -171,9 +171,9 @@ def file_bytes(image: str) -> bytes:
         raise InvalidInput(f"the image isn't base64 ({problem}): send the encoded file in base64") from problem
 
 
-def _terms(body: Any, weight: float) -> list[Term]:
+def _terms(body: Any, weight: float, kinds: Sequence[TermKind] = get_args(TermKind)) -> list[Term]:
     converters: dict[TermKind, Callable[[Any], Any]] = {"image": file_bytes, "vector": floats}
-    given = {kind: getattr(body, kind, None) for kind in get_args(TermKind)}
+    given = {kind: getattr(body, kind, None) for kind in kinds}
     return [
         Term(kind, converters[kind](value) if kind in converters else value, weight)
         for kind, value in given.items()
