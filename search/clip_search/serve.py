@@ -15,7 +15,7 @@ from clip_search.sidecar import Sidecar
 from clip_search.token_file import read_token
 from clip_search.web.app import app
 
-_SWITCH_S = 0.0005
+_SWITCH_S = 0.0001
 """Python's 5 ms are what a search waits for each time that another thread reads rows which are being added."""
 
 
