@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,12 +62,12 @@ def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
     try:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused below
             vector = np.asarray(values, np.float32)
+            norm = float(np.linalg.norm(vector))
     except (TypeError, ValueError, OverflowError) as problem:
         raise InvalidInput(f"the {what} isn't a list of numbers: send {size} of them") from problem
     if vector.shape != (size,):
         raise InvalidInput(f"the {what} has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
-    norm = float(np.linalg.norm(vector))
-    if not np.isfinite(vector).all() or not np.isfinite(norm) or norm < 1e-12:
+    if not math.isfinite(norm) or norm < 1e-12:
         raise InvalidInput(f"the {what} has NaN, infinity or length 0: send finite numbers that have a direction")
     return np.asarray(vector / norm, np.float32)
 
