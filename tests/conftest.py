@@ -16,10 +16,18 @@ from sidecars import PICTURES, Sidecar
 
 from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
-from clip_export import cli
+from clip_export import cli, speed
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
 """What most tests export: two variants that build fast, and always the same one published."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_rounds() -> Iterator[None]:
+    """Variants are timed in two rounds instead of five: an export takes half as long, and no test looks at how fast they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "_ROUNDS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")
