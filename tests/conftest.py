@@ -24,7 +24,7 @@ FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_rounds() -> Iterator[None]:
-    """Variants are timed in two rounds instead of five: an export takes half as long, and no test looks at how fast they are."""
+    """Variants are timed in two rounds instead of five: exports take half as long, and no test looks at the speeds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "_ROUNDS", 2)
         yield
