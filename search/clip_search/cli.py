@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from clip_client.arguments import count, port
 from clip_client.errors import ClipError
 
 FAILED = 1
@@ -145,20 +146,6 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="with img_emb, text_emb or image.index, and metadata")
     parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if known")
-
-
-def count(text: str) -> int:
-    """A number of things, at least one."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    if not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} isn't between 1 and 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

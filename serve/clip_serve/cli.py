@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clip_client.arguments import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
 from clip_serve.launcher import Endpoints, Launch, numeric
@@ -67,20 +68,6 @@ def _check_writable(log: Path) -> None:
         log.open("a").close()
     except OSError as problem:
         raise InvalidInput(f"the log can't be written: {problem}") from problem
-
-
-def count(text: str) -> int:
-    """A number of things, at least one."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    if not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} isn't between 1 and 65535")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,19 @@
+"""Types of command-line arguments that several commands take."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+
+def count(text: str) -> int:
+    """A number of things, at least one."""
+    if int(text) < 1:
+        raise ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not 1 <= int(text) <= 65535:
+        raise ArgumentTypeError(f"{text} isn't between 1 and 65535")
+    return int(text)
