@@ -34,6 +34,8 @@ def _found(
 async def _vector(sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, term: Term) -> Floats:
     if term.kind == "text":
         return await _text(sidecar, metrics, collection, term.value)
+    if term.kind == "vector":
+        return sidecar.vector(collection, tower, term)  # checked at once: nothing to wait for
     if term.kind in _STEPS:
         with metrics.timed(_STEPS[term.kind]):
             return await run_in_threadpool(sidecar.vector, collection, tower, term)
