@@ -243,7 +243,7 @@ class Judge:
         return Artefact(folder, tower, self._artifacts.module(tower))
 
     def _build_key(self, variant: Variant, tower: Tower) -> str:
-        tools = {"builders": builders_digest()} | {tool: version(tool) for tool in variant.tools}
+        tools = {"builders": builders_digest()} | {tool: version(tool) for tool in ("clipserve", *variant.tools)}
         seen = self._calibration.digest(tower) if variant.recipes else ""
         return hashlib.sha256(json.dumps([self._artifacts.spec.fingerprint, tools, seen]).encode()).hexdigest()
 
