@@ -37,13 +37,17 @@ ORDER = ("client", "network", "queue", "decode", "resize", "crop, hand-over", "t
 TITLE = "Where a request's time goes"
 NOTES = (
     "Single photos and single texts through Triton: milliseconds of the mean request, of several runs the middle one. *client* "
-    "is the CPU time of the client's thread, which reads, serialises and parses. *network* is what lies between the client's "
-    "clock and Triton's; it includes waiting for a core, since clients and server share them. *queue* is the wait for the batch"
-    " before.",
+    "is the CPU time of the client's thread, which reads, serialises and parses. *queue* is the wait for the batch before, "
+    "*copies* bring tensors into the models. *network* is what is left of the client's time: both ways on the wire, Triton's "
+    "own work between the steps, and waiting for a core, since clients and server share them. Triton's clock can't divide "
+    "that any further: it runs on until after the answer has left.",
     "Decoding and resizing are one step of the server. For one client they are what they take in a process of their own, and "
     "*crop, hand-over* is what the step takes beyond; photos of 16 clients are prepared in batches, and their step is divided "
-    "in the same proportions. *copies* are tensors between Triton and its models, and Triton's own work between the steps.",
+    "in the same proportions.",
 )
+
+PATIENCE_S = 5
+"""How long the last requests may take to be counted."""
 
 Parts = dict[str, float]
 """Milliseconds of each part of a mean request."""
@@ -51,10 +55,14 @@ Parts = dict[str, float]
 
 @dataclass(frozen=True)
 class Stay:
-    """Milliseconds that a mean request spends in one of Triton's models."""
+    """Milliseconds that a mean request spends in one of Triton's models.
 
-    total_ms: float
+    Neither the statistics' ``success`` nor their ``compute_output`` are part of it: both include sending the answer, and may
+    end when the client has long had it.
+    """
+
     queue_ms: float
+    input_ms: float
     infer_ms: float
 
     @classmethod
@@ -62,7 +70,7 @@ class Stay:
         """From two readings of a model's statistics."""
         earlier, later = before["inference_stats"], after["inference_stats"]
         count = later["success"]["count"] - earlier["success"]["count"]
-        spent_ns = [later[part]["ns"] - earlier[part]["ns"] for part in ("success", "queue", "compute_infer")]
+        spent_ns = [later[part]["ns"] - earlier[part]["ns"] for part in ("queue", "compute_input", "compute_infer")]
         return cls(*(ns / count / 1e6 for ns in spent_ns))
 
 
@@ -102,25 +110,40 @@ def single_requests(clip: Clip, photos: Sequence[bytes]) -> dict[Tower, Request]
 
 def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:
     """One run's parts; they add up to what the clients saw."""
+    whole = ensemble(clip.name, run.tower)
+    models = (f"{whole}_{PREPARE[run.tower]}", f"{whole}_encoder")
     before = serving.statistics()
     done = load(request, run.clients, run.requests)
-    after = serving.statistics()
-    whole = ensemble(clip.name, run.tower)
-    models = (whole, f"{whole}_{PREPARE[run.tower]}", f"{whole}_encoder")
+    after = statistics_since(before, models, run.requests, serving)
     return parts(done.mean_ms, done.client_ms, *(Stay.between(before[name], after[name]) for name in models))
 
 
-def parts(seen_ms: float, client_ms: float, whole: Stay, prepare: Stay, encode: Stay) -> Parts:
+def statistics_since(before: Mapping[str, Any], models: Sequence[str], requests: int, serving: Serving) -> dict[str, Any]:
+    """The statistics once they hold all of these requests: Triton counts a request a little after its answer."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        after = serving.statistics()
+        if all(answered(after, name) - answered(before, name) == requests for name in models):
+            return after
+        time.sleep(0.01)
+    raise SystemExit(f"Triton didn't count {requests} requests in {PATIENCE_S} s: is somebody else using this server?")
+
+
+def answered(statistics: Mapping[str, Any], model: str) -> int:
+    """Requests that the model has answered since the server's start."""
+    return int(statistics[model]["inference_stats"]["success"]["count"])
+
+
+def parts(seen_ms: float, client_ms: float, prepare: Stay, encode: Stay) -> Parts:
     """Divide the time that a client saw among those who had its request."""
-    queue_ms = prepare.queue_ms + encode.queue_ms
-    return {
+    known = {
         "client": client_ms,
-        "network": seen_ms - client_ms - whole.total_ms,
-        "queue": queue_ms,
+        "queue": prepare.queue_ms + encode.queue_ms,
         "prepare": prepare.infer_ms,
         "encode": encode.infer_ms,
-        "copies": whole.total_ms - queue_ms - prepare.infer_ms - encode.infer_ms,
+        "copies": prepare.input_ms + encode.input_ms,
     }
+    return {**known, "network": seen_ms - sum(known.values())}
 
 
 def medians(runs: Sequence[Parts]) -> Parts:

@@ -66,14 +66,14 @@ def test_medians_are_of_the_runs() -> None:
 
 
 def test_a_stay_is_what_was_added_between_two_readings() -> None:
-    before = statistics(10, success=100, queue=20, compute_infer=50)
-    after = statistics(14, success=140, queue=24, compute_infer=78)
-    assert Stay.between(before, after) == Stay(total_ms=10, queue_ms=1, infer_ms=7)
+    before = statistics(10, success=100, queue=20, compute_input=5, compute_infer=50)
+    after = statistics(14, success=140, queue=24, compute_input=13, compute_infer=78)
+    assert Stay.between(before, after) == Stay(queue_ms=1, input_ms=2, infer_ms=7)
 
 
 def test_the_parts_add_up_to_what_the_client_saw() -> None:
-    whole, prepare, encode = Stay(20, 0, 0), Stay(8, 1, 6), Stay(11, 2, 8)
-    parts = breakdown.parts(25, 2, whole, prepare, encode)
+    prepare, encode = Stay(queue_ms=1, input_ms=1, infer_ms=6), Stay(queue_ms=2, input_ms=2, infer_ms=8)
+    parts = breakdown.parts(25, 2, prepare, encode)
     assert parts == {"client": 2, "network": 3, "queue": 3, "prepare": 6, "encode": 8, "copies": 3}
     divided = breakdown.named(parts, {"decode": 0.5, "resize": 0.25, "crop, hand-over": 0.25})
     assert "prepare" not in divided
