@@ -58,6 +58,15 @@ def test_a_higher_target_takes_more_effort(kind: str) -> None:
     assert efforts[0] < efforts[-1]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_easy_queries_dont_make_up_for_hard_ones(order: int) -> None:
+    easy, hard = unit(64, seed=1), unit(64, seed=3)
+    vectors = np.concatenate([np.repeat(easy, AT, axis=0), unit(COUNT)])  # one list holds an easy one's nearest
+    index = built("ivf", vectors)
+    found = tuned(index, np.concatenate([easy, hard][::order]), "texts", 0.9)
+    assert recalls(index.search(hard, AT, found.effort)[1], index.exact(hard, AT)[1]).mean() >= 0.9
+
+
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_without_queries_no_recall_is_claimed(kind: str) -> None:
     found = tuned(built(kind, unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)

@@ -40,10 +40,10 @@ class Tuned:
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
-    """The least effort whose recall at 10 surely reaches the target on either half of the queries [Q, D]; else the greatest.
+    """The least effort whose recall at 10 reaches the target on the queries [Q, D], and on either half; else the greatest.
 
-    Two halves, so that the effort isn't fitted to one kind: what people asked comes first. Surely: less the standard error, so
-    that other queries than these get it too.
+    All of them must reach it less the standard error, so that other queries than these get it too. Either half: the effort
+    shall not be fitted to one kind, and what people asked comes first.
     """
     efforts = EFFORTS[index.kind]
     if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
@@ -52,7 +52,8 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     for effort in efforts:
         _, found = index.search(queries, AT, effort)
         shares = recalls(found, truth)
-        if min(half.mean() - half.std() / np.sqrt(len(half)) for half in np.array_split(shares, 2)) >= target:
+        halves = [half.mean() for half in np.array_split(shares, 2)]
+        if min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target:
             break
     return Tuned(effort, round(float(shares.mean()), 4), target, len(queries), source)
 
