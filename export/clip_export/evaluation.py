@@ -21,7 +21,7 @@ from clip_export.labelled import Picture
 PROMPT = "a photo of a {}"
 """What a class is asked for with, as in CLIP's own zero-shot evaluation."""
 
-_CALIBRATION_ITEMS = 128
+_CALIBRATION_ITEMS = 256
 _LEAST_CALIBRATION = 16
 _GENERATED = 32
 _SUBJECTS = ("a red square", "two green leaves", "a dog on a beach", "an empty street at night", "snow", "a birthday cake")
@@ -108,7 +108,7 @@ class Inputs:
         return Evaluation(source, pixels, self._served(good, pixels), tokens, owners, labels, skipped)
 
     def calibration(self, pictures: Sequence[Picture], source: str) -> Calibration:
-        """Read up to 128 pictures and as many of their texts; generate what there isn't.
+        """Read up to 256 pictures and as many of their texts; generate what there isn't.
 
         Raises:
             InvalidInput: fewer than 16 of the pictures can be read.
