@@ -27,7 +27,7 @@ from words import Emoji, load_emoji
 class Options:
     """One training: each step shows `emoji_per_step` emoji in `views` drawings each, with as many captions."""
 
-    steps: int = 3150
+    steps: int = 5700
     seed: int = 0
     emoji_per_step: int = 64
     views: int = 2
@@ -35,10 +35,10 @@ class Options:
     muon_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup_steps: int = 60
-    decay_steps: int = 1550
-    ease_steps: int = 1333
+    decay_steps: int = 1821
+    ease_steps: int = 2000
     kept_patches: float = 0.5
-    whole_steps: int = 450
+    whole_steps: int = 400
     blend_share: float = 0.15
     anchor_weight: float = 1.0
     clip_weight: float = 1.0
