@@ -38,6 +38,7 @@ _ROUNDS = 5
 _BLOCK_S = 0.3  # one variant's turn: several runs if they are short
 _MOST_RUNS = 10
 _TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
+_ENDING_S = 5
 
 Batch = npt.NDArray[Any]
 
@@ -170,6 +171,7 @@ def _worker(variant: Variant, artefact: Artefact) -> Iterator[_Worker]:
         yield _Worker(near)
     finally:
         near.close()
+        process.join(_ENDING_S)  # it ends by itself, and puts away what its libraries shared with others
         process.terminate()
         process.join()
 
