@@ -47,11 +47,10 @@ def blend_styles(drawings: Tensor, others: Tensor, share: float, generator: Gene
 def outline(colour: Tensor, alpha: Tensor, generator: Generator, share: float = 0.15) -> tuple[Tensor, Tensor]:
     """Draw a dark line of one to three pixels around some shapes; colour is premultiplied."""
     reach = 1 + 2 * int(torch.randint(1, 4, (), generator=generator))
-    wider = functional.max_pool2d(alpha, reach, stride=1, padding=reach // 2)
-    mask = chosen(len(alpha), share, generator).view(-1, 1, 1, 1)
-    ink = uniform(len(alpha), 0.0, 0.4, generator).view(-1, 1, 1, 1)
-    ring = (wider - alpha) * mask
-    return colour + ring * ink, alpha + ring
+    rows = chosen(len(alpha), share, generator).nonzero().flatten()
+    ink = uniform(len(rows), 0.0, 0.4, generator).view(-1, 1, 1, 1)
+    ring = functional.max_pool2d(alpha[rows], reach, stride=1, padding=reach // 2) - alpha[rows]
+    return colour.index_add(0, rows, (ring * ink).expand(-1, 3, -1, -1)), alpha.index_add(0, rows, ring)
 
 
 def warp(layers: Tensor, size: int, generator: Generator) -> Tensor:
@@ -135,9 +134,11 @@ def colour_matrix(hue: Tensor, saturation: Tensor) -> Tensor:
 
 def blur(images: Tensor, generator: Generator) -> Tensor:
     """Soften some images, sharpen others."""
-    soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    weight = uniform(len(images), -0.6, 1.0, generator) * chosen(len(images), 0.5, generator)
-    return torch.lerp(images, soft, weight.view(-1, 1, 1, 1))
+    rows = chosen(len(images), 0.5, generator).nonzero().flatten()
+    sharp = images[rows]
+    soft = functional.avg_pool2d(functional.pad(sharp, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    weight = uniform(len(rows), -0.6, 1.0, generator).view(-1, 1, 1, 1)
+    return images.index_copy(0, rows, torch.lerp(sharp, soft, weight))
 
 
 def cut_out(images: Tensor, generator: Generator, share: float = 0.25) -> Tensor:

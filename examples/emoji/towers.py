@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import max_pool2d
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
 IMAGE_SIZE = 64
@@ -14,6 +15,7 @@ HEAD_WIDTH = 16
 TEXT_WIDTH = 128
 EMBEDDING_SIZE = 192
 MEAN, STD = 0.5, 0.5
+PLAIN = 0.02  # differences between the pixels of a patch, of 1, that are taken for none
 
 
 def new_model(tokenizer: CLIPTokenizerFast) -> CLIPModel:
@@ -95,26 +97,33 @@ def frequencies() -> Tensor:
 def embed_images(model: CLIPModel, images: Tensor, kept_patches: float, generator: Generator) -> Tensor:
     """Embeddings [B, D], not of unit length, of images float32 [B, 3, S, S] between 0 and 1.
 
-    Below 1, `kept_patches` is the share of patches the tower sees, drawn anew for each image. Between the layers,
+    Below 1, `kept_patches` is the share of patches the tower sees: drawn anew for each image, and of those that show
+    nothing but one colour only what is left over. Between the layers,
     numbers are bfloat16: under autocast all of it would be turned to and fro.
     """
     tower = model.vision_model
     hidden = tower.embeddings((images - MEAN) / STD)  # [B, 1 + P, W]
     if kept_patches < 1:
-        hidden = drop_patches(hidden, kept_patches, generator)
+        hidden = drop_patches(hidden, order_patches(images, generator), kept_patches)
     hidden = tower.pre_layrnorm(hidden).bfloat16()
     hidden = tower.encoder(inputs_embeds=hidden).last_hidden_state
     return model.visual_projection(tower.post_layernorm(hidden[:, 0]))
 
 
-def drop_patches(hidden: Tensor, kept: float, generator: Generator) -> Tensor:
-    """Keep the class token and a random share of the patches: [B, 1 + P, W] to [B, 1 + kept * P, W]."""
-    count, length, width = hidden.shape
-    order = torch.rand(count, length - 1, generator=generator).argsort(1)
-    chosen = 1 + order[:, : round(kept * (length - 1))]
+def order_patches(images: Tensor, generator: Generator) -> Tensor:
+    """Positions of each image's patches, in random order, those of a single colour last: int64 [B, P]."""
+    lightest, darkest = max_pool2d(images, PATCH_SIZE), -max_pool2d(-images, PATCH_SIZE)  # [B, 3, rows, columns]
+    plain = ((lightest - darkest).amax(1) < PLAIN).flatten(1).float()
+    return (torch.rand(plain.shape, generator=generator) + plain).argsort(1)
+
+
+def drop_patches(hidden: Tensor, order: Tensor, kept: float) -> Tensor:
+    """Keep the class token and the first patches of an order: [B, 1 + P, W] to [B, 1 + kept * P, W]."""
+    count, patches = order.shape
+    chosen = 1 + order[:, : round(kept * patches)]
     first = torch.zeros(count, 1, dtype=chosen.dtype)
     rows = torch.cat([first, chosen], 1).unsqueeze(-1)  # [B, 1 + kept * P, 1]
-    return hidden.gather(1, rows.expand(-1, -1, width))
+    return hidden.gather(1, rows.expand(-1, -1, hidden.shape[-1]))
 
 
 def embed_texts(model: CLIPModel, tokens: Tensor) -> Tensor:

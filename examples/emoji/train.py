@@ -7,13 +7,14 @@ import argparse
 import math
 import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, one_hot
 from tqdm import tqdm
 
 from augment import augment, blend_styles, on_white
@@ -22,12 +23,15 @@ from data import Drawings, load_drawings
 from towers import IMAGE_SIZE, embed_images, embed_texts, new_model, save_checkpoint
 from words import Emoji, load_emoji
 
+THREADS = 2
+"""Each embeds half of a step, and runs operations of one thread: so little work is not worth sharing out within one."""
+
 
 @dataclass(frozen=True)
 class Options:
     """One training: each step shows `emoji_per_step` emoji in `views` drawings each, with as many captions."""
 
-    steps: int = 5700
+    steps: int = 13600
     seed: int = 0
     emoji_per_step: int = 64
     views: int = 2
@@ -35,11 +39,12 @@ class Options:
     muon_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup_steps: int = 60
-    decay_steps: int = 1821
+    decay_steps: int = 6000
     ease_steps: int = 2000
     kept_patches: float = 0.5
     whole_steps: int = 400
     blend_share: float = 0.15
+    margin: float = 0.2
     anchor_weight: float = 1.0
     clip_weight: float = 1.0
     save_every: int = 50
@@ -58,14 +63,17 @@ class Options:
         """Share of drawings that are augmented: few at first, since hard pictures alone teach a new model nothing."""
         return 0.3 + 0.3 * min(1.0, step / self.ease_steps)
 
+    def margin_at(self, step: int) -> float:
+        """By how much the cosine to the own anchor must be the highest: grows from 0."""
+        return self.margin * min(1.0, step / self.ease_steps)
+
 
 @dataclass(frozen=True)
-class Batch:
-    """What one step shows: images float32 [B, 3, S, S], tokens int64 [B, L], emoji int64 [B]; `generator` draws on."""
+class Part:
+    """One thread's share of a step: emoji int64 [E], tokens int64 [views * E, L]; its images come from `generator`."""
 
-    images: Tensor
-    tokens: Tensor
     emoji: Tensor
+    tokens: Tensor
     generator: Generator
 
 
@@ -101,10 +109,14 @@ class Trainee(nn.Module):
         self.anchors = nn.Parameter(0.02 * torch.randn(emoji_count, model.config.projection_dim))
         self.anchor_scale = nn.Parameter(torch.tensor(math.log(16.0)))
 
-    def anchor_loss(self, embeddings: Tensor, emoji: Tensor) -> Tensor:
-        """How badly unit-length embeddings, float32 [B, D], tell their own emoji's anchor from all others."""
-        anchors = normalize(self.anchors, dim=-1) * self.anchor_scale.exp()
-        return cross_entropy(embeddings @ anchors.T, emoji, label_smoothing=0.05)
+    def anchor_loss(self, embeddings: Tensor, emoji: Tensor, margin: float) -> Tensor:
+        """How badly unit-length embeddings, float32 [B, D], tell their own emoji's anchor from all others.
+
+        It counts as told only where its cosine is the highest by a margin (CosFace: Wang et al. 2018, arXiv 1801.09414).
+        """
+        cosines = embeddings @ normalize(self.anchors, dim=-1).T  # [B, E]
+        own = one_hot(emoji, len(self.anchors))
+        return cross_entropy(self.anchor_scale.exp() * (cosines - margin * own), emoji, label_smoothing=0.05)
 
     def clip_loss(self, pictured: Tensor, written: Tensor, emoji: Tensor) -> Tensor:
         """CLIP's symmetric loss where all pairs of one emoji match; embeddings float32 [B, D], unit length."""
@@ -123,63 +135,83 @@ class Training:
         self.captions = Captions(emoji)
         self.trainee = Trainee(new_model(self.captions.tokenizer), len(emoji))
         self.trainee.model.set_attn_implementation("eager")  # with so few patches faster than the fused kernel
+        self.weights = list(self.trainee.model.parameters())
         self.optimizers = new_optimizers(self.trainee, options)
         self.picker = DrawingPicker(drawings, len(emoji))
-        self.drawer = ThreadPoolExecutor(max_workers=1)
-        self.ahead: dict[int, Future[Batch]] = {}
+        self.threads = ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,))
 
     def step(self, position: int) -> dict[str, float]:
         """Step number `position` of the optimiser; returns the losses by name."""
-        batch = self.take_batch(position)
-        with torch.autocast("cpu", torch.bfloat16):
-            kept_patches = self.options.kept_patches_at(position)
-            pictured = embed_images(self.trainee.model, batch.images, kept_patches, batch.generator)
-            written = embed_texts(self.trainee.model, batch.tokens)
-        losses = self.losses(normalize(pictured.float(), dim=-1), normalize(written.float(), dim=-1), batch.emoji)
-        self.descend(sum(losses.values()), self.options.rate_at(position))
+        parts = self.draw_parts(position)
+        emoji = torch.cat([part.emoji.repeat(self.options.views) for part in parts])
+        embedded = list(self.threads.map(self.embed, parts, repeat(position)))
+        pictured, written = (torch.cat(side).detach().requires_grad_() for side in zip(*embedded, strict=True))
+        losses = self.losses(pictured, written, emoji, self.options.margin_at(position))
+        self.trainee.zero_grad()
+        sum(losses.values()).backward()
+        sizes = [len(part.tokens) for part in parts]
+        slopes = zip(pictured.grad.split(sizes), written.grad.split(sizes), strict=True)
+        self.add_gradients(*self.threads.map(self.gradients, embedded, slopes))
+        self.descend(self.options.rate_at(position))
         return {name: loss.item() for name, loss in losses.items()}
 
-    def take_batch(self, position: int) -> Batch:
-        """The batch of a step; the next one is drawn meanwhile, by a thread of its own."""
-        batch = self.ahead.pop(position, None) or self.drawer.submit(self.draw_batch, position)
-        self.ahead[position + 1] = self.drawer.submit(self.draw_batch, position + 1)
-        return batch.result()
+    def draw_parts(self, position: int) -> list[Part]:
+        """The emoji of a step and their captions, shared out among the threads, each part with its own random numbers."""
+        first_seed = (self.options.seed * 1_000_003 + position) * (THREADS + 1)
+        generators = [Generator().manual_seed(first_seed + part) for part in range(THREADS + 1)]
+        emoji = self.picker.pick_emoji(self.options.emoji_per_step, generators.pop())
+        return [
+            Part(few, self.captions.draw(few.repeat(self.options.views), generator), generator)
+            for few, generator in zip(emoji.tensor_split(THREADS), generators, strict=True)
+        ]
 
-    def draw_batch(self, position: int) -> Batch:
-        """Drawings and captions of a step, by its own random numbers."""
-        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + position)
-        emoji = self.picker.pick_emoji(self.options.emoji_per_step, generator)
-        images = self.draw_images(emoji, position, generator)
-        emoji = emoji.repeat(self.options.views)
-        return Batch(images, self.captions.draw(emoji, generator), emoji, generator)
+    def embed(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
+        """Unit-length embeddings of a part's images and captions, float32 [views * E, D], view after view."""
+        images = self.draw_images(part.emoji, position, part.generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            kept_patches = self.options.kept_patches_at(position)
+            pictured = embed_images(self.trainee.model, images, kept_patches, part.generator)
+            written = embed_texts(self.trainee.model, part.tokens)
+        return normalize(pictured.float(), dim=-1), normalize(written.float(), dim=-1)
 
     def draw_images(self, emoji: Tensor, position: int, generator: Generator) -> Tensor:
-        """Drawings as images, float32 [views * B, 3, S, S]: each emoji in several styles, a share of them augmented."""
+        """Drawings as images, float32 [views * E, 3, S, S]: each emoji in several styles, a share of them augmented."""
         drawings = self.picker.pick_drawings(emoji, self.options.views, generator)
-        blended = blend_styles(drawings, drawings.roll(len(emoji), 0), self.options.blend_share, generator)
-        images = on_white(drawings, IMAGE_SIZE)
         share = self.options.augmented_share_at(position)
-        rows = torch.randperm(len(drawings), generator=generator)[: round(share * len(drawings))]
-        images[rows] = augment(blended[rows], IMAGE_SIZE, generator)
+        order = torch.randperm(len(drawings), generator=generator)
+        changed, plain = order.tensor_split([round(share * len(drawings))])
+        others = drawings.roll(len(emoji), 0)[changed]
+        blended = blend_styles(drawings[changed], others, self.options.blend_share, generator)
+        images = torch.empty(len(drawings), 3, IMAGE_SIZE, IMAGE_SIZE)
+        images[changed] = augment(blended, IMAGE_SIZE, generator)
+        images[plain] = on_white(drawings[plain], IMAGE_SIZE)
         return images
 
-    def losses(self, pictured: Tensor, written: Tensor, emoji: Tensor) -> dict[str, Tensor]:
+    def losses(self, pictured: Tensor, written: Tensor, emoji: Tensor, margin: float) -> dict[str, Tensor]:
         """Images and texts each against all anchors, and against each other; embeddings float32 [B, D], unit length."""
         return {
-            "image": self.options.anchor_weight * self.trainee.anchor_loss(pictured, emoji),
-            "text": self.options.anchor_weight * self.trainee.anchor_loss(written, emoji),
+            "image": self.options.anchor_weight * self.trainee.anchor_loss(pictured, emoji, margin),
+            "text": self.options.anchor_weight * self.trainee.anchor_loss(written, emoji, margin),
             "clip": self.options.clip_weight * self.trainee.clip_loss(pictured, written, emoji),
         }
 
-    def descend(self, loss: Tensor, rate: float) -> None:
+    def gradients(self, embedded: tuple[Tensor, Tensor], slopes: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+        """Of the model's weights, from those of a part's embeddings; None for a weight that made none of them."""
+        return torch.autograd.grad(embedded, self.weights, slopes, allow_unused=True)
+
+    def add_gradients(self, *parts: tuple[Tensor | None, ...]) -> None:
+        """Give each weight the sum of its gradients in all parts."""
+        for weight, *gradients in zip(self.weights, *parts, strict=True):
+            if all(gradient is not None for gradient in gradients):
+                weight.grad = sum(gradients)
+
+    def descend(self, rate: float) -> None:
         """Change the weights once, at a part of the full learning rates."""
-        self.trainee.zero_grad()
-        loss.backward()
         nn.utils.clip_grad_norm_(self.trainee.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["full_rate"]
-            optimizer.step()
+        list(self.threads.map(lambda optimizer: optimizer.step(), self.optimizers))
 
     def save(self, path: Path, done: int) -> None:
         """Write the state after `done` steps to a temporary name, then rename it."""
@@ -204,18 +236,18 @@ class Training:
 
 
 def new_optimizers(trainee: Trainee, options: Options) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the towers' layers, AdamW for all other weights; no weight decay on vectors."""
+    """Muon, one a thread, for the matrices inside the layers, AdamW for all other weights; no weight decay on vectors."""
     named = list(trainee.named_parameters())
     inner = [weight for name, weight in named if ".layers." in name and weight.ndim == 2]
     outer = [weight for name, weight in named if ".layers." not in name and weight.ndim > 1]
     vectors = [weight for _, weight in named if weight.ndim < 2]
-    muon = [{"params": inner, "full_rate": options.muon_rate}]
+    muon = [[{"params": inner[first::THREADS], "full_rate": options.muon_rate}] for first in range(THREADS)]
     adam = [
         {"params": outer, "full_rate": options.adam_rate},
         {"params": vectors, "full_rate": options.adam_rate, "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(muon, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        *(torch.optim.Muon(some, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw") for some in muon),
         torch.optim.AdamW(adam, weight_decay=options.weight_decay, betas=(0.9, 0.98), fused=True),
     ]
 
@@ -242,7 +274,8 @@ def main() -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default: {value}")
     given = vars(parser.parse_args())
     output = given.pop("output")
-    print(f"device: cpu, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    torch.set_num_threads(1)
+    print(f"device: cpu, {THREADS} threads, torch {torch.__version__}")
     started = time.perf_counter()
     emoji = load_emoji()
     train(emoji, load_drawings(emoji), Options(**given), output)
