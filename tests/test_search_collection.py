@@ -227,6 +227,30 @@ def test_many_at_once_are_committed_together(opener: Opener) -> None:
     assert len(collection.table) == 300
 
 
+def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)  # the test alone does the upkeep
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
+    collection = opener.open()
+    fill(collection)
+    collection.maintain()
+    assert files(collection) == 10
+    collection.maintain()
+    assert files(collection) == 1
+
+
+def test_files_are_merged_at_the_latest_after_so_many_commits(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_AT_LATEST", 10)
+    collection = opener.open()
+    fill(collection)
+    collection.maintain()
+    assert files(collection) == 1
+
+
+def files(collection: Collection) -> int:
+    return int(collection.table._table.stats()["fragment_stats"]["num_fragments"])
+
+
 def test_one_bad_request_fails_alone(opener: Opener) -> None:
     collection = opener.open()
     collection.add(rows(0), on_conflict="error", fingerprint="").result()

@@ -27,7 +27,7 @@ from clip_search.lance_engine import LanceEngine
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
 from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, about, fields, new_columns, own_columns
+from clip_search.schema import HEAVY, about, new_columns, own_columns
 from clip_search.table import Table
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Operation, Writer
@@ -36,7 +36,8 @@ _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
-_OPTIMIZE_COMMITS = 200
+_OPTIMIZE_COMMITS, _OPTIMIZE_AT_LATEST = 200, 600
+"""After so many commits the table is compacted: once writing pauses, or whatever goes on."""
 _FILTERS = 32
 _NICENESS = 10  # a tenth of the weight of a search
 
@@ -55,7 +56,7 @@ class Collection:
         self._catch_up()
         self._known = Known(table.ids())
         self._next_row = 1 + max(table.last_row(), self.cards.boundary)
-        self._commits, self._optimized_at = 0, 0
+        self._commits, self._seen_commits, self._optimized_at = 0, 0, 0
         self._filters: collections.OrderedDict[tuple[str, int], Rows] = collections.OrderedDict()
         self._closing = threading.Event()
         self._upkeep_lock = threading.Lock()
@@ -74,7 +75,7 @@ class Collection:
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
-        new_columns(fields(self.table.schema), (row.metadata for row in rows))
+        new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
         return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint))  # type: ignore[arg-type]
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
@@ -125,11 +126,18 @@ class Collection:
             "indexes": {tower: engine.stats() for tower, engine in self.engines.items()},
         }
 
+    def maintain(self) -> None:
+        """One round of upkeep, as done in the background: compaction and index builds, where they are due."""
+        with self._upkeep_lock:
+            if self._optimize_is_due():
+                self._optimize()
+            if True in [engine.maintain() for engine in self.engines.values()]:
+                self.cards.save()
+
     def rebuild(self) -> None:
         """Compact the table, index everything anew and swap it in."""
         with self._upkeep_lock:
-            self.table.index_scalars()
-            self.table.optimize()
+            self._optimize()
             last = self.cards.boundary
             self.cards.replace(self.table.cards(0, last), last)
             for engine in self.engines.values():
@@ -216,7 +224,7 @@ class Collection:
             add.done.set_result(result)
 
     def _store(self, rows: Sequence[NewRow], replaced: Sequence[int], plans: Sequence[tuple[Add, list[NewRow]]]) -> None:
-        columns = new_columns(fields(self.table.schema), (row.metadata for row in rows))
+        columns = new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
         if columns:
             self.table.add_columns(columns)
         first = self._next_row
@@ -239,8 +247,7 @@ class Collection:
         for tower, engine in self.engines.items():
             here = new[f"has_{tower}"].to_numpy()
             if here.any():
-                vectors = np.stack([row.vectors[tower] for row, has in zip(rows, here, strict=True) if has])
-                engine.append(numbers[here], vectors)
+                engine.append(numbers[here], np.stack([row.vectors[tower] for row in rows if tower in row.vectors]))
 
     def _hide(self, rows: Rows) -> None:
         if len(rows):
@@ -262,19 +269,21 @@ class Collection:
         _lower_priority()
         while not self._closing.wait(_PAUSE_S):
             try:
-                self._maintain()
+                self.maintain()
             except Exception:  # tried again later
                 _LOG.exception("upkeep of collection %s failed", self.name)
                 self._closing.wait(10)
 
-    def _maintain(self) -> None:
-        with self._upkeep_lock:
-            if self._commits - self._optimized_at >= _OPTIMIZE_COMMITS:
-                self._optimized_at = self._commits
-                self.table.index_scalars()
-                self.table.optimize()
-            if True in [engine.maintain() for engine in self.engines.values()]:
-                self.cards.save()
+    def _optimize_is_due(self) -> bool:
+        """Compaction rewrites the table, on all cores for seconds: searches beside adds shall not wait for it too."""
+        since, paused = self._commits - self._optimized_at, self._commits == self._seen_commits
+        self._seen_commits = self._commits
+        return since >= (_OPTIMIZE_COMMITS if paused else _OPTIMIZE_AT_LATEST)
+
+    def _optimize(self) -> None:
+        self._optimized_at = self._commits
+        self.table.index_scalars()
+        self.table.optimize()
 
 
 def _disjoint(adds: Sequence[Add]) -> list[Add]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.collection import Collection
 from clip_search.query import Term
 from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
-from clip_search.schema import checked_value, fields, new_columns
+from clip_search.schema import checked_value, new_columns, own_columns
 from clip_search.sidecar import Sidecar
 from clip_search.thumbnails import thumbnail
 from clip_search.writer import Added
@@ -58,7 +56,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conf
         ClipError: the model's or the disk's.
     """
     collection.about.check_fingerprint(fingerprint, collection.name)
-    known = fields(collection.table.schema)
+    known = own_columns(collection.table.schema)
     errors: dict[int, str] = {}
     rows = _good(range(len(items)), (_attempt(partial(_row, collection, known), item) for item in items), errors)
     skipped = collection.present([row.id for row in rows.values()]) if on_conflict == "skip" else set()
@@ -74,7 +72,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conf
     return Outcome(Added(done.added, done.replaced, done.skipped + len(skipped), ids), errors)
 
 
-def _row(collection: Collection, known: Mapping[str, pa.Field], item: Item) -> NewRow:
+def _row(collection: Collection, known: Mapping[str, str], item: Item) -> NewRow:
     if not item.image and item.text is None and not item.vectors:
         raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
     size = collection.about.size
@@ -85,11 +83,11 @@ def _row(collection: Collection, known: Mapping[str, pa.Field], item: Item) -> N
     return NewRow(checked_id(item.id), vectors, metadata, source)
 
 
-def _check_metadata(known: Mapping[str, pa.Field], metadata: dict[str, Any]) -> None:
+def _check_metadata(known: Mapping[str, str], metadata: dict[str, Any]) -> None:
     new_columns(known, [metadata])
     for name, value in metadata.items():
         if name in known:
-            checked_value(known[name], value)
+            checked_value(name, known[name], value)
 
 
 def _embed_images(

@@ -15,7 +15,7 @@ import pyarrow as pa
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.faiss_index import Floats
-from clip_search.schema import RESERVED, checked_value, tower_column
+from clip_search.schema import checked_value, own_columns, tower_column
 
 OnConflict = Literal["error", "replace", "skip"]
 _MAX_ID = 2048
@@ -62,7 +62,7 @@ def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
     try:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused below
             vector = np.asarray(values, np.float32)
-            norm = float(np.linalg.norm(vector))
+            norm = math.sqrt(vector.ravel().dot(vector.ravel()))
     except (TypeError, ValueError, OverflowError) as problem:
         raise InvalidInput(f"the {what} isn't a list of numbers: send {size} of them") from problem
     if vector.shape != (size,):
@@ -87,10 +87,9 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
         columns[f"has_{tower}"] = pa.array([tower in row.vectors for row in rows])
         kind = table.field(tower_column(tower)).type
         columns[tower_column(tower)] = _vectors([row.vectors.get(tower) for row in rows], kind)
-    for column in table:
-        if column.name not in RESERVED:
-            values = [checked_value(column, row.metadata.get(column.name)) for row in rows]
-            columns[column.name] = pa.array(values, column.type)
+    for name, kind in own_columns(table).items():
+        values = [checked_value(name, kind, row.metadata.get(name)) for row in rows]
+        columns[name] = pa.array(values, table.field(name).type)
     return pa.table([columns[column.name] for column in table], schema=table)
 
 

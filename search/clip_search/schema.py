@@ -20,6 +20,8 @@ _KEY = b"clipserve"
 
 TYPES: dict[str, pa.DataType] = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 """What a metadata column may hold."""
+_NAMES = {kind: name for name, kind in TYPES.items()}
+_KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
 _FIXED = [
     pa.field("id", pa.string(), nullable=False),
@@ -83,8 +85,7 @@ def about(table: pa.Schema, name: str) -> About:
 
 def own_columns(table: pa.Schema) -> dict[str, str]:
     """The user's columns with their types."""
-    names = {kind: name for name, kind in TYPES.items()}
-    return {field.name: names.get(field.type, str(field.type)) for field in table if field.name not in RESERVED}
+    return {field.name: _NAMES.get(field.type, str(field.type)) for field in table if field.name not in RESERVED}
 
 
 def check_collection(name: Any) -> str:
@@ -113,45 +114,41 @@ def column_type(name: str, kind: Any) -> pa.DataType:
     return TYPES[kind]
 
 
-def fields(table: pa.Schema) -> dict[str, pa.Field]:
-    """The columns by name: to be kept for a request, since a schema makes its list of names anew for each look."""
-    return {field.name: field for field in table}
-
-
-def new_columns(known: Mapping[str, pa.Field], metadatas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Columns that these rows have and a table with these :func:`fields` hasn't, typed by their first value."""
+def new_columns(known: Mapping[str, str], metadatas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Columns that these rows have and a table with these :func:`own_columns` hasn't, typed by their first value."""
     found: dict[str, str] = {}
     for metadata in metadatas:
         for name, value in metadata.items():
-            if name not in found and value is not None and (name in RESERVED or name not in known):
+            if name not in known and name not in found and value is not None:
                 found[name] = _kind(name, value)
                 column_type(name, found[name])
-    if len(known) + len(found) > MAX_COLUMNS:
-        raise InvalidInput(f"{len(known) + len(found)} columns: expected at most {MAX_COLUMNS}; put the rest into one")
+    count = len(RESERVED) + len(known) + len(found)
+    if count > MAX_COLUMNS:
+        raise InvalidInput(f"{count} columns: expected at most {MAX_COLUMNS}; put the rest into one")
     return found
 
 
 def _kind(name: str, value: Any) -> str:
-    kinds = {bool: "bool", int: "int", float: "float", str: "string"}
-    if type(value) not in kinds:
+    kind = _KINDS.get(type(value))
+    if kind is None:
         raise InvalidInput(f"metadata {name} is a {type(value).__name__}: expected a string, a number or true/false")
-    return kinds[type(value)]
+    return kind
 
 
-def checked_value(field: pa.Field, value: Any) -> Any:
-    """A metadata value that fits its column.
+def checked_value(name: str, kind: str, value: Any) -> Any:
+    """A metadata value that fits its column, which is of this kind.
 
     Raises:
         InvalidInput: it doesn't.
     """
     if value is None:
         return None
-    if field.type == pa.float64() and type(value) is int:
+    if kind == "float" and type(value) is int:
         return float(value)
-    if _kind(field.name, value) != next((name for name, kind in TYPES.items() if kind == field.type), ""):
-        raise InvalidInput(f"metadata {field.name} is {value!r}, the column holds {field.type}: send that type")
+    if _kind(name, value) != kind:
+        raise InvalidInput(f"metadata {name} is {value!r}, the column holds {TYPES.get(kind, kind)}: send that type")
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise InvalidInput(f"metadata {field.name} is {value}: expected a whole number of 64 bits")
+        raise InvalidInput(f"metadata {name} is {value}: expected a whole number of 64 bits")
     return value
 
 

@@ -171,11 +171,13 @@ def file_bytes(image: str) -> bytes:
         raise InvalidInput(f"the image isn't base64 ({problem}): send the encoded file in base64") from problem
 
 
+_CONVERTERS: dict[TermKind, Callable[[Any], Any]] = {"image": file_bytes, "vector": floats}
+
+
 def _terms(body: Any, weight: float, kinds: Sequence[TermKind] = get_args(TermKind)) -> list[Term]:
-    converters: dict[TermKind, Callable[[Any], Any]] = {"image": file_bytes, "vector": floats}
-    given = {kind: getattr(body, kind, None) for kind in kinds}
+    given = ((kind, getattr(body, kind, None)) for kind in kinds)
     return [
-        Term(kind, converters[kind](value) if kind in converters else value, weight)
-        for kind, value in given.items()
+        Term(kind, _CONVERTERS[kind](value) if kind in _CONVERTERS else value, weight)
+        for kind, value in given
         if value is not None
     ]
