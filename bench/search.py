@@ -33,6 +33,7 @@ from serving import CLIPSERVE, free_ports, served
 
 VARIANT = "openvino-int8"
 K, TOGETHER, MANY = 10, 2000, 8
+TRUE_QUERIES = 1000
 WARM_UP_S = 3.0
 ROUNDS, ROUND_S = 3, 6.0
 ADDS_PER_S, ADDING_S = 1000, 20.0
@@ -129,7 +130,7 @@ class Truth:
     @classmethod
     def of(cls, clip: Clip, vectors: Floats) -> Truth:
         """By exact search; texts are embedded one by one, since int8 may depend on its neighbours."""
-        queries = np.stack([clip.embed_text(text) for text in work.texts(200, seed=-1)])
+        queries = np.stack([clip.embed_text(text) for text in work.texts(TRUE_QUERIES, seed=-1)])
         return cls(queries, np.argsort(-(queries @ vectors.T), axis=1)[:, :K])
 
     def recall(self, nearest: Callable[[Floats], set[int]]) -> float:
@@ -216,8 +217,8 @@ def told_setting(vectors: Floats) -> str:
     return (
         f"{len(vectors):,} clustered vectors of {vectors.shape[1]}, two columns of metadata; texts of eight words, none twice, "
         f"through the text tower ({VARIANT}), no text cache, k {K}; clients in processes of their own; {ROUNDS} rounds of "
-        f"{ROUND_S:.0f} s each, in turns. Recall is that of 200 text queries against exact search; the index was tuned on "
-        "earlier ones of the same kind."
+        f"{ROUND_S:.0f} s each, in turns. Recall is that of {TRUE_QUERIES:,} text queries against exact search; the index was "
+        "tuned on earlier ones of the same kind."
     )
 
 

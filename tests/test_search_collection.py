@@ -238,9 +238,9 @@ def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytes
     assert files(collection) == 1
 
 
-def test_files_are_merged_at_the_latest_after_so_many_commits(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_AT_LATEST", 10)
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 2)
     collection = opener.open()
     fill(collection)
     collection.maintain()

@@ -36,8 +36,9 @@ _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
-_OPTIMIZE_COMMITS, _OPTIMIZE_AT_LATEST = 200, 600
-"""After so many commits the table is compacted: once writing pauses, or whatever goes on."""
+_OPTIMIZE_COMMITS = 200
+_PATIENCE = 4
+"""While rows keep coming, upkeep waits until it is due so many times over: it takes the cores from searches for seconds."""
 _FILTERS = 32
 _NICENESS = 10  # a tenth of the weight of a search
 
@@ -129,9 +130,11 @@ class Collection:
     def maintain(self) -> None:
         """One round of upkeep, as done in the background: compaction and index builds, where they are due."""
         with self._upkeep_lock:
-            if self._optimize_is_due():
+            patience = 1 if self._commits == self._seen_commits else _PATIENCE
+            self._seen_commits = self._commits
+            if self._commits - self._optimized_at >= _OPTIMIZE_COMMITS * patience:
                 self._optimize()
-            if True in [engine.maintain() for engine in self.engines.values()]:
+            if True in [engine.maintain(patience) for engine in self.engines.values()]:
                 self.cards.save()
 
     def rebuild(self) -> None:
@@ -273,12 +276,6 @@ class Collection:
             except Exception:  # tried again later
                 _LOG.exception("upkeep of collection %s failed", self.name)
                 self._closing.wait(10)
-
-    def _optimize_is_due(self) -> bool:
-        """Compaction rewrites the table, on all cores for seconds: searches beside adds shall not wait for it too."""
-        since, paused = self._commits - self._optimized_at, self._commits == self._seen_commits
-        self._seen_commits = self._commits
-        return since >= (_OPTIMIZE_COMMITS if paused else _OPTIMIZE_AT_LATEST)
 
     def _optimize(self) -> None:
         self._optimized_at = self._commits

@@ -24,7 +24,7 @@ from clip_search.tuning import SOURCES, Source, Tuned, tuned
 
 _LOG = logging.getLogger(__name__)
 _CURRENT = "current.json"
-_QUERIES = 256
+_QUERIES = 512
 _RETUNE_S = 5.0
 """Pause between two looks for better queries to tune on."""
 _HIDDEN_SHARE = 0.3
@@ -52,8 +52,8 @@ class Engine(Protocol):
     def hide(self, rows: Rows) -> None:
         """Rows are gone from the table."""
 
-    def maintain(self) -> bool:
-        """Index what has no index yet, if it is worth it; whether anything was done."""
+    def maintain(self, patience: int) -> bool:
+        """Index what has no index yet, once it is ``patience`` times as much as is worth it; whether anything was done."""
 
     def rebuild(self) -> None:
         """Index everything anew."""
@@ -87,11 +87,11 @@ class FaissEngine:
     def hide(self, rows: Rows) -> None:
         self.index.hide(rows)
 
-    def maintain(self) -> bool:
+    def maintain(self, patience: int) -> bool:
         now = self.index.snapshot
         if any(part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
             self.rebuild()
-        elif now.tail.count > self._options.tail_rows:
+        elif now.tail.count > self._options.tail_rows * patience:
             self._build(_start(now), int(now.tail.rows[now.tail.count - 1]))
         else:
             return self._retune(now)

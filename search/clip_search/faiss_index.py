@@ -26,6 +26,7 @@ _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
 _GRAPH_ROWS = 2_000_000
 """Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
 
+_BLOCK_ROWS = 16_384
 _GPU_MOST = 2048
 """Hits, and lists probed, that faiss's GPU indexes can select at most."""
 
@@ -111,6 +112,16 @@ class VectorIndex:
             return self._searched(self._index, queries, k, self._parameters(self._index.nlist, selector))
         storage = self._index.storage if self.kind == "hnsw" else self._index
         return self._searched(storage, queries, k, faiss.SearchParameters(sel=selector))
+
+    def exact_of_many(self, queries: Floats, k: int) -> tuple[Floats, Positions]:
+        """As :meth:`exact` of all vectors, by matrix products, which for many queries are far faster."""
+        best = faiss.ResultHeap(len(queries), k, keep_max=True)
+        for start in range(0, len(self), _BLOCK_ROWS):
+            block = self.vectors(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
+            scores, found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+            best.add_result(scores, found + start)
+        best.finalize()
+        return best.D, best.I
 
     def vectors(self, positions: Positions) -> Floats:
         """The vectors at these positions, float32 [n, D], as precise as the kind keeps them."""

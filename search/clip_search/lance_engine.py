@@ -43,8 +43,8 @@ class LanceEngine:
     def hide(self, rows: Rows) -> None:
         pass  # the table knows
 
-    def maintain(self) -> bool:
-        if self._indexed or self._new <= self._options.exact_rows:
+    def maintain(self, patience: int) -> bool:
+        if self._indexed or self._new <= self._options.exact_rows * patience:
             return False
         self.rebuild()
         return True

@@ -24,7 +24,7 @@ class IndexOptions:
         engine: ``faiss`` keeps an index in memory, ``lancedb`` searches its own index on disk.
         recall_target: share of the true nearest 10 that an approximate search must find.
         exact_rows: up to so many rows a collection is searched exactly.
-        tail_rows: so many new rows are searched exactly before they get an index of their own.
+        tail_rows: so many new rows are searched exactly before they get an index of their own; more while rows keep coming.
         memory_bytes: what an index may take; above it a smaller kind is chosen.
         threads: used while an index is built; searches go on beside it.
     """

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from clip_search.faiss_index import EFFORTS, Floats, Positions, VectorIndex
+
+Shares: TypeAlias = npt.NDArray[np.float64]
 
 AT = 10
 """Recall is counted over so many nearest."""
@@ -48,17 +51,22 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     efforts = EFFORTS[index.kind]
     if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
         return Tuned(efforts[-1], 1.0, target, 0, source) if index.kind == "flat" else _hardest(efforts, target, source)
-    _, truth = index.exact(queries, AT)
-    for effort in efforts:
-        _, found = index.search(queries, AT, effort)
-        shares = recalls(found, truth)
-        halves = [half.mean() for half in np.array_split(shares, 2)]
-        if min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target:
-            break
-    return Tuned(effort, round(float(shares.mean()), 4), target, len(queries), source)
+    _, truth = index.exact_of_many(queries, AT)
+
+    def shares(effort: int) -> Shares:
+        return recalls(index.search(queries, AT, effort)[1], truth)
+
+    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
+    effort = efforts[min(least, len(efforts) - 1)]
+    return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
 
 
-def recalls(found: Positions, truth: Positions) -> npt.NDArray[np.float64]:
+def _reaches(shares: Shares, target: float) -> bool:
+    halves = [half.mean() for half in np.array_split(shares, 2)]
+    return bool(min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target)
+
+
+def recalls(found: Positions, truth: Positions) -> Shares:
     """Share of each query's ``truth`` [Q, k] that is in its ``found`` [Q, k], float64 [Q]."""
     return np.array([np.isin(true, one).mean() for one, true in zip(found, truth, strict=True)])
 
