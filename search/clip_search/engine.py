@@ -24,7 +24,7 @@ from clip_search.tuning import SOURCES, Source, Tuned, tuned
 
 _LOG = logging.getLogger(__name__)
 _CURRENT = "current.json"
-_QUERIES = 512
+_QUERIES = 500
 _RETUNE_S = 5.0
 """Pause between two looks for better queries to tune on."""
 _HIDDEN_SHARE = 0.3
