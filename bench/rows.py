@@ -47,21 +47,21 @@ def rows(vectors: Floats, start: int, count: int, prefix: str) -> list[Row]:
 
 
 @contextmanager
-def being_added(url: str, per_s: int, seconds: float, size: int) -> Iterator[AsyncResult[Added]]:
-    """Rows are added at this pace by a process of its own; its result is an :class:`Added`."""
+def being_added(url: str, per_s: int, seconds: float, size: int, turn: int) -> Iterator[AsyncResult[Added]]:
+    """Rows are added at this pace by a process of its own, other ones in each turn; its result is an :class:`Added`."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(time.sleep, (0,))  # until it has started
-        yield pool.apply_async(_add, (url, per_s, seconds, size))
+        yield pool.apply_async(_add, (url, per_s, seconds, size, turn))
 
 
-def _add(url: str, per_s: int, seconds: float, size: int) -> Added:
-    vectors = clustered(int(per_s * seconds), size, seed=1)
+def _add(url: str, per_s: int, seconds: float, size: int, turn: int) -> Added:
+    vectors, prefix = clustered(int(per_s * seconds), size, seed=1 + turn), f"beside{turn}-"
     delays, start = [], time.monotonic()
     with Search(url) as search:
         for first in range(0, len(vectors), _TOGETHER):
             time.sleep(max(0.0, start + first / per_s - time.monotonic()))
-            search.add(NAME, rows(vectors, first, _TOGETHER, "beside"))
-            delays.append(_found_after(search, f"beside{first}", vectors[first]))
+            search.add(NAME, rows(vectors, first, _TOGETHER, prefix))
+            delays.append(_found_after(search, f"{prefix}{first}", vectors[first]))
     return Added(len(vectors) / (time.monotonic() - start), max(delays))
 
 
