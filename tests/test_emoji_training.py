@@ -17,9 +17,10 @@ from safetensors.torch import load_file  # noqa: E402
 from captions import Captions, seen_texts  # noqa: E402
 from data import SIZE, STYLES, Drawings  # noqa: E402
 from evaluate import keyword_task, load_collection, recall  # noqa: E402
+from muon import Muon, orthogonal  # noqa: E402
 from names import codes_by_name, find_code  # noqa: E402
 from packages import Package, PackageError, _verify  # noqa: E402
-from towers import grid_positions, new_model, shift_by  # noqa: E402
+from towers import embed_images, grid_positions, new_model, shift_by  # noqa: E402
 from train import Options, Training, train  # noqa: E402
 from words import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
 
@@ -217,6 +218,35 @@ def test_a_new_model_looks_at_neighbouring_patches(emoji):
     row, column = 3, 4
     seen = attention[:9, 1 + 8 * row + column].argmax(-1) - 1
     assert seen.tolist() == [8 * (row + down) + column + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
+
+
+def test_a_whole_picture_is_embedded_as_transformers_does(emoji):
+    torch.manual_seed(0)
+    model = new_model(Captions(emoji).tokenizer)
+    images = torch.rand(3, 3, 64, 64)
+    expected = model.get_image_features(pixel_values=(images - 0.5) / 0.5).pooler_output
+    assert torch.allclose(embed_images(model, images, 1.0, torch.Generator()), expected, atol=0.02)
+
+
+def test_muon_steps_like_torchs():
+    torch.manual_seed(0)
+    ours, torchs = (torch.nn.Parameter(start) for start in torch.randn(1, 24, 8).repeat(2, 1, 1))
+    mine = Muon([ours], 0.05, torch.bfloat16)
+    reference = torch.optim.Muon([torchs], weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    for optimizer in (mine, reference):
+        optimizer.param_groups[0]["lr"] = 0.01
+    for gradient in torch.randn(5, 24, 8):
+        ours.grad, torchs.grad = gradient, gradient.clone()
+        mine.step()
+        reference.step()
+        assert torch.allclose(ours, torchs, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (12, 4), (4, 12)])
+def test_an_orthogonal_matrix_has_singular_values_of_about_one(shape):
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
 
 
 def test_noto_is_no_training_style():

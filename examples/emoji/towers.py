@@ -8,6 +8,9 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import max_pool2d
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
+from clip_export.machine import has_bf16
+from clip_export.reading import LastLayer
+
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
 IMAGE_WIDTH = 192
@@ -15,6 +18,7 @@ HEAD_WIDTH = 16
 TEXT_WIDTH = 128
 EMBEDDING_SIZE = 192
 MEAN, STD = 0.5, 0.5
+PRECISION = torch.bfloat16 if has_bf16() else torch.float32
 PLAIN = 0.02  # differences between the pixels of a patch, of 1, that are taken for none
 
 
@@ -99,15 +103,18 @@ def embed_images(model: CLIPModel, images: Tensor, kept_patches: float, generato
 
     Below 1, `kept_patches` is the share of patches the tower sees: drawn anew for each image, and of those that show
     nothing but one colour only what is left over. Between the layers,
-    numbers are bfloat16: under autocast all of it would be turned to and fro.
+    numbers have PRECISION: under autocast all of it would be turned to and fro. The last layer computes the class token alone.
     """
     tower = model.vision_model
     hidden = tower.embeddings((images - MEAN) / STD)  # [B, 1 + P, W]
     if kept_patches < 1:
         hidden = drop_patches(hidden, order_patches(images, generator), kept_patches)
-    hidden = tower.pre_layrnorm(hidden).bfloat16()
-    hidden = tower.encoder(inputs_embeds=hidden).last_hidden_state
-    return model.visual_projection(tower.post_layernorm(hidden[:, 0]))
+    hidden = tower.pre_layrnorm(hidden).to(PRECISION)
+    *layers, last = tower.encoder.layers
+    for layer in layers:
+        hidden = layer(hidden, None)
+    read = LastLayer(last, lambda hidden, _: hidden[:, 0])(hidden)  # [B, 1, W]
+    return model.visual_projection(tower.post_layernorm(read[:, 0]))
 
 
 def order_patches(images: Tensor, generator: Generator) -> Tensor:

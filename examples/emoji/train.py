@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from augment import augment, blend_styles, on_white
 from captions import Captions
+from clip_export.machine import cpu_name
 from data import Drawings, load_drawings
-from towers import IMAGE_SIZE, embed_images, embed_texts, new_model, save_checkpoint
+from muon import Muon
+from towers import IMAGE_SIZE, PRECISION, embed_images, embed_texts, new_model, save_checkpoint
 from words import Emoji, load_emoji
 
 THREADS = 2
@@ -31,7 +33,7 @@ THREADS = 2
 class Options:
     """One training: each step shows `emoji_per_step` emoji in `views` drawings each, with as many captions."""
 
-    steps: int = 13600
+    steps: int = 10000
     seed: int = 0
     emoji_per_step: int = 64
     views: int = 2
@@ -39,10 +41,10 @@ class Options:
     muon_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup_steps: int = 60
-    decay_steps: int = 6000
+    decay_steps: int = 5000
     ease_steps: int = 2000
-    kept_patches: float = 0.5
-    whole_steps: int = 400
+    kept_patches: float = 0.375
+    whole_steps: int = 500
     blend_share: float = 0.15
     margin: float = 0.2
     anchor_weight: float = 1.0
@@ -168,7 +170,7 @@ class Training:
     def embed(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
         """Unit-length embeddings of a part's images and captions, float32 [views * E, D], view after view."""
         images = self.draw_images(part.emoji, position, part.generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION is torch.bfloat16):
             kept_patches = self.options.kept_patches_at(position)
             pictured = embed_images(self.trainee.model, images, kept_patches, part.generator)
             written = embed_texts(self.trainee.model, part.tokens)
@@ -247,7 +249,7 @@ def new_optimizers(trainee: Trainee, options: Options) -> list[torch.optim.Optim
         {"params": vectors, "full_rate": options.adam_rate, "weight_decay": 0.0},
     ]
     return [
-        *(torch.optim.Muon(some, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw") for some in muon),
+        *(Muon(some, options.weight_decay, PRECISION) for some in muon),
         torch.optim.AdamW(adam, weight_decay=options.weight_decay, betas=(0.9, 0.98), fused=True),
     ]
 
@@ -275,7 +277,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     output = given.pop("output")
     torch.set_num_threads(1)
-    print(f"device: cpu, {THREADS} threads, torch {torch.__version__}")
+    print(f"device: {cpu_name()}, {THREADS} threads, {PRECISION}, torch {torch.__version__}")
     started = time.perf_counter()
     emoji = load_emoji()
     train(emoji, load_drawings(emoji), Options(**given), output)
