@@ -16,8 +16,8 @@ from PIL import Image
 import pictures
 from clip_client import InvalidInput, ModelSpec
 from clip_export import cli, evaluation, labelled, machine, quantization
+from clip_export.quantization import Recipe
 from clip_export.variants import VARIANTS, onnx_fp32
-from clip_export.variants.base import Recipe
 from clip_export.variants.tensorrt_fp16 import profile_shapes
 
 

@@ -21,10 +21,11 @@ from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
 from clip_export import gate
 from clip_export.evaluation import Calibration, Evaluation
 from clip_export.gate import Allowed, Gate, Invariance, Scores
+from clip_export.quantization import Recipe
 from clip_export.retrieval import Embeddings
 from clip_export.towers import Towers
 from clip_export.variants import REFERENCE, named
-from clip_export.variants.base import Artefact, Recipe, Source, Variant
+from clip_export.variants.base import Artefact, Source, Variant
 
 REPORT_FILE, EMBEDDINGS_FILE = "report.json", "embeddings.npy"
 BUILDERS = ("families/*.py", "variants/*.py", "quantization.py", "reading.py", "towers.py")

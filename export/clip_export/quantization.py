@@ -7,9 +7,26 @@ import logging
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clip_export.variants.base import Recipe
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to quantise.
+
+    Attributes:
+        name: as the report tells it.
+        smooth_quant_alpha: how much of the activations' range goes into the weights, 0 to 1; -1 leaves it all where it is.
+        edges: whether the first and the last layers are quantised too.
+        attention: whether attention is quantised too, or only the MLPs.
+    """
+
+    name: str
+    smooth_quant_alpha: float
+    edges: bool = True
+    attention: bool = True
+
 
 RECIPES = (
     Recipe("SmoothQuant 0.95", 0.95),

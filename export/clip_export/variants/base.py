@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from clip_client.spec import ModelSpec, Tower
+from clip_export.quantization import Recipe
 
 MAX_BATCH = 32
 """The largest batch that a server makes."""
@@ -34,23 +35,6 @@ class Limits:
     cosine_min: float
     cosine_mean: float
     invariance: float
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One way to quantise.
-
-    Attributes:
-        name: as the report tells it.
-        smooth_quant_alpha: how much of the activations' range goes into the weights, 0 to 1; -1 leaves it all where it is.
-        edges: whether the first and the last layers are quantised too.
-        attention: whether attention is quantised too, or only the MLPs.
-    """
-
-    name: str
-    smooth_quant_alpha: float
-    edges: bool = True
-    attention: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import onnx
 
 from clip_export import machine
-from clip_export.quantization import RECIPES, quantize
-from clip_export.variants.base import Limits, Recipe, Source
+from clip_export.quantization import RECIPES, Recipe, quantize
+from clip_export.variants.base import Limits, Source
 from clip_export.variants.onnx_fp32 import MODEL_FILE, OnnxFp32, save
 
 LIMITS = Limits(cosine_min=0.9, cosine_mean=0.98, invariance=0.99)

@@ -11,8 +11,8 @@ import openvino
 from openvino import opset13 as ops
 
 from clip_export import machine
-from clip_export.quantization import RECIPES, quantize
-from clip_export.variants.base import Limits, Recipe, Source
+from clip_export.quantization import RECIPES, Recipe, quantize
+from clip_export.variants.base import Limits, Source
 from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 from clip_export.variants.onnx_fp32 import OnnxFp32
 from clip_export.variants.onnx_int8 import LIMITS, OnnxInt8
