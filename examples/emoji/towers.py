@@ -102,8 +102,8 @@ def embed_images(model: CLIPModel, images: Tensor, kept_patches: float, generato
     """Embeddings [B, D], not of unit length, of images float32 [B, 3, S, S] between 0 and 1.
 
     Below 1, `kept_patches` is the share of patches the tower sees: drawn anew for each image, and of those that show
-    nothing but one colour only what is left over. Between the layers,
-    numbers have PRECISION: under autocast all of it would be turned to and fro. The last layer computes the class token alone.
+    nothing but one colour only what is left over. Between the layers numbers have PRECISION: under autocast all of it
+    would be turned to and fro. The last layer computes the class token alone.
     """
     tower = model.vision_model
     hidden = tower.embeddings((images - MEAN) / STD)  # [B, 1 + P, W]
