@@ -6,8 +6,11 @@ makes a new one), so these copies can't grow stale, only superfluous.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,62 +18,94 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clip_search import derived
 from clip_search.part import Rows, positions
 
+_LOG = logging.getLogger(__name__)
 _SUFFIX = ".arrow"
 _NOT_SHOWN = {"row", "fingerprint", "time", "has_image", "has_text"}
 """No hit has them, and turning a time into Python's takes longer than all the rest of a card."""
 _SMALL = 4_096  # rows; a deck in memory grows up to here
 
+Reader = Callable[[int, int], pa.Table]
+"""Asked for the cards of the rows from a first to a last one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Deck:
-    """Cards of ascending rows: ``rows`` int64 [N], ``cards`` a table of N rows."""
+    """Cards of ascending rows: ``rows`` int64 [N], ``cards`` a table of N rows; its file, and the checksum of that."""
 
     rows: Rows
     cards: pa.Table
     path: Path | None = None
+    checksum: str = ""
 
     @classmethod
-    def of(cls, cards: pa.Table, path: Path | None = None) -> Deck:
-        """Cards of a table that has a column ``row``."""
-        return cls(cards["row"].to_numpy(), cards, path)
+    def of(cls, cards: pa.Table) -> Deck:
+        """Cards of a table that has a column ``row``, in memory."""
+        return cls(cards["row"].to_numpy(), cards)
 
     @classmethod
-    def mapped(cls, path: Path) -> Deck:
+    def mapped(cls, path: Path, checksum: str) -> Deck:
         """Cards of a file, of which only what is looked at gets loaded.
 
         Raises:
-            OSError, pa.ArrowInvalid: it can't be read.
+            derived.Damaged, OSError, pa.ArrowInvalid: it isn't what was written.
         """
+        derived.check(path, checksum)
         with pa.memory_map(str(path)) as file:
-            return cls.of(pa.ipc.open_file(file).read_all(), path)
+            cards = pa.ipc.open_file(file).read_all()
+        return cls(cards["row"].to_numpy(), cards, path, checksum)
 
 
 class Cards:
-    """Decks in the order of their rows; the last ones live in memory until :meth:`save`."""
+    """Decks in the order of their rows; the last ones live in memory until :meth:`save`.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Attributes:
+        unsaved: the files aren't what they should be: :meth:`save` is due.
+    """
+
+    def __init__(self, folder: Path, table: str) -> None:
+        self._folder, self._table = folder, table
         self._lock = threading.Lock()
         self._decks: tuple[Deck, ...] = ()
+        self._last = -1
+        self.unsaved = False
 
-    def load(self) -> None:
-        """Map the files that are there; one that is broken is removed, and those after it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-            try:
-                self._decks += (Deck.mapped(path),)
-            except (OSError, pa.ArrowInvalid):
-                path.unlink()
+    def load(self, read: Reader) -> None:
+        """Map the files; the rows of one that is damaged are read from the table, and the files made again later."""
+        try:
+            content = derived.read_manifest(self._folder, self._table) or {"decks": {}, "last": -1}
+        except derived.Damaged as problem:
+            _LOG.warning("%s: all cards are read from the table again", problem)
+            self.unsaved = True
+            return
+        self._last = content["last"]
+        decks = [self._loaded(name, checksum, read) for name, checksum in content["decks"].items()]
+        self._decks = tuple(deck for deck in decks if len(deck.rows))
 
     @property
     def boundary(self) -> int:
-        """The last row that has a card; -1 if none."""
-        return max((int(deck.rows[-1]) for deck in self._decks), default=-1)
+        """The last row that has, or had, a card; -1 if none."""
+        return max([self._last, *(int(deck.rows[-1]) for deck in self._decks)])
+
+    def complete(self, rows: Rows, read: Reader) -> None:
+        """Read the cards that are missing of a table's ``rows`` (ascending)."""
+        here = np.concatenate([np.empty(0, np.int64), *(deck.rows for deck in self._decks)])
+        missing = np.setdiff1d(rows, here)
+        if len(missing) and missing[0] <= self.boundary:
+            if self._decks:
+                _LOG.warning("cards are missing in %s: all are read from the table again", self._folder)
+            every = Deck.of(read(int(rows[0]), int(rows[-1])).combine_chunks())
+            with self._lock:
+                self._decks, self.unsaved = (every,), True
+        elif len(missing):
+            self.append(read(int(missing[0]), int(missing[-1])))
 
     def append(self, cards: pa.Table) -> None:
         """Cards of new rows, all after those that are here."""
+        if not len(cards):
+            return
         with self._lock:
             *before, last = self._decks or (None,)
             if last and not last.path and len(last.rows) < _SMALL:
@@ -90,34 +125,55 @@ class Cards:
         return [found.get(row) for row in rows.tolist()]
 
     def save(self) -> None:
-        """Move what is in memory to a file."""
-        waiting = [deck for deck in self._decks if deck.path is None]
-        if waiting:
-            tables = [deck.cards for deck in waiting]
-            self._swap(waiting, pa.concat_tables(tables, promote_options="default"))
+        """Move what is in memory to files; what else lies in their folder goes."""
+        derived.make_folder(self._folder)
+        for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
+            waiting = list(run)
+            if in_memory:
+                self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="default"))
+        self._list()
 
     def replace(self, cards: pa.Table, last: int) -> None:
         """Put these in the place of everything up to row ``last``."""
+        derived.make_folder(self._folder)
+        self._last = last
         self._swap([deck for deck in self._decks if deck.rows[-1] <= last], cards)
+        self._list()
+
+    def _loaded(self, name: str, checksum: str, read: Reader) -> Deck:
+        try:
+            return Deck.mapped(self._folder / name, checksum)
+        except (derived.Damaged, OSError, pa.ArrowInvalid) as problem:
+            _LOG.warning("%s: its rows are read from the table again", problem)
+            self.unsaved = True
+            first, last = (int(number) for number in name.split("-")[:2])
+            return Deck.of(read(first, last).combine_chunks())
 
     def _swap(self, old: Sequence[Deck], cards: pa.Table) -> None:
+        self.unsaved = True  # until the manifest says so
         new = (self._written(cards),) if len(cards) else ()
         with self._lock:
             place = [n for n, deck in enumerate(self._decks) if deck in old]
             before, after = self._decks[: place[0]] if place else (), self._decks[place[-1] + 1 :] if place else self._decks
             self._decks = (*before, *new, *after)
-        for deck in old:
-            if deck.path and deck.path not in [one.path for one in new]:
-                deck.path.unlink(missing_ok=True)
+
+    def _list(self) -> None:
+        """Name the files that count, in one step; remove the others."""
+        decks = self._decks
+        files = {deck.path.name: deck.checksum for deck in decks if deck.path}
+        saved = [int(deck.rows[-1]) for deck in itertools.takewhile(lambda deck: deck.path, decks)]
+        self._last = max([self._last, *saved])
+        derived.write_manifest(self._folder, {"table": self._table, "last": self._last, "decks": files})
+        self.unsaved = False
+        derived.remove_others(self._folder, set(files))
 
     def _written(self, cards: pa.Table) -> Deck:
         first, last = (int(np.asarray(cards["row"])[n]) for n in (0, -1))
-        path = self._folder / f"{first:020d}-{last:020d}{_SUFFIX}"
+        path = self._folder / f"{first:020d}-{last:020d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         cards = cards.combine_chunks()
-        with pa.OSFile(str(path.with_suffix(".part")), "wb") as file, pa.ipc.new_file(file, cards.schema) as writer:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, cards.schema) as writer:
             writer.write_table(cards)
-        path.with_suffix(".part").replace(path)
-        return Deck.mapped(path)
+        return Deck.mapped(path, derived.checksum(path))
 
 
 def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from clip_client.clip import Clip, Embeddings
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
 from clip_client.spec import ModelSpec
+from clip_search.errors import cleaned
 from clip_search.faiss_index import Floats
+from clip_search.lru import Lru
 
+_LOG = logging.getLogger(__name__)
 _BATCH = 32
 _PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02
 """How long a request waits to become as large as the one before: part of the time that one took, and a bound."""
-_TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0
+"""Bound on a request to Triton, and on the time that a text waits for its turn and its answer."""
+_MOST_WAITING = 2_048
+"""So many texts wait at most: Triton embeds as many small ones in less than the time that they are given."""
+_READY_S = 0.2
 
-_Waiting = tuple[str, "Future[Floats]"]
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A text that somebody waits for, until ``deadline``."""
+
+    text: str
+    deadline: float
+    done: Future[Floats] = field(default_factory=Future)
 
 
 class Embedder:
@@ -32,9 +47,11 @@ class Embedder:
     """
 
     def __init__(self, address: str, name: str, cached: int) -> None:
-        self._address, self._name = address, name
-        self._clip = Clip(address, name=name, timeout_s=_TIMEOUT_S)
-        self._cache = TextCache(cached)
+        self._connect = lambda: Clip(address, name=name, timeout_s=TIMEOUT_S)
+        self._clip = self._connect()
+        self._swapping = threading.Lock()
+        self._readiness = Readiness(self._ask_ready)
+        self._cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="text queries", daemon=True).start()
 
@@ -49,21 +66,23 @@ class Embedder:
 
     def not_ready(self) -> str:
         """What is missing at the server; empty when nothing is."""
-        try:
-            self._clip.wait_ready(timeout_s=0.2)
-        except Unavailable as problem:
-            return str(problem)
-        return ""
+        return self._readiness.ask()
 
     def text(self, text: str) -> Future[Floats]:
-        """The vector [D] of one text, soon; raises as :meth:`clip_client.Clip.embed_text`."""
-        found = self._cache.get(text)
-        future: Future[Floats] = Future()
+        """The vector [D] of one text, soon; raises as :meth:`clip_client.Clip.embed_text`.
+
+        Raises:
+            Unavailable: too many wait already.
+        """
+        found = self._cache.get((self._clip, text))
+        waiting = _Waiting(text, time.monotonic() + TIMEOUT_S)
         if found is not None:
-            future.set_result(found)
+            waiting.done.set_result(found)
+        elif self._waiting.qsize() >= _MOST_WAITING:
+            raise Unavailable(f"{_MOST_WAITING} texts wait to be embedded: try again in a moment")
         else:
-            self._waiting.put((text, future))
-        return future
+            self._waiting.put(waiting)
+        return waiting.done
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
         """A vector per text, None where one can't be embedded."""
@@ -78,15 +97,29 @@ class Embedder:
         self._waiting.put(None)
         self._clip.close()
 
+    def _ask_ready(self) -> str:
+        try:
+            self._clip.wait_ready(timeout_s=_READY_S)
+        except ClipError as problem:
+            return str(problem)
+        return ""
+
     def _trusted(self, embed: Callable[[Clip], Embeddings]) -> Embeddings:
         clip = self._clip
         try:
             return embed(clip)
-        except ContractMismatch:  # another checkpoint has come up: its vectors are for those who ask from now on
+        except ContractMismatch:
+            return embed(self._replaced(clip))
+
+    def _replaced(self, clip: Clip) -> Clip:
+        """A client of the checkpoint that came up since: its vectors are for those who ask from now on."""
+        with self._swapping:
             if clip is self._clip:
+                fresh = self._connect()
+                _ = fresh.spec  # known before anybody asks for it, who may not wait
+                self._clip = fresh
                 self._cache.clear()
-                self._clip = Clip(self._address, name=self._name, timeout_s=_TIMEOUT_S)
-            return embed(self._clip)
+            return self._clip
 
     def _work(self) -> None:
         """One request after the other: the text tower has the cores to itself, and what is asked meanwhile travels together."""
@@ -113,45 +146,59 @@ class Embedder:
         return batch
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Embed texts; whoever gave up isn't waited for, and whatever happens, the next ones are answered too."""
+        wanted = [one for one in batch if one.done.set_running_or_notify_cancel()]
+        late = [one for one in wanted if one.deadline < time.monotonic()]
+        wanted = [one for one in wanted if one not in late]
+        for one in late:
+            one.done.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
         try:
-            rows = self.texts([text for text, _ in batch])
-        except Exception as problem:
-            error = problem if isinstance(problem, ClipError) else Unavailable(f"the text can't be embedded: {problem!r}")
-            for _, future in batch:
-                future.set_exception(error)
-            return
-        for n, (text, future) in enumerate(batch):
-            row = rows[n]
-            if row is None:
-                future.set_exception(InvalidInput(rows.errors[n]))
-            else:
-                self._cache.put(text, row)
-                future.set_result(row)
+            for one, outcome in zip(wanted, self._outcomes([one.text for one in wanted]), strict=True):
+                _end(one.done, outcome)
+        except BaseException as problem:  # the thread must go on
+            if not isinstance(problem, ClipError):
+                _LOG.exception("texts can't be embedded")
+            for one in wanted:
+                _end(one.done, _explained(problem))
+
+    def _outcomes(self, texts: Sequence[str]) -> list[Floats | InvalidInput]:
+        if not texts:
+            return []
+        clip = self._clip
+        rows = self.texts(texts)
+        if clip is self._clip:  # or they may be of the checkpoint before
+            for text, row in zip(texts, rows, strict=True):
+                if row is not None:
+                    self._cache.put((clip, text), row)
+        return [InvalidInput(rows.errors[n]) if row is None else row for n, row in enumerate(rows)]
 
 
-class TextCache:
-    """The last texts with their vectors."""
+class Readiness:
+    """Whether the server is ready: asked by one thread at a time, whose answer is for all who came before it asked."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self._ask = ask
         self._lock = threading.Lock()
-        self._vectors: OrderedDict[str, Floats] = OrderedDict()
+        self._began, self._answer = 0.0, ""
 
-    def get(self, text: str) -> Floats | None:
-        """The vector of a text that is remembered."""
+    def ask(self) -> str:
+        """What is missing; empty when nothing is."""
+        came = time.monotonic()
         with self._lock:
-            if text in self._vectors:
-                self._vectors.move_to_end(text)
-            return self._vectors.get(text)
+            if self._began <= came:
+                self._began = time.monotonic()
+                self._answer = self._ask()
+            return self._answer
 
-    def put(self, text: str, vector: Floats) -> None:
-        """Remember one, forget the one that wasn't asked for longest."""
-        with self._lock:
-            self._vectors[text] = vector
-            while len(self._vectors) > self._size:
-                self._vectors.popitem(last=False)
 
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._vectors.clear()
+def _end(done: Future[Floats], outcome: Floats | Exception) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
+
+
+def _explained(problem: BaseException) -> ClipError:
+    return problem if isinstance(problem, ClipError) else Unavailable(f"the text can't be embedded: {cleaned(problem)}")

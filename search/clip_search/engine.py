@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import threading
 import time
 import uuid
@@ -15,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from clip_client.spec import Tower
+from clip_search import derived
 from clip_search.faiss_index import Floats, VectorIndex, kind_for
 from clip_search.index import Index, Snapshot
 from clip_search.options import IndexOptions
@@ -23,7 +22,6 @@ from clip_search.table import Table
 from clip_search.tuning import SOURCES, Source, Tuned, tuned
 
 _LOG = logging.getLogger(__name__)
-_CURRENT = "current.json"
 _QUERIES = 500
 _RETUNE_S = 5.0
 """Pause between two looks for better queries to tune on."""
@@ -52,6 +50,12 @@ class Engine(Protocol):
     def hide(self, rows: Rows) -> None:
         """Rows are gone from the table."""
 
+    def agree(self) -> None:
+        """Take in what the table has, let go of what it hasn't."""
+
+    def last_row(self) -> int:
+        """The greatest row number that the engine has seen; -1 if none."""
+
     def maintain(self, patience: int) -> bool:
         """Index what has no index yet, once it is ``patience`` times as much as is worth it; whether anything was done."""
 
@@ -63,14 +67,14 @@ class Engine(Protocol):
 
 
 class FaissEngine:
-    """faiss in memory, derived from the table and saved beside it."""
+    """faiss in memory, derived from the table and saved beside it; :meth:`agree` comes first."""
 
     def __init__(self, table: Table, tower: Tower, folder: Path, size: int, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
         self._building = threading.Lock()
         self._retune_at = 0.0
-        self.index = Index(size, _loaded(folder))
-        self._catch_up()
+        parts, self._last, self._unsaved = _loaded(folder, table.identity)
+        self.index = Index(size, parts)
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
         return self.index.search(query, k, only())
@@ -87,7 +91,22 @@ class FaissEngine:
     def hide(self, rows: Rows) -> None:
         self.index.hide(rows)
 
+    def agree(self) -> None:
+        missing = self.index.agree(self._table.rows(self._tower))
+        if len(missing):
+            self.index.append(*self._table_vectors(missing))
+
+    def last_row(self) -> int:
+        return max(self._last, self.index.snapshot.boundary)
+
     def maintain(self, patience: int) -> bool:
+        worked = self._indexed(patience)
+        if self._unsaved:
+            with self._building:
+                self._save()
+        return worked
+
+    def _indexed(self, patience: int) -> bool:
         now = self.index.snapshot
         if any(part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
             self.rebuild()
@@ -117,15 +136,27 @@ class FaissEngine:
     def _build(self, first: int, last: int) -> None:
         """Index the rows from ``first`` to ``last`` in one part, and swap it in."""
         with self._building:
-            version = self._table.version
             count = int(np.count_nonzero((rows := self._table.rows(self._tower)) >= first) - np.count_nonzero(rows > last))
             if count:
                 part = self._part(rows[(rows >= first) & (rows <= last)])
                 self.index.replace(part, first=first)
-                part.save(self._folder / f"part-{uuid.uuid4().hex[:12]}")
             else:
                 self.index.clear(last)
-            _list(self._folder, self.index.snapshot, version)
+            self._unsaved = True
+            self._save()
+
+    def _save(self) -> None:
+        """Write the parts that have no files, name all that count in one step, remove the others."""
+        derived.make_folder(self._folder)
+        now = self.index.snapshot
+        for part in now.parts:
+            if not part.folder:
+                part.save(self._folder / f"part-{uuid.uuid4().hex[:12]}")
+        about = {part.folder.name: part.about() for part in now.parts if part.folder}
+        self._last = self.last_row()
+        derived.write_manifest(self._folder, {"table": self._table.identity, "last": self._last, "parts": about})
+        self._unsaved = False
+        derived.remove_others(self._folder, set(about))
 
     def _part(self, rows: Rows) -> Part:
         options, size = self._options, self.index.size
@@ -155,19 +186,8 @@ class FaissEngine:
         best = SOURCES.index(self._queries(_QUERIES)[1])
         waiting = [part for part in waiting if SOURCES.index(part.tuned.source) < best]
         for part in waiting:
-            part.tuned = self._tune(part.index)
-            part.save_tuned()
+            part.tuned, self._unsaved = self._tune(part.index), True
         return bool(waiting)
-
-    def _catch_up(self) -> None:
-        """Take in what the table knows and the saved index doesn't."""
-        rows = self._table.rows(self._tower)
-        for part in self.index.snapshot.parts:
-            part.hide(np.setdiff1d(part.rows, rows, assume_unique=True))
-        known = [part.rows for part in self.index.snapshot.parts]
-        missing = np.setdiff1d(rows, np.concatenate([np.empty(0, np.int64), *known]), assume_unique=True)
-        if len(missing):
-            self.index.append(*self._table_vectors(missing))
 
     def _table_vectors(self, rows: Rows) -> tuple[Rows, Floats]:
         """Rows and their vectors from the table, by row."""
@@ -200,25 +220,21 @@ def _start(now: Snapshot) -> int:
     return first
 
 
-def _list(folder: Path, now: Snapshot, version: int) -> None:
-    """Name the parts that count, in one step; remove the others."""
-    names = [part.folder.name for part in now.parts if part.folder]
-    new = folder / f"{_CURRENT}.new"
-    new.write_text(json.dumps({"table_version": version, "parts": names}), encoding="utf-8")
-    new.replace(folder / _CURRENT)
-    for other in folder.glob("part-*"):
-        if other.name not in names:
-            shutil.rmtree(other, ignore_errors=True)
+def _loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
+    """Return the parts of a saved index, the last row that it has seen, and whether it must be saved again.
 
-
-def _loaded(folder: Path) -> tuple[Part, ...]:
-    """The parts of a saved index; none where it is broken, since it can be built again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    Parts after a damaged one are left out too, since rows that are missing can come only after all others.
+    """
     try:
-        names = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))["parts"]
-        return tuple(Part.load(folder / name) for name in names)
-    except FileNotFoundError:
-        return ()
-    except Exception as problem:  # faiss and numpy raise anything for a broken file
-        _LOG.warning("the index in %s can't be read (%s): it is built again", folder, problem)
-        return ()
+        content = derived.read_manifest(folder, table) or {"parts": {}, "last": -1}
+    except derived.Damaged as problem:
+        _LOG.warning("%s: the index is built again from the table", problem)
+        return (), -1, True
+    parts: list[Part] = []
+    for name, about in content["parts"].items():
+        try:
+            parts.append(Part.load(folder / name, about))
+        except Exception as problem:  # faiss and numpy raise anything for what they can't read
+            _LOG.warning("%s: what it held, and what came after it, is indexed again from the table", problem)
+            return tuple(parts), content["last"], True
+    return tuple(parts), content["last"], False

@@ -58,12 +58,28 @@ _PREFIX = re.compile(
 
 def cleaned(problem: BaseException) -> str:
     """LanceDB's message without the places in its source and the layers it came through."""
-    return _PREFIX.sub("", _PLACE.sub("", str(problem))).strip().splitlines()[0][:500]
+    lines = _PREFIX.sub("", _PLACE.sub("", str(problem))).strip().splitlines()
+    return (lines or [type(problem).__name__])[0][:500]
 
 
-def storage_problem(problem: BaseException) -> ClipError:
-    """What a failed write means for who asked for it."""
-    message = cleaned(problem)
+def storage_problem(problem: BaseException, done: str = "written") -> ClipError:
+    """Return what a failed read or write of a table means for who asked for it; an error of ours stays what it is."""
+    if isinstance(problem, ClipError):
+        return problem
+    if isinstance(problem, MemoryError):
+        return Unavailable(f"the rows can't be {done}, memory is short: send less at once, or try again later")
     if "No space left" in str(problem) or "os error 28" in str(problem):
         return StorageFull("the disk is full, nothing was added: make room; searches go on")
-    return Unavailable(f"the rows can't be written ({message}): look at the disk, then try again")
+    return Unavailable(f"the rows can't be {done} ({cleaned(problem)}): look at the disk, then try again")
+
+
+_OF_FILTER = re.compile(
+    r"Invalid input, (Schema error|Error parsing|Error resolving filter|Error optimizing sql filter|The filter )"
+    r"|Error applying filter expression|Error during planning|Arithmetic overflow|Divide by zero|Cast error"
+)
+"""What LanceDB says when a filter can't be parsed, planned, or applied to a value; all else is the storage's."""
+
+
+def is_filter_problem(problem: BaseException) -> bool:
+    """Return whether LanceDB's error lies in the filter that it was given."""
+    return bool(_OF_FILTER.search(str(problem)))

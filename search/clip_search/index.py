@@ -66,6 +66,16 @@ class Index:
             for part in holders:
                 part.hide(rows)
 
+    def agree(self, rows: Rows) -> Rows:
+        """Show what is here of these rows (ascending) and nothing else; returns those that aren't here."""
+        with self._lock:
+            now = self.snapshot
+            holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
+            for part in holders:
+                part.keep(rows)
+            here = [part.rows for part in now.parts] + [now.tail.rows[: now.tail.count]]
+        return np.setdiff1d(rows, np.concatenate(here))
+
     def replace(self, part: Part, *, first: int) -> None:
         """Put ``part`` in the place of everything from row ``first`` to its last; what was hidden meanwhile stays hidden."""
         with self._lock:

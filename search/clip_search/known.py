@@ -18,19 +18,25 @@ class Known:
         self._sorted: npt.NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, np.int64), *hashes]))
         self._recent: set[int] = set()
 
+    def agree(self, batches: Iterable[Iterable[str]]) -> None:
+        """Take these for all that are there."""
+        fresh = Known(batches)
+        self._sorted, self._recent = fresh._sorted, fresh._recent
+
     def add(self, ids: Iterable[str]) -> None:
         """These are there now."""
         self._recent.update(hash(id) for id in ids)
         if len(self._recent) > _RECENT:
             self._sorted = np.union1d(self._sorted, np.fromiter(self._recent, np.int64))
-            self._recent = set()
+            self._recent = set()  # after it, since others read the recent ones first
 
     def maybe(self, ids: Iterable[str]) -> list[str]:
         """Those that may be there."""
-        wanted = list(ids)
+        wanted, recent = list(ids), self._recent
+        known = self._sorted
         hashes = np.fromiter((hash(id) for id in wanted), np.int64, len(wanted))
-        at = np.searchsorted(self._sorted, hashes)
+        at = np.searchsorted(known, hashes)
         old = np.zeros(len(wanted), bool)
-        inside = at < len(self._sorted)
-        old[inside] = self._sorted[at[inside]] == hashes[inside]
-        return [id for id, is_old, key in zip(wanted, old, hashes.tolist(), strict=True) if is_old or key in self._recent]
+        inside = at < len(known)
+        old[inside] = known[at[inside]] == hashes[inside]
+        return [id for id, is_old, key in zip(wanted, old, hashes.tolist(), strict=True) if is_old or key in recent]

@@ -43,6 +43,12 @@ class LanceEngine:
     def hide(self, rows: Rows) -> None:
         pass  # the table knows
 
+    def agree(self) -> None:
+        pass  # the table is what is searched
+
+    def last_row(self) -> int:
+        return -1
+
     def maintain(self, patience: int) -> bool:
         if self._indexed or self._new <= self._options.exact_rows * patience:
             return False

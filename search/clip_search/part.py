@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from clip_search import derived
 from clip_search.faiss_index import Floats, Mask, VectorIndex, nearest
 from clip_search.tuning import Tuned
 
@@ -17,6 +17,7 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 Found: TypeAlias = tuple[Floats, Rows]
 """Scores and row numbers, both [n], best first."""
 
+_FILES = ("index.faiss", "rows.npy")
 _FILTERED_EXACTLY = 0.2
 """A filter that keeps less than this share is searched exactly: a graph would find too few of its rows."""
 
@@ -29,6 +30,7 @@ class Part:
         rows: int64 [N], the row at each position of the index.
         order, ascending: int64 [N], positions in the order of their rows, and these rows.
         alive: bool [N], by position.
+        files: name and checksum of each file in its folder.
     """
 
     index: VectorIndex
@@ -38,13 +40,14 @@ class Part:
     alive: Mask
     tuned: Tuned
     folder: Path | None = None
+    files: dict[str, str] = field(default_factory=dict)
     dead: int = 0
 
     @classmethod
-    def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned, folder: Path | None = None) -> Part:
+    def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
         """A part whose rows are all alive."""
         order = np.argsort(rows, kind="stable")
-        return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned, folder)
+        return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned)
 
     @property
     def first(self) -> int:
@@ -59,6 +62,11 @@ class Part:
     def hide(self, rows: Rows) -> None:
         """Never return these again."""
         self.alive[self._positions(rows)] = False
+        self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
+
+    def keep(self, rows: Rows) -> None:
+        """Return only those among ``rows`` (ascending), and each of them."""
+        self.alive = present(rows, self.rows)
         self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
 
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
@@ -95,31 +103,30 @@ class Part:
 
     def save(self, folder: Path) -> None:
         """Write to a folder that isn't there yet."""
-        folder.mkdir(parents=True)
+        folder.mkdir()
         self.index.save(folder / "index.faiss")
         np.save(folder / "rows.npy", self.rows)
+        self.files = {name: derived.checksum(folder / name) for name in _FILES}
         self.folder = folder
-        self.save_tuned()
 
-    def save_tuned(self) -> None:
-        """Write what tuning came to into the part's folder."""
-        if self.folder:
-            about = {"kind": self.index.kind, "tuned": asdict(self.tuned)}
-            (self.folder / "part.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    def about(self) -> dict[str, Any]:
+        """Return what :meth:`load` needs to know of a part that was saved, ready for JSON."""
+        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": self.files}
 
     @classmethod
-    def load(cls, folder: Path) -> Part:
-        """Read what :meth:`save` wrote.
+    def load(cls, folder: Path, about: dict[str, Any]) -> Part:
+        """Read what :meth:`save` wrote and :meth:`about` told.
 
         Raises:
-            OSError, ValueError, RuntimeError: something is missing or broken.
+            derived.Damaged: a file isn't what was written.
+            OSError, ValueError, RuntimeError: one can't be read.
         """
-        about = json.loads((folder / "part.json").read_text(encoding="utf-8"))
+        for name in _FILES:
+            derived.check(folder / name, about["files"][name])
         index = VectorIndex.load(folder / "index.faiss", about["kind"])
-        rows = np.load(folder / "rows.npy", allow_pickle=False)
-        if len(index) != len(rows):
-            raise ValueError(f"{folder} holds {len(index)} vectors for {len(rows)} rows")
-        return cls.of(index, rows, Tuned(**about["tuned"]), folder)
+        part = cls.of(index, np.load(folder / "rows.npy", allow_pickle=False), Tuned(**about["tuned"]))
+        part.folder, part.files = folder, about["files"]
+        return part
 
 
 @dataclass(eq=False)
@@ -163,6 +170,10 @@ class Tail:
     def hide(self, rows: Rows) -> None:
         """Never return these again."""
         self.alive[: self.count][positions(self.rows[: self.count], rows)] = False
+
+    def keep(self, rows: Rows) -> None:
+        """As :meth:`Part.keep`."""
+        self.alive[: self.count] = present(rows, self.rows[: self.count])
 
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
         """As :meth:`Part.search`, exactly."""

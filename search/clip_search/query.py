@@ -23,6 +23,16 @@ SAME = 0.94
 _MOST_COMPARED = 2_000
 
 
+def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:
+    """Refuse a number of results, rows or ids that is too great, the same way wherever one is sent.
+
+    Raises:
+        TooLarge: it is.
+    """
+    if number > most:
+        raise TooLarge(f"{name} is {min(number, 10**18):,}: expected at most {most:,}")
+
+
 @dataclass(frozen=True)
 class Term:
     """Something to look for, or with a negative weight to stay away from."""
@@ -58,10 +68,9 @@ class Query:
     def __post_init__(self) -> None:
         if not self.terms:
             raise InvalidInput("nothing to look for: send text, image, image_url, vector, id or a mix of them")
-        if self.k + self.offset > MAX_RESULTS:
-            raise TooLarge(f"k + offset is {self.k + self.offset:,}: expected at most {MAX_RESULTS:,}")
-        if self.same is not None and self.k + self.offset > _MOST_COMPARED:
-            raise TooLarge(f"deduplicate with k + offset {self.k + self.offset:,}: expected at most {_MOST_COMPARED:,}")
+        check_most("k + offset", self.k + self.offset)
+        if self.same is not None:
+            check_most("k + offset with deduplicate", self.k + self.offset, _MOST_COMPARED)
 
     @property
     def wanted(self) -> int:

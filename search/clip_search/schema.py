@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from clip_client.spec import TOWERS, Tower
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 MAX_COLUMNS = 256
-_KEY = b"clipserve"
+_KEY, _IDENTITY = b"clipserve", b"clipserve_table"
 
 TYPES: dict[str, pa.DataType] = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 """What a metadata column may hold."""
@@ -68,7 +69,19 @@ def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
     """The table of a collection with these metadata columns, ``{name: type}``."""
     vectors = [pa.field(f"vector_{tower}", pa.list_(pa.float32(), about.size)) for tower in TOWERS]
     own = [pa.field(name, column_type(name, kind)) for name, kind in columns.items()]
-    return pa.schema([*_FIXED, *vectors, *own], metadata={_KEY: json.dumps(asdict(about)).encode()})
+    return pa.schema([*_FIXED, *vectors, *own], metadata=_metadata(about))
+
+
+def _metadata(about: About) -> dict[bytes, bytes]:
+    return {_KEY: json.dumps(asdict(about)).encode(), _IDENTITY: uuid.uuid4().hex.encode()}
+
+
+def identity(table: pa.Schema) -> str:
+    """Return what tells a table from every other, one of the same name that was there before included.
+
+    Empty for a table that was made before tables had one.
+    """
+    return bytes((table.metadata or {}).get(_IDENTITY, b"")).decode()
 
 
 def about(table: pa.Schema, name: str) -> About:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
-from clip_search.errors import NotFound, cleaned
+from clip_search.errors import Conflict, NotFound, cleaned
 from clip_search.faiss_index import Floats
 from clip_search.options import Options
 from clip_search.part import Rows
@@ -35,8 +36,9 @@ class Sidecar:
         self.store = Store(options.data, self._folder)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
+        self._changing: set[str] = set()
         self._opening = self.store.names()
         self.broken: dict[str, str] = {}
 
@@ -45,14 +47,18 @@ class Sidecar:
         for name in list(self._opening):
             try:
                 self._open_one(name)
-            except Exception as problem:  # LanceDB raises anything
-                _LOG.exception("collection %s can't be opened", name)
-                self.broken[name] = cleaned(problem)
+            except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
+                self._note_broken(name, problem)
             self._opening.remove(name)
 
     def names(self) -> list[str]:
-        """Collections that can be asked, sorted."""
-        return sorted(self._open)
+        """Names of the collections that can be asked, sorted."""
+        return [collection.name for collection in self.collections()]
+
+    def collections(self) -> list[Collection]:
+        """Collections that can be asked, by name; one may be dropped while it is asked."""
+        with self._lock:
+            return [self._open[name] for name in sorted(self._open)]
 
     def collection(self, name: str) -> Collection:
         """A collection by name.
@@ -81,17 +87,30 @@ class Sidecar:
             spec = self.embedder.spec
             same = size in (None, spec.embedding_size)
             size, fingerprint = size or spec.embedding_size, (spec.fingerprint if same and fingerprint is None else fingerprint)
-        self.store.create(name, About(size, fingerprint or ""), columns)
-        return self._open_one(name)
+        with self._claimed(name):
+            self.store.create(name, About(size, fingerprint or ""), columns)
+            try:
+                return self._open_one(name)
+            except BaseException as problem:  # as above
+                self._note_broken(name, problem)
+                raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good."""
-        collection = self.collection(name)
-        with self._lock:
-            del self._open[name]
-        collection.close()
-        self.store.drop(name)
-        collection.remove_files()
+        """Remove a collection and its indexes for good; of several who ask at once, one does.
+
+        Raises:
+            NotFound, Unavailable: it isn't there, or can't be removed.
+        """
+        with contextlib.ExitStack() as claim:
+            with self._lock:
+                collection = self.collection(name)
+                claim.enter_context(self._claimed(name))
+                del self._open[name]
+            try:
+                collection.drop(lambda: self.store.drop(name))
+            except BaseException:  # as above
+                self._open_again(name)
+                raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term) -> Floats:
         """What a term stands for, float32 [D] of unit length; texts come from :meth:`text` instead.
@@ -152,16 +171,43 @@ class Sidecar:
 
     def close(self) -> None:
         """Finish what was queued and let go of everything."""
-        for collection in self._open.values():
+        for collection in self.collections():
             collection.close()
         self.embedder.close()
         self.store.close()
 
     def _open_one(self, name: str) -> Collection:
+        opened = Collection(name, self.store.open(name), self._folder / name, self.options.index, self.texts.sample)
         with self._lock:
-            table = self.store.open(name)
-            self._open[name] = Collection(name, table, self._folder / name, self.options.index, self.texts.sample)
-            return self._open[name]
+            self._open[name] = opened
+        return opened
+
+    def _open_again(self, name: str) -> None:
+        try:
+            self._open_one(name)
+        except BaseException as problem:  # as above
+            self._note_broken(name, problem)
+
+    def _note_broken(self, name: str, problem: BaseException) -> None:
+        _LOG.error("collection %s can't be opened", name, exc_info=problem)
+        self.broken[name] = cleaned(problem)
+
+    @contextlib.contextmanager
+    def _claimed(self, name: str) -> Iterator[None]:
+        """Have a name for oneself while it is made or dropped.
+
+        Raises:
+            Conflict: somebody else makes or drops it.
+        """
+        with self._lock:
+            if name in self._changing:
+                raise Conflict(f"collection {name} is being made or dropped: try again in a moment")
+            self._changing.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._changing.discard(name)
 
     def _vector_of_row(self, collection: Collection, tower: Tower, id: str) -> Floats:
         row = collection.row_of(id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +39,17 @@ class Store:
             raise Unavailable(f"{uri} is in use by another sidecar: stop that one, or pass another --data") from problem
 
     def names(self) -> list[str]:
-        """All collections, sorted."""
+        """All collections, sorted.
+
+        Raises:
+            Unavailable: the database can't be read.
+        """
+        try:
+            return self._names()
+        except Exception as problem:  # LanceDB raises anything
+            raise storage_problem(problem, "read") from problem
+
+    def _names(self) -> list[str]:
         page = self._database.list_tables()
         names = list(page.tables)
         while page.page_token:
@@ -56,11 +65,13 @@ class Store:
             Conflict: it is there already.
         """
         if check_collection(name) in self.names():
-            raise Conflict(f"collection {name} is there already: add to it, drop it, or choose another name")
+            raise self._there(name)
         wanted = schema(about, columns)
         try:
             return Table(self._database.create_table(name, schema=wanted))
         except Exception as problem:  # LanceDB raises anything
+            if "already exists" in str(problem):
+                raise self._there(name) from problem
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
@@ -72,9 +83,19 @@ class Store:
         return Table(self._database.open_table(name))
 
     def drop(self, name: str) -> None:
-        """Remove a collection for good."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a collection for good; nothing is to be done for one that isn't there.
+
+        Raises:
+            Unavailable: it can't be removed.
+        """
+        try:
             self._database.drop_table(name)
+        except Exception as problem:  # LanceDB raises anything
+            if not isinstance(problem, FileNotFoundError) and "was not found" not in str(problem):
+                raise storage_problem(problem, "removed") from problem
+
+    def _there(self, name: str) -> Conflict:
+        return Conflict(f"collection {name} is there already: add to it, drop it, or choose another name")
 
     def close(self) -> None:
         """Let go of the database."""

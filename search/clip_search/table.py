@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
-from clip_search.errors import cleaned, storage_problem
+from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_problem
 from clip_search.faiss_index import Floats
 from clip_search.part import Rows
-from clip_search.schema import HEAVY, RESERVED, TYPES, tower_column
+from clip_search.schema import HEAVY, RESERVED, TYPES, identity, tower_column
 
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
@@ -24,27 +25,52 @@ _VECTOR_ROWS = 4_096
 _KEPT = timedelta(minutes=10)
 _MAX_FILTER = 4_096
 _MAX_TERMS = 200
+_Out = TypeVar("_Out")
 
 
 class Table:
     """Rows of a collection. One writer at a time; reads go on beside it.
 
+    Whatever LanceDB raises becomes one of: NotFound once the table was dropped, InvalidInput for a filter that can't be
+    used, else Unavailable or StorageFull.
+
     Attributes:
         schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
+        identity: what tells it from every other table.
     """
 
     def __init__(self, table: Any) -> None:
         self._table = table
         self.schema: pa.Schema = table.schema
+        self.identity = identity(self.schema) or str(table.name)
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
+        self._dropped = False
 
     @property
     def version(self) -> int:
         """Number of the last commit."""
-        return int(self._table.version)
+        return int(self._asked(lambda: self._table.version))
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        return int(self._asked(self._table.count_rows))
+
+    def refresh(self) -> None:
+        """Look at what is stored, whatever was believed."""
+        self._asked(self._table.checkout_latest)
+        self.schema = self._asked(lambda: self._table.schema)
+
+    def drop(self, drop: Callable[[], None]) -> None:
+        """Remove the table by ``drop`` once nothing rewrites it; from now on it isn't there, also for who still asks it.
+
+        LanceDB would make the folder of a table anew for whatever is written into it later.
+        """
+        with self._rewriting:
+            self._dropped = True
+            try:
+                drop()
+            except BaseException:
+                self._dropped = False
+                raise
 
     def append(self, rows: pa.Table) -> None:
         """Add rows whose ids aren't there yet.
@@ -69,7 +95,7 @@ class Table:
         """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
         with self._rewriting:
             self._written(lambda: self._table.add_columns([pa.field(name, TYPES[kind]) for name, kind in columns.items()]))
-        self.schema = self._table.schema
+        self.schema = self._asked(lambda: self._table.schema)
 
     def matching(self, where: str) -> Rows:
         """The rows that a filter keeps, int64, ascending.
@@ -78,7 +104,7 @@ class Table:
             InvalidInput: LanceDB doesn't accept it.
         """
         check_filter(where)
-        found = self._scan(["row"], where, _SCAN_ROWS)
+        found = self._filtered(lambda: list(self._scan(["row"], where, _SCAN_ROWS)), where)
         return np.sort(np.concatenate([np.empty(0, np.int64), *(batch["row"].to_numpy() for batch in found)]))
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
@@ -94,27 +120,29 @@ class Table:
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
         """The first rows after a row, by number."""
         kept = f"({where}) AND row > {after}" if where else f"row > {after}"
-        rows = self.matching(kept)[:limit]
-        if not len(rows):
-            return []
-        found = self._scan(["row", *columns], f"{kept} AND row <= {rows[-1]}", _SCAN_ROWS)
-        return sorted((row for batch in found for row in batch.to_pylist()), key=lambda row: row["row"])
+        rows = (self.matching(kept) if where else self.numbers(kept))[:limit]
+        return [{"row": row, **values} for row, values in sorted(self.get(rows.tolist(), columns).items())]
 
     def ids(self) -> Iterator[list[str]]:
         """All ids, in batches."""
         return (batch["id"].to_pylist() for batch in self._scan(["id"], None, _SCAN_ROWS))
 
+    def numbers(self, where: str | None = None) -> Rows:
+        """The rows that there are, or those that a filter of our own keeps, int64, ascending."""
+        found = (batch["row"].to_numpy() for batch in self._scan(["row"], where, _SCAN_ROWS))
+        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+
     def rows(self, tower: Tower) -> Rows:
         """The rows that have a vector of this tower, int64, ascending."""
-        return self.matching(f"has_{tower} = true")
+        return self.numbers(f"has_{tower} = true")
+
+    def there(self, rows: Rows) -> Rows:
+        """Those of these rows that are there, ascending."""
+        return self.numbers(_among("row", rows.tolist())) if len(rows) else rows
 
     def count(self, tower: Tower) -> int:
         """How many rows have a vector of this tower."""
-        return int(self._table.count_rows(f"has_{tower} = true"))
-
-    def last_row(self) -> int:
-        """The greatest row number; -1 in an empty table."""
-        return int(max((batch["row"].to_numpy().max() for batch in self._scan(["row"], None, _SCAN_ROWS)), default=-1))
+        return int(self._asked(lambda: self._table.count_rows(f"has_{tower} = true")))
 
     def vectors(self, tower: Tower, first: int, last: int) -> Iterator[tuple[Rows, Floats]]:
         """Rows from ``first`` to ``last`` with their vectors [n, D], in batches."""
@@ -135,10 +163,8 @@ class Table:
         check_filter(where)
         search = self._table.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
         keep = f"has_{tower} = true" + (f" AND ({where})" if where else "")
-        try:
-            return list(search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k).to_list())
-        except Exception as problem:  # LanceDB raises anything
-            raise InvalidInput(f"filter: {cleaned(problem)}") from problem
+        nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
+        return self._filtered(lambda: self._asked(lambda: list(nearest.to_list())), where)
 
     def vectors_of(self, tower: Tower, rows: Sequence[int]) -> dict[int, Floats]:
         """Vectors by row of those that are there."""
@@ -148,45 +174,82 @@ class Table:
 
     def indexed(self, tower: Tower) -> bool:
         """Whether LanceDB's own vector index is there."""
-        return any(tower_column(tower) in one.columns for one in self._table.list_indices())
+        return any(tower_column(tower) in one.columns for one in self._asked(self._table.list_indices))
 
     def optimize(self) -> None:
         """Merge small files, bring the scalar indexes up to date, drop old versions."""
         with self._rewriting:
-            self._table.optimize(cleanup_older_than=_KEPT)
+            self._written(lambda: self._table.optimize(cleanup_older_than=_KEPT))
 
     def index_scalars(self) -> None:
         """Give the keys and the user's columns an index, where they have none: ``merge_insert`` and filters want one."""
         import lancedb.index
 
-        have = {name for one in self._table.list_indices() for name in one.columns}
+        have = {name for one in self._asked(self._table.list_indices) for name in one.columns}
         own = [field.name for field in self.schema if field.name not in RESERVED and field.type in TYPES.values()]
         for name in {"id", "row", *own} - have:
             kind = lancedb.index.Bitmap() if self.schema.field(name).type == pa.bool_() else lancedb.index.BTree()
             with self._rewriting, warnings.catch_warnings(action="ignore"):
-                self._table.create_index(name, config=kind)
+                self._written(partial(self._table.create_index, name, config=kind))
 
     def index_vectors(self, tower: Tower) -> None:
         """Build LanceDB's own vector index."""
         import lancedb.index
 
+        kind = lancedb.index.IvfHnswSq(distance_type="cosine")
         with self._rewriting:
-            self._table.create_index(tower_column(tower), config=lancedb.index.IvfHnswSq(distance_type="cosine"))
+            self._written(lambda: self._table.create_index(tower_column(tower), config=kind))
 
     def _scan(self, columns: Sequence[str], where: str | None, rows: int) -> Iterator[pa.RecordBatch]:
         query = self._table.search().select(list(columns)).limit(None)
-        try:
-            yield from (query.where(where) if where else query).to_batches(rows)
-        except Exception as problem:  # LanceDB raises anything
-            raise InvalidInput(f"filter: {cleaned(problem)}") from problem
+        batches = self._asked(lambda: iter((query.where(where) if where else query).to_batches(rows)))
+        while (batch := self._asked(lambda: next(batches, None))) is not None:
+            yield batch
 
-    def _written(self, write: Any) -> None:
+    def _filtered(self, read: Callable[[], _Out], where: str) -> _Out:
+        """Read through a user's filter; only what is wrong with that is its fault.
+
+        Raises:
+            InvalidInput: the filter can't be parsed, planned or applied.
+            NotFound, Unavailable, StorageFull: the table can't be read.
+        """
         try:
-            write()
+            return read()
+        except ClipError as problem:
+            raw = problem.__cause__
+            if where and raw and (is_filter_problem(raw) or self._refuses(where)):
+                raise InvalidInput(f"filter: {cleaned(raw)}") from raw
+            raise
+
+    def _refuses(self, where: str) -> bool:
+        """Whether a plan with this filter fails, and one without doesn't; no data is read for it."""
+        plain = self._table.search().select(["row"]).limit(None)
+        try:
+            plain.explain_plan()
+        except Exception:  # LanceDB raises anything
+            return False
+        try:
+            self._table.search().select(["row"]).limit(None).where(where).explain_plan()
+        except Exception as problem:  # LanceDB raises anything
+            return not self._dropped and "os error" not in str(problem)
+        return False
+
+    def _asked(self, ask: Callable[[], _Out], done: str = "read") -> _Out:
+        """Ask LanceDB, which raises anything, panics of its Rust code among it, which aren't Exceptions."""
+        if self._dropped and done == "written":
+            raise self._gone()
+        try:
+            return ask()
         except ClipError:
             raise
-        except Exception as problem:  # LanceDB raises anything
-            raise storage_problem(problem) from problem
+        except BaseException as problem:
+            raise (self._gone() if self._dropped else storage_problem(problem, done)) from problem
+
+    def _written(self, write: Callable[[], Any]) -> None:
+        self._asked(write, "written")
+
+    def _gone(self) -> NotFound:
+        return NotFound(f"collection {self._table.name} was dropped: there is nothing left of it")
 
 
 def check_filter(where: str) -> None:

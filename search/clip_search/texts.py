@@ -51,6 +51,8 @@ class TuningQueries:
             raise ClipError("another model is served")
         if not self._plain or self._plain[0] != spec.fingerprint:
             rows = [row for row in self._embedder.texts(_plain_texts()) if row is not None]
+            if not rows:
+                raise ClipError("the model embeds none of the texts")
             self._plain = spec.fingerprint, np.stack(rows)
         return self._plain[1]
 

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.ingest import Item
-from clip_search.options import MAX_RESULTS
-from clip_search.query import IMAGES, SAME, Query, Term, TermKind
+from clip_search.query import IMAGES, SAME, Query, Term, TermKind, check_most
 from clip_search.rows import OnConflict
 
 MAX_ROWS = 10_000
@@ -72,6 +71,13 @@ class NewItems(Body):
     on_conflict: OnConflict = "error"
     fingerprint: Annotated[str, Field(max_length=64)] = ""
 
+    def need_model(self) -> bool:
+        """Whether any row has something to be embedded."""
+        return any(
+            row.image or row.image_url or row.image_path or (row.text is not None and row.text_vector is None)
+            for row in self.rows
+        )
+
 
 class Deletion(Body):
     """Rows to be deleted: by id, or all that a filter keeps."""
@@ -108,8 +114,8 @@ class Search(Body):
     id: str | None = None
     mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
     minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
-    k: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
-    offset: Annotated[int, Field(ge=0, le=MAX_RESULTS)] = 0
+    k: Annotated[int, Field(ge=1)] = 10
+    offset: Annotated[int, Field(ge=0)] = 0
     filter: str = ""
     threshold: float | None = None
     deduplicate: bool | float = False
@@ -137,6 +143,8 @@ def parsed(body: bytes, kind: type[_Body]) -> _Body:
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
+        if first["type"] == "too_long":
+            check_most(place, int(first["ctx"]["actual_length"]), int(first["ctx"]["max_length"]))
         got = f", got {str(first['input'])[:80]!r}" if first["type"] not in ("missing", "json_invalid") else ""
         raise InvalidInput(f"{place}: {first['msg']}{got}; /docs tells what is accepted") from problem
 

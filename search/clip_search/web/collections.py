@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from clip_client.spec import TOWERS
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
 from clip_search.ingest import Outcome, add
-from clip_search.query import Hit
+from clip_search.query import Hit, check_most
 from clip_search.schema import HEAVY
 from clip_search.sidecar import Sidecar
 from clip_search.web import bodies
@@ -24,7 +25,6 @@ from clip_search.web.searching import search
 from clip_search.web.state import body, collection, described, state
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
-_MAX_PAGE = 10_000
 _NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has_text", "has_thumbnail")
 
 
@@ -32,8 +32,8 @@ _NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has
 async def list_collections(request: Request) -> Response:
     """All collections with their statistics."""
     sidecar = state(request).sidecar
-    found = [await run_in_threadpool(sidecar.collection(name).stats) for name in sidecar.names()]
-    return answer({"collections": found})
+    found = [await run_in_threadpool(_stats, one) for one in sidecar.collections()]
+    return answer({"collections": [stats for stats in found if stats]})
 
 
 @router.post("", status_code=201, openapi_extra=described(bodies.NewCollection))
@@ -41,7 +41,7 @@ async def create(request: Request) -> Response:
     """Make a collection."""
     new = await body(request, bodies.NewCollection)
     make = state(request).sidecar.create
-    made = await run_in_threadpool(make, new.name, new.dimension, new.fingerprint, new.columns)
+    made = await state(request).model.run(make, new.name, new.dimension, new.fingerprint, new.columns)
     return answer(await run_in_threadpool(made.stats), 201)
 
 
@@ -64,7 +64,7 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
     found = collection(request)
     done = found.rebuild_soon()
     if wait:
-        await run_in_threadpool(done.result)
+        await asyncio.wrap_future(done)
     return answer(await run_in_threadpool(found.stats), 200 if wait else 202)
 
 
@@ -72,7 +72,9 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
     found, content = collection(request), await request.body()
-    outcome = await run_in_threadpool(_added, state(request).sidecar, found, content)
+    sent = await run_in_threadpool(bodies.parsed, content, bodies.NewItems)  # searches don't wait while vectors are decoded
+    threads = state(request).model.run if sent.need_model() else run_in_threadpool
+    outcome = await threads(_added, state(request).sidecar, found, sent)
     done = outcome.done
     counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
@@ -83,8 +85,9 @@ async def list_rows(
     request: Request, name: str, filter: str = "", after: int = -1, limit: int = 100, vectors: bool = False
 ) -> Response:
     """Rows by their number, after one of them; ``next`` is what to send as ``after`` for more."""
-    if not 1 <= limit <= _MAX_PAGE or not -1 <= after < 2**62:
-        raise InvalidInput(f"limit is {limit}, after is {after}: expected 1 to {_MAX_PAGE}, and -1 or a row's number")
+    check_most("limit", limit)
+    if limit < 1 or not -1 <= after < 2**62:
+        raise InvalidInput(f"limit is {limit}, after is {after}: expected at least 1, and -1 or a row's number")
     found = collection(request)
     rows = await run_in_threadpool(found.table.page, filter, after, limit, _columns(found, vectors))
     return answer({"rows": [_shown(row) for row in rows], "next": rows[-1]["row"] if len(rows) == limit else None})
@@ -126,21 +129,27 @@ async def search_rows(request: Request, name: str) -> Response:
     """Search by text, image, URL, vector, id, or a weighted mix of any, minus others."""
     start, shared = time.perf_counter(), state(request)
     found, sent = collection(request), await body(request, bodies.Search)
-    hits = await search(shared.sidecar, shared.metrics, found, sent.query())
+    hits = await search(shared, found, sent.query())
     shown = bool(shared.sidecar.options.fetch.folders)
     took_ms = round(1000 * (time.perf_counter() - start), 3)
     return answer({"hits": [_hit(found, hit, shown) for hit in hits], "took_ms": took_ms})
 
 
-def _added(sidecar: Sidecar, found: Collection, content: bytes) -> Outcome:
-    """Parsed and added in a thread: searches don't wait while the vectors of many rows are decoded."""
-    sent = bodies.parsed(content, bodies.NewItems)
+def _stats(found: Collection) -> dict[str, Any] | None:
+    """Statistics; None of a collection that was dropped this instant."""
+    try:
+        return found.stats()
+    except NotFound:
+        return None
+
+
+def _added(sidecar: Sidecar, found: Collection, sent: bodies.NewItems) -> Outcome:
     return add(sidecar, found, [row.item() for row in sent.rows], sent.on_conflict, sent.fingerprint)
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
     done = found.delete(ids=sent.ids, where=sent.filter or "")
-    return answer({"deleted": await run_in_threadpool(done.result)})
+    return answer({"deleted": await asyncio.wrap_future(done)})
 
 
 def _rows(found: Collection, ids: list[str], vectors: bool) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ async def live() -> Response:
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
     """200 when everything can be asked; else 503 with what isn't ready. Searches by vector may go on."""
-    missing = await run_in_threadpool(_missing, state(request))
+    missing = await state(request).health.run(_missing, state(request))
     return answer({"ready": not missing, "not_ready": missing}, 503 if missing else 200)
 
 
@@ -42,6 +42,6 @@ def _missing(shared: State) -> dict[str, str]:
     missing = {} if shared.opened.is_set() else {"collections": "being opened"}
     if reason := sidecar.embedder.not_ready():
         missing["triton"] = reason
-    stopped = [name for name in sidecar.names() if not sidecar.collection(name).writer.alive]
+    stopped = [found.name for found in sidecar.collections() if not found.writer.alive]
     stopped_reasons = {f"collection {name}": "its writer has stopped" for name in stopped}
-    return {**missing, **{f"collection {name}": why for name, why in sidecar.broken.items()}, **stopped_reasons}
+    return {**missing, **{f"collection {name}": why for name, why in dict(sidecar.broken).items()}, **stopped_reasons}

@@ -34,13 +34,13 @@ class Knn(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     modality: str
-    num_images: Annotated[int, Field(ge=1, le=MAX_RESULTS)]
+    num_images: Annotated[int, Field(ge=1)]
     indice_name: str
     text: str | None = None
     image: str | None = None
     image_url: str | None = None
     embedding_input: list[float] | None = None
-    num_result_ids: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
+    num_result_ids: Annotated[int, Field(ge=1)] | None = None
     deduplicate: bool = False
     use_mclip: bool = False
     use_safety_model: bool = False
@@ -77,7 +77,7 @@ async def knn_service(request: Request) -> Response:
         _LOG.warning(_NO_FILTERS)
     with shared.metrics.timed("full_knn_request_time"):
         found = shared.sidecar.collection(sent.indice_name)
-        hits = await search(shared.sidecar, shared.metrics, found, _query(sent))
+        hits = await search(shared, found, _query(sent))
         return answer(await run_in_threadpool(_described, shared, hits, sent.num_images))
 
 

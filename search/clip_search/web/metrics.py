@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from clip_client.errors import ClipError
 from clip_search.sidecar import Sidecar
 
 STEPS = {
@@ -89,12 +90,15 @@ class _Collections(Collector):
         recall = GaugeMetricFamily(
             "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
         )
-        for name in self._sidecar.names():
-            for tower, engine in self._sidecar.collection(name).engines.items():
-                stats = engine.stats()
-                rows.add_metric([name, tower], stats["rows"])
+        for found in self._sidecar.collections():
+            for tower, engine in found.engines.items():
+                try:
+                    stats = engine.stats()
+                except ClipError:  # dropped this instant, or its disk is away; the others are shown
+                    continue
+                rows.add_metric([found.name, tower], stats["rows"])
                 if stats.get("recall") is not None:
-                    recall.add_metric([name, tower], stats["recall"])
+                    recall.add_metric([found.name, tower], stats["recall"])
         return [rows, recall]
 
 

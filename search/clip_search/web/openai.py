@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import InvalidInput
 from clip_search.embedder import Embedder
@@ -38,7 +37,7 @@ async def embeddings(request: Request) -> Response:
     sent = await body(request, Embeddings)
     inputs = [sent.input] if isinstance(sent.input, str) else sent.input
     embedder = state(request).sidecar.embedder
-    vectors = await run_in_threadpool(_embedded, embedder, inputs, sent.dimensions)
+    vectors = await state(request).model.run(_embedded, embedder, inputs, sent.dimensions)
     data = [
         {"object": "embedding", "index": n, "embedding": _encoded(vector, sent.encoding_format)}
         for n, vector in enumerate(vectors)
@@ -50,7 +49,7 @@ async def embeddings(request: Request) -> Response:
 @router.get("/models")
 async def models(request: Request) -> Response:
     """The one model that is served."""
-    spec = await run_in_threadpool(lambda: state(request).sidecar.embedder.spec)
+    spec = await state(request).model.run(lambda: state(request).sidecar.embedder.spec)
     model = {"id": spec.name, "object": "model", "created": 0, "owned_by": spec.checkpoint, "fingerprint": spec.fingerprint}
     return answer({"object": "list", "data": [model]})
 

@@ -8,19 +8,23 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from clip_client.errors import ClipError, Timeout
 from clip_search.collection import Collection
+from clip_search.embedder import TIMEOUT_S
 from clip_search.faiss_index import Floats
 from clip_search.query import Hit, Query, Term
 from clip_search.sidecar import Sidecar
 from clip_search.web.metrics import Metrics
+from clip_search.web.state import State
 
 _STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time", "image_url": "download_time"}
 
 
-async def search(sidecar: Sidecar, metrics: Metrics, collection: Collection, query: Query) -> list[Hit]:
+async def search(shared: State, collection: Collection, query: Query) -> list[Hit]:
     """Hits of a query, best first; raises as :class:`Sidecar` does."""
+    sidecar, metrics = shared.sidecar, shared.metrics
     tower = sidecar.tower(collection, query.tower)
-    vectors = await asyncio.gather(*(_vector(sidecar, metrics, collection, tower, term) for term in query.terms))
+    vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
     return await run_in_threadpool(_found, sidecar, metrics, collection, tower, query, vectors)
 
 
@@ -31,20 +35,29 @@ def _found(
         return sidecar.search(collection, tower, query, vectors)
 
 
-async def _vector(sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, term: Term) -> Floats:
+async def _vector(shared: State, collection: Collection, tower: Any, term: Term) -> Floats:
+    sidecar = shared.sidecar
     if term.kind == "text":
-        return await _text(sidecar, metrics, collection, term.value)
+        return await _text(shared, collection, term.value)
     if term.kind == "vector":
         return sidecar.vector(collection, tower, term)  # checked at once: nothing to wait for
     if term.kind in _STEPS:
-        with metrics.timed(_STEPS[term.kind]):
-            return await run_in_threadpool(sidecar.vector, collection, tower, term)
-    return await run_in_threadpool(sidecar.vector, collection, tower, term)
+        with shared.metrics.timed(_STEPS[term.kind]):
+            return await shared.model.run(sidecar.vector, collection, tower, term)
+    if term.kind == "id":
+        return await run_in_threadpool(sidecar.vector, collection, tower, term)
+    return await shared.model.run(sidecar.vector, collection, tower, term)
 
 
-async def _text(sidecar: Sidecar, metrics: Metrics, collection: Collection, text: str) -> Floats:
-    with metrics.timed("text_clip_inference_time"):
-        vector = await asyncio.wrap_future(sidecar.embedder.text(text))
+async def _text(shared: State, collection: Collection, text: str) -> Floats:
+    sidecar = shared.sidecar
+    with shared.metrics.timed("text_clip_inference_time"):
+        try:
+            vector = await asyncio.wait_for(asyncio.wrap_future(sidecar.embedder.text(text)), TIMEOUT_S)
+        except TimeoutError as problem:
+            if isinstance(problem, ClipError):
+                raise
+            raise Timeout(f"the text wasn't embedded within {TIMEOUT_S:g} s: is Triton busy or stuck?") from problem
     sidecar.check_model(collection)  # after it, since another checkpoint may just have come up
     sidecar.texts.asked(vector)
     return vector

@@ -10,20 +10,24 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from clip_search.collection import Collection
+from clip_search.embedder import TIMEOUT_S
 from clip_search.sidecar import Sidecar
 from clip_search.web.bodies import parsed
 from clip_search.web.metrics import Metrics
+from clip_search.web.pool import Pool
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class State:
-    """The sidecar, its metrics, and whether its collections have been opened."""
+    """The sidecar, its metrics, whether its collections have been opened, and pools for what may have to wait for Triton."""
 
     sidecar: Sidecar
     metrics: Metrics
     opened: threading.Event = field(default_factory=threading.Event)
+    model: Pool = field(default_factory=lambda: Pool(threads=40, waiting=400, wait_s=TIMEOUT_S))
+    health: Pool = field(default_factory=lambda: Pool(threads=8, waiting=400, wait_s=TIMEOUT_S))
 
 
 def state(request: Request) -> State:

@@ -1,0 +1,248 @@
+"""Changes of a collection: applied to its table, then to what is in memory, which agrees with the table whatever fails."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from clip_client.errors import Unavailable
+from clip_client.spec import Tower
+from clip_search.cards import Cards
+from clip_search.engine import Engine
+from clip_search.errors import Conflict, cleaned
+from clip_search.known import Known
+from clip_search.part import Rows
+from clip_search.rows import NewRow, to_arrow
+from clip_search.schema import HEAVY, TYPES, new_columns, own_columns
+from clip_search.table import Table
+from clip_search.writer import Add, Added, Delete, Operation
+
+_LOG = logging.getLogger(__name__)
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an addition writes: ``rows``, some of them in the place of those that are ``there``, by id."""
+
+    add: Add
+    rows: list[NewRow]
+    there: Mapping[str, int]
+
+    def replaced(self) -> list[int]:
+        """The numbers of the rows that go."""
+        return [self.there[row.id] for row in self.rows if row.id in self.there]
+
+    def outcome(self) -> Added:
+        """What is told once it is written."""
+        new, old, all = len(self.rows), len(self.replaced()), self.add.rows
+        return Added(new - old, old, len(all) - new, [row.id for row in all])
+
+
+class Commits:
+    """Applies groups of operations; used by one thread at a time.
+
+    Attributes:
+        count: how many commits there were.
+        known: which ids may be there.
+        unsure: a failure left open what is in the table; it is read again before anything else is changed.
+    """
+
+    def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine]) -> None:
+        self._table, self._cards, self._engines = table, cards, engines
+        self.known = Known(())
+        self._next_row = 0
+        self.count = 0
+        self.unsure = True
+
+    def agree(self) -> None:
+        """Read the table; what is in memory agrees with it then.
+
+        Raises:
+            NotFound, Unavailable: it can't be read.
+        """
+        self._table.refresh()
+        self.known.agree(self._table.ids())
+        rows = self._table.numbers()
+        self._cards.complete(rows, self._table.cards)
+        for engine in self._engines.values():
+            engine.agree()
+        seen = [self._cards.boundary, *(engine.last_row() for engine in self._engines.values())]
+        self._next_row = max([self._next_row, *(1 + row for row in (*rows[-1:].tolist(), *seen))])
+        self.count += 1
+        self.unsure = False
+
+    def apply(self, group: Sequence[Operation]) -> None:
+        """Apply operations in their order, each with its own outcome; additions that follow each other are written together."""
+        for kind, run in itertools.groupby(group, type):
+            if kind is Add:
+                self._add([operation for operation in run if isinstance(operation, Add)])
+            else:
+                for operation in run:
+                    self._delete_one(operation)
+
+    def _add(self, adds: Sequence[Add]) -> None:
+        """Write in one commit what has no id in common; an id that comes again waits for the next."""
+        while adds:
+            together, adds = _disjoint(adds)
+            self._attempt(together)
+
+    def _attempt(self, adds: Sequence[Add]) -> None:
+        """Write together; what can't be is written one by one, so that nobody fails for another's sake."""
+        try:
+            outcomes = self._write(adds)
+        except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
+            alone = len(adds) == 1
+            for add in adds:
+                if alone or self.unsure:
+                    add.end(problem)
+                else:
+                    self._attempt([add])
+            return
+        for add, outcome in zip(adds, outcomes, strict=True):
+            add.end(outcome)
+
+    def _write(self, adds: Sequence[Add]) -> list[Added | Conflict]:
+        self._be_sure()
+        there = self._table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
+        plans = [_planned(add, there) for add in adds]
+        writing = [plan for plan in plans if isinstance(plan, _Plan) and plan.rows]
+        if writing:
+            self._store(writing)
+        return [plan.outcome() if isinstance(plan, _Plan) else plan for plan in plans]
+
+    def _store(self, plans: Sequence[_Plan]) -> None:
+        """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
+        rows = [row for plan in plans for row in plan.rows]
+        columns = new_columns(own_columns(self._table.schema), (row.metadata for row in rows))
+        new = self._arrow(plans, columns)
+        if columns:
+            self._commit(lambda: self._table.add_columns(columns), lambda: float(columns.keys() <= {*self._table.schema.names}))
+        replaced = _rows(row for plan in plans for row in plan.replaced())
+        write = self._table.upsert if len(replaced) else self._table.append
+        numbers = new["row"].to_numpy()
+        if self._commit(lambda: write(new), lambda: len(self._table.there(numbers)) / len(numbers)):
+            self._in_memory(lambda: self._show(new, rows, replaced))
+
+    def _arrow(self, plans: Sequence[_Plan], columns: Mapping[str, str]) -> pa.Table:
+        schema = self._table.schema
+        schema = pa.schema([*schema, *(pa.field(name, TYPES[kind]) for name, kind in columns.items())], schema.metadata)
+        tables, first = [], self._next_row
+        for plan in plans:
+            tables.append(to_arrow(plan.rows, first, plan.add.fingerprint, schema))
+            first += len(plan.rows)
+        self._next_row = first  # numbers of what fails are never given again
+        return pa.concat_tables(tables)
+
+    def _show(self, new: pa.Table, rows: Sequence[NewRow], replaced: Rows) -> None:
+        """Make committed rows findable, those that they replace not."""
+        self.known.add(row.id for row in rows)
+        self._cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
+        numbers = new["row"].to_numpy()
+        for tower, engine in self._engines.items():
+            here = new[f"has_{tower}"].to_numpy()
+            if here.any():
+                engine.append(numbers[here], np.stack([row.vectors[tower] for row in rows if tower in row.vectors]))
+        self._hide(replaced)
+
+    def _hide(self, rows: Rows) -> None:
+        if len(rows):
+            for engine in self._engines.values():
+                engine.hide(rows)
+
+    def _delete_one(self, operation: Operation) -> None:
+        try:
+            operation.end(self._delete(operation))
+        except BaseException as problem:  # as above
+            operation.end(problem)
+
+    def _delete(self, operation: Operation) -> int:
+        assert isinstance(operation, Delete)  # noqa: S101  (there is no third kind)
+        self._be_sure()
+        if operation.where:
+            rows = self._table.matching(operation.where)
+        else:
+            rows = np.sort(_rows(self._table.rows_of(self.known.maybe(operation.ids)).values()))
+        if len(rows) and self._commit(lambda: self._table.delete(rows), lambda: 1 - len(self._table.there(rows)) / len(rows)):
+            self._in_memory(lambda: self._hide(rows))
+        return len(rows)
+
+    def _be_sure(self) -> None:
+        if self.unsure:
+            self.agree()
+
+    def _commit(self, write: Callable[[], None], extent: Callable[[], float]) -> bool:
+        """Change the table; ``extent`` looks up how much of the change is there, as a share, should LanceDB say that it failed.
+
+        Returns:
+            False if memory knows of the change already, since the table was read again.
+
+        Raises:
+            ClipError: it failed, or nobody knows.
+        """
+        try:
+            write()
+            return True
+        except BaseException as problem:  # as above
+            self._read(self._table.refresh)
+            share = self._read(extent)
+            if share:
+                self._read(self.agree)
+            if share < 1:
+                raise
+            _LOG.warning("a change is in the table although writing it failed: %s", problem)
+            return False
+
+    def _in_memory(self, change: Callable[[], None]) -> None:
+        """Do in memory what is done in the table; where that fails, the table is read instead."""
+        try:
+            change()
+        except BaseException:  # as above
+            _LOG.exception("a change is in the table, but not in memory: the table is read again")
+            self._read(self.agree)
+        self.count += 1
+
+    def _read(self, read: Callable[[], _Out]) -> _Out:
+        """Read from the table what became of a change; if that fails too, nobody knows, until it can be read again."""
+        self.unsure = True
+        try:
+            found = read()
+            self.unsure = False
+            return found
+        except BaseException as problem:  # as above
+            message = (
+                f"it isn't known if the change was stored ({cleaned(problem)}): look for its rows before you send it again"
+            )
+            raise Unavailable(message) from problem
+
+
+def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
+    """The first ones that have no id in common, and those that wait; none overtakes one with an id of its own."""
+    chosen: list[Add] = []
+    waiting: list[Add] = []
+    ids = set[str]()
+    for add in adds:
+        own = {row.id for row in add.rows}
+        (waiting if ids & own else chosen).append(add)
+        ids |= own
+    return chosen, waiting
+
+
+def _planned(add: Add, there: Mapping[str, int]) -> _Plan | Conflict:
+    """What an addition writes, or why it is refused."""
+    conflicts = [row.id for row in add.rows if row.id in there]
+    if conflicts and add.on_conflict == "error":
+        more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        return Conflict(f"id {conflicts[0]!r}{more} is there already: send on_conflict 'replace' or 'skip'")
+    return _Plan(add, [row for row in add.rows if add.on_conflict == "replace" or row.id not in there], there)
+
+
+def _rows(numbers: Iterable[int]) -> Rows:
+    """Row numbers as an array: int64 when there are none, too."""
+    return np.array(list(numbers), np.int64)

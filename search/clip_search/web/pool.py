@@ -1,0 +1,55 @@
+"""Threads set apart for what may wait for Triton, so that searches by vector and the health routes never wait behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from clip_client.errors import Unavailable
+
+_Out = TypeVar("_Out")
+
+
+class Pool:
+    """Bounded threads, and a bounded line before them; of one event loop.
+
+    Args:
+        threads: how many calls run at once.
+        waiting: how many more may wait for a thread.
+        wait_s: how long they do.
+    """
+
+    def __init__(self, threads: int, waiting: int, wait_s: float) -> None:
+        self._limiter = anyio.CapacityLimiter(threads)
+        self._free = anyio.Semaphore(threads)
+        self._most, self._wait_s = threads + waiting, wait_s
+        self._inside = 0
+
+    async def run(self, work: Callable[..., _Out], *arguments: object) -> _Out:
+        """Call in a thread of the pool.
+
+        Raises:
+            Unavailable: the line is full, or no thread came free in time.
+        """
+        if self._inside >= self._most:
+            raise Unavailable(f"{self._inside} requests wait for the model already: try again in a moment")
+        self._inside += 1
+        try:
+            await self._enter()
+            try:
+                return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+            finally:
+                self._free.release()
+        finally:
+            self._inside -= 1
+
+    async def _enter(self) -> None:
+        try:
+            with anyio.fail_after(self._wait_s):
+                await self._free.acquire()
+        except TimeoutError as problem:
+            message = f"no turn within {self._wait_s:g} s, the model is busy or stuck: try again in a moment"
+            raise Unavailable(message) from problem
