@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
 
 import checkpoints
+import collections_on_disk
 import pytest
 import sidecars
 from servers import Server, running
@@ -108,3 +109,11 @@ def photos(search: Search) -> str:
     ]
     assert search.add("photos", rows).added == 12
     return "photos"
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Iterator[collections_on_disk.Opener]:
+    """A collection that is opened and opened again."""
+    opener = collections_on_disk.Opener(tmp_path)
+    yield opener
+    opener.close()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, found, rows, settled
 from sidecars import SIZE, unit
 
 from clip_client import ContractMismatch, InvalidInput, Unavailable
@@ -17,72 +15,9 @@ from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound
 from clip_search.options import IndexOptions
 from clip_search.rows import NewRow, checked_id, checked_vector
-from clip_search.schema import About
 from clip_search.store import Store
 
-OPTIONS = IndexOptions(exact_rows=400, tail_rows=200)
 LANCE = IndexOptions(engine="lancedb", exact_rows=400)
-COUNT = 1000
-VECTORS = unit(COUNT)
-
-
-def rows(*numbers: int) -> list[NewRow]:
-    return [NewRow(f"r{n}", {"image": VECTORS[n]}, {"year": n % 100, "caption": f"picture {n}"}) for n in numbers]
-
-
-def fill(collection: Collection) -> None:
-    for start in range(0, COUNT, 100):
-        collection.add(rows(*range(start, start + 100)), on_conflict="error", fingerprint="").result()
-
-
-def settled(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
-class Opener:
-    """Opens and opens again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store: Store | None = None
-        self.collection: Collection | None = None
-        self.source = "texts"
-
-    def texts(self, count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
-        return unit(count, size, seed=5), self.source
-
-    def open(self, options: IndexOptions = OPTIONS) -> Collection:
-        self.close()
-        self.store = Store(str(self.folder / "db"), self.folder)
-        table = self.store.open("a") if "a" in self.store.names() else self.store.create("a", About(SIZE, "model1"), {})
-        self.collection = Collection("a", table, self.folder / "a", options, self.texts)
-        return self.collection
-
-    def close(self) -> None:
-        if self.collection and self.store:
-            self.collection.close()
-            self.store.close()
-        self.collection = None
-
-
-@pytest.fixture
-def opener(tmp_path: Path) -> Iterator[Opener]:
-    opener = Opener(tmp_path)
-    yield opener
-    opener.close()
-
-
-def found(collection: Collection, query: np.ndarray, k: int = 5, where: str = "") -> list[str]:
-    numbers = collection.search(query, "image", k, where)[1]
-    return [card["id"] for card in collection.cards.take(numbers)]
-
-
-def brute(query: np.ndarray, k: int, numbers: range) -> list[str]:
-    order = sorted(numbers, key=lambda n: -float(VECTORS[n] @ query))
-    return [f"r{n}" for n in order[:k]]
 
 
 @pytest.mark.parametrize("options", [OPTIONS, LANCE])
