@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,3 +119,15 @@ def opener(tmp_path: Path) -> Iterator[collections_on_disk.Opener]:
     opener = collections_on_disk.Opener(tmp_path)
     yield opener
     opener.close()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the search packages log, tracebacks included."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("clip_search")
+    logger.addHandler(handler)
+    yield written
+    logger.removeHandler(handler)

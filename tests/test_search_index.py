@@ -141,7 +141,7 @@ def test_a_saved_part_is_the_same(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).permutation(COUNT)  # a table needn't be in order
     made = part("hnsw", unit(COUNT), rows)
     made.save(tmp_path / "part")
-    loaded = Part.load(tmp_path / "part")
+    loaded = Part.load(tmp_path / "part", made.about())
     query = unit(1, seed=4)[0]
     assert loaded.search(query, AT, None)[1].tolist() == made.search(query, AT, None)[1].tolist()
     assert loaded.tuned == made.tuned

@@ -47,8 +47,8 @@ class Embedder:
     """
 
     def __init__(self, address: str, name: str, cached: int) -> None:
-        self._connect = lambda: Clip(address, name=name, timeout_s=TIMEOUT_S)
-        self._clip = self._connect()
+        self._address, self._name = address, name
+        self._clip = self._connected()
         self._swapping = threading.Lock()
         self._readiness = Readiness(self._ask_ready)
         self._cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
@@ -97,6 +97,9 @@ class Embedder:
         self._waiting.put(None)
         self._clip.close()
 
+    def _connected(self) -> Clip:
+        return Clip(self._address, name=self._name, timeout_s=TIMEOUT_S)
+
     def _ask_ready(self) -> str:
         try:
             self._clip.wait_ready(timeout_s=_READY_S)
@@ -115,7 +118,7 @@ class Embedder:
         """A client of the checkpoint that came up since: its vectors are for those who ask from now on."""
         with self._swapping:
             if clip is self._clip:
-                fresh = self._connect()
+                fresh = self._connected()
                 _ = fresh.spec  # known before anybody asks for it, who may not wait
                 self._clip = fresh
                 self._cache.clear()

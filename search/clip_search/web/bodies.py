@@ -54,6 +54,10 @@ class NewItem(Body):
     metadata: dict[str, str | int | float | bool | None] = {}
     source: Annotated[str, Field(max_length=4096)] | None = None
 
+    def needs_model(self) -> bool:
+        """Whether there is something to be embedded, or to be fetched."""
+        return bool(self.image or self.image_url or self.image_path or (self.text and not self.text_vector))
+
     def item(self) -> Item:
         """The row as the sidecar wants it."""
         vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
@@ -73,10 +77,7 @@ class NewItems(Body):
 
     def need_model(self) -> bool:
         """Whether any row has something to be embedded."""
-        return any(
-            row.image or row.image_url or row.image_path or (row.text is not None and row.text_vector is None)
-            for row in self.rows
-        )
+        return any(row.needs_model() for row in self.rows)
 
 
 class Deletion(Body):
