@@ -22,13 +22,22 @@ def checksum(path: Path) -> str:
     Raises:
         Damaged: it isn't there, isn't a file, or can't be read.
     """
-    if not path.is_file():  # nothing else is opened: a pipe would never end
-        raise Damaged(f"{path} {'is not a file' if path.exists() else 'is missing'}")
+    check_file(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, _hash).hexdigest()
     except OSError as problem:
         raise Damaged(f"{path} can't be read ({problem.strerror or problem})") from problem
+
+
+def check_file(path: Path) -> None:
+    """Refuse what isn't a file: a pipe that is read never ends.
+
+    Raises:
+        Damaged: it is something else, or missing.
+    """
+    if not path.is_file():
+        raise Damaged(f"{path} {'is not a file' if path.exists() else 'is missing'}")
 
 
 def check(path: Path, expected: str) -> None:
@@ -62,9 +71,8 @@ def read_manifest(folder: Path, table: str) -> dict[str, Any] | None:
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return None
+        check_file(path)
         content = _checked(path, json.loads(path.read_bytes()))
-    except FileNotFoundError as problem:
-        raise Damaged(f"{path} is missing") from problem
     except (OSError, ValueError, RecursionError) as problem:
         raise Damaged(f"{path} can't be read ({problem})") from problem
     if content.get("table") != table:
