@@ -1,4 +1,4 @@
-"""Ledger of a command that takes many items: read = added + unchanged + replaced + left out, and the reason of each left out."""
+"""Ledger of a command that takes many items: its books balance, and every item left out has a reason."""
 
 from __future__ import annotations
 
