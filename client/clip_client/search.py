@@ -120,6 +120,11 @@ class Added:
     ids: list[str]
     errors: dict[int, str]
 
+    @property
+    def sent(self) -> int:
+        """Number of all rows."""
+        return self.added + self.replaced + self.skipped + len(self.errors)
+
 
 class Search:
     """A client of one sidecar; safe to use from several threads.

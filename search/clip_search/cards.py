@@ -74,7 +74,7 @@ class Cards:
         with self._lock:
             *before, last = self._decks or (None,)
             if last and not last.path and len(last.rows) < _SMALL:
-                cards = pa.concat_tables([last.cards, cards], promote_options="default")
+                cards = pa.concat_tables([last.cards, cards], promote_options="permissive")
                 self._decks = (*before, Deck.of(cards.combine_chunks()))
             else:
                 self._decks += (Deck.of(cards.combine_chunks()),)
@@ -94,7 +94,7 @@ class Cards:
         waiting = [deck for deck in self._decks if deck.path is None]
         if waiting:
             tables = [deck.cards for deck in waiting]
-            self._swap(waiting, pa.concat_tables(tables, promote_options="default"))
+            self._swap(waiting, pa.concat_tables(tables, promote_options="permissive"))
 
     def replace(self, cards: pa.Table, last: int) -> None:
         """Put these in the place of everything up to row ``last``."""

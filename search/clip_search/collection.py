@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ import pyarrow as pa
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cards import Cards
+from clip_search.columns import Columns, refused
 from clip_search.engine import Engine, FaissEngine, Queries
 from clip_search.errors import Conflict, NotFound
 from clip_search.faiss_index import Floats
@@ -26,8 +28,8 @@ from clip_search.known import Known
 from clip_search.lance_engine import LanceEngine
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
-from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, about, new_columns, own_columns
+from clip_search.rows import NewRow, OnConflict, to_arrow
+from clip_search.schema import HEAVY, about, own_columns
 from clip_search.table import Table
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Operation, Writer
@@ -65,19 +67,24 @@ class Collection:
         self._upkeep = threading.Thread(target=self._maintain_forever, name=f"upkeep of {name}", daemon=True)
         self._upkeep.start()
 
-    def add(self, rows: Sequence[NewRow], *, on_conflict: str, fingerprint: str) -> Future[Added]:
-        """Queue rows; done once they are durable and found.
+    def add(
+        self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
+    ) -> Future[Added]:
+        """Queue rows; done once they are durable and found. Metadata that don't fit refuse their row alone.
 
         Raises:
             ContractMismatch: vectors of another model.
-            InvalidInput: an id twice, or metadata that doesn't fit.
+            InvalidInput: an id twice; by the future, if no row's metadata fit.
         """
         self.about.check_fingerprint(fingerprint, self.name)
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
-        new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
-        return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint))  # type: ignore[arg-type]
+        return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint, columns or {}))
+
+    def columns(self) -> Columns:
+        """The columns as they are, ready to take rows."""
+        return Columns(own_columns(self.table.schema), functools.cache(self.table.beyond_floats))
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; done once the rows are gone and no longer found."""
@@ -218,18 +225,24 @@ class Collection:
     def _write(self, adds: Sequence[Add]) -> None:
         there = self.table.rows_of(self._known.maybe(row.id for add in adds for row in add.rows))
         plans = [(add, plan) for add in adds if (plan := _plan(add, there)) is not None]
+        columns = self.columns()
+        reasons = {add: refused(columns, plan, add.columns) for add, plan in plans}
+        plans = [(add, [row for row in plan if row.id not in reasons[add]]) for add, plan in plans]
         rows = [row for _, plan in plans for row in plan]
         if rows:
+            self._adapt(columns)
             self._store(rows, [there[row.id] for row in rows if row.id in there], plans)
         for add, plan in plans:
-            replaced = sum(row.id in there for row in plan)
-            result = Added(len(plan) - replaced, replaced, len(add.rows) - len(plan), [row.id for row in add.rows])
-            add.done.set_result(result)
+            _settle(add, partial(_result, add, plan, there, reasons[add]))
+
+    def _adapt(self, columns: Columns) -> None:
+        """Give the table the columns that rows need."""
+        if columns.widened:
+            self.table.widen(sorted(columns.widened))
+        if columns.new:
+            self.table.add_columns(columns.new)
 
     def _store(self, rows: Sequence[NewRow], replaced: Sequence[int], plans: Sequence[tuple[Add, list[NewRow]]]) -> None:
-        columns = new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
-        if columns:
-            self.table.add_columns(columns)
         first = self._next_row
         self._next_row += len(rows)
         schema, at, tables = self.table.schema, first, []
@@ -302,6 +315,20 @@ def _plan(add: Add, there: Mapping[str, int]) -> list[NewRow] | None:
         add.done.set_exception(Conflict(f"id {conflicts[0]!r}{more} is there already: send on_conflict 'replace' or 'skip'"))
         return None
     return [row for row in add.rows if add.on_conflict == "replace" or row.id not in there]
+
+
+def _result(add: Add, plan: Sequence[NewRow], there: Mapping[str, int], refused: Mapping[str, str]) -> Added:
+    """What became of an addition of which these rows were written.
+
+    Raises:
+        InvalidInput: all were refused.
+    """
+    if refused and len(refused) == len(add.rows):
+        errors = {n: refused[row.id] for n, row in enumerate(add.rows)}
+        raise InvalidInput(errors[0], errors=errors)
+    replaced = sum(row.id in there for row in plan)
+    skipped = len(add.rows) - len(plan) - len(refused)
+    return Added(len(plan) - replaced, replaced, skipped, [row.id for row in add.rows if row.id not in refused], refused)
 
 
 def _lower_priority() -> None:

@@ -15,7 +15,8 @@ import pyarrow as pa
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.faiss_index import Floats
-from clip_search.schema import checked_value, own_columns, tower_column
+from clip_search.kinds import checked_value
+from clip_search.schema import own_columns, tower_column
 
 OnConflict = Literal["error", "replace", "skip"]
 _MAX_ID = 2048

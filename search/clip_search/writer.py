@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,16 @@ GROUP_ROWS = 10_000
 
 @dataclass(eq=False)
 class Add:
-    """Rows to be added, all or none of those that conflict; its future gives an :class:`Added`."""
+    """Rows to be added, all or none of those that conflict; its future gives an :class:`Added`.
+
+    Attributes:
+        columns: declared kinds of columns that aren't there yet.
+    """
 
     rows: Sequence[NewRow]
     on_conflict: OnConflict
     fingerprint: str
+    columns: Mapping[str, str] = field(default_factory=dict)
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -37,12 +42,13 @@ class Delete:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of an :class:`Add`: numbers of rows, and the ids of all."""
+    """What became of an :class:`Add`: numbers of rows, the ids of all that are there, and by id why others aren't."""
 
     added: int
     replaced: int
     skipped: int
     ids: list[str]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 Operation = Add | Delete

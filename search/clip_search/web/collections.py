@@ -20,6 +20,7 @@ from clip_search.schema import HEAVY
 from clip_search.sidecar import Sidecar
 from clip_search.web import bodies
 from clip_search.web.guard import answer
+from clip_search.web.intake import intake
 from clip_search.web.searching import search
 from clip_search.web.state import body, collection, described, state
 
@@ -134,8 +135,8 @@ async def search_rows(request: Request, name: str) -> Response:
 
 def _added(sidecar: Sidecar, found: Collection, content: bytes) -> Outcome:
     """Parsed and added in a thread: searches don't wait while the vectors of many rows are decoded."""
-    sent = bodies.parsed(content, bodies.NewItems)
-    return add(sidecar, found, [row.item() for row in sent.rows], sent.on_conflict, sent.fingerprint)
+    items, terms = intake(content)
+    return add(sidecar, found, items, terms)
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
