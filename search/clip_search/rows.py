@@ -97,7 +97,7 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
 def _vectors(vectors: Sequence[Floats | None], kind: pa.FixedSizeListType) -> pa.Array:
     size = kind.list_size
     flat = np.zeros((len(vectors), size), np.float32)
-    missing = np.array([vector is None for vector in vectors])
+    missing = np.array([vector is None for vector in vectors], bool)
     for n, vector in enumerate(vectors):
         if vector is not None:
             flat[n] = vector
