@@ -18,6 +18,7 @@ import pytest
 import sidecars
 from sidecars import Sidecar, unit
 
+from clip_client.search import Row
 from clip_search import cli
 
 NOBODY = "127.0.0.1:9"
@@ -159,7 +160,8 @@ def test_names_that_cant_be_columns_are_made_usable(sidecar: Sidecar, run: Impor
         ([pa.array([Decimal("1.5")]), pa.array([Decimal("100.25")])], "decimal(5,2)", ["1.50", "100.25"]),
         ([pa.array([[1]]), pa.array([[1.5]]), pa.array([[]], pa.list_(pa.float32()))], "list<float>", [[1], [1.5], []]),
         ([pa.array([["a"]]), pa.array(["b"])], "string", ['["a"]', "b"]),
-        ([pa.array([date(2024, 5, 1)]), pa.array([1], pa.timestamp("s"))], "string", ["2024-05-01", "1970-01-01T00:00:01.000000Z"]),
+        ([pa.array([date(2024, 5, 1)]), pa.array([1], pa.timestamp("s"))], "string",
+         ["2024-05-01", "1970-01-01T00:00:01.000000Z"]),
         ([pa.array([2**53 + 1]), pa.array([0.5])], "float", [None, 0.5]),
         ([pa.array(["x"]).dictionary_encode(), pa.array(["y"])], "string", ["x", "y"]),
     ],
@@ -342,3 +344,77 @@ def test_sources_are_paths_and_urls(sidecar: Sidecar, run: Import, tmp_path: Pat
     run("import", write(tmp_path / "in", [unit(4, SIZE)], [table]))
     with sidecar.client() as search:
         assert [row["source"] for row in search.rows("c")] == ["/a.jpg", "http://y", None, "http://z"]
+
+
+KINDS = {
+    "s": ("string", "ü\n", None),
+    "i": ("int", -(2**63), 5),
+    "u": ("uint", 2**64 - 1, 5),
+    "f": ("float", 1e-300, 0.1),
+    "b": ("bool", True, False),
+    "t": ("timestamp", "2024-05-01T12:00:00.000001+00:00", "0001-01-01T00:00:00+00:00"),
+    "d": ("date", "9999-12-31", "2024-05-01"),
+    "y": ("binary", "AP8=", ""),
+    "m": ("decimal(38,10)", "-1234567890123456789012345678.0000000001", "0.0000000000"),
+    "ls": ("list<string>", ["a", None], []),
+    "li": ("list<int>", [1, -1], []),
+    "lf": ("list<float>", [0.1], [None]),
+    "lb": ("list<bool>", [True], [False]),
+    "meta_id": ("string", "own", "x"),
+}
+
+
+def test_every_kind_survives_an_export_and_an_import(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    rows = [{name: values[n] for name, (_, *values) in KINDS.items()} for n in range(2)]
+    with sidecar.client() as search:
+        search.create("c", dimension=SIZE, columns={name: kind for name, (kind, *_) in KINDS.items()})
+        sent = [Row(id=f"r{n}", vector=unit(2, SIZE)[n], metadata=row, source=f"/{n}.jpg") for n, row in enumerate(rows)]
+        assert search.add("c", [*sent, Row(id="2", text_vector=unit(1, SIZE, 2)[0])]).errors == {}
+    out, _ = run("export", tmp_path / "out")
+    assert "1 rows have no image vector: img_emb has zeros there" in out
+    assert "2 rows have no text vector: text_emb has zeros there" in out
+    assert "3 rows exported" in out
+    with sidecar.client() as search:
+        search.drop("c")
+    out, _ = run("import", tmp_path / "out")
+    assert out.splitlines()[-1] == "read 3 = 3 added + 0 unchanged + 0 replaced + 0 left out"
+    assert columns(sidecar) == {name: kind for name, (kind, *_) in KINDS.items()} | {"meta_id_2": "string"}
+    with sidecar.client() as search:
+        again = search.get("c", ["0", "1", "2"], vectors=True)
+    assert [row["source"] for row in again] == ["/0.jpg", "/1.jpg", None]
+    for n, row in enumerate(rows):
+        assert again[n]["metadata"] == row | {"meta_id_2": f"r{n}"}
+        np.testing.assert_allclose(again[n]["vector_image"], unit(2, SIZE)[n], atol=1e-3)
+    assert again[2]["metadata"] == dict.fromkeys([*KINDS, "meta_id_2"])
+    assert "vector_image" not in again[2]
+
+
+def test_an_export_is_cut_into_files_and_leaves_none_of_an_earlier_one(
+    sidecar: Sidecar, run: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_search.folders._PARTITION", 700)
+    run(
+        "import",
+        write(tmp_path / "in", [unit(2000, SIZE)], [pa.table({"n": range(2000), "id": [str(n) for n in range(2000)]})]),
+    )
+    for name in ("img_emb/img_emb_7.npy", "text_emb/text_emb_0.npy", "metadata/metadata_9.parquet", "text.index"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(b"an earlier one")
+    run("export", tmp_path / "out")
+    parts = sorted((tmp_path / "out" / "img_emb").iterdir())
+    assert [np.load(part).shape for part in parts] == [(700, SIZE), (700, SIZE), (600, SIZE)]
+    np.testing.assert_allclose(np.concatenate([np.load(part) for part in parts]), unit(2000, SIZE), atol=1e-3)
+    assert pq.read_table(tmp_path / "out" / "metadata")["n"].to_pylist() == list(range(2000))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["image.index", "img_emb", "metadata", "text_emb"]
+    assert not list((tmp_path / "out" / "text_emb").iterdir())
+    with sidecar.client() as search:
+        search.drop("c")
+    out, _ = run("import", tmp_path / "out")
+    assert "read 2000 = 2000 added" in out
+    assert columns(sidecar) == {"n": "int"}
+
+
+def test_an_empty_collection_is_exported(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    with sidecar.client() as search:
+        search.create("c", dimension=SIZE)
+    assert "0 rows exported" in run("export", tmp_path / "out")[0]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clip_client.errors import InvalidInput
 from clip_search.foreign_values import Lost, is_string, kind_for, merged, values
-from clip_search.kinds import shown
+from clip_search.kinds import word
 from clip_search.schema import MAX_COLUMNS, RESERVED, check_column
 
 _PREFIX = "meta_"
@@ -39,10 +39,10 @@ class Column:
     def told(self) -> str:
         """Return what differs from the table; empty if nothing does."""
         if self.name is None:
-            return f"column {shown(self.key[0])} isn't kept: the collection would have more than {MAX_COLUMNS}"
+            return f"column {word(self.key[0])} isn't kept: the collection would have more than {MAX_COLUMNS}"
         parts = [f"is kept as {self.name}"] if self.name != self.key[0] else []
         parts += ["is kept as JSON text" if not parts else "in JSON text"] if self.is_text else []
-        return f"column {shown(self.key[0])} {', '.join(parts)}" if parts else ""
+        return f"column {word(self.key[0])} {', '.join(parts)}" if parts else ""
 
 
 class ForeignColumns:
@@ -69,6 +69,11 @@ class ForeignColumns:
     def kinds(self) -> dict[str, str]:
         """Kinds by name of the collection's columns."""
         return {column.name: column.kind for column in self if column.name is not None}
+
+    def name(self, key: str) -> str:
+        """The collection's name of a column of the tables; empty if it isn't kept."""
+        column = self._columns.get((key, 0))
+        return column.name or "" if column else ""
 
     def rows(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
         """The metadata of each row."""

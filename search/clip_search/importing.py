@@ -21,6 +21,7 @@ from clip_search.faiss_index import Floats
 from clip_search.folder_parts import EMBEDDINGS, Chunk, Folder, open_folder
 from clip_search.foreign_columns import ForeignColumns
 from clip_search.foreign_values import is_string, values
+from clip_search.kinds import word
 
 _SOURCES = ("image_path", "url")
 _LONGEST_SOURCE = 4096
@@ -59,7 +60,7 @@ class _Import:
                 self._books.leave_out(f"rows from {shard.first}", shard.problem)
         for column in columns:
             for reason, count in column.lost.items():
-                self._books.note(f"column {column.key[0]}", f"{count} values: {reason}")
+                self._books.note(f"column {word(column.key[0])}", f"{count} values: {reason}")
 
     def _take(self, chunk: Chunk, columns: ForeignColumns) -> None:
         rows = [] if chunk.problem else self._rows(chunk, columns)
@@ -75,11 +76,13 @@ class _Import:
 
     def _rows(self, chunk: Chunk, columns: ForeignColumns) -> list[Row]:
         """The rows that have a vector; the others are named."""
-        metadata = columns.rows(chunk.metadata) if chunk.metadata else [{}] * len(chunk.numbers)
+        metadata = columns.rows(chunk.metadata) if chunk.metadata else [{} for _ in chunk.numbers]
         sources = _sources(chunk.metadata) if chunk.metadata else [None] * len(chunk.numbers)
-        rows = []
+        own_id, rows = columns.name("id"), []
         for position, n in enumerate(chunk.numbers):
             vectors = self._vectors(n, {tower: found[position] for tower, found in chunk.vectors.items()})
+            if metadata[position].get(own_id) == str(n):
+                del metadata[position][own_id]  # it is the row's id
             if vectors:
                 image, text = vectors.get("image"), vectors.get("text")
                 rows.append(Row(str(n), vector=image, text_vector=text, metadata=metadata[position], source=sources[position]))
