@@ -378,14 +378,17 @@ def test_every_kind_survives_an_export_and_an_import(sidecar: Sidecar, run: Impo
         search.drop("c")
     out, _ = run("import", tmp_path / "out")
     assert out.splitlines()[-1] == "read 3 = 3 added + 0 unchanged + 0 replaced + 0 left out"
-    assert columns(sidecar) == {name: kind for name, (kind, *_) in KINDS.items()} | {"meta_id_2": "string"}
+    assert columns(sidecar) == {name: kind for name, (kind, *_) in KINDS.items()} | {
+        "image_path": "string",
+        "meta_id_2": "string",
+    }
     with sidecar.client() as search:
         again = search.get("c", ["0", "1", "2"], vectors=True)
     assert [row["source"] for row in again] == ["/0.jpg", "/1.jpg", None]
     for n, row in enumerate(rows):
-        assert again[n]["metadata"] == row | {"meta_id_2": f"r{n}"}
+        assert again[n]["metadata"] == row | {"meta_id_2": f"r{n}", "image_path": f"/{n}.jpg"}
         np.testing.assert_allclose(again[n]["vector_image"], unit(2, SIZE)[n], atol=1e-3)
-    assert again[2]["metadata"] == dict.fromkeys([*KINDS, "meta_id_2"])
+    assert again[2]["metadata"] == dict.fromkeys([*KINDS, "meta_id_2", "image_path"])
     assert "vector_image" not in again[2]
 
 
