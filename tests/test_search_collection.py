@@ -250,7 +250,7 @@ def test_a_new_column_comes_with_its_first_row(opener: Opener) -> None:
 @pytest.mark.parametrize("name", ["row", "vector_image", "a b", "1st", "x" * 65, ""])
 def test_column_names_that_cant_be(opener: Opener, name: str) -> None:
     with pytest.raises(InvalidInput, match="column"):
-        opener.open().add([NewRow("a", {"image": VECTORS[0]}, {name: 1})], on_conflict="error", fingerprint="")
+        opener.open().add([NewRow("a", {"image": VECTORS[0]}, {name: 1})], on_conflict="error", fingerprint="").result()
 
 
 @pytest.mark.parametrize(

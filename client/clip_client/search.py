@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -107,7 +109,7 @@ class Row:
             found["image"] = _file(self.image)
             if not isinstance(self.image, bytes):
                 found.setdefault("source", os.fspath(self.image))
-        return {**found, "metadata": dict(self.metadata)}
+        return {**found, "metadata": {name: _metadata(name, value) for name, value in self.metadata.items()}}
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class Added:
     skipped: int
     ids: list[str]
     errors: dict[int, str]
+
+    @property
+    def sent(self) -> int:
+        """Number of all rows."""
+        return self.added + self.replaced + self.skipped + len(self.errors)
 
 
 class Search:
@@ -181,17 +188,37 @@ class Search:
         """Rows, columns, and how the vectors are searched."""
         return self._ask("GET", _path(collection))
 
-    def add(self, collection: str, rows: Iterable[Row], *, on_conflict: OnConflict = "error", fingerprint: str = "") -> Added:
-        """Add rows in one request; returns once they are durable and found.
+    def add(
+        self,
+        collection: str,
+        rows: Iterable[Row],
+        *,
+        on_conflict: OnConflict = "error",
+        fingerprint: str = "",
+        columns: Mapping[str, str] | None = None,
+    ) -> Added:
+        """Add rows in one request; returns once they are durable and found. A row that is bad is in ``errors`` alone.
+
+        Args:
+            columns: kinds by name of columns that may not be there yet; the others are of their first value's kind.
 
         Raises:
             InvalidInput: no row is good, or an id is there already and ``on_conflict`` is ``error``.
             ContractMismatch: the collection holds vectors of another model.
             Unavailable: the sidecar or Triton is down, or the disk is full.
         """
-        wanted = {"rows": [row.to_json() for row in rows], "on_conflict": on_conflict, "fingerprint": fingerprint}
-        done = self._ask("POST", _path(collection, "rows"), wanted)
-        errors = {int(one["index"]): str(one["message"]) for one in done["errors"]}
+        written, unread = _written(rows)
+        numbers = list(written)
+        if unread and not written:
+            raise InvalidInput(f"none of {len(unread)} rows can be sent; row 0: {unread[0]}", errors=unread)
+        wanted = {"rows": list(written.values()), "on_conflict": on_conflict, "fingerprint": fingerprint}
+        try:
+            done = self._ask("POST", _path(collection, "rows"), wanted | ({"columns": dict(columns)} if columns else {}))
+        except InvalidInput as problem:
+            if problem.errors:
+                problem.errors = {numbers[n]: reason for n, reason in problem.errors.items()} | unread
+            raise
+        errors = {numbers[int(one["index"])]: str(one["message"]) for one in done["errors"]} | unread
         return Added(done["added"], done["replaced"], done["skipped"], done["ids"], errors)
 
     def delete(self, collection: str, ids: Sequence[str] = (), *, where: str = "") -> int:
@@ -299,6 +326,39 @@ def _error(status: int, body: bytes) -> ClipError:
     if status >= 500:
         return Unavailable(message)
     return InvalidInput(message, errors={int(n): reason for n, reason in errors.items()})
+
+
+def _written(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """Rows as the API takes them, and why others can't be had, by position."""
+    written: dict[int, dict[str, Any]] = {}
+    unread: dict[int, str] = {}
+    for n, row in enumerate(rows):
+        try:
+            written[n] = row.to_json()
+        except ClipError as problem:
+            unread[n] = str(problem)
+    return written, unread
+
+
+def _metadata(name: str, value: Any) -> Any:
+    """A value of a column as the API takes it.
+
+    Raises:
+        InvalidInput: JSON has nothing for it.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return _metadata(name, value.tolist())
+    if isinstance(value, list | tuple):
+        return [_metadata(name, one) for one in value]
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if value is not None and not isinstance(value, str | int | float | dict):
+        raise InvalidInput(f"metadata {name} is a {type(value).__name__}: expected a string, a number or true/false")
+    return value
 
 
 def _path(collection: str, *parts: str) -> str:

@@ -109,7 +109,7 @@ class Cards:
         with self._lock:
             *before, last = self._decks or (None,)
             if last and not last.path and len(last.rows) < _SMALL:
-                cards = pa.concat_tables([last.cards, cards], promote_options="default")
+                cards = pa.concat_tables([last.cards, cards], promote_options="permissive")
                 self._decks = (*before, Deck.of(cards.combine_chunks()))
             else:
                 self._decks += (Deck.of(cards.combine_chunks()),)
@@ -130,7 +130,7 @@ class Cards:
         for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
             waiting = list(run)
             if in_memory:
-                self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="default"))
+                self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="permissive"))
         self._list()
 
     def replace(self, cards: pa.Table, last: int) -> None:

@@ -43,13 +43,16 @@ def _client(verb: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def _folders(verb: str) -> Callable[[argparse.Namespace], int]:
-    def run(arguments: argparse.Namespace) -> int:
-        from clip_search import folders
+def _import(arguments: argparse.Namespace) -> int:
+    from clip_search import importing
 
-        return int(getattr(folders, verb)(arguments))
+    return importing.import_(arguments)
 
-    return run
+
+def _export(arguments: argparse.Namespace) -> int:
+    from clip_search import folders
+
+    return folders.export(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _verb(verbs, "rebuild", _client("rebuild"), "index everything anew")
     _filter_options(_verb(verbs, "filter", _client("filter_"), "copy the best matches to a folder"))
-    _import_options(_verb(verbs, "import", _folders("import_"), "add a folder of clip-retrieval's"))
-    _verb(verbs, "export", _folders("export"), "write a folder as clip-retrieval's").add_argument("folder", type=Path)
+    _import_options(_verb(verbs, "import", _import, "add a folder of clip-retrieval's"))
+    _verb(verbs, "export", _export, "write a folder as clip-retrieval's").add_argument("folder", type=Path)
     return parser
 
 
@@ -146,6 +149,7 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="with img_emb, text_emb or image.index, and metadata")
     parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if known")
+    parser.add_argument("--errors", type=Path, metavar="FILE", help="where what was left out is written, as JSON lines")
 
 
 if __name__ == "__main__":

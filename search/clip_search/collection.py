@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cards import Cards
+from clip_search.columns import Columns
 from clip_search.commits import Commits
 from clip_search.engine import Engine, FaissEngine, Queries
 from clip_search.errors import NotFound, cleaned
@@ -24,8 +25,8 @@ from clip_search.lance_engine import LanceEngine
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
-from clip_search.rows import NewRow
-from clip_search.schema import about, new_columns, own_columns
+from clip_search.rows import NewRow, OnConflict
+from clip_search.schema import about, own_columns
 from clip_search.table import Table
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Writer
@@ -63,19 +64,24 @@ class Collection:
         self._upkeep = threading.Thread(target=self._maintain_forever, name=f"upkeep of {name}", daemon=True)
         self._upkeep.start()
 
-    def add(self, rows: Sequence[NewRow], *, on_conflict: str, fingerprint: str) -> Future[Added]:
-        """Queue rows; done once they are durable and found.
+    def add(
+        self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
+    ) -> Future[Added]:
+        """Queue rows; done once they are durable and found. Metadata that don't fit refuse their row alone.
 
         Raises:
             ContractMismatch: vectors of another model.
-            InvalidInput: an id twice, or metadata that doesn't fit.
+            InvalidInput: an id twice; by the future, if no row's metadata fit.
         """
         self.about.check_fingerprint(fingerprint, self.name)
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
-        new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
-        return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint))  # type: ignore[arg-type]
+        return self.writer.submit(Add(rows, on_conflict, fingerprint or self.about.fingerprint, columns or {}))
+
+    def columns(self) -> Columns:
+        """Return the columns as they are, ready to take rows."""
+        return self._commits.columns()
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; done once the rows are gone and no longer found."""

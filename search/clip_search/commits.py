@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,15 +12,16 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from clip_client.errors import Unavailable
+from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
 from clip_search.cards import Cards
+from clip_search.columns import Columns, refused
 from clip_search.engine import Engine
 from clip_search.errors import Conflict, cleaned
 from clip_search.known import Known
 from clip_search.part import Rows
 from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, TYPES, new_columns, own_columns
+from clip_search.schema import HEAVY, column_type, own_columns
 from clip_search.table import Table
 from clip_search.writer import Add, Added, Delete, Operation
 
@@ -29,20 +31,30 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an addition writes: ``rows``, some of them in the place of those that are ``there``, by id."""
+    """What an addition writes: ``rows``, some of them in the place of those that are ``there``, by id.
+
+    Attributes:
+        refused: the reason by id of each row whose metadata can't be had.
+    """
 
     add: Add
     rows: list[NewRow]
     there: Mapping[str, int]
+    refused: Mapping[str, str]
 
     def replaced(self) -> list[int]:
         """The numbers of the rows that go."""
         return [self.there[row.id] for row in self.rows if row.id in self.there]
 
-    def outcome(self) -> Added:
-        """What is told once it is written."""
-        new, old, all = len(self.rows), len(self.replaced()), self.add.rows
-        return Added(new - old, old, len(all) - new, [row.id for row in all])
+    def outcome(self) -> Added | InvalidInput:
+        """Return what is told once it is written; an error if every row was refused."""
+        rows, refused = self.add.rows, self.refused
+        if refused and len(refused) == len(rows):
+            errors = {n: refused[row.id] for n, row in enumerate(rows)}
+            return InvalidInput(errors[0], errors=errors)
+        written, replaced = len(self.rows), len(self.replaced())
+        skipped = len(rows) - written - len(refused)
+        return Added(written - replaced, replaced, skipped, [row.id for row in rows if row.id not in refused], refused)
 
 
 class Commits:
@@ -87,6 +99,10 @@ class Commits:
                 for operation in run:
                     self._delete_one(operation)
 
+    def columns(self) -> Columns:
+        """Return the columns as they are, ready to take rows."""
+        return Columns(own_columns(self._table.schema), functools.cache(self._table.beyond_floats))
+
     def _add(self, adds: Sequence[Add]) -> None:
         """Write in one commit what has no id in common; an id that comes again waits for the next."""
         while adds:
@@ -108,31 +124,42 @@ class Commits:
         for add, outcome in zip(adds, outcomes, strict=True):
             add.end(outcome)
 
-    def _write(self, adds: Sequence[Add]) -> list[Added | Conflict]:
+    def _write(self, adds: Sequence[Add]) -> list[Added | InvalidInput | Conflict]:
         self._be_sure()
         there = self._table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
-        plans = [_planned(add, there) for add in adds]
+        columns = self.columns()
+        plans = [_planned(add, there, columns) for add in adds]
         writing = [plan for plan in plans if isinstance(plan, _Plan) and plan.rows]
         if writing:
-            self._store(writing)
+            self._store(writing, columns)
         return [plan.outcome() if isinstance(plan, _Plan) else plan for plan in plans]
 
-    def _store(self, plans: Sequence[_Plan]) -> None:
+    def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
         """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
         rows = [row for plan in plans for row in plan.rows]
-        columns = new_columns(own_columns(self._table.schema), (row.metadata for row in rows))
-        new = self._arrow(plans, columns)
-        if columns:
-            self._commit(lambda: self._table.add_columns(columns), lambda: float(columns.keys() <= {*self._table.schema.names}))
+        new = self._arrow(plans, _fitting(self._table.schema, columns))
+        self._adapt(columns)
+        new = new.select(self._table.schema.names)
         replaced = _rows(row for plan in plans for row in plan.replaced())
         write = self._table.upsert if len(replaced) else self._table.append
         numbers = new["row"].to_numpy()
         if self._commit(lambda: write(new), lambda: len(self._table.there(numbers)) / len(numbers)):
             self._in_memory(lambda: self._show(new, rows, replaced))
 
-    def _arrow(self, plans: Sequence[_Plan], columns: Mapping[str, str]) -> pa.Table:
-        schema = self._table.schema
-        schema = pa.schema([*schema, *(pa.field(name, TYPES[kind]) for name, kind in columns.items())], schema.metadata)
+    def _adapt(self, columns: Columns) -> None:
+        """Give the table the columns that rows need."""
+        if columns.widened:
+            self._commit(
+                lambda: self._table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
+            )
+        if columns.new:
+            self._commit(lambda: self._table.add_columns(columns.new), lambda: self._have(columns.new))
+
+    def _have(self, columns: Mapping[str, str]) -> float:
+        """Return 1 if the table has columns of these kinds, else 0."""
+        return float(columns.items() <= own_columns(self._table.schema).items())
+
+    def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
         tables, first = [], self._next_row
         for plan in plans:
             tables.append(to_arrow(plan.rows, first, plan.add.fingerprint, schema))
@@ -234,13 +261,22 @@ def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
     return chosen, waiting
 
 
-def _planned(add: Add, there: Mapping[str, int]) -> _Plan | Conflict:
-    """What an addition writes, or why it is refused."""
+def _fitting(schema: pa.Schema, columns: Columns) -> pa.Schema:
+    """Return the schema that a table has once these columns are adapted."""
+    old = [field.with_type(pa.float64()) if field.name in columns.widened else field for field in schema]
+    new = [pa.field(name, column_type(name, kind)) for name, kind in columns.new.items()]
+    return pa.schema([*old, *new], schema.metadata)
+
+
+def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Conflict:
+    """Return what an addition writes, or why it is refused; the columns make room for it."""
     conflicts = [row.id for row in add.rows if row.id in there]
     if conflicts and add.on_conflict == "error":
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
         return Conflict(f"id {conflicts[0]!r}{more} is there already: send on_conflict 'replace' or 'skip'")
-    return _Plan(add, [row for row in add.rows if add.on_conflict == "replace" or row.id not in there], there)
+    rows = [row for row in add.rows if add.on_conflict == "replace" or row.id not in there]
+    reasons = refused(columns, rows, add.columns)
+    return _Plan(add, [row for row in rows if row.id not in reasons], there, reasons)
 
 
 def _rows(numbers: Iterable[int]) -> Rows:

@@ -193,11 +193,27 @@ def file_vectors(path: Path) -> Floats:
         raise InvalidInput(f"{path} can't be used ({problem}): import the embeddings' folder instead") from problem
 
 
+class FlatFile:
+    """Somebody's exact index file of vectors [N, D], written when it is closed."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._index = faiss.IndexFlatIP(size)
+
+    def add(self, vectors: Floats) -> None:
+        """Append vectors [n, D]."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def close(self) -> None:
+        """Write the file."""
+        faiss.write_index(self._index, str(self._path))
+
+
 def write_flat(path: Path, vectors: Floats) -> None:
     """Write vectors [N, D] as an exact index."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    faiss.write_index(index, str(path))
+    file = FlatFile(path, vectors.shape[1])
+    file.add(vectors)
+    file.close()
 
 
 def _empty(kind: Kind, size: int, rows: int) -> Any:

@@ -1,10 +1,11 @@
-"""clip-retrieval's folders, read and written: ``img_emb``, ``text_emb``, ``metadata``, ``image.index``, ``text.index``."""
+"""``clipserve search export``: a folder as clip-retrieval's, with ``img_emb``, ``text_emb``, ``metadata`` and indexes."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,99 +13,163 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_client.errors import InvalidInput
-from clip_client.search import Row
 from clip_client.spec import TOWERS, Tower
-from clip_search.commands import batches, client, ensure, progress
-from clip_search.faiss_index import Floats, file_vectors, write_flat
-from clip_search.schema import RESERVED
+from clip_search.commands import batches, client, progress
+from clip_search.faiss_index import FlatFile, Floats
+from clip_search.folder_parts import EMBEDDINGS
+from clip_search.kinds import arrow_type, checked_value
+from clip_search.npy_file import NpyFile
 
-EMBEDDINGS: dict[Tower, str] = {"image": "img_emb", "text": "text_emb"}
-_TOGETHER = 2_000
 _PARTITION = 1_000_000
-
-
-def import_(arguments: argparse.Namespace) -> int:
-    """Add the vectors and metadata of a folder; a row's id is its number there."""
-    vectors = {tower: found for tower in TOWERS if (found := _vectors(arguments.folder, tower)) is not None}
-    if not vectors:
-        raise InvalidInput(f"no vectors in {arguments.folder}: expected img_emb, text_emb, image.index or text.index")
-    counts = {len(found) for found in vectors.values()}
-    metadata = _metadata(arguments.folder / "metadata")
-    if len(counts) > 1 or (metadata and counts != {len(metadata)}):
-        raise InvalidInput(f"{arguments.folder} has {sorted(counts)} vectors, {len(metadata)} metadata: the folder isn't whole")
-    total = counts.pop()
-    with client(arguments) as search, progress() as bar:
-        size = next(iter(vectors.values())).shape[1]
-        ensure(search, arguments.collection, dimension=size, fingerprint=arguments.fingerprint or None)
-        task = bar.add_task("importing", total=total)
-        for numbers in batches(range(total), _TOGETHER):
-            rows = [_row(n, vectors, metadata) for n in numbers]
-            search.add(arguments.collection, rows, on_conflict="skip", fingerprint=arguments.fingerprint)
-            bar.advance(task, len(numbers))
-    print(f"{total} rows imported into {arguments.collection}")
-    return 0
+_TOGETHER = 1_000
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write all rows of a collection as clip-retrieval's inference and index commands do."""
     with client(arguments) as search, progress() as bar:
-        total = search.stats(arguments.collection)["rows"]
-        task = bar.add_task("exporting", total=total)
-        rows = []
-        for row in search.rows(arguments.collection, vectors=True):
-            rows.append(row)
-            bar.advance(task)
-    for tower in TOWERS:
-        if rows and all(f"vector_{tower}" in row for row in rows):
-            _write_vectors(arguments.folder, tower, np.stack([row[f"vector_{tower}"] for row in rows]))
-    _write_metadata(arguments.folder / "metadata", rows)
-    print(f"{len(rows)} rows exported to {arguments.folder}")
+        stats = search.stats(arguments.collection)
+        task = bar.add_task("exporting", total=stats["rows"])
+        writer = _Writer(arguments.folder, stats)
+        for rows in batches(search.rows(arguments.collection, vectors=True), _TOGETHER):
+            writer.write(rows)
+            bar.advance(task, len(rows))
+        writer.close()
+    for told in writer.told():
+        print(told)
+    print(f"{writer.rows} rows exported to {arguments.folder}")
     return 0
 
 
-def _vectors(folder: Path, tower: Tower) -> Floats | None:
-    """float32 [N, D], from the partitions, else from the index."""
-    parts = sorted((folder / EMBEDDINGS[tower]).glob("*.npy"))
-    if parts:
-        return np.concatenate([np.load(part, allow_pickle=False).astype(np.float32) for part in parts])
-    index = folder / f"{tower}.index"
-    return file_vectors(index) if index.is_file() else None
+class _Writer:
+    """A folder that is being written; a row without a vector of a tower has zeros there."""
+
+    def __init__(self, folder: Path, stats: Mapping[str, Any]) -> None:
+        count = max(1, math.ceil(stats["rows"] / _PARTITION))
+        self._folder, self._width = folder, len(str(count - 1))
+        self.rows = 0
+        self._metadata = _Metadata(folder, stats["columns"])
+        size, indexes = stats["dimension"], stats["indexes"]
+        self._vectors = [_Vectors(folder, tower, size) for tower in TOWERS if indexes[tower]["rows"]]
+        self._files: list[_Metadata | _Vectors] = [self._metadata, *self._vectors]
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows."""
+        start = 0
+        while start < len(rows):
+            partition, at = divmod(self.rows, _PARTITION)
+            part = rows[start : start + _PARTITION - at]
+            for file in self._files:
+                if at == 0:
+                    file.begin(f"{partition:0{self._width}d}")
+                file.write(part)
+            self.rows += len(part)
+            start += len(part)
+
+    def close(self) -> None:
+        """Finish the files; what an earlier export left beside them goes."""
+        if not self.rows:
+            self._metadata.begin("0")
+        written: set[Path] = set()
+        for file in self._files:
+            file.end()
+            written |= file.written
+        _remove_others(self._folder, written)
+
+    def told(self) -> list[str]:
+        """What isn't in the folder as it is in the collection."""
+        return [
+            f"{vectors.missing} rows have no {vectors.tower} vector: {EMBEDDINGS[vectors.tower]} has zeros there"
+            for vectors in self._vectors
+            if vectors.missing
+        ]
 
 
-def _metadata(folder: Path) -> list[dict[str, Any]]:
-    return [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+class _Vectors:
+    """The files of one tower."""
+
+    def __init__(self, folder: Path, tower: Tower, size: int) -> None:
+        self.tower, self._size = tower, size
+        self._folder = folder / EMBEDDINGS[tower]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        index = folder / f"{tower}.index"
+        self._index = FlatFile(index, size)
+        self._file: NpyFile | None = None
+        self.written, self.missing = {index}, 0
+
+    def begin(self, name: str) -> None:
+        """Go on in another file."""
+        if self._file:
+            self._file.close()
+        path = self._folder / f"{EMBEDDINGS[self.tower]}_{name}.npy"
+        self.written.add(path)
+        self._file = NpyFile(path, self._size)
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append the rows' vectors."""
+        vectors: Floats = np.zeros((len(rows), self._size), np.float32)
+        for n, row in enumerate(rows):
+            found = row.get(f"vector_{self.tower}")
+            if found is None:
+                self.missing += 1
+            else:
+                vectors[n] = found
+        if self._file:
+            self._file.append(vectors)
+        self._index.add(vectors)
+
+    def end(self) -> None:
+        """Finish the files."""
+        if self._file:
+            self._file.close()
+        self._index.close()
 
 
-def _row(n: int, vectors: dict[Tower, Floats], metadata: Sequence[dict[str, Any]]) -> Row:
-    values = metadata[n] if metadata else {}
-    own = {name: value for name, value in values.items() if name not in RESERVED and _plain(value)}
-    source = values.get("image_path") or values.get("url")
-    ready = {tower: found[n] for tower, found in vectors.items()}
-    return Row(id=str(n), vector=ready.get("image"), text_vector=ready.get("text"), metadata=own, source=source)
+class _Metadata:
+    """The tables; columns keep their kinds."""
+
+    def __init__(self, folder: Path, kinds: Mapping[str, str]) -> None:
+        self._folder, self._kinds = folder / "metadata", kinds
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._source = "source" if "image_path" in kinds else "image_path"
+        own = [pa.field(name, arrow_type(kind) or pa.string()) for name, kind in kinds.items()]
+        self._schema = pa.schema([(self._source, pa.string()), ("id", pa.string()), *own])
+        self.written: set[Path] = set()
+        self._file: pq.ParquetWriter | None = None
+
+    def begin(self, name: str) -> None:
+        """Go on in another file."""
+        self.end()
+        path = self._folder / f"metadata_{name}.parquet"
+        self.written.add(path)
+        self._file = pq.ParquetWriter(path, self._schema)
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append the rows' metadata."""
+        sources = [None if row["source"] == row["metadata"].get("image_path") else row["source"] for row in rows]
+        columns = [sources, [row["id"] for row in rows]]
+        columns += [[_value(name, kind, row["metadata"].get(name)) for row in rows] for name, kind in self._kinds.items()]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        if self._file:
+            self._file.write_table(pa.table(arrays, schema=self._schema))
+
+    def end(self) -> None:
+        """Finish the file."""
+        if self._file:
+            self._file.close()
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
+def _value(name: str, kind: str, value: Any) -> Any:
+    """A value as its type in a table has it; JSON text for a type that clipserve doesn't know."""
+    if arrow_type(kind) is None:
+        return None if value is None else json.dumps(value)
+    return checked_value(name, kind, value)
 
 
-def _write_vectors(folder: Path, tower: Tower, vectors: Floats) -> None:
-    target = folder / EMBEDDINGS[tower]
-    target.mkdir(parents=True, exist_ok=True)
-    for name, (start, end) in _partitions(len(vectors)):
-        np.save(target / f"{EMBEDDINGS[tower]}_{name}.npy", vectors[start:end].astype(np.float16))
-    write_flat(folder / f"{tower}.index", vectors)
-
-
-def _write_metadata(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    values = [{"image_path": row["source"], "id": row["id"], **row["metadata"]} for row in rows]
-    for name, (start, end) in _partitions(len(rows)):
-        pq.write_table(pa.Table.from_pylist(values[start:end]), folder / f"metadata_{name}.parquet")
-
-
-def _partitions(total: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Numbers padded to their count, so that their order by name is theirs, with their ranges."""
-    count = max(1, math.ceil(total / _PARTITION))
-    width = len(str(count - 1))
-    return ((f"{n:0{width}d}", (n * _PARTITION, (n + 1) * _PARTITION)) for n in range(count))
+def _remove_others(folder: Path, written: set[Path]) -> None:
+    for tower, name in EMBEDDINGS.items():
+        for path in (*(folder / name).glob(f"{name}_*.npy"), *folder.glob(f"{tower}.index")):
+            if path not in written:
+                path.unlink()
+    for path in (folder / "metadata").glob("metadata_*.parquet"):
+        if path not in written:
+            path.unlink()

@@ -1,4 +1,4 @@
-"""What a client sends as rows -> rows with vectors, and a reason for each that can't be had."""
+"""Turn request rows into stored rows; collect per-row errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.collection import Collection
+from clip_search.columns import Columns
 from clip_search.query import Term
 from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
-from clip_search.schema import checked_value, new_columns, own_columns
 from clip_search.sidecar import Sidecar
 from clip_search.thumbnails import thumbnail
 from clip_search.writer import Added
@@ -48,50 +48,92 @@ class Outcome:
     errors: dict[int, str]
 
 
-def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item], on_conflict: OnConflict, fingerprint: str) -> Outcome:
+@dataclass(frozen=True)
+class Terms:
+    """What concerns all rows of a request.
+
+    Attributes:
+        fingerprint: of the model that made ready vectors; empty if unknown.
+        columns: declared kinds of columns that aren't there yet.
+    """
+
+    on_conflict: OnConflict = "error"
+    fingerprint: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], terms: Terms) -> Outcome:
     """Embed what needs it and add all rows that are good; returns once they are durable and found.
+
+    An item that couldn't be read comes as its error. Of several good ones with the same id the first is taken.
 
     Raises:
         InvalidInput: no item is good, or what is wrong concerns all.
         ClipError: the model's or the disk's.
     """
-    collection.about.check_fingerprint(fingerprint, collection.name)
-    known = own_columns(collection.table.schema)
+    collection.about.check_fingerprint(terms.fingerprint, collection.name)
     errors: dict[int, str] = {}
-    rows = _good(range(len(items)), (_attempt(partial(_row, collection, known), item) for item in items), errors)
-    skipped = collection.present([row.id for row in rows.values()]) if on_conflict == "skip" else set()
-    waiting = {n: row for n, row in rows.items() if row.id not in skipped}
-    _embed_images(sidecar, collection, items, waiting, errors)
-    _embed_texts(sidecar, collection, items, waiting, errors)
-    good = [row for n, row in waiting.items() if n not in errors]
-    if errors and not good and not skipped:
-        n, reason = next(iter(errors.items()))
+    read = {n: item for n, item in enumerate(items) if isinstance(item, Item)}
+    errors.update({n: str(item) for n, item in enumerate(items) if isinstance(item, ClipError)})
+    checked = partial(_row, collection, collection.columns(), terms)
+    rows = _good(read, [_attempt(checked, item) for item in read.values()], errors)
+    there = collection.present([row.id for row in rows.values()]) if terms.on_conflict == "skip" else set()
+    waiting = {n: row for n, row in rows.items() if row.id not in there}
+    _embed_images(sidecar, collection, read, waiting, errors)
+    _embed_texts(sidecar, collection, read, waiting, errors)
+    good = _once({n: row for n, row in waiting.items() if n not in errors}, errors)
+    done = _stored(collection, good, terms, errors)
+    skipped = done.skipped + len(rows) - len(waiting)
+    if not done.added + done.replaced + skipped:
+        n, reason = min(errors.items())
         raise InvalidInput(f"none of {len(items)} rows can be added; row {n}: {reason}", errors=errors)
-    done = collection.add(good, on_conflict=on_conflict, fingerprint=fingerprint).result()
-    ids = [row.id for n, row in rows.items() if n not in errors]
-    return Outcome(Added(done.added, done.replaced, done.skipped + len(skipped), ids), errors)
+    return Outcome(Added(done.added, done.replaced, skipped, [row.id for n, row in rows.items() if n not in errors]), errors)
 
 
-def _row(collection: Collection, known: Mapping[str, str], item: Item) -> NewRow:
+def needs_model(item: Item | ClipError) -> bool:
+    """Tell if there is something to be embedded, or to be fetched."""
+    return isinstance(item, Item) and bool(item.image or (item.text is not None and "text" not in item.vectors))
+
+
+def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
+    """The first row of each id; the others are noted."""
+    first: dict[str, int] = {}
+    for n, row in rows.items():
+        if (before := first.setdefault(row.id, n)) != n:
+            errors[n] = f"id {row.id!r} is there twice in one request, row {before} has it already: send each row once"
+    return {n: rows[n] for n in first.values()}
+
+
+def _stored(collection: Collection, rows: dict[int, NewRow], terms: Terms, errors: dict[int, str]) -> Added:
+    """Write rows; those that the writer refused are noted."""
+    if not rows:
+        return Added(0, 0, 0, [])
+    numbers, good = list(rows), list(rows.values())
+    add = partial(collection.add, on_conflict=terms.on_conflict, fingerprint=terms.fingerprint, columns=terms.columns)
+    try:
+        done = add(good).result()
+    except InvalidInput as problem:
+        if not problem.errors:
+            raise
+        errors.update({numbers[n]: reason for n, reason in problem.errors.items()})
+        return Added(0, 0, 0, [])
+    errors.update({n: done.refused[row.id] for n, row in rows.items() if row.id in done.refused})
+    return done
+
+
+def _row(collection: Collection, columns: Columns, terms: Terms, item: Item) -> NewRow:
     if not item.image and item.text is None and not item.vectors:
         raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
     size = collection.about.size
     vectors = {tower: checked_vector(values, size) for tower, values in item.vectors.items()}
     metadata = {"caption": item.text, **item.metadata} if item.text is not None else item.metadata
-    _check_metadata(known, metadata)
+    columns.fresh().take(metadata, terms.columns)
     source = item.source or (item.image.value if item.image and item.image.kind != "image" else None)
     return NewRow(checked_id(item.id), vectors, metadata, source)
 
 
-def _check_metadata(known: Mapping[str, str], metadata: dict[str, Any]) -> None:
-    new_columns(known, [metadata])
-    for name, value in metadata.items():
-        if name in known:
-            checked_value(name, known[name], value)
-
-
 def _embed_images(
-    sidecar: Sidecar, collection: Collection, items: Sequence[Item], rows: dict[int, NewRow], errors: dict[int, str]
+    sidecar: Sidecar, collection: Collection, items: Mapping[int, Item], rows: dict[int, NewRow], errors: dict[int, str]
 ) -> None:
     wanted = [n for n in rows if items[n].image]
     if not wanted:
@@ -109,7 +151,7 @@ def _embed_images(
 
 
 def _embed_texts(
-    sidecar: Sidecar, collection: Collection, items: Sequence[Item], rows: dict[int, NewRow], errors: dict[int, str]
+    sidecar: Sidecar, collection: Collection, items: Mapping[int, Item], rows: dict[int, NewRow], errors: dict[int, str]
 ) -> None:
     needed = [n for n in rows if items[n].text is not None and "text" not in rows[n].vectors and n not in errors]
     if needed:

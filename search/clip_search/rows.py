@@ -15,7 +15,8 @@ import pyarrow as pa
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.faiss_index import Floats
-from clip_search.schema import checked_value, own_columns, tower_column
+from clip_search.kinds import checked_value
+from clip_search.schema import own_columns, tower_column
 
 OnConflict = Literal["error", "replace", "skip"]
 _MAX_ID = 2048
@@ -96,7 +97,7 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
 def _vectors(vectors: Sequence[Floats | None], kind: pa.FixedSizeListType) -> pa.Array:
     size = kind.list_size
     flat = np.zeros((len(vectors), size), np.float32)
-    missing = np.array([vector is None for vector in vectors])
+    missing = np.array([vector is None for vector in vectors], bool)
     for n, vector in enumerate(vectors):
         if vector is not None:
             flat[n] = vector

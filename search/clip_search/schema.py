@@ -13,16 +13,12 @@ import pyarrow as pa
 
 from clip_client.errors import ContractMismatch, InvalidInput
 from clip_client.spec import TOWERS, Tower
+from clip_search.kinds import TYPES, arrow_type, kind_of, shown
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
-
-TYPES: dict[str, pa.DataType] = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-"""What a metadata column may hold."""
-_NAMES = {kind: name for name, kind in TYPES.items()}
-_KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
 _FIXED = [
     pa.field("id", pa.string(), nullable=False),
@@ -36,6 +32,8 @@ _FIXED = [
     pa.field("thumbnail", pa.binary()),
 ]
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS}
+_DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score", re.I)
+"""Names that Lance keeps for itself: a table with one of them can't be read any more."""
 HEAVY = {"thumbnail", *(f"vector_{tower}" for tower in TOWERS)}
 """Columns that a list of rows leaves out."""
 
@@ -67,6 +65,7 @@ class About:
 
 def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
     """The table of a collection with these metadata columns, ``{name: type}``."""
+    check_new_columns((), columns)
     vectors = [pa.field(f"vector_{tower}", pa.list_(pa.float32(), about.size)) for tower in TOWERS]
     own = [pa.field(name, column_type(name, kind)) for name, kind in columns.items()]
     return pa.schema([*_FIXED, *vectors, *own], metadata=_metadata(about))
@@ -98,7 +97,7 @@ def about(table: pa.Schema, name: str) -> About:
 
 def own_columns(table: pa.Schema) -> dict[str, str]:
     """The user's columns with their types."""
-    return {field.name: _NAMES.get(field.type, str(field.type)) for field in table if field.name not in RESERVED}
+    return {field.name: kind_of(field.type) for field in table if field.name not in RESERVED}
 
 
 def check_collection(name: Any) -> str:
@@ -112,57 +111,56 @@ def check_collection(name: Any) -> str:
     return name
 
 
-def column_type(name: str, kind: Any) -> pa.DataType:
-    """The type of a new metadata column.
+def column_type(name: Any, kind: Any) -> pa.DataType:
+    """Return the type of a new metadata column.
 
     Raises:
-        InvalidInput: the name or the type can't be used.
+        InvalidInput: the name or the kind can't be used.
     """
-    if not isinstance(name, str) or not _COLUMN.fullmatch(name):
-        raise InvalidInput(f"a column can't be called {name!r}: expected letters, digits and '_', no digit first")
-    if name in RESERVED:
-        raise InvalidInput(f"column {name} is taken: the sidecar's own are {', '.join(sorted(RESERVED))}")
-    if not isinstance(kind, str) or kind not in TYPES:
-        raise InvalidInput(f"column {name} can't be of type {kind!r}: expected one of {', '.join(TYPES)}")
-    return TYPES[kind]
+    check_column(name)
+    return check_kind(name, kind)
 
 
-def new_columns(known: Mapping[str, str], metadatas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Columns that these rows have and a table with these :func:`own_columns` hasn't, typed by their first value."""
-    found: dict[str, str] = {}
-    for metadata in metadatas:
-        for name, value in metadata.items():
-            if name not in known and name not in found and value is not None:
-                found[name] = _kind(name, value)
-                column_type(name, found[name])
-    count = len(RESERVED) + len(known) + len(found)
-    if count > MAX_COLUMNS:
-        raise InvalidInput(f"{count} columns: expected at most {MAX_COLUMNS}; put the rest into one")
+def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
+    """Refuse columns ``{name: kind}`` that can't stand beside known ones.
+
+    Raises:
+        InvalidInput: a name or a kind can't be used, or they are too many.
+    """
+    there = {name.lower(): name for name in known} if new else {}
+    before = len(there)
+    for name, kind in new.items():
+        column_type(name, kind)
+        if (other := there.setdefault(name.lower(), name)) != name:
+            raise InvalidInput(f"column {name} is there as {other}: filters don't tell capitals apart, send it as {other}")
+    if new and (count := len(RESERVED) + before + len(new)) > MAX_COLUMNS:
+        first = next(iter(new))
+        raise InvalidInput(f"column {first} makes {count} columns: expected at most {MAX_COLUMNS}; put the rest into one")
+
+
+def check_kind(name: Any, kind: Any) -> pa.DataType:
+    """Return the type of a kind.
+
+    Raises:
+        InvalidInput: there is no such kind.
+    """
+    if (found := arrow_type(kind)) is None:
+        raise InvalidInput(
+            f"column {shown(name)} can't be of type {shown(kind)}: expected one of {', '.join(TYPES)}, decimal(P,S)"
+        )
     return found
 
 
-def _kind(name: str, value: Any) -> str:
-    kind = _KINDS.get(type(value))
-    if kind is None:
-        raise InvalidInput(f"metadata {name} is a {type(value).__name__}: expected a string, a number or true/false")
-    return kind
-
-
-def checked_value(name: str, kind: str, value: Any) -> Any:
-    """A metadata value that fits its column, which is of this kind.
+def check_column(name: Any) -> None:
+    """Refuse a name that a metadata column can't have.
 
     Raises:
-        InvalidInput: it doesn't.
+        InvalidInput: it isn't a plain word, or is taken; in SQL, capitals make no difference.
     """
-    if value is None:
-        return None
-    if kind == "float" and type(value) is int:
-        return float(value)
-    if _kind(name, value) != kind:
-        raise InvalidInput(f"metadata {name} is {value!r}, the column holds {TYPES.get(kind, kind)}: send that type")
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        raise InvalidInput(f"metadata {name} is {value}: expected a whole number of 64 bits")
-    return value
+    if not isinstance(name, str) or not _COLUMN.fullmatch(name):
+        raise InvalidInput(f"a column can't be called {shown(name)}: expected up to 64 letters, digits and '_', no digit first")
+    if name.lower() in RESERVED or _DATABASES.fullmatch(name):
+        raise InvalidInput(f"column {name} is taken: the sidecar's own are {', '.join(sorted(RESERVED))}")
 
 
 def tower_column(tower: Tower) -> str:

@@ -16,13 +16,21 @@ from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_problem
 from clip_search.faiss_index import Floats
+from clip_search.kinds import EXACT
 from clip_search.part import Rows
-from clip_search.schema import HEAVY, RESERVED, TYPES, identity, tower_column
+from clip_search.schema import HEAVY, column_type, identity, own_columns, tower_column
+from clip_search.widening import finish_widening, widen
 
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096
 _KEPT = timedelta(minutes=10)
+_SCALAR = {
+    **dict.fromkeys(("string", "int", "float", "uint", "timestamp", "date"), "BTree"),
+    "bool": "Bitmap",
+    **dict.fromkeys(("list<string>", "list<int>", "list<bool>"), "LabelList"),
+}
+"""Kind of a column -> its scalar index; LanceDB has none for the others."""
 _MAX_FILTER = 4_096
 _MAX_TERMS = 200
 _Out = TypeVar("_Out")
@@ -41,6 +49,7 @@ class Table:
 
     def __init__(self, table: Any) -> None:
         self._table = table
+        finish_widening(table)
         self.schema: pa.Schema = table.schema
         self.identity = identity(self.schema) or str(table.name)
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
@@ -57,6 +66,7 @@ class Table:
     def refresh(self) -> None:
         """Look at what is stored, whatever was believed."""
         self._asked(self._table.checkout_latest)
+        self._written(lambda: finish_widening(self._table))
         self.schema = self._asked(lambda: self._table.schema)
 
     def drop(self, drop: Callable[[], None]) -> None:
@@ -94,8 +104,18 @@ class Table:
     def add_columns(self, columns: dict[str, str]) -> None:
         """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
         with self._rewriting:
-            self._written(lambda: self._table.add_columns([pa.field(name, TYPES[kind]) for name, kind in columns.items()]))
+            self._written(lambda: self._table.add_columns([pa.field(*field) for field in _typed(columns)]))
         self.schema = self._asked(lambda: self._table.schema)
+
+    def widen(self, columns: Sequence[str]) -> None:
+        """Make int columns hold floats; raises as :meth:`append`. :meth:`index_scalars` makes their indexes again."""
+        with self._rewriting:
+            self._written(lambda: widen(self._table, columns))
+        self.schema = self._asked(lambda: self._table.schema)
+
+    def beyond_floats(self, column: str) -> bool:
+        """Tell if an int column holds numbers beyond those that floats count one by one."""
+        return bool(self._asked(lambda: self._table.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
 
     def matching(self, where: str) -> Rows:
         """The rows that a filter keeps, int64, ascending.
@@ -186,9 +206,11 @@ class Table:
         import lancedb.index
 
         have = {name for one in self._asked(self._table.list_indices) for name in one.columns}
-        own = [field.name for field in self.schema if field.name not in RESERVED and field.type in TYPES.values()]
-        for name in {"id", "row", *own} - have:
-            kind = lancedb.index.Bitmap() if self.schema.field(name).type == pa.bool_() else lancedb.index.BTree()
+        kinds = {"id": "string", "row": "int", **own_columns(self.schema)}
+        for name in kinds.keys() - have:
+            if (index := _SCALAR.get(kinds[name])) is None:
+                continue  # filters read the column
+            kind = getattr(lancedb.index, index)()
             with self._rewriting, warnings.catch_warnings(action="ignore"):
                 self._written(partial(self._table.create_index, name, config=kind))
 
@@ -250,6 +272,10 @@ class Table:
 
     def _gone(self) -> NotFound:
         return NotFound(f"collection {self._table.name} was dropped: there is nothing left of it")
+
+
+def _typed(columns: dict[str, str]) -> list[tuple[str, pa.DataType]]:
+    return [(name, column_type(name, kind)) for name, kind in columns.items()]
 
 
 def check_filter(where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,11 +43,16 @@ class Operation:
 
 @dataclass(eq=False)
 class Add(Operation):
-    """Rows to be added, all or none of those that conflict; its future gives an :class:`Added`."""
+    """Rows to be added, all or none of those that conflict; its future gives an :class:`Added`.
+
+    Attributes:
+        columns: declared kinds of columns that aren't there yet.
+    """
 
     rows: Sequence[NewRow]
     on_conflict: OnConflict
     fingerprint: str
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -60,12 +65,13 @@ class Delete(Operation):
 
 @dataclass(frozen=True)
 class Added:
-    """What became of an :class:`Add`: numbers of rows, and the ids of all."""
+    """What became of an :class:`Add`: numbers of rows, the ids of all that are there, and by id why others aren't."""
 
     added: int
     replaced: int
     skipped: int
     ids: list[str]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Writer:

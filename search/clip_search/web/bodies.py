@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.ingest import Item
+from clip_search.kinds import TYPES
 from clip_search.query import IMAGES, SAME, Query, Term, TermKind, check_most
 from clip_search.rows import OnConflict
 
@@ -21,6 +22,7 @@ _MAX_TERMS = 32
 _MAX_TEXT = 128 * 1024
 
 Vector = Annotated[list[float] | str, Field(description="numbers, or base64 of little-endian float32")]
+Columns = Annotated[dict[str, str], Field(description="kinds by name: " + ", ".join([*TYPES, "decimal(P,S)"]))]
 Text = Annotated[str, Field(max_length=_MAX_TEXT)]
 Base64 = Annotated[str, Field(description="an encoded file in base64, or a data: URI")]
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -38,7 +40,7 @@ class NewCollection(Body):
     name: str
     dimension: Annotated[int, Field(ge=1, le=16_384)] | None = None
     fingerprint: Annotated[str, Field(max_length=64)] | None = None
-    columns: dict[str, Literal["string", "int", "float", "bool"]] = {}
+    columns: Columns = {}
 
 
 class NewItem(Body):
@@ -51,17 +53,15 @@ class NewItem(Body):
     text: Text | None = None
     vector: Vector | None = None
     text_vector: Vector | None = None
-    metadata: dict[str, str | int | float | bool | None] = {}
+    metadata: Annotated[dict[str, Any], Field(description="values by column")] = {}
     source: Annotated[str, Field(max_length=4096)] | None = None
-
-    def needs_model(self) -> bool:
-        """Whether there is something to be embedded, or to be fetched."""
-        return bool(self.image or self.image_url or self.image_path or (self.text and not self.text_vector))
 
     def item(self) -> Item:
         """The row as the sidecar wants it."""
         vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
         ready: dict[Tower, Any] = {tower: floats(one) for tower, one in vectors.items() if one is not None}
+        for name in ("image_url", "image_path"):
+            checked_text(name, getattr(self, name))
         images = _terms(self, 1.0, IMAGES)
         if len(images) > 1:
             raise InvalidInput("a row has one image: send image, image_url or image_path")
@@ -69,15 +69,12 @@ class NewItem(Body):
 
 
 class NewItems(Body):
-    """Rows to be added together."""
+    """Rows to be added together; each is checked by itself."""
 
     rows: Annotated[list[NewItem], Field(min_length=1, max_length=MAX_ROWS)]
     on_conflict: OnConflict = "error"
     fingerprint: Annotated[str, Field(max_length=64)] = ""
-
-    def need_model(self) -> bool:
-        """Whether any row has something to be embedded."""
-        return any(row.needs_model() for row in self.rows)
+    columns: Columns = {}
 
 
 class Deletion(Body):
@@ -142,12 +139,35 @@ def parsed(body: bytes, kind: type[_Body]) -> _Body:
     try:
         return kind.model_validate_json(body or b"null")
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        if first["type"] == "too_long":
-            check_most(place, int(first["ctx"]["actual_length"]), int(first["ctx"]["max_length"]))
-        got = f", got {str(first['input'])[:80]!r}" if first["type"] not in ("missing", "json_invalid") else ""
-        raise InvalidInput(f"{place}: {first['msg']}{got}; /docs tells what is accepted") from problem
+        raise _first(problem) from problem
+
+
+def validated(kind: type[_Body], content: Any) -> _Body:
+    """A body whose JSON was read already; raises as :func:`parsed`."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as problem:
+        raise _first(problem) from problem
+
+
+def _first(problem: ValidationError) -> InvalidInput:
+    """The first field that is wrong."""
+    first = problem.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "the body"
+    if first["type"] == "too_long":
+        check_most(place, int(first["ctx"]["actual_length"]), int(first["ctx"]["max_length"]))
+    got = f", got {str(first['input'])[:80]!r}" if first["type"] not in ("missing", "json_invalid") else ""
+    return InvalidInput(f"{place}: {first['msg']}{got}; /docs tells what is accepted")
+
+
+def checked_text(name: str, text: str | None) -> None:
+    """Refuse what no encoding can write.
+
+    Raises:
+        InvalidInput: the text has a lone surrogate.
+    """
+    if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
+        raise InvalidInput(f"{name} has half of a surrogate pair: send UTF-8")
 
 
 def floats(vector: list[float] | str) -> Any:

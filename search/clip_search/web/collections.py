@@ -15,12 +15,12 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
-from clip_search.ingest import Outcome, add
+from clip_search.ingest import add, needs_model
 from clip_search.query import Hit, check_most
 from clip_search.schema import HEAVY
-from clip_search.sidecar import Sidecar
 from clip_search.web import bodies
 from clip_search.web.guard import answer
+from clip_search.web.intake import intake
 from clip_search.web.searching import search
 from clip_search.web.state import body, collection, described, state
 
@@ -72,9 +72,9 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
     found, content = collection(request), await request.body()
-    sent = await run_in_threadpool(bodies.parsed, content, bodies.NewItems)  # searches don't wait while vectors are decoded
-    threads = state(request).model.run if sent.need_model() else run_in_threadpool
-    outcome = await threads(_added, state(request).sidecar, found, sent)
+    items, terms = await run_in_threadpool(intake, content)  # searches don't wait while vectors are decoded
+    threads = state(request).model.run if any(needs_model(item) for item in items) else run_in_threadpool
+    outcome = await threads(add, state(request).sidecar, found, items, terms)
     done = outcome.done
     counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
@@ -141,10 +141,6 @@ def _stats(found: Collection) -> dict[str, Any] | None:
         return found.stats()
     except NotFound:
         return None
-
-
-def _added(sidecar: Sidecar, found: Collection, sent: bodies.NewItems) -> Outcome:
-    return add(sidecar, found, [row.item() for row in sent.rows], sent.on_conflict, sent.fingerprint)
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:

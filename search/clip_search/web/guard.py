@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_search.errors import TooLarge, status
+from clip_search.kinds import for_json
 from clip_search.options import HttpOptions
 from clip_search.web.metrics import Metrics
 
@@ -130,7 +131,7 @@ def failure(problem: Exception) -> Response:
 
 def answer(content: Any, code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY, default=for_json)
     return Response(body, code, headers, "application/json")
 
 

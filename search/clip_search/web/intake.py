@@ -1,0 +1,85 @@
+"""Rows as sent over HTTP → items, each with an error of its own: what can't be read of one doesn't touch its neighbours."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import from_json
+
+from clip_client.errors import ClipError, InvalidInput
+from clip_search.ingest import Item, Terms
+from clip_search.kinds import shown
+from clip_search.rows import OnConflict
+from clip_search.schema import check_kind
+from clip_search.web.bodies import MAX_ROWS, Body, Columns, NewItem, validated
+
+_MAX_DIGITS = 400
+_BRANCHES = {"str", "list[float]"}
+"""What pydantic calls the two forms of a vector."""
+
+
+class _Request(Body):
+    """A request whose rows aren't read yet."""
+
+    rows: Annotated[list[Any], Field(min_length=1, max_length=MAX_ROWS)]
+    on_conflict: OnConflict = "error"
+    fingerprint: Annotated[str, Field(max_length=64)] = ""
+    columns: Columns = Field(default_factory=dict)
+
+
+def intake(body: bytes) -> tuple[Sequence[Item | ClipError], Terms]:
+    """Read a request to add rows: an item, or its error, by position.
+
+    Raises:
+        InvalidInput: no JSON object with a list of rows, or what concerns all of them is wrong.
+    """
+    content = _json(body)
+    if not isinstance(content, dict):
+        raise InvalidInput(f"the body is {shown(content)}: expected a JSON object with rows; /docs tells what is accepted")
+    sent = validated(_Request, content)
+    for name, kind in sent.columns.items():
+        check_kind(name, kind)
+    return [_item(row) for row in sent.rows], Terms(sent.on_conflict, sent.fingerprint, sent.columns)
+
+
+def _json(body: bytes) -> Any:
+    """JSON, and what programs write for it: NaN, Infinity, numbers of any length, lone surrogates."""
+    try:
+        return from_json(body or b"null")
+    except ValueError:
+        return _lenient(body)
+
+
+def _lenient(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8-sig", "surrogateescape"), parse_int=_whole_number)
+    except (ValueError, RecursionError) as problem:
+        raise InvalidInput(f"the body: Invalid JSON ({problem}); /docs tells what is accepted") from problem
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
+
+
+def _item(row: Any) -> Item | ClipError:
+    try:
+        item = NewItem.model_validate(row)
+        return item.item()
+    except ValidationError as problem:
+        return _told(problem)
+    except InvalidInput as problem:
+        return problem
+
+
+def _told(problem: ValidationError) -> InvalidInput:
+    """The first thing that is wrong with a row."""
+    first = problem.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES) or "the row"
+    got = "" if first["type"] in ("missing", "extra_forbidden") else f", got {shown(first['input'])}"
+    return InvalidInput(
+        f"{place.encode('ascii', 'backslashreplace').decode()}: {first['msg']}{got}; /docs tells what is accepted"
+    )
