@@ -92,7 +92,7 @@ def test_a_picture_by_its_path_comes_with_the_hit(sidecar: Sidecar, search: Sear
         ({"text": "a"}, 400, "modality: Field required"),
         (knn(indice_name="none"), 404, "no collection none"),
         (knn(num_images=0), 400, "num_images"),
-        (knn(num_images=10**9), 400, "num_images"),
+        (knn(num_images=10**9), 413, "expected at most 10,000"),
         (knn(text=""), 400, "nothing to look for: send text, image"),
         (knn(text=None, image="%%"), 400, "isn't base64"),
         (knn(text=None, embedding_input=[1.0]), 400, "has shape"),

@@ -33,6 +33,7 @@ _SCALAR = {
 """Kind of a column -> its scalar index; LanceDB has none for the others."""
 _MAX_FILTER = 4_096
 _MAX_TERMS = 200
+_MOST_ROWS = 2**62
 _Out = TypeVar("_Out")
 
 
@@ -133,7 +134,13 @@ class Table:
         return {id: row for batch in found for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Values by row of those that are there."""
+        """Values by row of those that are there.
+
+        Raises:
+            InvalidInput: a number is none that a row could have.
+        """
+        if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
+            raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
         found = self._scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
         return {values.pop("row"): values for batch in found for values in batch.to_pylist()}
 
