@@ -421,3 +421,9 @@ def test_an_empty_collection_is_exported(sidecar: Sidecar, run: Import, tmp_path
     with sidecar.client() as search:
         search.create("c", dimension=SIZE)
     assert "0 rows exported" in run("export", tmp_path / "out")[0]
+
+
+def test_vectors_of_another_size_are_refused_as_a_whole(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    run("import", write(tmp_path / "in", [unit(2, SIZE)], []))
+    _, err = run("import", write(tmp_path / "other", [unit(2, SIZE + 1)], []), status=1)
+    assert "the folder has vectors of 9, collection c holds 8: import it into another" in err.replace("\n", " ")

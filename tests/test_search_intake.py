@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sidecars
 from sidecars import Sidecar, base64_of, unit
 
 from clip_client import InvalidInput
 from clip_client.search import Row, Search, Term
+from clip_search.rows import NewRow, to_arrow
 
 NOBODY = "127.0.0.1:9"
 VECTOR = [1.0] + [0.0] * 7
@@ -377,3 +379,21 @@ def test_hits_of_clip_retrievals_route_have_every_kind(sidecar: Sidecar, search:
     wanted = {"modality": "image", "num_images": 1, "indice_name": "c", "embedding_input": VECTOR}
     status, hits = sidecar.ask("POST", "/knn-service", wanted)
     assert (status, hits[0]["caption"]) == (200, "AA==")
+
+
+def test_rows_are_added_beside_what_a_failed_widening_left(tmp_path: Path) -> None:
+    import lancedb
+
+    from clip_search.schema import About, schema
+    from clip_search.table import Table
+
+    wanted = schema(About(8, ""), {"score": "int"})
+    table = Table(lancedb.connect(tmp_path).create_table("c", schema=wanted))
+    table._table.add_columns({"widened score": "cast(score as double)"})
+    for n in range(2):
+        table.append(to_arrow([NewRow(str(n), {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
+        table.upsert(to_arrow([NewRow("0", {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
+        table.widen(["score"])
+        assert table.schema.field("score").type == pa.float64()
+        assert not [name for name in table.schema.names if " " in name]
+        table._table.add_columns({"widened score": "cast(score as double)"})

@@ -135,8 +135,8 @@ async def search_rows(request: Request, name: str) -> Response:
 
 def _added(sidecar: Sidecar, found: Collection, content: bytes) -> Outcome:
     """Parsed and added in a thread: searches don't wait while the vectors of many rows are decoded."""
-    items, terms = intake(content)
-    return add(sidecar, found, items, terms)
+    items, options = intake(content)
+    return add(sidecar, found, items, options)
 
 
 async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
