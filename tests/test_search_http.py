@@ -230,7 +230,6 @@ def test_bad_searches_are_told_what_is_wrong(sidecar: Sidecar, search: Search, p
         ("POST", "/v1/collections/photos/rows", {"rows": [{"text": "a", "metadata": {"x": [1]}}]}, 400, "metadata"),
         ("POST", "/v1/collections/photos/rows", {"rows": [{"text": "a", "metadata": {"year": "x"}}]}, 400, "holds int64"),
         ("POST", "/v1/collections/photos/rows", {"rows": [{"id": "p1", "text": "a"}]}, 409, "'p1' is there already"),
-        ("POST", "/v1/collections/photos/rows", {"rows": [{"id": "n", "text": "a"}] * 2}, 400, "twice in one request"),
         ("POST", "/v1/collections/photos/rows", {"rows": [{"vector": V}]}, 400, r"has shape \[2\]"),
         (
             "POST",

@@ -133,12 +133,12 @@ def test_columns_keep_their_types_or_become_json_text(sidecar: Sidecar, run: Imp
 
 def test_names_that_cant_be_columns_are_made_usable(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
     names = ["clip similarity", "original-width", "id", "time", "source", "Row", "_rowid", "😀", "", "1st", "x" * 70]
-    names += ["clip_similarity", "Score", "score", "vector_image", "_distance", "meta_id", "a.b", "a`b", "a\nb"]
+    names += ["clip_similarity", "Score", "score", "vector_image", "_distance", "meta_id", "a.b", "a`b", "a\nb", "vector"]
     table = pa.table({name: [n] for n, name in enumerate(names)})
     _, err = run("import", write(tmp_path / "in", [unit(1, SIZE)], [table]))
     expected = ["clip_similarity_2", "original_width", "meta_id_2", "meta_time", "meta_source", "meta_Row", "meta__rowid", "_"]
     expected += ["column", "_1st", "x" * 64, "clip_similarity", "Score", "score_2", "meta_vector_image", "meta__distance"]
-    expected += ["meta_id", "a_b", "a_b_2", "a_b_3"]
+    expected += ["meta_id", "a_b", "a_b_2", "a_b_3", "meta_vector"]
     assert kept(sidecar)["0"] == {name: n for n, name in enumerate(expected)}
     assert err.count("column 'clip similarity' is kept as clip_similarity_2") == 1
     run("import", tmp_path / "in")
@@ -421,3 +421,9 @@ def test_an_empty_collection_is_exported(sidecar: Sidecar, run: Import, tmp_path
     with sidecar.client() as search:
         search.create("c", dimension=SIZE)
     assert "0 rows exported" in run("export", tmp_path / "out")[0]
+
+
+def test_vectors_of_another_size_are_refused_as_a_whole(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    run("import", write(tmp_path / "in", [unit(2, SIZE)], []))
+    _, err = run("import", write(tmp_path / "other", [unit(2, SIZE + 1)], []), status=1)
+    assert "the folder has vectors of 9, collection c holds 8: import it into another" in err.replace("\n", " ")

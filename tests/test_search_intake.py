@@ -7,16 +7,20 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sidecars
 from sidecars import Sidecar, base64_of, unit
 
 from clip_client import InvalidInput
 from clip_client.search import Row, Search, Term
+from clip_search.rows import NewRow, to_arrow
 
 NOBODY = "127.0.0.1:9"
 VECTOR = [1.0] + [0.0] * 7
@@ -90,6 +94,7 @@ BAD_ROWS = [
     ({"vector": VECTOR, "metadata": {"id": 1}}, "column id is taken"),
     ({"vector": VECTOR, "metadata": {"Time": 1}}, "column Time is taken"),
     ({"vector": VECTOR, "metadata": {"vector_image": 1}}, "column vector_image is taken"),
+    ({"vector": VECTOR, "metadata": {"Vector": 1}}, "column Vector is taken"),
     ({"vector": VECTOR, "metadata": {"_rowid": 1}}, "column _rowid is taken"),
     ({"vector": VECTOR, "metadata": {"_distance": 1}}, "column _distance is taken"),
     ({"vector": VECTOR, "metadata": {"YEAR": 1}}, "column YEAR is there as year"),
@@ -340,3 +345,59 @@ def test_vectors_as_base64_and_as_numbers_are_the_same(search: Search, sidecar: 
     assert post(sidecar, rows)[0] == 201
     kept = search.get("c", ["a", "b"], vectors=True)
     np.testing.assert_array_equal(kept[0]["vector_image"], kept[1]["vector_image"])
+
+
+@pytest.mark.parametrize("name", ["vector_", "my_vector", "embedding", "image_embedding", "vectors"])
+@pytest.mark.parametrize("kind", ["list<float>", "list<int>"])
+def test_lists_that_are_called_vectors_stay_lists(search: Search, name: str, kind: str) -> None:
+    values = [[1, 2], [], None, [1, 2, 3], [None]]
+    for on_conflict in ("error", "replace"):
+        rows = [Row(id=str(n), vector=VECTOR, metadata={name: value}) for n, value in enumerate(values)]
+        assert search.add("c", rows, on_conflict=on_conflict, columns={name: kind}).errors == {}
+        assert [row["metadata"][name] for row in search.rows("c")] == values
+
+
+def test_the_client_sends_what_json_has_no_type_for(search: Search) -> None:
+    kinds = {"t": "timestamp", "d": "date", "y": "binary", "m": "decimal(10,2)", "l": "list<int>"}
+    values = {"t": datetime(2024, 5, 1, tzinfo=timezone.utc), "d": date(2024, 5, 1), "y": b"\x00", "m": Decimal("1E+1")}
+    plain = {"l": np.arange(2), "f": np.float32(0.5), "i": np.int64(3), "b": np.bool_(True)}
+    rows = [Row(id="a", vector=VECTOR, metadata=values | plain), Row(image="no file"), Row(vector=["x"])]
+    rows += [Row(vector=VECTOR, metadata={"s": {1}}), Row(id="b", vector=OTHER), Row(id="c", vector=[0.0] * 8)]
+    done = search.add("c", rows, columns=kinds)
+    assert (done.added, done.ids, set(done.errors), done.sent) == (2, ["a", "b"], {1, 2, 3, 5}, 6)
+    assert done.errors[3] == "metadata s is a set: expected a string, a number or true/false"
+    assert "length 0" in done.errors[5]
+    got = search.get("c", ["a"])[0]["metadata"]
+    assert got == {"t": "2024-05-01T00:00:00+00:00", "d": "2024-05-01", "y": "AA==", "m": "10.00", "l": [0, 1]} | {
+        "f": 0.5,
+        "i": 3,
+        "b": True,
+    }
+    with pytest.raises(InvalidInput, match="row 0") as caught:
+        search.add("c", [Row(image="no file"), Row(vector=[0.0] * 8)])
+    assert set(caught.value.errors) == {0, 1}
+
+
+def test_hits_of_clip_retrievals_route_have_every_kind(sidecar: Sidecar, search: Search) -> None:
+    search.add("c", [Row(vector=VECTOR, metadata={"caption": b"\x00"})], columns={"caption": "binary"})
+    wanted = {"modality": "image", "num_images": 1, "indice_name": "c", "embedding_input": VECTOR}
+    status, hits = sidecar.ask("POST", "/knn-service", wanted)
+    assert (status, hits[0]["caption"]) == (200, "AA==")
+
+
+def test_rows_are_added_beside_what_a_failed_widening_left(tmp_path: Path) -> None:
+    import lancedb
+
+    from clip_search.schema import About, schema
+    from clip_search.table import Table
+
+    wanted = schema(About(8, ""), {"score": "int"})
+    table = Table(lancedb.connect(tmp_path).create_table("c", schema=wanted))
+    table._table.add_columns({"widened score": "cast(score as double)"})
+    for n in range(2):
+        table.append(to_arrow([NewRow(str(n), {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
+        table.upsert(to_arrow([NewRow("0", {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
+        table.widen(["score"])
+        assert table.schema.field("score").type == pa.float64()
+        assert not [name for name in table.schema.names if " " in name]
+        table._table.add_columns({"widened score": "cast(score as double)"})

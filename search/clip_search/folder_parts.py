@@ -31,12 +31,14 @@ class Part:
     Attributes:
         rows: how many it has, or says to have; None if that can't be told.
         vectors: numbers [rows, D], on disk.
+        schema: of a table.
         problem: why it can't be read; empty if it can.
     """
 
     path: Path
     rows: int | None
     vectors: Any = None
+    schema: pa.Schema | None = None
     problem: str = ""
 
     def named(self) -> str:
@@ -116,7 +118,7 @@ class Folder:
     def schemas(self) -> list[pa.Schema]:
         """Schemas of the metadata that can be read."""
         parts = (part for shard in self.shards if not shard.problem for part in shard.metadata)
-        return [pq.read_schema(part.path) for part in parts]
+        return [part.schema for part in parts if part.schema is not None]
 
 
 def open_folder(folder: Path) -> Folder:
@@ -218,7 +220,7 @@ def _index(path: Path) -> Part:
 def _parquet(path: Path) -> Part:
     try:
         with pq.ParquetFile(path) as file:
-            return Part(path, file.metadata.num_rows, file.schema_arrow)
+            return Part(path, file.metadata.num_rows, schema=file.schema_arrow)
     except (pa.ArrowException, OSError, ValueError) as problem:
         return Part(path, None, problem=f"can't be read ({problem})")
 

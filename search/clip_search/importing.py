@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import Progress
 
-from clip_client.errors import ContractMismatch, InvalidInput
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.search import Added, Row, Search
 from clip_client.spec import Tower
 from clip_search.books import Books
@@ -33,7 +33,11 @@ def import_(arguments: argparse.Namespace) -> int:
     folder = open_folder(arguments.folder)
     with client(arguments) as search, progress() as bar, Books(arguments.errors, _printer(bar)) as books:
         ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
-        _Import(arguments, search, books).run(folder, bar)
+        try:
+            _Import(arguments, search, books).run(folder, bar)
+        except (ClipError, KeyboardInterrupt):
+            print(f"stopped; what is in stays, run it again for the rest\n{books.closing()}")
+            raise
         print(f"{books.read - books.left_out} rows imported into {arguments.collection}")
         print(books.closing())
         return books.status()
@@ -48,7 +52,13 @@ class _Import:
 
     def run(self, folder: Folder, bar: Progress) -> None:
         """Send all rows, and tell which columns and values aren't as they were."""
-        columns = ForeignColumns(folder.schemas(), self._search.stats(self._collection)["columns"])
+        about = self._search.stats(self._collection)
+        if about["dimension"] != folder.size:
+            raise InvalidInput(
+                f"the folder has vectors of {folder.size}, collection {self._collection} holds {about['dimension']}: "
+                "import it into another, --collection NAME"
+            )
+        columns = ForeignColumns(folder.schemas(), about["columns"])
         for told in filter(None, (column.told() for column in columns)):
             _printer(bar)(told)
         task = bar.add_task("importing", total=folder.rows)

@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Terms:
+class AddOptions:
     """What concerns all rows of a request.
 
     Attributes:
@@ -62,7 +62,7 @@ class Terms:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], terms: Terms) -> Outcome:
+def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], options: AddOptions) -> Outcome:
     """Embed what needs it and add all rows that are good; returns once they are durable and found.
 
     An item that couldn't be read comes as its error. Of several good ones with the same id the first is taken.
@@ -71,18 +71,18 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
         InvalidInput: no item is good, or what is wrong concerns all.
         ClipError: the model's or the disk's.
     """
-    collection.about.check_fingerprint(terms.fingerprint, collection.name)
+    collection.about.check_fingerprint(options.fingerprint, collection.name)
     errors: dict[int, str] = {}
     read = {n: item for n, item in enumerate(items) if isinstance(item, Item)}
     errors.update({n: str(item) for n, item in enumerate(items) if isinstance(item, ClipError)})
-    checked = partial(_row, collection, collection.columns(), terms)
+    checked = partial(_row, collection, collection.columns(), options)
     rows = _good(read, [_attempt(checked, item) for item in read.values()], errors)
-    there = collection.present([row.id for row in rows.values()]) if terms.on_conflict == "skip" else set()
+    there = collection.present([row.id for row in rows.values()]) if options.on_conflict == "skip" else set()
     waiting = {n: row for n, row in rows.items() if row.id not in there}
     _embed_images(sidecar, collection, read, waiting, errors)
     _embed_texts(sidecar, collection, read, waiting, errors)
     good = _once({n: row for n, row in waiting.items() if n not in errors}, errors)
-    done = _stored(collection, good, terms, errors)
+    done = _stored(collection, good, options, errors)
     skipped = done.skipped + len(rows) - len(waiting)
     if not done.added + done.replaced + skipped:
         n, reason = min(errors.items())
@@ -104,12 +104,12 @@ def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
     return {n: rows[n] for n in first.values()}
 
 
-def _stored(collection: Collection, rows: dict[int, NewRow], terms: Terms, errors: dict[int, str]) -> Added:
+def _stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions, errors: dict[int, str]) -> Added:
     """Write rows; those that the writer refused are noted."""
     if not rows:
         return Added(0, 0, 0, [])
     numbers, good = list(rows), list(rows.values())
-    add = partial(collection.add, on_conflict=terms.on_conflict, fingerprint=terms.fingerprint, columns=terms.columns)
+    add = partial(collection.add, on_conflict=options.on_conflict, fingerprint=options.fingerprint, columns=options.columns)
     try:
         done = add(good).result()
     except InvalidInput as problem:
@@ -121,13 +121,13 @@ def _stored(collection: Collection, rows: dict[int, NewRow], terms: Terms, error
     return done
 
 
-def _row(collection: Collection, columns: Columns, terms: Terms, item: Item) -> NewRow:
+def _row(collection: Collection, columns: Columns, options: AddOptions, item: Item) -> NewRow:
     if not item.image and item.text is None and not item.vectors:
         raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
     size = collection.about.size
     vectors = {tower: checked_vector(values, size) for tower, values in item.vectors.items()}
     metadata = {"caption": item.text, **item.metadata} if item.text is not None else item.metadata
-    columns.fresh().take(metadata, terms.columns)
+    columns.fresh().take(metadata, options.columns)
     source = item.source or (item.image.value if item.image and item.image.kind != "image" else None)
     return NewRow(checked_id(item.id), vectors, metadata, source)
 

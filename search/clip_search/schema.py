@@ -32,8 +32,8 @@ _FIXED = [
     pa.field("thumbnail", pa.binary()),
 ]
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS}
-_DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score", re.I)
-"""Names that Lance keeps for itself: a table with one of them can't be read any more."""
+_DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
+"""Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
 HEAVY = {"thumbnail", *(f"vector_{tower}" for tower in TOWERS)}
 """Columns that a list of rows leaves out."""
 
@@ -160,7 +160,8 @@ def check_column(name: Any) -> None:
     if not isinstance(name, str) or not _COLUMN.fullmatch(name):
         raise InvalidInput(f"a column can't be called {shown(name)}: expected up to 64 letters, digits and '_', no digit first")
     if name.lower() in RESERVED or _DATABASES.fullmatch(name):
-        raise InvalidInput(f"column {name} is taken: the sidecar's own are {', '.join(sorted(RESERVED))}")
+        own = ", ".join(sorted(RESERVED))
+        raise InvalidInput(f"column {name} is taken: the sidecar's own are {own}; LanceDB's are vector, _distance, _row…")
 
 
 def tower_column(tower: Tower) -> str:

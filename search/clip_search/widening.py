@@ -11,6 +11,7 @@ _NEW, _OLD = "widened ", "before "
 
 def widen(table: Any, columns: Sequence[str]) -> None:
     """Write the columns again as floats and let them take the old ones' names in one commit, so that no read misses them."""
+    finish_widening(table)  # one that failed, of a full disk say, may have left its columns
     table.add_columns({_NEW + name: f"cast({name} as double)" for name in columns})
     table.alter_columns(*({"path": name, "rename": _OLD + name} for name in columns),
                         *({"path": _NEW + name, "rename": name} for name in columns))  # fmt: skip

@@ -72,9 +72,9 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
     found, content = collection(request), await request.body()
-    items, terms = await run_in_threadpool(intake, content)  # searches don't wait while vectors are decoded
+    items, options = await run_in_threadpool(intake, content)  # searches don't wait while vectors are decoded
     threads = state(request).model.run if any(needs_model(item) for item in items) else run_in_threadpool
-    outcome = await threads(add, state(request).sidecar, found, items, terms)
+    outcome = await threads(add, state(request).sidecar, found, items, options)
     done = outcome.done
     counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from clip_client.errors import ClipError, InvalidInput
-from clip_search.ingest import Item, Terms
+from clip_search.ingest import AddOptions, Item
 from clip_search.kinds import shown
 from clip_search.rows import OnConflict
 from clip_search.schema import check_kind
@@ -31,7 +31,7 @@ class _Request(Body):
     columns: Columns = Field(default_factory=dict)
 
 
-def intake(body: bytes) -> tuple[Sequence[Item | ClipError], Terms]:
+def intake(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
     """Read a request to add rows: an item, or its error, by position.
 
     Raises:
@@ -43,7 +43,7 @@ def intake(body: bytes) -> tuple[Sequence[Item | ClipError], Terms]:
     sent = validated(_Request, content)
     for name, kind in sent.columns.items():
         check_kind(name, kind)
-    return [_item(row) for row in sent.rows], Terms(sent.on_conflict, sent.fingerprint, sent.columns)
+    return [_item(row) for row in sent.rows], AddOptions(sent.on_conflict, sent.fingerprint, sent.columns)
 
 
 def _json(body: bytes) -> Any:
