@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.errors import ClipError, InvalidInput, Timeout
 from clip_client.spec import Tower
 from clip_search.errors import cleaned, storage_problem
 from clip_search.faiss_index import Floats
+from clip_search.filters import checked
 from clip_search.part import Rows
 from clip_search.schema import HEAVY, RESERVED, TYPES, tower_column
 
@@ -22,8 +23,8 @@ _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096
 _KEPT = timedelta(minutes=10)
-_MAX_FILTER = 4_096
-_MAX_TERMS = 200
+_FILTER_TIME = timedelta(seconds=20)
+"""Bound on the scan of a client's filter."""
 
 
 class Table:
@@ -72,14 +73,13 @@ class Table:
         self.schema = self._table.schema
 
     def matching(self, where: str) -> Rows:
-        """The rows that a filter keeps, int64, ascending.
+        """Return the rows that a client's filter keeps, int64, ascending.
 
         Raises:
-            InvalidInput: LanceDB doesn't accept it.
+            InvalidInput: it isn't allowed, or fails on a value.
+            Timeout: it takes too long.
         """
-        check_filter(where)
-        found = self._scan(["row"], where, _SCAN_ROWS)
-        return np.sort(np.concatenate([np.empty(0, np.int64), *(batch["row"].to_numpy() for batch in found)]))
+        return self._numbers(checked(where, self.schema), _FILTER_TIME)
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Row by id of those that are there."""
@@ -92,9 +92,9 @@ class Table:
         return {values.pop("row"): values for batch in found for values in batch.to_pylist()}
 
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """The first rows after a row, by number."""
-        kept = f"({where}) AND row > {after}" if where else f"row > {after}"
-        rows = self.matching(kept)[:limit]
+        """The first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""
+        kept = f"({checked(where, self.schema)}) AND row > {after}" if where else f"row > {after}"
+        rows = self._numbers(kept, _FILTER_TIME)[:limit]
         if not len(rows):
             return []
         found = self._scan(["row", *columns], f"{kept} AND row <= {rows[-1]}", _SCAN_ROWS)
@@ -106,7 +106,7 @@ class Table:
 
     def rows(self, tower: Tower) -> Rows:
         """The rows that have a vector of this tower, int64, ascending."""
-        return self.matching(f"has_{tower} = true")
+        return self._numbers(f"has_{tower} = true")
 
     def count(self, tower: Tower) -> int:
         """How many rows have a vector of this tower."""
@@ -132,11 +132,12 @@ class Table:
 
     def nearest(self, query: Floats, tower: Tower, k: int, where: str) -> list[dict[str, Any]]:
         """LanceDB's own search: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
-        check_filter(where)
         search = self._table.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
-        keep = f"has_{tower} = true" + (f" AND ({where})" if where else "")
+        keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
         try:
-            return list(search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k).to_list())
+            return list(
+                search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k).to_list(timeout=_FILTER_TIME)
+            )
         except Exception as problem:  # LanceDB raises anything
             raise InvalidInput(f"filter: {cleaned(problem)}") from problem
 
@@ -173,11 +174,20 @@ class Table:
         with self._rewriting:
             self._table.create_index(tower_column(tower), config=lancedb.index.IvfHnswSq(distance_type="cosine"))
 
-    def _scan(self, columns: Sequence[str], where: str | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def _numbers(self, where: str, time: timedelta | None = None) -> Rows:
+        """Return the rows that a condition of ours keeps, int64, ascending."""
+        found = self._scan(["row"], where, _SCAN_ROWS, time)
+        return np.sort(np.concatenate([np.empty(0, np.int64), *(batch["row"].to_numpy() for batch in found)]))
+
+    def _scan(
+        self, columns: Sequence[str], where: str | None, rows: int, time: timedelta | None = None
+    ) -> Iterator[pa.RecordBatch]:
         query = self._table.search().select(list(columns)).limit(None)
         try:
-            yield from (query.where(where) if where else query).to_batches(rows)
+            yield from (query.where(where) if where else query).to_batches(rows, timeout=time)
         except Exception as problem:  # LanceDB raises anything
+            if "Query timeout after" in str(problem):
+                raise Timeout(f"the filter took longer than {_FILTER_TIME.seconds} s: make it simpler") from problem
             raise InvalidInput(f"filter: {cleaned(problem)}") from problem
 
     def _written(self, write: Any) -> None:
@@ -187,19 +197,6 @@ class Table:
             raise
         except Exception as problem:  # LanceDB raises anything
             raise storage_problem(problem) from problem
-
-
-def check_filter(where: str) -> None:
-    """Refuse what would overflow the stack of the parser.
-
-    Raises:
-        InvalidInput: the filter is too long or too deep.
-    """
-    terms = sum(where.upper().count(word) for word in (" AND ", " OR ", "NOT", "(", "-", "+", "*", "/"))
-    if len(where) > _MAX_FILTER or terms > _MAX_TERMS:
-        raise InvalidInput(
-            f"the filter has {len(where)} characters and {terms} terms: expected {_MAX_FILTER}, {_MAX_TERMS} at most"
-        )
 
 
 def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:
