@@ -117,11 +117,14 @@ def tree(where: str) -> exp.Expr:
     try:
         _check_tokens(_DIALECT.tokenize(where))
         found = _DIALECT.parse_into(exp.Condition, where)
+    except InvalidInput:
+        raise
     except RecursionError as problem:
         raise too_deep() from problem
     except Exception as problem:  # its parser expects SQL, and trips over what isn't
+        place = _place(problem)
         raise InvalidInput(
-            f"filter: {where[:200]!r} can't be read (sql parser error{_place(problem)}); allowed are {ALLOWED}"
+            f"filter: {where[:200]!r} can't be read (sql parser error{place}); allowed are {ALLOWED}"
         ) from problem
     if len(found) != 1 or found[0] is None:
         raise InvalidInput(f"filter: {where[:200]!r} isn't one condition: expected e.g. year >= 2003 AND caption LIKE '%cat%'")
