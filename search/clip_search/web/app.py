@@ -58,7 +58,7 @@ async def _failed(request: Request, problem: Exception) -> Response:
 async def _http(request: Request, problem: Exception) -> Response:
     """What Starlette itself refuses: no such route, another method."""
     assert isinstance(problem, HTTPException)  # noqa: S101  (it was registered for this type)
-    return failure(Refused(problem.status_code, f"{request.method} {request.url.path[:200]}: {problem.detail}; see /docs"))
+    return failure(Refused(problem.status_code, f"{request.method} {request.scope['path'][:200]}: {problem.detail}; see /docs"))
 
 
 async def _parameter(request: Request, problem: Exception) -> Response:
