@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
-from servers import http_files
+from PIL import Image
+from servers import CLIPSERVE, http_files
 from sidecars import PICTURES, Sidecar, base64_of
 
 from clip_client import Clip
@@ -57,9 +59,10 @@ def knn(**changes: object) -> dict[str, object]:
 def test_the_knn_service_gives_metadata_to_the_first_and_numbers_to_all(sidecar: Sidecar, search: Search, photos: str) -> None:
     status, hits = sidecar.ask("POST", "/knn-service", knn(num_result_ids=6), **{"Content-Type": "text/plain"})
     assert status == 200
-    assert [set(hit) for hit in hits] == [{"id", "similarity", "caption", "url"}] * 2 + [{"id", "similarity"}] * 4
+    whole = {"id", "similarity", "caption", "url", "image_path", "image"}
+    assert [set(hit) for hit in hits] == [whole] * 2 + [{"id", "similarity"}] * 4
     assert sidecar.ask("POST", "/metadata", {"ids": [3, 99], "indice_name": "photos"})[1] == [
-        {"id": 3, "metadata": {"caption": "picture 3", "url": "http://x/3"}}
+        {"id": 3, "metadata": {"caption": "picture 3", "url": "http://x/3", "image_path": "s3"}}
     ]
     assert sidecar.ask("POST", "/metadata", {"ids": [], "indice_name": "photos"})[1] == []
     assert sidecar.ask("GET", "/indices-list")[1] == ["photos"]
@@ -84,6 +87,52 @@ def test_a_picture_by_its_path_comes_with_the_hit(sidecar: Sidecar, search: Sear
     hits = sidecar.ask("POST", "/knn-service", knn(text=None, embedding_input=[1, 0, 0, 0], indice_name="paths"))[1]
     assert base64.b64decode(hits[0]["image"])[:3] == b"\xff\xd8\xff"
     assert "image" not in hits[1]
+
+
+def test_a_folder_that_was_added_is_shown_by_clip_retrievals_client(
+    sidecar: Sidecar, search: Search, clip_retrieval, clip: Clip, tmp_path: Path
+) -> None:
+    for n in range(3):
+        (tmp_path / f"{n}.jpg").write_bytes(PICTURES[n])
+    (tmp_path / "1.txt").write_text("the second")
+    added = [CLIPSERVE, "search", "add", tmp_path, "--url", sidecar.url, "--collection", "folder"]
+    subprocess.run(added, check=True, capture_output=True, timeout=60)
+    client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name="folder", num_images=3, deduplicate=False)
+    hits = {Path(hit["image_path"]).name: hit for hit in client.query(text="a cat")}
+    assert set(hits) == {"0.jpg", "1.jpg", "2.jpg"}
+    assert [hits[f"{n}.jpg"].get("caption") for n in range(3)] == [None, "the second", None]
+    for n in range(3):
+        hit = hits[f"{n}.jpg"]
+        assert hit["image_path"] == str((tmp_path / f"{n}.jpg").resolve())
+        shown = Image.open(io.BytesIO(base64.b64decode(hit["image"], validate=True)))
+        assert (shown.format, max(shown.size)) == ("JPEG", 320)
+        assert clip.embed_image(shown) @ clip.embed_image(PICTURES[n]) > 0.95
+        assert "url" not in hit
+    assert client.query(image=str(tmp_path / "2.jpg"))[0]["image_path"].endswith("2.jpg")
+
+
+def test_rows_added_over_http_are_shown_by_clip_retrievals_client(sidecar: Sidecar, search: Search, clip_retrieval) -> None:
+    search.create("mixed")
+    with http_files({"/a.jpg": PICTURES[2]}) as files:
+        rows = [
+            Row(id="text", text="a cat on a mat"),
+            Row(id="image", image=PICTURES[0]),
+            Row(id="url", image_url=f"{files}/a.jpg"),
+            Row(id="both", image=PICTURES[1], text="a dog", metadata={"url": "http://x/1", "image_path": "own"}, source="s"),
+        ]
+        assert search.add("mixed", rows).added == 4
+    numbers = {row["id"]: row["row"] for row in search.get("mixed", [row.id for row in rows])}
+    client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name="mixed", num_images=4, deduplicate=False)
+    hits = {hit["id"]: hit for hit in client.query(text="a cat")}
+    assert set(hits) == {numbers["image"], numbers["url"], numbers["both"]}
+    assert set(hits[numbers["image"]]) == {"id", "similarity", "image"}
+    assert hits[numbers["url"]] == {**hits[numbers["url"]], "url": f"{files}/a.jpg"}
+    assert "image_path" not in hits[numbers["url"]]
+    both = hits[numbers["both"]]
+    assert (both["url"], both["image_path"], both["caption"]) == ("http://x/1", "own", "a dog")
+    texts = sidecar.ask("POST", "/knn-service", knn(modality="text", indice_name="mixed", num_images=4))[1]
+    assert {hit["id"]: hit.get("caption") for hit in texts} == {numbers["text"]: "a cat on a mat", numbers["both"]: "a dog"}
+    assert "image" not in next(hit for hit in texts if hit["id"] == numbers["text"])
 
 
 @pytest.mark.parametrize(
