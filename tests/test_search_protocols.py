@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
+import transformers
 from PIL import Image
 from servers import CLIPSERVE, http_files
 from sidecars import PICTURES, Sidecar, base64_of
 
-from clip_client import Clip
+from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
 
 
@@ -188,6 +189,99 @@ def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
     ):
         with pytest.raises(openai.BadRequestError, match=r"input|dimensions|embedded"):
             client.embeddings.create(model="clip", **wrong)
+
+
+def embedded(sidecar: Sidecar, **body: object) -> tuple[int, dict]:
+    return sidecar.ask("POST", "/v1/embeddings", {"model": "clip", **body})
+
+
+def test_modality_says_what_an_input_is_as_infinity_has_it(sidecar: Sidecar, clip: Clip) -> None:
+    data = f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"
+    with http_files({"/a.jpg": PICTURES[1], "/page": b"<html>"}) as files:
+        url = f"{files}/a.jpg"
+        client = openai.OpenAI(base_url=f"{sidecar.url}/v1", api_key="none")
+        made = client.embeddings.create(model="clip", input=[url, data], extra_body={"modality": "image"})
+        np.testing.assert_allclose([one.embedding for one in made.data], clip.embed_image(PICTURES[1::-1]), atol=1e-6)
+        for modality in ({}, {"modality": "text"}, {"modality": None}):
+            plain = client.embeddings.create(model="clip", input=[url], extra_body=modality)
+            np.testing.assert_allclose(plain.data[0].embedding, clip.embed_text(url), atol=1e-6)
+        as_text = client.embeddings.create(model="clip", input=data[:60], extra_body={"modality": "text"})
+        np.testing.assert_allclose(as_text.data[0].embedding, clip.embed_text(data[:60]), atol=1e-6)
+        for bad, message in (
+            (f"{files}/none.jpg", "answers 404"),
+            (f"{files}/page", "not a picture"),
+            (f"{files}/to/http://10.0.0.1/", "isn't a public address"),
+            ("http://169.254.169.254/latest", "isn't a public address"),
+            ("file:///etc/passwd", "isn't a URL"),
+            ("a cat", "isn't a URL"),
+            ("data:image/png;base64,%%%", "isn't base64"),
+            ("http://127.0.0.1:9/a.jpg", "can't be reached"),
+            ("http://nobody.invalid/a.jpg", "has no address"),
+        ):
+            status, answer = embedded(sidecar, input=[data, url, bad, data], modality="image")
+            assert (status, answer["message"].startswith("input 2 can't be embedded: ")) == (400, True), answer
+            assert message in answer["message"]
+            assert list(answer["error"]["errors"]) == ["2"]
+    for wrong, message in (
+        ({"modality": "audio"}, "modality: Input should be 'text' or 'image'"),
+        ({"modality": "image", "input": ["http://x/"] * 65}, "65 pictures are to be fetched: expected at most 64"),
+        ({"modality": 1}, "modality"),
+    ):
+        status, answer = embedded(sidecar, **{"input": "a", **wrong})
+        assert (status, message in answer["message"]) == (400, True), answer
+
+
+def test_many_data_uris_are_embedded_in_their_order(sidecar: Sidecar, clip: Clip) -> None:
+    order = [n % 12 for n in range(37)]
+    inputs = [f"data:;base64,{base64_of(PICTURES[n])}" for n in order]
+    inputs[20] = "a cat"
+    made = embedded(sidecar, input=inputs)[1]
+    expected = clip.embed_image([PICTURES[n] for n in order])
+    expected[20] = clip.embed_text("a cat")
+    np.testing.assert_allclose([one["embedding"] for one in made["data"]], expected, atol=1e-6)
+    assert made["usage"]["total_tokens"] == clip.count_tokens(["a cat"])[0]
+
+
+def test_usage_counts_the_tokens_that_the_checkpoints_own_tokenizer_makes(
+    sidecar: Sidecar, clip: Clip, checkpoint: Path, spec: ModelSpec
+) -> None:
+    own = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    texts = ["a cat", "", "A photo of a dog, at night.", "ünï 🦆", "word " * 500, "x"] * 12
+    counts = [len(own(text, truncation=True, max_length=spec.context_length)["input_ids"]) for text in texts]
+    assert clip.count_tokens(texts) == counts
+    assert embedded(sidecar, input=texts)[1]["usage"] == {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
+    image = f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"
+    assert embedded(sidecar, input=image)[1]["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input": [[1, 2], [3]]}, "token numbers are another tokenizer's"),
+        ({"input": [1, 2]}, "token numbers are another tokenizer's"),
+        ({"input": "a", "dimensions": 7}, r"dimensions is 7, the model makes \d+"),
+        ({"input": "a", "dimensions": 0}, "dimensions is 0"),
+        ({"input": "a", "dimensions": -1}, "dimensions is -1"),
+        ({"input": "a", "dimensions": 1.5}, "dimensions"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format: Input should be 'float' or 'base64'"),
+        ({"input": ["a", "b" * 200_000]}, "input 1 can't be embedded: .*at most 131,072"),
+        ({"input": ["a", "data:image/png;base64,AAAA", "b"]}, "input 1 can't be embedded"),
+        ({"input": ["a", "data:image/png,AAAA", "b"]}, "input 1 can't be embedded: .*isn't base64"),
+        ({"input": ["a"] * 2049}, "at most 2048"),
+        ({"input": {"a": 1}}, "input"),
+        ({"input": [None]}, "input"),
+        ({"input": None}, "input"),
+        ({"input": [True]}, "input"),
+    ],
+)
+def test_embeddings_that_cant_be_given_are_refused(sidecar: Sidecar, body: dict, message: str) -> None:
+    status, answer = embedded(sidecar, **body)
+    assert (status, bool(re.search(message, answer["message"]))) == (400, True), answer
+
+
+def test_the_dimensions_that_there_are_may_be_asked_for(sidecar: Sidecar, spec: ModelSpec) -> None:
+    status, made = embedded(sidecar, input="a", dimensions=spec.embedding_size, user="me")
+    assert (status, len(made["data"][0]["embedding"])) == (200, spec.embedding_size)
 
 
 def test_curl_gets_embeddings(sidecar: Sidecar, clip: Clip) -> None:
