@@ -1,7 +1,7 @@
 """Small copies of pictures, for people: upright, in the picture's own colours, on white.
 
-What the towers see is another matter: :mod:`clip_client.preprocess` does as each checkpoint's own library does, which for example clips
-greys of 16 bits to white.
+What the towers see is another matter: :mod:`clip_client.preprocess` does as each checkpoint's own library does, which for
+example clips greys of 16 bits to white.
 """
 
 from __future__ import annotations

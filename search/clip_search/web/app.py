@@ -16,7 +16,7 @@ from clip_search.sidecar import Sidecar
 from clip_search.web import collections, health, knn, openai, pictures
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
-from clip_search.web.state import State
+from clip_search.web.state import Described, State
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
@@ -24,7 +24,7 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 def app(sidecar: Sidecar) -> FastAPI:
     """The application of a sidecar; collections are opened when it starts, while it answers already."""
     shared = State(sidecar, Metrics(sidecar))
-    made = FastAPI(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
+    made = Described(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
     made.state.shared = shared
     for part in (collections, knn, openai, health, pictures):
         made.include_router(part.router)
