@@ -9,7 +9,6 @@ import socket
 import string
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +18,9 @@ TIMEOUT_S = 30
 NASTY: list[Any] = [
     None, True, False, 0, -1, 1, 1.5, -0.0, 1e308, 1e-320, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63) - 1, 10**40, 10_000, 10_001,
     "", " ", "a", "x" * 5000, "\0", "\u202e", "é", "🦆" * 50, "'", '"', "`", "\\", "%", "../..", "a/b", "-1", "NaN", "null",
-    "http://127.0.0.1:9/a.jpg", "http://[", "http://10.0.0.1/", "file:///etc/passwd", "data:", "data:,", "data:;base64,", "AAAA",
-    "data:image/png;base64,%%", [], [[]], [None], [1e308] * SIZE, [0.0] * SIZE, [0.1] * SIZE, [1e-30] * SIZE, ["a"], {}, {"a": {}},
-    {"": ""}, [[[[[[[[]]]]]]]], {"text": "a"}, [{"text": "a"}] * 40, "image", "text", "replace", "skip",
+    "http://127.0.0.1:9/a.jpg", "http://[", "http://10.0.0.1/", "file:///etc/passwd", "data:", "data:,", "data:;base64,",
+    "AAAA", "data:image/png;base64,%%", [], [[]], [None], [1e308] * SIZE, [0.0] * SIZE, [0.1] * SIZE, [1e-30] * SIZE, ["a"], {},
+    {"a": {}}, {"": ""}, [[[[[[[[]]]]]]]], {"text": "a"}, [{"text": "a"}] * 40, "image", "text", "replace", "skip",
 ]  # fmt: skip
 LITERAL = [
     "NaN",
@@ -397,6 +396,3 @@ def alive(sidecar: Sidecar) -> bool:
     """Whether the process answers."""
     with socket.create_connection(("127.0.0.1", sidecar.port), timeout=TIMEOUT_S):
         return sidecar.process.poll() is None and sidecar.ask("GET", "/health/live")[0] == 200
-
-
-Step = Callable[[], None]

@@ -86,9 +86,8 @@ def test_mutated_requests_are_answered_and_never_with_a_5xx(fuzzed: Sidecar) -> 
             flush=True,
         )
     tidy(fuzzed, "fuzz")
-    print(
-        f"\n{sum(found.statuses.values())} requests, seed {SEED}: {dict(sorted(found.statuses.items()))}, MB {memory[0]:.0f} .. {memory[-1]:.0f}"
-    )
+    told = f"{sum(found.statuses.values())} requests, seed {SEED}: {dict(sorted(found.statuses.items()))}"
+    print(f"\n{told}, MB {memory[0]:.0f} .. {memory[-1]:.0f}")
     assert found.failures == []
     assert found.statuses[200] > COUNT / 20
     assert found.statuses[400] > COUNT / 5

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.sidecar import Sidecar
@@ -31,6 +32,7 @@ def app(sidecar: Sidecar) -> FastAPI:
     made.add_exception_handler(ClipError, _failed)
     made.add_exception_handler(HTTPException, _http)
     made.add_exception_handler(RequestValidationError, _parameter)
+    made.add_exception_handler(ClientDisconnect, _gone)
     options = sidecar.options.http
     made.add_middleware(Guard, options=options, metrics=shared.metrics)
     if options.origins:
@@ -53,6 +55,11 @@ async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
 
 async def _failed(request: Request, problem: Exception) -> Response:
     return failure(problem)
+
+
+async def _gone(request: Request, problem: Exception) -> Response:
+    """The client went away while it sent its body: nobody reads this, it is counted under nginx's status for it."""
+    return Response(status_code=499)
 
 
 async def _http(request: Request, problem: Exception) -> Response:

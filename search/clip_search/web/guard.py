@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
@@ -22,8 +21,6 @@ from clip_search.web.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
-_GONE = 499
-"""Counted where a client went away before its answer, as nginx does."""
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
 _OPEN = ("/health/live", "/health/ready", "/", "/page/")
 """Reachable without the token: what orchestrators ask, and the page, which asks for it."""
@@ -61,8 +58,6 @@ class Guard:
         try:
             self._check(scope, Headers(scope=scope))
             await self._app(scope, self._bounded(receive), counted)
-        except ClientDisconnect:
-            seen[0] = _GONE
         except Exception as problem:
             if seen[0]:  # too late for another answer: the server closes the connection
                 _LOG.exception("an answer broke off")
