@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,6 +97,9 @@ class _Filters(Dialect):
 
     class Parser(parser.Parser):
         FUNCTIONS = {}  # noqa: RUF012  (every call stays a name with arguments)
+        COLUMN_OPERATORS = {  # noqa: RUF012  (no paths into JSON)
+            kind: parser.Parser.COLUMN_OPERATORS[kind] for kind in (TokenType.DOT, TokenType.DCOLON)
+        }
         NO_PAREN_FUNCTIONS = {}  # noqa: RUF012
         NO_PAREN_FUNCTION_PARSERS = {}  # noqa: RUF012
         FUNCTION_PARSERS = {  # noqa: RUF012
@@ -104,6 +108,7 @@ class _Filters(Dialect):
 
 
 _DIALECT = _Filters()
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # what is wrong with a filter is told to whoever sent it
 
 
 def tree(where: str) -> exp.Expr:
