@@ -166,6 +166,44 @@ def test_concurrent_texts_are_each_answered_with_their_own(search: Search, photo
     assert got == expected
 
 
+def cosines(hits: list) -> dict[str, float]:
+    return {hit.id: hit.score for hit in hits}
+
+
+@pytest.mark.parametrize("weight", [1e-320, 1e-300, 1e-30, 0.1, 7, 1e30, 1e100, 1.7e308])
+def test_only_the_ratios_of_weights_count(search: Search, photos: str, clip: Clip, weight: float) -> None:
+    expected = cosines(search.query(photos, [Term(text="a cat"), Term(text="a dog")], minus=[Term(id="p2")], k=12))
+    mix = [Term(text="a cat", weight=weight), Term(text="a dog", weight=weight)]
+    found = cosines(search.query(photos, mix, minus=[Term(id="p2", weight=weight)], k=12))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert all(-1 <= score <= 1 for score in found.values())
+
+
+def test_weights_far_apart_leave_the_larger_and_scores_stay_cosines(search: Search, photos: str) -> None:
+    alone = cosines(search.query(photos, "a cat", k=12))
+    for large, small in ((1e100, 1), (1, 1e-100), (1.7e308, -1.7e-308), (5, 0.0), (5, -0.0)):
+        mix = [Term(text="a cat", weight=large), Term(id="p3", weight=small)]
+        found = cosines(search.query(photos, mix, k=11))
+        assert found == pytest.approx({id: alone[id] for id in found}, abs=1e-5)
+    away = cosines(search.query(photos, [Term(text="a cat", weight=-1e100)], k=12))
+    assert away == pytest.approx({id: -score for id, score in alone.items()}, abs=1e-5)
+    for weight in (0.0, -0.0):
+        with pytest.raises(InvalidInput, match="cancel each other out"):
+            search.query(photos, [Term(text="a cat", weight=weight)])
+    with pytest.raises(InvalidInput, match="cancel each other out"):
+        search.query(photos, [Term(text="a cat", weight=1e100)], minus=[Term(text="a cat", weight=1e100)])
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "9" * 400, '"1"', "null", "true", "[1]"])
+@pytest.mark.parametrize("place", ["weight", "threshold", "deduplicate"])
+def test_numbers_that_are_none_are_refused(sidecar: Sidecar, search: Search, photos: str, place: str, number: str) -> None:
+    fields = {"weight": f'"mix": [{{"text": "a", "weight": {number}}}]', "threshold": f'"text": "a", "threshold": {number}'}
+    body = f"{{{fields.get(place, f'{chr(34)}text{chr(34)}: {chr(34)}a{chr(34)}, {chr(34)}deduplicate{chr(34)}: {number}')}}}"
+    status, answer = sidecar.ask("POST", "/v1/collections/photos/search", body.encode())
+    allowed = {("threshold", "null"), ("deduplicate", "true")}
+    assert status == (200 if (place, number) in allowed else 400), answer
+
+
 V = [1.0, 0.0]
 BAD_SEARCHES = [
     ({}, "nothing to look for"),

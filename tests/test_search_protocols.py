@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
-from servers import http_files
+import transformers
+from PIL import Image
+from servers import CLIPSERVE, http_files
 from sidecars import PICTURES, Sidecar, base64_of
 
-from clip_client import Clip
+from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
 
 
@@ -57,9 +60,10 @@ def knn(**changes: object) -> dict[str, object]:
 def test_the_knn_service_gives_metadata_to_the_first_and_numbers_to_all(sidecar: Sidecar, search: Search, photos: str) -> None:
     status, hits = sidecar.ask("POST", "/knn-service", knn(num_result_ids=6), **{"Content-Type": "text/plain"})
     assert status == 200
-    assert [set(hit) for hit in hits] == [{"id", "similarity", "caption", "url"}] * 2 + [{"id", "similarity"}] * 4
+    whole = {"id", "similarity", "caption", "url", "image_path", "image"}
+    assert [set(hit) for hit in hits] == [whole] * 2 + [{"id", "similarity"}] * 4
     assert sidecar.ask("POST", "/metadata", {"ids": [3, 99], "indice_name": "photos"})[1] == [
-        {"id": 3, "metadata": {"caption": "picture 3", "url": "http://x/3"}}
+        {"id": 3, "metadata": {"caption": "picture 3", "url": "http://x/3", "image_path": "s3"}}
     ]
     assert sidecar.ask("POST", "/metadata", {"ids": [], "indice_name": "photos"})[1] == []
     assert sidecar.ask("GET", "/indices-list")[1] == ["photos"]
@@ -84,6 +88,52 @@ def test_a_picture_by_its_path_comes_with_the_hit(sidecar: Sidecar, search: Sear
     hits = sidecar.ask("POST", "/knn-service", knn(text=None, embedding_input=[1, 0, 0, 0], indice_name="paths"))[1]
     assert base64.b64decode(hits[0]["image"])[:3] == b"\xff\xd8\xff"
     assert "image" not in hits[1]
+
+
+def test_a_folder_that_was_added_is_shown_by_clip_retrievals_client(
+    sidecar: Sidecar, search: Search, clip_retrieval, clip: Clip, tmp_path: Path
+) -> None:
+    for n in range(3):
+        (tmp_path / f"{n}.jpg").write_bytes(PICTURES[n])
+    (tmp_path / "1.txt").write_text("the second")
+    added = [CLIPSERVE, "search", "add", tmp_path, "--url", sidecar.url, "--collection", "folder"]
+    subprocess.run(added, check=True, capture_output=True, timeout=60)
+    client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name="folder", num_images=3, deduplicate=False)
+    hits = {Path(hit["image_path"]).name: hit for hit in client.query(text="a cat")}
+    assert set(hits) == {"0.jpg", "1.jpg", "2.jpg"}
+    assert [hits[f"{n}.jpg"].get("caption") for n in range(3)] == [None, "the second", None]
+    for n in range(3):
+        hit = hits[f"{n}.jpg"]
+        assert hit["image_path"] == str((tmp_path / f"{n}.jpg").resolve())
+        shown = Image.open(io.BytesIO(base64.b64decode(hit["image"], validate=True)))
+        assert (shown.format, max(shown.size)) == ("JPEG", 320)
+        assert clip.embed_image(shown) @ clip.embed_image(PICTURES[n]) > 0.95
+        assert "url" not in hit
+    assert client.query(image=str(tmp_path / "2.jpg"))[0]["image_path"].endswith("2.jpg")
+
+
+def test_rows_added_over_http_are_shown_by_clip_retrievals_client(sidecar: Sidecar, search: Search, clip_retrieval) -> None:
+    search.create("mixed")
+    with http_files({"/a.jpg": PICTURES[2]}) as files:
+        rows = [
+            Row(id="text", text="a cat on a mat"),
+            Row(id="image", image=PICTURES[0]),
+            Row(id="url", image_url=f"{files}/a.jpg"),
+            Row(id="both", image=PICTURES[1], text="a dog", metadata={"url": "http://x/1", "image_path": "own"}, source="s"),
+        ]
+        assert search.add("mixed", rows).added == 4
+    numbers = {row["id"]: row["row"] for row in search.get("mixed", [row.id for row in rows])}
+    client = clip_retrieval.ClipClient(url=f"{sidecar.url}/knn-service", indice_name="mixed", num_images=4, deduplicate=False)
+    hits = {hit["id"]: hit for hit in client.query(text="a cat")}
+    assert set(hits) == {numbers["image"], numbers["url"], numbers["both"]}
+    assert set(hits[numbers["image"]]) == {"id", "similarity", "image"}
+    assert hits[numbers["url"]] == {**hits[numbers["url"]], "url": f"{files}/a.jpg"}
+    assert "image_path" not in hits[numbers["url"]]
+    both = hits[numbers["both"]]
+    assert (both["url"], both["image_path"], both["caption"]) == ("http://x/1", "own", "a dog")
+    texts = sidecar.ask("POST", "/knn-service", knn(modality="text", indice_name="mixed", num_images=4))[1]
+    assert {hit["id"]: hit.get("caption") for hit in texts} == {numbers["text"]: "a cat on a mat", numbers["both"]: "a dog"}
+    assert "image" not in next(hit for hit in texts if hit["id"] == numbers["text"])
 
 
 @pytest.mark.parametrize(
@@ -139,6 +189,99 @@ def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:
     ):
         with pytest.raises(openai.BadRequestError, match=r"input|dimensions|embedded"):
             client.embeddings.create(model="clip", **wrong)
+
+
+def embedded(sidecar: Sidecar, **body: object) -> tuple[int, dict]:
+    return sidecar.ask("POST", "/v1/embeddings", {"model": "clip", **body})
+
+
+def test_modality_says_what_an_input_is_as_infinity_has_it(sidecar: Sidecar, clip: Clip) -> None:
+    data = f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"
+    with http_files({"/a.jpg": PICTURES[1], "/page": b"<html>"}) as files:
+        url = f"{files}/a.jpg"
+        client = openai.OpenAI(base_url=f"{sidecar.url}/v1", api_key="none")
+        made = client.embeddings.create(model="clip", input=[url, data], extra_body={"modality": "image"})
+        np.testing.assert_allclose([one.embedding for one in made.data], clip.embed_image(PICTURES[1::-1]), atol=1e-6)
+        for modality in ({}, {"modality": "text"}, {"modality": None}):
+            plain = client.embeddings.create(model="clip", input=[url], extra_body=modality)
+            np.testing.assert_allclose(plain.data[0].embedding, clip.embed_text(url), atol=1e-6)
+        as_text = client.embeddings.create(model="clip", input=data[:60], extra_body={"modality": "text"})
+        np.testing.assert_allclose(as_text.data[0].embedding, clip.embed_text(data[:60]), atol=1e-6)
+        for bad, message in (
+            (f"{files}/none.jpg", "answers 404"),
+            (f"{files}/page", "not a picture"),
+            (f"{files}/to/http://10.0.0.1/", "isn't a public address"),
+            ("http://169.254.169.254/latest", "isn't a public address"),
+            ("file:///etc/passwd", "isn't a URL"),
+            ("a cat", "isn't a URL"),
+            ("data:image/png;base64,%%%", "isn't base64"),
+            ("http://127.0.0.1:9/a.jpg", "can't be reached"),
+            ("http://nobody.invalid/a.jpg", "has no address"),
+        ):
+            status, answer = embedded(sidecar, input=[data, url, bad, data], modality="image")
+            assert (status, answer["message"].startswith("input 2 can't be embedded: ")) == (400, True), answer
+            assert message in answer["message"]
+            assert list(answer["error"]["errors"]) == ["2"]
+    for wrong, message in (
+        ({"modality": "audio"}, "modality: Input should be 'text' or 'image'"),
+        ({"modality": "image", "input": ["http://x/"] * 65}, "65 pictures are to be fetched: expected at most 64"),
+        ({"modality": 1}, "modality"),
+    ):
+        status, answer = embedded(sidecar, **{"input": "a", **wrong})
+        assert (status, message in answer["message"]) == (400, True), answer
+
+
+def test_many_data_uris_are_embedded_in_their_order(sidecar: Sidecar, clip: Clip) -> None:
+    order = [n % 12 for n in range(37)]
+    inputs = [f"data:;base64,{base64_of(PICTURES[n])}" for n in order]
+    inputs[20] = "a cat"
+    made = embedded(sidecar, input=inputs)[1]
+    expected = clip.embed_image([PICTURES[n] for n in order])
+    expected[20] = clip.embed_text("a cat")
+    np.testing.assert_allclose([one["embedding"] for one in made["data"]], expected, atol=1e-6)
+    assert made["usage"]["total_tokens"] == clip.count_tokens(["a cat"])[0]
+
+
+def test_usage_counts_the_tokens_that_the_checkpoints_own_tokenizer_makes(
+    sidecar: Sidecar, clip: Clip, checkpoint: Path, spec: ModelSpec
+) -> None:
+    own = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    texts = ["a cat", "", "A photo of a dog, at night.", "ünï 🦆", "word " * 500, "x"] * 12
+    counts = [len(own(text, truncation=True, max_length=spec.context_length)["input_ids"]) for text in texts]
+    assert clip.count_tokens(texts) == counts
+    assert embedded(sidecar, input=texts)[1]["usage"] == {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
+    image = f"data:image/jpeg;base64,{base64_of(PICTURES[0])}"
+    assert embedded(sidecar, input=image)[1]["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input": [[1, 2], [3]]}, "token numbers are another tokenizer's"),
+        ({"input": [1, 2]}, "token numbers are another tokenizer's"),
+        ({"input": "a", "dimensions": 7}, r"dimensions is 7, the model makes \d+"),
+        ({"input": "a", "dimensions": 0}, "dimensions is 0"),
+        ({"input": "a", "dimensions": -1}, "dimensions is -1"),
+        ({"input": "a", "dimensions": 1.5}, "dimensions"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format: Input should be 'float' or 'base64'"),
+        ({"input": ["a", "b" * 200_000]}, "input 1 can't be embedded: .*at most 131,072"),
+        ({"input": ["a", "data:image/png;base64,AAAA", "b"]}, "input 1 can't be embedded"),
+        ({"input": ["a", "data:image/png,AAAA", "b"]}, "input 1 can't be embedded: .*isn't base64"),
+        ({"input": ["a"] * 2049}, "at most 2048"),
+        ({"input": {"a": 1}}, "input"),
+        ({"input": [None]}, "input"),
+        ({"input": None}, "input"),
+        ({"input": [True]}, "input"),
+    ],
+)
+def test_embeddings_that_cant_be_given_are_refused(sidecar: Sidecar, body: dict, message: str) -> None:
+    status, answer = embedded(sidecar, **body)
+    assert (status, bool(re.search(message, answer["message"]))) == (400, True), answer
+
+
+def test_the_dimensions_that_there_are_may_be_asked_for(sidecar: Sidecar, spec: ModelSpec) -> None:
+    status, made = embedded(sidecar, input="a", dimensions=spec.embedding_size, user="me")
+    assert (status, len(made["data"][0]["embedding"])) == (200, spec.embedding_size)
 
 
 def test_curl_gets_embeddings(sidecar: Sidecar, clip: Clip) -> None:

@@ -20,7 +20,7 @@ from clip_client.comparison import Comparison, Floats, compared
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
 from clip_client.preprocess import Limits, Preprocessing, preprocess
-from clip_client.spec import EMBEDDING, ERROR, PIXELS, TOWERS, ModelSpec, Tower, ensemble
+from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, TOWERS, ModelSpec, Tower, ensemble
 from clip_client.triton import Triton
 
 TextLike = str | bytes
@@ -153,6 +153,22 @@ class Clip:
         Returns, Raises: as :meth:`embed_image`.
         """
         return self._embed("text", texts, isinstance(texts, str | bytes | bytearray), on_error)
+
+    def count_tokens(self, texts: Sequence[TextLike]) -> list[int]:
+        """Return how many tokens of each text the text tower reads, its start and end included; 0 where it can't be read.
+
+        Raises:
+            InvalidInput: a text can't be encoded.
+            Unavailable, Timeout: the server is down or too slow.
+        """
+        model, rows = f"{ensemble(self.name, 'text')}_tokenize", self._served.max_batch
+        counts: list[int] = []
+        for start in range(0, len(texts), rows):
+            part = [_text_bytes(text) for text in texts[start : start + rows]]
+            [tokens] = self._triton.infer(model, part, TEXT, [TOKENS])
+            ends = tokens == self.spec.end_token  # [n, L]
+            counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
+        return counts
 
     def compare(
         self,

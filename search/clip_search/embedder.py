@@ -92,6 +92,10 @@ class Embedder:
         """A vector per encoded file, None where one can't be embedded."""
         return self._trusted(lambda clip: clip.embed_image(list(images), on_error="none"))
 
+    def tokens(self, texts: Sequence[str]) -> int:
+        """Return how many tokens these texts have."""
+        return sum(self._clip.count_tokens(texts))
+
     def close(self) -> None:
         """Stop, and close the connection."""
         self._waiting.put(None)

@@ -15,6 +15,15 @@ from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 from clip_search.errors import TooLarge
 from clip_search.options import FetchOptions
 
+
+class Unreachable(InvalidInput, Unavailable):
+    """The host of a URL can't be reached: whoever sent the URL can mend that, not this sidecar."""
+
+
+class TooSlow(InvalidInput, Timeout):
+    """The host of a URL doesn't answer in time; as :class:`Unreachable`."""
+
+
 _REDIRECTS = 3
 _REDIRECT = (301, 302, 303, 307, 308)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,7 +38,7 @@ def fetched(url: str, options: FetchOptions) -> bytes:
     Raises:
         InvalidInput: not such a URL, an address that isn't public, an answer other than 200.
         TooLarge: the file is.
-        Unavailable, Timeout: the host can't be reached, or is too slow.
+        Unreachable, TooSlow: the host can't be reached, or is too slow.
     """
     deadline = time.monotonic() + options.timeout_s
     for _ in range(_REDIRECTS + 1):
@@ -114,7 +123,7 @@ def _checked(host: str, port: int, options: FetchOptions) -> Address:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
-        raise Unavailable(f"{host} has no address ({problem}): check the name") from problem
+        raise Unreachable(f"{host} has no address ({problem}): check the name") from problem
     addresses = [_plain(ipaddress.ip_address(str(info[4][0]).partition("%")[0])) for info in found]
     for address in addresses:
         if not _public(address) and not any(address in network for network in options.networks):
@@ -148,7 +157,7 @@ def _body(response: urllib3.BaseHTTPResponse, url: str, options: FetchOptions, d
             if len(body) > options.image_bytes:
                 raise TooLarge(f"{url} has more than {options.image_bytes:,} bytes: send a smaller picture")
             if time.monotonic() > deadline:
-                raise Timeout(f"{url} didn't arrive within {options.timeout_s:g} s")
+                raise TooSlow(f"{url} didn't arrive within {options.timeout_s:g} s")
     except (urllib3.exceptions.HTTPError, OSError) as problem:
         if isinstance(problem, ClipError):
             raise
@@ -158,7 +167,7 @@ def _body(response: urllib3.BaseHTTPResponse, url: str, options: FetchOptions, d
 
 def _unfetched(url: str, options: FetchOptions, problem: Exception) -> ClipError:
     if isinstance(problem, urllib3.exceptions.NewConnectionError):  # which is a timeout to urllib3
-        return Unavailable(f"{url} can't be reached: is the host up?")
+        return Unreachable(f"{url} can't be reached: is the host up?")
     if isinstance(problem, urllib3.exceptions.TimeoutError):
-        return Timeout(f"{url} didn't answer within {options.timeout_s:g} s")
+        return TooSlow(f"{url} didn't answer within {options.timeout_s:g} s")
     return InvalidInput(f"{url} can't be fetched ({problem}): look at it in a browser, or send the picture itself")

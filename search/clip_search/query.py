@@ -89,14 +89,18 @@ class Hit:
 
 
 def mixed(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    """The weighted sum of unit vectors [D], of unit length.
+    """Return the weighted sum of unit vectors [D], of unit length; only the ratios of the weights count.
 
     Raises:
-        InvalidInput: it is zero.
+        InvalidInput: a weight isn't finite, or the sum is zero.
     """
-    total = np.sum([weight * vector for vector, weight in zip(vectors, weights, strict=True)], axis=0, dtype=np.float64)
+    scale = float(np.max(np.abs(weights)))
+    if not np.isfinite(scale):
+        raise InvalidInput("a weight isn't a finite number: expected e.g. 0.5 or -2")
+    shares = np.asarray(weights, np.float64) / (scale or 1)  # [n], at most 1: no sum overflows
+    total = shares @ np.asarray(vectors, np.float64)  # [n] @ [n, D] -> [D]
     norm = float(np.linalg.norm(total))
-    if norm < 1e-6:
+    if not norm >= 1e-6:
         raise InvalidInput("the terms cancel each other out: change their weights")
     return np.asarray(total / norm, np.float32)
 

@@ -222,5 +222,5 @@ def hits(collection: Collection, scores: Floats, rows: Rows, columns: Sequence[s
     """Rows with their cards; one that was deleted this instant is left out."""
     wanted = None if columns is None else ["id", "source", "has_thumbnail", *columns]
     cards = collection.cards.take(rows, wanted)
-    found = zip(rows.tolist(), np.minimum(scores, 1).tolist(), cards, strict=True)
+    found = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
     return [Hit(row, score, card) for row, score, card in found if card is not None]

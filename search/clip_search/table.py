@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.errors import ClipError, InvalidInput, Timeout
 from clip_client.spec import Tower
 from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_problem
 from clip_search.faiss_index import Floats
+from clip_search.filters import checked
 from clip_search.kinds import EXACT
 from clip_search.part import Rows
 from clip_search.schema import HEAVY, column_type, identity, own_columns, tower_column
@@ -31,10 +32,10 @@ _SCALAR = {
     **dict.fromkeys(("list<string>", "list<int>", "list<bool>"), "LabelList"),
 }
 """Kind of a column -> its scalar index; LanceDB has none for the others."""
-_MAX_FILTER = 4_096
-_MAX_TERMS = 200
 _MOST_ROWS = 2**62
 _Out = TypeVar("_Out")
+_FILTER_TIME = timedelta(seconds=20)
+"""Bound on the scan of a client's filter."""
 
 
 class Table:
@@ -119,14 +120,13 @@ class Table:
         return bool(self._asked(lambda: self._table.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
 
     def matching(self, where: str) -> Rows:
-        """The rows that a filter keeps, int64, ascending.
+        """Return the rows that a client's filter keeps, int64, ascending.
 
         Raises:
-            InvalidInput: LanceDB doesn't accept it.
+            InvalidInput: it isn't allowed, or fails on a value.
+            Timeout: it takes too long.
         """
-        check_filter(where)
-        found = self._filtered(lambda: list(self._scan(["row"], where, _SCAN_ROWS)), where)
-        return np.sort(np.concatenate([np.empty(0, np.int64), *(batch["row"].to_numpy() for batch in found)]))
+        return self._kept(checked(where, self.schema))
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Row by id of those that are there."""
@@ -145,18 +145,19 @@ class Table:
         return {values.pop("row"): values for batch in found for values in batch.to_pylist()}
 
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """The first rows after a row, by number."""
-        kept = f"({where}) AND row > {after}" if where else f"row > {after}"
-        rows = (self.matching(kept) if where else self.numbers(kept))[:limit]
+        """The first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""
+        rest = f"row > {after}"
+        rows = self._kept(f"({checked(where, self.schema)}) AND {rest}") if where else self.numbers(rest)
+        rows = rows[:limit]
         return [{"row": row, **values} for row, values in sorted(self.get(rows.tolist(), columns).items())]
 
     def ids(self) -> Iterator[list[str]]:
         """All ids, in batches."""
         return (batch["id"].to_pylist() for batch in self._scan(["id"], None, _SCAN_ROWS))
 
-    def numbers(self, where: str | None = None) -> Rows:
+    def numbers(self, where: str | None = None, time: timedelta | None = None) -> Rows:
         """The rows that there are, or those that a filter of our own keeps, int64, ascending."""
-        found = (batch["row"].to_numpy() for batch in self._scan(["row"], where, _SCAN_ROWS))
+        found = (batch["row"].to_numpy() for batch in self._scan(["row"], where, _SCAN_ROWS, time))
         return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
 
     def rows(self, tower: Tower) -> Rows:
@@ -187,11 +188,10 @@ class Table:
 
     def nearest(self, query: Floats, tower: Tower, k: int, where: str) -> list[dict[str, Any]]:
         """LanceDB's own search: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
-        check_filter(where)
         search = self._table.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
-        keep = f"has_{tower} = true" + (f" AND ({where})" if where else "")
+        keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
         nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
-        return self._filtered(lambda: self._asked(lambda: list(nearest.to_list())), where)
+        return self._filtered(lambda: self._asked(lambda: list(nearest.to_list(timeout=_FILTER_TIME))), keep if where else "")
 
     def vectors_of(self, tower: Tower, rows: Sequence[int]) -> dict[int, Floats]:
         """Vectors by row of those that are there."""
@@ -229,23 +229,32 @@ class Table:
         with self._rewriting:
             self._written(lambda: self._table.create_index(tower_column(tower), config=kind))
 
-    def _scan(self, columns: Sequence[str], where: str | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def _kept(self, condition: str) -> Rows:
+        """Return the rows that a client's filter keeps, which was checked."""
+        return self._filtered(lambda: self.numbers(condition, _FILTER_TIME), condition)
+
+    def _scan(
+        self, columns: Sequence[str], where: str | None, rows: int, time: timedelta | None = None
+    ) -> Iterator[pa.RecordBatch]:
         query = self._table.search().select(list(columns)).limit(None)
-        batches = self._asked(lambda: iter((query.where(where) if where else query).to_batches(rows)))
+        batches = self._asked(lambda: iter((query.where(where) if where else query).to_batches(rows, timeout=time)))
         while (batch := self._asked(lambda: next(batches, None))) is not None:
             yield batch
 
     def _filtered(self, read: Callable[[], _Out], where: str) -> _Out:
-        """Read through a user's filter; only what is wrong with that is its fault.
+        """Read through a client's filter, which was checked; only what is wrong with that is its fault.
 
         Raises:
-            InvalidInput: the filter can't be parsed, planned or applied.
+            InvalidInput: the filter can't be planned or applied.
+            Timeout: it takes too long.
             NotFound, Unavailable, StorageFull: the table can't be read.
         """
         try:
             return read()
         except ClipError as problem:
             raw = problem.__cause__
+            if where and "Query timeout after" in str(raw):
+                raise Timeout(f"the filter took longer than {_FILTER_TIME.seconds} s: make it simpler") from raw
             if where and raw and (is_filter_problem(raw) or self._refuses(where)):
                 raise InvalidInput(f"filter: {cleaned(raw)}") from raw
             raise
@@ -283,19 +292,6 @@ class Table:
 
 def _typed(columns: dict[str, str]) -> list[tuple[str, pa.DataType]]:
     return [(name, column_type(name, kind)) for name, kind in columns.items()]
-
-
-def check_filter(where: str) -> None:
-    """Refuse what would overflow the stack of the parser.
-
-    Raises:
-        InvalidInput: the filter is too long or too deep.
-    """
-    terms = sum(where.upper().count(word) for word in (" AND ", " OR ", "NOT", "(", "-", "+", "*", "/"))
-    if len(where) > _MAX_FILTER or terms > _MAX_TERMS:
-        raise InvalidInput(
-            f"the filter has {len(where)} characters and {terms} terms: expected {_MAX_FILTER}, {_MAX_TERMS} at most"
-        )
 
 
 def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from clip_search.sidecar import Sidecar
 from clip_search.web import collections, health, knn, openai, pictures
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
-from clip_search.web.state import State
+from clip_search.web.state import Described, State
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
@@ -25,7 +25,7 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 def app(sidecar: Sidecar) -> FastAPI:
     """The application of a sidecar; collections are opened when it starts, while it answers already."""
     shared = State(sidecar, Metrics(sidecar))
-    made = FastAPI(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
+    made = Described(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
     made.state.shared = shared
     for part in (collections, knn, openai, health, pictures):
         made.include_router(part.router)
@@ -65,7 +65,7 @@ async def _gone(request: Request, problem: Exception) -> Response:
 async def _http(request: Request, problem: Exception) -> Response:
     """What Starlette itself refuses: no such route, another method."""
     assert isinstance(problem, HTTPException)  # noqa: S101  (it was registered for this type)
-    return failure(Refused(problem.status_code, f"{request.method} {request.url.path[:200]}: {problem.detail}; see /docs"))
+    return failure(Refused(problem.status_code, f"{request.method} {request.scope['path'][:200]}: {problem.detail}; see /docs"))
 
 
 async def _parameter(request: Request, problem: Exception) -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.datastructures import Headers
@@ -22,6 +22,7 @@ from clip_search.web.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
 _OPEN = ("/health/live", "/health/ready", "/", "/page/")
 """Reachable without the token: what orchestrators ask, and the page, which asks for it."""
 
@@ -59,12 +60,19 @@ class Guard:
             self._check(scope, Headers(scope=scope))
             await self._app(scope, self._bounded(receive), counted)
         except Exception as problem:
-            await failure(problem)(scope, receive, counted)
+            if seen[0]:  # too late for another answer: the server closes the connection
+                _LOG.exception("an answer broke off")
+            else:
+                await failure(problem)(scope, receive, counted)
         self._metrics.answered(_route(scope), seen[0], time.perf_counter() - start)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        self._check_host(headers.get("host", ""))
-        self._check_origin(headers)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            raise Refused(400, f"there are {len(hosts)} Host headers: expected one")
+        self._check_host(hosts[0])
+        for origin in headers.getlist("origin"):
+            self._check_origin(origin, hosts[0])
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._options.body_bytes:
             raise self._too_large(int(length))
@@ -73,16 +81,18 @@ class Guard:
 
     def _check_host(self, host: str) -> None:
         """A page elsewhere may point its own name at this machine; only names that are ours are answered."""
-        name = urlsplit(f"//{host}").hostname or ""
+        found = _HOST.fullmatch(host)
+        name = (found[1] or found[2]).lower() if found else ""
+        if not found or int(found[3] or 0) > 65_535 or (found[1] and not _is_address(name)):
+            raise Refused(400, f"the Host header is {host[:100]!r}: expected a name or an address, and perhaps a port")
         if name not in ("localhost", self._options.host, *self._options.names) and not _is_address(name):
-            raise Refused(403, f"the Host header names {name[:100]!r}: start the sidecar with --name {name[:100] or 'NAME'}")
+            raise Refused(403, f"the Host header names {name[:100]!r}: start the sidecar with --name {name[:100]}")
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, origin: str, host: str) -> None:
         """A browser says which page asks; pages of other sites only where they were allowed."""
-        origin = headers.get("origin")
         if not origin or "*" in self._options.origins or origin in self._options.origins:
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        if origin.partition("://")[2] != host:
             raise Refused(403, f"pages of {origin[:100]} may not call this sidecar: start it with --cors {origin[:100]}")
 
     def _check_token(self, header: str) -> None:

@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
+from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
 from clip_search.query import SAME, Hit, Query, Term
 from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer
-from clip_search.web.pictures import picture_at
+from clip_search.web.pictures import picture_at, thumbnails_of
 from clip_search.web.searching import search
 from clip_search.web.state import State, body, described, state
 
@@ -26,6 +27,8 @@ router = APIRouter(tags=["clip-retrieval"])
 _LOG = logging.getLogger(__name__)
 _NO_FILTERS = "safety, violence and aesthetic models aren't part of this server: asked for, they are passed over"
 _SAID = threading.Event()
+_MOST_PICTURES = 500
+"""Hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer."""
 
 
 class Knn(BaseModel):
@@ -78,7 +81,7 @@ async def knn_service(request: Request) -> Response:
     with shared.metrics.timed("full_knn_request_time"):
         found = shared.sidecar.collection(sent.indice_name)
         hits = await search(shared, found, _query(sent))
-        return answer(await run_in_threadpool(_described, shared, hits, sent.num_images))
+        return answer(await run_in_threadpool(_described, shared, found, hits, sent.num_images))
 
 
 @router.post("/metadata", openapi_extra=described(Metadata))
@@ -113,18 +116,23 @@ def _query(sent: Knn) -> Query:
     return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower)
 
 
-def _described(shared: State, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
-    """Numbers and similarities; the first ``detailed`` with metadata, and the picture where its file is there."""
+def _described(shared: State, found: Collection, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
+    """Numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
     options = shared.sidecar.options
     answers: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
     with shared.metrics.timed("metadata_get_time"):
-        for entry, hit in zip(answers[:detailed], hits, strict=False):
+        kept = thumbnails_of(found, [hit.row for hit in hits[: min(detailed, _MOST_PICTURES)] if hit.card["has_thumbnail"]])
+        for n, (entry, hit) in enumerate(zip(answers[:detailed], hits, strict=False)):
             entry.update(_chosen(hit.card, options.http.columns))
-            picture = picture_at((hit.card.get("image_path"),), options.fetch)
-            if picture:
+            paths = (hit.card.get("image_path"), hit.card["source"]) if n < _MOST_PICTURES else ()
+            if picture := kept.get(hit.row) or picture_at(paths, options.fetch):
                 entry["image"] = base64.b64encode(picture).decode()
     return answers
 
 
 def _chosen(card: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
-    return {name: card[name] for name in columns if card.get(name) is not None}
+    """The columns asked for; what clip-retrieval's pages show and a row has no column for comes from its source and text."""
+    source = card.get("source")
+    place = "url" if source and source.lower().startswith(("http://", "https://")) else "image_path"
+    values = {place: source, "caption": card.get("text"), **{name: value for name, value in card.items() if value is not None}}
+    return {name: values[name] for name in columns if values.get(name) is not None}

@@ -1,49 +1,77 @@
-"""OpenAI's ``/v1/embeddings`` for texts and for images as data: URIs, mixed."""
+"""OpenAI's ``/v1/embeddings`` for texts and images, with infinity's ``modality``."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from clip_client.errors import InvalidInput
-from clip_search.embedder import Embedder
+from clip_client.errors import ClipError, InvalidInput
 from clip_search.faiss_index import Floats
+from clip_search.query import Term
+from clip_search.sidecar import Sidecar
 from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer
 from clip_search.web.state import body, described, state
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _MOST = 2048  # as OpenAI has it
+_MOST_URLS = 64
+"""Pictures to be fetched for one request: each may take ten seconds."""
+_FETCHED = 16
+"""Pictures that are held at once, each of up to 32 MB."""
+_READERS = 8
+
+
+def _listed(value: Any) -> Any:
+    """One text as a list of it; token numbers are told apart from what makes no sense at all."""
+    if isinstance(value, list) and any(isinstance(one, int | list) for one in value):
+        raise ValueError("token numbers are another tokenizer's, they aren't taken: send the texts")
+    return [value] if isinstance(value, str) and value else value
+
+
+_LIST = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST}
+Inputs = Annotated[
+    list[str],
+    Field(min_length=1, max_length=_MOST),
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, _LIST]}),
+]
 
 
 class Embeddings(BaseModel):
-    """A request for embeddings; token numbers aren't taken, since they are another tokenizer's."""
+    """A request for embeddings.
+
+    With ``modality`` each input is an image, by URL or as a data: URI, or each is a text. Without, data: URIs are images and
+    all else is text.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1, max_length=_MOST)]
+    input: Inputs
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    modality: Literal["text", "image"] | None = None
 
 
 @router.post("/embeddings", openapi_extra=described(Embeddings))
 async def embeddings(request: Request) -> Response:
     """Embed texts and images."""
     sent = await body(request, Embeddings)
-    inputs = [sent.input] if isinstance(sent.input, str) else sent.input
-    embedder = state(request).sidecar.embedder
-    vectors = await state(request).model.run(_embedded, embedder, inputs, sent.dimensions)
+    sidecar = state(request).sidecar
+    vectors, tokens = await state(request).model.run(_embedded, sidecar, sent)
     data = [
         {"object": "embedding", "index": n, "embedding": _encoded(vector, sent.encoding_format)}
         for n, vector in enumerate(vectors)
     ]
-    usage = {"prompt_tokens": 0, "total_tokens": 0}
-    return answer({"object": "list", "data": data, "model": embedder.spec.name, "usage": usage})
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return answer({"object": "list", "data": data, "model": sidecar.embedder.spec.name, "usage": usage})
 
 
 @router.get("/models")
@@ -54,22 +82,67 @@ async def models(request: Request) -> Response:
     return answer({"object": "list", "data": [model]})
 
 
-def _embedded(embedder: Embedder, inputs: list[str], dimensions: int | None) -> list[Floats]:
-    if dimensions not in (None, embedder.spec.embedding_size):
-        raise InvalidInput(f"dimensions is {dimensions}, the model makes {embedder.spec.embedding_size}: leave it out")
-    images = {n: file_bytes(one) for n, one in enumerate(inputs) if one.startswith("data:")}
+def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
+    """Return a vector [D] for each input, and how many tokens the texts had; a picture has none."""
+    inputs, size = sent.input, sidecar.embedder.spec.embedding_size
+    if sent.dimensions not in (None, size):
+        raise InvalidInput(f"dimensions is {sent.dimensions}, the model makes {size}: leave it out")
+    images = {n: one for n, one in enumerate(inputs) if _is_image(one, sent.modality)}
     texts = {n: one for n, one in enumerate(inputs) if n not in images}
-    found: dict[int, Floats | None] = {}
     errors: dict[int, str] = {}
-    for parts, embed in ((images, embedder.images), (texts, embedder.texts)):
-        if parts:
-            rows = embed([*parts.values()])
-            found |= zip(parts, rows, strict=True)
-            errors |= {n: rows.errors[at] for at, n in enumerate(parts) if rows[at] is None}
+    found = _images(sidecar, images, errors)
+    if texts and not errors:
+        rows = sidecar.embedder.texts([*texts.values()])
+        _take(found, errors, [*texts], rows, rows.errors)
     if errors:
-        n, reason = next(iter(sorted(errors.items())))
+        n, reason = min(errors.items())
         raise InvalidInput(f"input {n} can't be embedded: {reason}", errors=errors)
-    return [vector for n in range(len(inputs)) if (vector := found[n]) is not None]
+    return [found[n] for n in range(len(inputs))], sidecar.embedder.tokens([*texts.values()]) if texts else 0
+
+
+def _is_image(one: str, modality: str | None) -> bool:
+    return modality == "image" or (modality is None and one.startswith("data:"))
+
+
+def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str]) -> dict[int, Floats]:
+    """Embed images by position, some at a time; what can't be read or embedded is noted."""
+    urls = sum(not one.startswith("data:") for one in images.values())
+    if urls > _MOST_URLS:
+        raise InvalidInput(f"{urls} pictures are to be fetched: expected at most {_MOST_URLS}; send more requests")
+    found: dict[int, Floats] = {}
+    numbers = [*images]
+    for start in range(0, len(numbers), _FETCHED):
+        part = numbers[start : start + _FETCHED]
+        with ThreadPoolExecutor(_READERS) as pool:
+            files = dict(zip(part, pool.map(lambda n: _file(sidecar, images[n]), part), strict=True))
+        errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
+        good = {n: file for n, file in files.items() if isinstance(file, bytes)}
+        rows = sidecar.embedder.images([*good.values()])
+        _take(found, errors, [*good], rows, rows.errors)
+    return found
+
+
+def _file(sidecar: Sidecar, image: str) -> bytes | ClipError:
+    """Return the encoded file of a data: URI or a URL, or why there is none."""
+    try:
+        return file_bytes(image) if image.startswith("data:") else sidecar.image(Term("image_url", image))
+    except ClipError as problem:
+        return problem
+
+
+def _take(
+    found: dict[int, Floats],
+    errors: dict[int, str],
+    numbers: Sequence[int],
+    rows: Sequence[Floats | None],
+    reasons: Mapping[int, str],
+) -> None:
+    """Note each row's vector, or the reason why it has none."""
+    for at, (n, row) in enumerate(zip(numbers, rows, strict=True)):
+        if row is None:
+            errors[n] = reasons[at]
+        else:
+            found[n] = row
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

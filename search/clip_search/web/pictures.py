@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
@@ -58,6 +58,12 @@ def picture_of(found: Collection, row: int, options: FetchOptions) -> bytes | No
     if values["thumbnail"]:
         return bytes(values["thumbnail"])
     return picture_at((values.get("image_path"), values["source"]), options)
+
+
+def thumbnails_of(found: Collection, rows: Sequence[int]) -> dict[int, bytes]:
+    """Return the thumbnails that were kept, by row."""
+    kept = found.table.get(rows, ["thumbnail"])
+    return {row: bytes(values["thumbnail"]) for row, values in kept.items() if values["thumbnail"]}
 
 
 def picture_at(paths: Iterable[str | None], options: FetchOptions) -> bytes | None:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
 from clip_search.collection import Collection
@@ -47,4 +47,21 @@ async def body(request: Request, kind: type[_Body]) -> _Body:
 
 def described(kind: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a body that is parsed here and not by FastAPI, whatever its content type."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+class Described(FastAPI):
+    """An application whose OpenAPI document has the parts of described bodies where its references look for them."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        if not self.openapi_schema:
+            document = super().openapi()
+            parts = document.setdefault("components", {}).setdefault("schemas", {})
+            operations = [one for path in document["paths"].values() for one in path.values()]
+            for operation in operations:
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    content["schema"] = dict(content["schema"])
+                    parts.update(content["schema"].pop("$defs", {}))
+        return super().openapi()
