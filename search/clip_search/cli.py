@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import ipaddress
 import os
 import sys
@@ -32,37 +33,37 @@ def _serve(arguments: argparse.Namespace) -> int:
     return serve.main(arguments)
 
 
-def _client(verb: str) -> Callable[[argparse.Namespace], int]:
+def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
     """A verb of a client, looked up when it is called: each loads only what it needs."""
 
     def run(arguments: argparse.Namespace) -> int:
-        from clip_search import commands
-
-        return int(getattr(commands, verb)(arguments))
+        return int(getattr(importlib.import_module(f"clip_search.{module}"), verb)(arguments))
 
     return run
 
 
 def _folders(verb: str) -> Callable[[argparse.Namespace], int]:
-    def run(arguments: argparse.Namespace) -> int:
-        from clip_search import folders
-
-        return int(getattr(folders, verb)(arguments))
-
-    return run
+    return _client(verb, "folders")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clipserve search", description="Store, index and search embeddings.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _serve_options(_verb(verbs, "serve", _serve, "start the sidecar; runs until SIGINT or SIGTERM", client=False))
-    _add_options(_verb(verbs, "add", _client("add"), "add the pictures of a folder; those that are there are skipped"))
+    _add_options(
+        _verb(
+            verbs,
+            "add",
+            _client("add", "adding"),
+            "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
+        )
+    )
     _query_options(_verb(verbs, "query", _client("query"), "search by a text, or by a picture's file"))
     _verb(verbs, "stats", _client("stats"), "rows, columns, and how they are searched").add_argument(
         "--json", action="store_true"
     )
     _verb(verbs, "rebuild", _client("rebuild"), "index everything anew")
-    _filter_options(_verb(verbs, "filter", _client("filter_"), "copy the best matches to a folder"))
+    _filter_options(_verb(verbs, "filter", _client("filter_", "copying"), "copy the best matches to a folder"))
     _import_options(_verb(verbs, "import", _folders("import_"), "add a folder of clip-retrieval's"))
     _verb(verbs, "export", _folders("export"), "write a folder as clip-retrieval's").add_argument("folder", type=Path)
     return parser
@@ -123,8 +124,16 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="its pictures are sent, with the .txt and .json beside them")
-    parser.add_argument("--metadata", type=Path, metavar="FILE", help="parquet with a column file_name and others to keep")
+    parser.add_argument(
+        "--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep"
+    )
     parser.add_argument("--replace", action="store_true", help="embed those again that are there already")
+    parser.add_argument("--prune", action="store_true", help="remove rows from below the folder whose files are gone")
+    _errors_option(parser)
+
+
+def _errors_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--errors", type=Path, metavar="FILE", help="write what was left out there, a JSON object a line")
 
 
 def _query_options(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +150,7 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-results", type=count, default=100, metavar="N", help="at most so many")
     parser.add_argument("--threshold", type=float, metavar="SCORE", help="only with at least this score")
     parser.add_argument("--filter", default="", metavar="SQL", help="over the columns")
+    _errors_option(parser)
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:

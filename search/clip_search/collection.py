@@ -27,7 +27,7 @@ from clip_search.lance_engine import LanceEngine
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
 from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, about, new_columns, own_columns
+from clip_search.schema import HEAVY, SOURCE_STATE, about, new_columns, own_columns
 from clip_search.table import Table
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Operation, Writer
@@ -228,6 +228,8 @@ class Collection:
 
     def _store(self, rows: Sequence[NewRow], replaced: Sequence[int], plans: Sequence[tuple[Add, list[NewRow]]]) -> None:
         columns = new_columns(own_columns(self.table.schema), (row.metadata for row in rows))
+        if SOURCE_STATE not in self.table.schema.names and any(row.source_state is not None for row in rows):
+            columns[SOURCE_STATE] = "string"
         if columns:
             self.table.add_columns(columns)
         first = self._next_row

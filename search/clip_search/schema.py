@@ -34,9 +34,11 @@ _FIXED = [
     pa.field("has_thumbnail", pa.bool_()),
     pa.field("thumbnail", pa.binary()),
 ]
-RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS}
-HEAVY = {"thumbnail", *(f"vector_{tower}" for tower in TOWERS)}
-"""Columns that a list of rows leaves out."""
+SOURCE_STATE = "source_state"
+"""Column that whoever keeps a collection in line with files notes their state in; there from the first row on that has one."""
+RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
+HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
+"""Columns that hits don't show."""
 
 
 @dataclass(frozen=True)
