@@ -199,17 +199,14 @@ def _csv(path: Path) -> Table:
     text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
     first = text.partition("\n")[0]
     delimiter = max(",;\t|", key=first.count)
-    header, *rows = [
-        row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True) if row
-    ]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    header, *rows = [line for line in lines if line] or [[]]
     names = [name.strip() for name in header]
     kinds = [_cell_kind([row[n] for row in rows if n < len(row) and row[n]]) for n in range(len(names))]
     key, found = _name_key(names), Table()
     for number, row in enumerate(rows, 1):
         if len(row) > len(names):
-            found.problems.append(
-                f"row {number} has {len(row)} cells, the header {len(names)}: quote those with a {delimiter!r}"
-            )
+            found.problems.append(f"row {number} has {len(row)} cells, the header {len(names)}: the last ones are left away")
         cells = zip(names, kinds, row, strict=False)
         _take(found, {name: kind(cell) if cell else None for name, kind, cell in cells}, key, f"row {number}")
     return found

@@ -7,6 +7,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
@@ -17,8 +18,37 @@ ENDINGS = frozenset(
 """Of the files that are taken for pictures, in any case; the only list of them."""
 
 _UNTAKEN = frozenset(
-    (".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".ico", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw")
-    + (".orf", ".rw2", ".raf", ".pef", ".srw", ".eps", ".xcf", ".dib", ".pcx", ".ppm", ".pgm", ".pbm", ".exr", ".hdr")
+    (
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".svg",
+        ".psd",
+        ".ico",
+        ".tga",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+        ".pef",
+        ".srw",
+        ".eps",
+        ".xcf",
+        ".dib",
+        ".pcx",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".exr",
+        ".hdr",
+    )
 )
 """Pictures all the same, which people would miss."""
 
@@ -86,21 +116,33 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
     Raises:
         InvalidInput: not a file, too large, or it can't be read.
     """
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(number, "rb") as file:
-            status = os.fstat(number)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidInput(f"{_kind(status.st_mode)}, not a file: expected a picture or a text")
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        try:
             content = file.read(most_bytes + 1)
-    except (OSError, ValueError) as problem:
-        if isinstance(problem, InvalidInput):
-            raise
-        raise InvalidInput(f"can't be read ({_reason(problem)}): look at its permissions") from problem
+        except OSError as problem:
+            raise InvalidInput(f"can't be read ({_reason(problem)}): look at the disk") from problem
     if len(content) > most_bytes:
         size = max(status.st_size, len(content))
         raise InvalidInput(f"has {size:,} bytes, at most {most_bytes:,} are taken: pass a smaller one")
     return content, status
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; pipes and devices are refused, not waited for.
+
+    Raises:
+        InvalidInput: not a file, or it can't be opened.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as problem:
+        raise InvalidInput(f"can't be read ({_reason(problem)}): look at its permissions") from problem
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise InvalidInput(f"{_kind(mode)}, not a file: expected a picture or a text")
+    return os.fdopen(number, "rb")
 
 
 class _Walk:
@@ -217,15 +259,10 @@ class _Walk:
 def _start(path: str) -> bytes:
     """The first bytes of a file; none where it can't be read."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        with open_regular(path) as file:
+            return file.read(16)
+    except (InvalidInput, OSError):
         return b""
-    try:
-        return os.read(number, 16)
-    except OSError:
-        return b""
-    finally:
-        os.close(number)
 
 
 def _is_magic(start: bytes) -> bool:

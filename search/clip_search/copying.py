@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
@@ -47,8 +48,8 @@ class _Copies:
 
     def __init__(self, folder: Path, books: Books) -> None:
         self._folder, self._books = folder, books
-        self._targets: dict[str, str] = {}
-        """Source by target, of this run."""
+        self._targets: set[str] = set()
+        self._sources: set[str] = set()
 
     def take(self, hit: Hit) -> None:
         """Copy the file of a hit, unless the very same is there."""
@@ -56,10 +57,11 @@ class _Copies:
         try:
             if not hit.source or not os.path.exists(source):
                 raise InvalidInput(f"no file any more: {hit.source or 'its row has no source'}")
-            if source in self._targets.values() or not self._copied(source):
+            if source in self._sources or not self._copied(source):
                 self._books.unchanged += 1
             else:
                 self._books.added += 1
+            self._sources.add(source)
         except (InvalidInput, OSError, ValueError) as problem:
             self._books.leave_out(hit.id, str(problem))
 
@@ -73,18 +75,18 @@ class _Copies:
                     copy = open(target, "xb")  # noqa: SIM115  (closed below; "x" never opens what is there)
                 except FileExistsError:
                     if os.path.isfile(target) and filecmp.cmp(source, target, shallow=False):
-                        self._targets[target] = source
+                        self._targets.add(target)
                         return False
                     continue
-                self._targets[target] = source
+                self._targets.add(target)
                 self._write(file, copy, target)
                 return True
         raise AssertionError("names never end")
 
-    def _write(self, file: object, copy: object, target: str) -> None:
+    def _write(self, file: BinaryIO, copy: BinaryIO, target: str) -> None:
         try:
-            with copy:  # type: ignore[attr-defined]
-                shutil.copyfileobj(file, copy)  # type: ignore[misc, arg-type]
+            with copy:
+                shutil.copyfileobj(file, copy)
         except OSError:
             os.unlink(target)  # half a file is none
             raise

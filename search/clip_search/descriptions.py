@@ -17,6 +17,7 @@ from clip_search.books import Books
 from clip_search.fields import Fields
 
 _BESIDE = (".json", ".txt")
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Descriptions:
         tables = {name: table for name in own if (table := self._table(folder / name))}
         if metadata:
             tables[str(metadata)] = read_table(metadata)
-        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._rows: dict[str, Values] = {}
         for place, table in tables.items():
             self._take_table(place, table)
         self.tables = set(own)
@@ -116,7 +117,7 @@ class Descriptions:
         """Give a table's rows to the pictures that they name; several rows of a picture become one."""
         for problem in table.problems:
             self._books.note(place, problem)
-        rows: dict[str, list[dict[str, Any]]] = {}
+        rows: dict[str, list[Values]] = {}
         for written, several in table.rows.items():
             if name := self._names.match(written):
                 rows.setdefault(name, []).extend(several)
