@@ -32,6 +32,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FOREIGN = re.compile(r"[^\x00-\x7f]{4}")  # no Western text has four accents in a row; other alphabets read so have
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 _PUNCTUATION = frozenset("‘’‚“”„–—…€•«»©®™°±²³´·¹º¼½¾¿¡£§ª×÷\xa0")
@@ -78,8 +79,8 @@ def decoded(content: bytes) -> tuple[str, str]:
     """Return bytes as text, and a remark where the encoding had to be guessed.
 
     A byte order mark says which encoding it is. Without one it is UTF-8; else UTF-16 where every other byte is zero; else
-    Windows-1252 (Latin-1 with more punctuation) where that gives letters and few of them are beyond ASCII. Other encodings
-    look like that too, but with accents on most letters.
+    Windows-1252 (Latin-1 with more punctuation) where that gives letters, at most half of them beyond ASCII and never four in
+    a row: other encodings look like that, with accents on most letters.
 
     Raises:
         InvalidInput: it is none of these.
@@ -88,8 +89,7 @@ def decoded(content: bytes) -> tuple[str, str]:
         if content.startswith(mark):
             return _strict(content, name), ""
     if b"\0" in content:
-        wide = "utf-16-le" if content[1::2].count(0) >= content[::2].count(0) else "utf-16-be"
-        return _strict(content, wide), f"read as {wide.upper()}, which no byte order mark says"
+        return _wide(content)
     try:
         return content.decode("utf-8"), ""
     except UnicodeDecodeError:
@@ -116,23 +116,23 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> Fields:
     Captions are joined, one a line, each once. Another field of which the rows hold several values becomes a list of them.
     """
     values: dict[str, dict[str, Any]] = {}  # each once, in their order
-    for row in rows:
-        for name, value in row.items():
-            known = values.setdefault(CAPTION if name in _CAPTIONS else name, {})
-            known.update((repr(one), one) for one in _several(name, value))
-    captions = [str(text).strip() for text in values.pop(CAPTION, {}).values()]
-    joined = {CAPTION: "\n".join(filter(None, dict.fromkeys(captions)))} if any(captions) else {}
-    return joined | {name: _one_or_all([*found.values()]) for name, found in values.items() if found}
+    given = list(rows)
+    for row in given:
+        for name in (name for name in row if name not in _CAPTIONS and row[name] is not None):
+            values.setdefault(name, {})[repr(row[name])] = row[name]
+    captions = caption_list(given)
+    joined = {CAPTION: "\n".join(captions)} if captions else {}
+    return joined | {name: _one_or_all([*found.values()]) for name, found in values.items()}
 
 
 def caption_list(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the captions of one picture, each once; those that are null or empty are passed over."""
-    return tuple(str(merged(rows).get(CAPTION, "")).splitlines())
+    texts = [str(text).strip() for row in rows for name in _CAPTIONS for text in _several(row.get(name))]
+    return tuple(filter(None, dict.fromkeys(texts)))
 
 
-def _several(name: str, value: Any) -> list[Any]:
-    values = value if name in _CAPTIONS and isinstance(value, list) else [value]
-    return [one for one in values if one is not None]
+def _several(value: Any) -> list[Any]:
+    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
 
 
 def _one_or_all(values: list[Any]) -> Any:
@@ -146,13 +146,23 @@ def _strict(content: bytes, encoding: str) -> str:
         raise InvalidInput(f"isn't {encoding.upper()} ({problem.reason}): save it as UTF-8") from problem
 
 
+def _wide(content: bytes) -> tuple[str, str]:
+    """UTF-16 without a mark, whose bytes are zero on one side where a text is mostly Latin."""
+    sides = {"utf-16-le": (content[1::2], content[::2]), "utf-16-be": (content[::2], content[1::2])}
+    for name, (high, low) in sides.items():
+        if 2 * high.count(0) >= len(high) and 0 not in low:
+            return _strict(content, name), f"read as {name.upper()}, which no byte order mark says"
+    raise InvalidInput("has zero bytes and isn't UTF-16: is it a text? save it as UTF-8")
+
+
 def _western(content: bytes) -> str:
     try:
         text = content.decode("cp1252")
     except UnicodeDecodeError:
         text = ""
     special = [char for char in text if ord(char) > 127]
-    if not text or 3 * len(special) > len(text) or not all(char.isalpha() or char in _PUNCTUATION for char in special):
+    known = all(char.isalpha() or char in _PUNCTUATION for char in special)
+    if not text or 2 * len(special) > len(text) or not known or _FOREIGN.search(text):
         raise InvalidInput("is neither UTF-8, UTF-16 nor Latin-1: save it as UTF-8")
     return text
 

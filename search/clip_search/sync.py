@@ -201,10 +201,10 @@ class _Planner:
         for fits in (_same_name, _any_name):
             for n in waiting:
                 candidates = lost.get((self._files[n].size, self._digest(n)), [])
-                row = next((row for row in candidates if fits(row, self._files[n])), None)
-                if row and n not in found:
-                    candidates.remove(row)
-                    found[n] = row
+                chosen = next((row for row in candidates if fits(row, self._files[n])), None)
+                if chosen and n not in found:
+                    candidates.remove(chosen)
+                    found[n] = chosen
         return found
 
     def _is_same(self, number: int, state: State) -> bool:
