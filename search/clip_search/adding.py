@@ -74,7 +74,8 @@ class _Sync:
     def run(self) -> None:
         """Compare, send, and say what was done."""
         with_tables = self._read.named
-        self._descriptions = [self._read.of(file) for file in self._files]
+        read = [self._read.of(file) for file in self._files]
+        self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
         done = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
         steps = [step for step in done.steps if step.kind != "unchanged" or self._again]
         self._books.unchanged += len(done.steps) - len(steps)

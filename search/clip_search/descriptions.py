@@ -89,9 +89,15 @@ class Descriptions:
         beside = {name: value for row in rows for name, value in merged([row]).items()}
         values = beside | self._rows.pop(file.name, {})
         metadata = self._fields.take(values, problems.append)
-        for problem in problems:
-            self._books.note(as_id(file.name), problem)
+        self._note(file, problems)
         return Description(metadata, not problems)
+
+    def fitted(self, file: PictureFile, said: Description) -> Description:
+        """What was said of a picture, as far as it fits the columns; asked once all has been read."""
+        problems: list[str] = []
+        metadata = self._fields.fit(said.metadata, problems.append)
+        self._note(file, problems)
+        return Description(metadata, said.whole and not problems)
 
     def used(self) -> set[str]:
         """Files that aren't pictures and were read all the same."""
@@ -101,6 +107,10 @@ class Descriptions:
     def named(self) -> int:
         """Number of pictures that tables name and that weren't asked for yet."""
         return len(self._rows)
+
+    def _note(self, file: PictureFile, problems: Iterable[str]) -> None:
+        for problem in problems:
+            self._books.note(as_id(file.name), problem)
 
     def _is_beside(self, name: str, pictures: Sequence[PictureFile]) -> bool:
         stem = os.path.splitext(name)[0]

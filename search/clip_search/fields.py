@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -14,6 +15,7 @@ from clip_client.errors import InvalidInput
 from clip_search.schema import MAX_COLUMNS, RESERVED, column_type
 
 _PLAIN: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
+_NAMES = {dict: "an object", bytes: "binary"}
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
 _LONGEST_NAME = 64
 _OWN = "own_"
@@ -23,7 +25,9 @@ Note = Callable[[str], None]
 
 
 class Fields:
-    """Columns of a collection, those included that its next rows bring; what doesn't fit is noted and left away.
+    """Columns of a collection, those included that its next rows bring.
+
+    All rows are taken first, so that a new column gets the kind that most of its values have; then each row is fitted.
 
     Args:
         columns: kinds by name of the columns that are there.
@@ -31,31 +35,43 @@ class Fields:
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._there = dict(columns)
-        self._new: dict[str, str] = {}
+        self._seen: dict[str, Counter[str]] = {}
         self._by_lower = {name.lower(): name for name in columns}  # filters don't tell capitals apart
 
     def take(self, fields: Mapping[str, Any], note: Note) -> dict[str, Any]:
-        """Return what can be kept of a picture's fields; each other one is passed to ``note`` with its reason."""
+        """Return a row's fields by column; one that no column can hold is passed to ``note`` with its reason."""
         kept: dict[str, Any] = {}
         for name, value in fields.items():
             try:
+                found = _sendable(value)
                 column = self._column(name)
                 if column in kept:
                     raise InvalidInput(f"comes to column {column} as another field does: rename one")
-                found = self._value(column, value)
             except InvalidInput as problem:
                 note(f"{str(name)[:80]!r} {problem}")
                 continue
             if found is not None:
-                kept[column] = found
+                kept[column] = self._seen_as(column, found)
+        return kept
+
+    def fit(self, metadata: Mapping[str, Any], note: Note) -> dict[str, Any]:
+        """Return what was taken of a row without the values that aren't of their column's kind; these are noted."""
+        kept = dict[str, Any]()
+        for column, value in metadata.items():
+            kind = self._kind(column)
+            own = _PLAIN.get(type(value), kind)
+            if kind == own or {kind, own} == {"int", "float"} or kind not in _PLAIN.values():
+                kept[column] = value
+            else:
+                note(f"{column!r} is {str(value)[:80]!r}, the column holds {kind}: correct it, or rename it")
         return kept
 
     def typed(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return metadata with whole numbers as floats in new columns that hold both."""
-        return {name: float(value) if self._is_mixed(name, value) else value for name, value in metadata.items()}
-
-    def _is_mixed(self, name: str, value: Any) -> bool:
-        return self._new.get(name) == "float" and type(value) is int
+        return {
+            name: float(value) if type(value) is int and name in self._seen and self._kind(name) == "float" else value
+            for name, value in metadata.items()
+        }
 
     def _column(self, name: Any) -> str:
         """The column of a field, by a name that SQL can have."""
@@ -63,37 +79,30 @@ class Fields:
         fitted = f"_{fitted}"[:_LONGEST_NAME] if fitted[:1].isdigit() else fitted
         if fitted.lower() in RESERVED:
             fitted = _OWN + fitted
-        fitted = self._by_lower.get(fitted.lower(), fitted)
-        if fitted not in self._there:
+        fitted = self._by_lower.setdefault(fitted.lower(), fitted)
+        if fitted not in self._there and fitted not in self._seen:
             column_type(fitted, "string")
+            if len(self._there) + len(self._seen) + len(RESERVED) >= MAX_COLUMNS:
+                raise InvalidInput(f"would be one column too many: {MAX_COLUMNS} are kept")
         return fitted
 
-    def _value(self, column: str, value: Any) -> Any:
-        value = _sendable(value)
-        if value is None:
-            return None
-        kind = self._there.get(column) or self._new.get(column)
-        if kind and kind.startswith("list<"):
+    def _seen_as(self, column: str, value: Any) -> Any:
+        if self._there.get(column, "").startswith("list<"):
             return value if isinstance(value, list) else [value]
         value = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-        own = _PLAIN[type(value)]
-        if kind is None:
-            self._begin(column, own)
-        elif {kind, own} == {"int", "float"}:
-            self._widen(column)
-        elif kind != own and kind in _PLAIN.values():
-            raise InvalidInput(f"is {str(value)[:80]!r}, the column holds {kind}: correct it, or rename it")
+        if column not in self._there:
+            self._seen.setdefault(column, Counter())[_PLAIN[type(value)]] += 1
         return value
 
-    def _begin(self, column: str, kind: str) -> None:
-        if len(self._there) + len(self._new) + len(RESERVED) >= MAX_COLUMNS:
-            raise InvalidInput(f"would be one column too many: {MAX_COLUMNS} are kept")
-        self._new[column] = kind
-        self._by_lower[column.lower()] = column
-
-    def _widen(self, column: str) -> None:
-        if column in self._new:
-            self._new[column] = "float"
+    def _kind(self, column: str) -> str:
+        if column in self._there:
+            return self._there[column]
+        seen = self._seen[column]
+        numbers = seen["int"] + seen["float"]
+        others = {kind: count for kind, count in seen.items() if kind not in ("int", "float")}
+        if numbers < max(others.values(), default=0):
+            return max(others, key=lambda kind: others[kind])
+        return "float" if seen["float"] else "int"
 
 
 def _sendable(value: Any) -> Any:
@@ -115,7 +124,9 @@ def _sendable(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
     if value is not None and type(value) not in _PLAIN:
-        raise InvalidInput(f"is a {type(value).__name__}: expected a text, a number, true or false, or a list of them")
+        raise InvalidInput(
+            f"is {_NAMES.get(type(value), type(value).__name__)}: expected a text, a number, true or false, or a list of them"
+        )
     return value
 
 
