@@ -15,7 +15,7 @@ from clip_client.errors import InvalidInput
 from clip_search.schema import MAX_COLUMNS, RESERVED, column_type
 
 _PLAIN: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
-_NAMES = {dict: "an object", bytes: "binary"}
+_NAMES: dict[type, str] = {dict: "an object", bytes: "binary"}
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
 _LONGEST_NAME = 64
 _OWN = "own_"
