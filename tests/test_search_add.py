@@ -179,7 +179,7 @@ def test_what_lies_beside_a_picture(sidecar: Sidecar, search: Search, folder: Pa
     assert [found[f"{n}.jpg"].get("caption") for n in range(4)] == ["café", "café 日本", "café", "upper case"]
     assert found["4.jpg"] == {"year": 1999}
     assert found["8.jpg"] == {"year": 2000}
-    assert found["9.jpg"] == {"tags": '["a", "b"]', "with_space": True, "own_id": "mine", "year": 1999.5}
+    assert found["9.jpg"] == {"tags": '["a", "b"]', "with_space": True, "meta_id": "mine", "year": 1999.5}
     assert found["10.jpg"] == {"caption": "one\ntwo"}
     for n in (5, 6, 7, 11, 12, 13):
         assert found[f"{n}.jpg"] == {}

@@ -24,7 +24,7 @@ from clip_search.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
 _REQUESTS = 2
-_PAGE = 10_000
+_PAGE = 5_000
 _DELETED = 1_000
 
 

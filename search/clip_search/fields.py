@@ -18,8 +18,8 @@ _PLAIN: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "strin
 _NAMES: dict[type, str] = {dict: "an object", bytes: "binary"}
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
 _LONGEST_NAME = 64
-_OWN = "own_"
-"""In front of a field that is called as one of the sidecar's own columns."""
+_OWN = "meta_"
+"""In front of a field whose name is taken."""
 
 Note = Callable[[str], None]
 
@@ -75,15 +75,12 @@ class Fields:
 
     def _column(self, name: Any) -> str:
         """The column of a field, by a name that SQL can have."""
-        fitted = _UNFIT.sub("_", str(name))[:_LONGEST_NAME]
-        fitted = f"_{fitted}"[:_LONGEST_NAME] if fitted[:1].isdigit() else fitted
-        if fitted.lower() in RESERVED:
-            fitted = _OWN + fitted
-        fitted = self._by_lower.setdefault(fitted.lower(), fitted)
+        fitted = _fitted(str(name))
+        fitted = self._by_lower.get(fitted.lower(), fitted)
         if fitted not in self._there and fitted not in self._seen:
-            column_type(fitted, "string")
             if len(self._there) + len(self._seen) + len(RESERVED) >= MAX_COLUMNS:
                 raise InvalidInput(f"would be one column too many: {MAX_COLUMNS} are kept")
+            self._by_lower[fitted.lower()] = fitted
         return fitted
 
     def _seen_as(self, column: str, value: Any) -> Any:
@@ -103,6 +100,17 @@ class Fields:
         if numbers < max(others.values(), default=0):
             return max(others, key=lambda kind: others[kind])
         return "float" if seen["float"] else "int"
+
+
+def _fitted(name: str) -> str:
+    """A name that a column can have; one that is the sidecar's own, or the database's, gets something in front."""
+    word = _UNFIT.sub("_", name)[:_LONGEST_NAME] or "column"
+    word = f"_{word}"[:_LONGEST_NAME] if word[0].isdigit() else word
+    try:
+        column_type(word, "string")
+    except InvalidInput:
+        return (_OWN + word)[:_LONGEST_NAME]
+    return word
 
 
 def _sendable(value: Any) -> Any:
