@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +132,34 @@ def test_a_folder_deeper_than_a_path_can_be_is_named(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert [file.name for file in found.pictures] == ["a.jpg"]
     assert "File name too long" in str(found.left_out)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to read everything."""
+    before = os.geteuid()
+    os.seteuid(before or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_what_nobody_may_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "locked").mkdir()
+        for path in ("open.jpg", "closed.jpg", "no ending", "locked/inside.jpg"):
+            (folder / path).write_bytes(JPEG)
+        for path, mode in (("closed.jpg", 0), ("no ending", 0), ("locked", 0), ("", 0o755)):
+            (folder / path).chmod(mode)
+        with as_nobody():
+            found = scan(folder)
+            with pytest.raises(InvalidInput, match="can't be read \\(Permission denied\\)"):
+                read_regular(folder / "closed.jpg", 10_000)
+        (folder / "locked").chmod(0o755)
+    assert [file.name for file in found.pictures] == ["closed.jpg", "open.jpg"]
+    assert set(found.left_out) == {"locked/", "no ending"}
 
 
 def test_a_folder_that_isnt_there(tmp_path: Path) -> None:

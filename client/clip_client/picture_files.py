@@ -211,10 +211,17 @@ class _Walk:
             self._folders.append((name, path))
         elif not stat.S_ISREG(status.st_mode):
             self._special(name, status)
-        elif not self._is_picture(name, path):
-            self._other(name)
-        elif not self._repeated(name, status):
-            self._picture(PictureFile(name, path, status.st_size, status.st_mtime_ns))
+        else:
+            self._regular(PictureFile(name, path, status.st_size, status.st_mtime_ns), status)
+
+    def _regular(self, file: PictureFile, status: os.stat_result) -> None:
+        try:
+            if not _is_picture(file.name, file.path):
+                self._other(file.name)
+            elif not self._repeated(file.name, status):
+                self._picture(file)
+        except InvalidInput as problem:  # its first bytes would have told
+            self.found.left_out[file.name] = str(problem)
 
     def _picture(self, file: PictureFile) -> None:
         if not file.size:
@@ -248,21 +255,26 @@ class _Walk:
         self._seen.add(key)
         return False
 
-    def _is_picture(self, name: str, path: str) -> bool:
-        base = name.rpartition("/")[2]
-        ending = os.path.splitext(base)[1].lower()
-        if ending in ENDINGS:
-            return not (base.startswith("._") and _start(path).startswith(_APPLE_DOUBLE))
-        return not ending and not base.startswith(".") and _is_magic(_start(path))
+
+def _is_picture(name: str, path: str) -> bool:
+    """True for a picture by its ending, or by its first bytes where it has none.
+
+    Raises:
+        InvalidInput: these can't be read.
+    """
+    base = name.rpartition("/")[2]
+    ending = os.path.splitext(base)[1].lower()
+    if ending in ENDINGS:
+        return not (base.startswith("._") and _start(path).startswith(_APPLE_DOUBLE))
+    return not ending and not base.startswith(".") and _is_magic(_start(path))
 
 
 def _start(path: str) -> bytes:
-    """The first bytes of a file; none where it can't be read."""
-    try:
-        with open_regular(path) as file:
+    with open_regular(path) as file:
+        try:
             return file.read(16)
-    except (InvalidInput, OSError):
-        return b""
+        except OSError as problem:
+            raise InvalidInput(f"can't be read ({_reason(problem)}): look at the disk") from problem
 
 
 def _is_magic(start: bytes) -> bool:

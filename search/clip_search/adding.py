@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
@@ -46,6 +46,19 @@ def add(arguments: argparse.Namespace) -> int:
         print(f"{search.stats(arguments.collection)['rows']} rows in {arguments.collection}; {books.left_out} files left out")
         print(books.closing())
         return books.status()
+
+
+@dataclass
+class _Outcome:
+    """What became of files that were sent together.
+
+    Attributes:
+        reasons: by number, of those that aren't in.
+        there: how many somebody else had added in the meantime.
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    there: int = 0
 
 
 @dataclass
@@ -115,8 +128,8 @@ class _Sync:
         with progress() as bar, ThreadPoolExecutor(_REQUESTS) as pool:
             task = bar.add_task("adding", total=len(steps))
             try:
-                for part, reasons in _windowed(pool, self._send, [*self._parts(new), *self._parts(old)]):
-                    self._enter(part, reasons)
+                for part, outcome in _windowed(pool, self._send, [*self._parts(new), *self._parts(old)]):
+                    self._enter(part, outcome)
                     bar.advance(task, len(part))
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -133,33 +146,44 @@ class _Sync:
         if part:
             yield part
 
-    def _send(self, steps: Sequence[Step]) -> dict[int, str]:
-        """Send rows in one request; returns the reason by number of each file that isn't in."""
-        rows, reasons = dict[int, Row](), dict[int, str]()
+    def _send(self, steps: Sequence[Step]) -> _Outcome:
+        """Send rows in one request."""
+        rows, done = dict[int, Row](), _Outcome()
         for step in steps:
             try:
                 rows[step.number] = self._row(step)
             except InvalidInput as problem:
-                reasons[step.number] = str(problem)
-        reasons |= self._posted(rows, "error" if steps[0].kind == "new" else "replace")
-        origins = [step.row.id for step in steps if _leaves(step) and step.row and step.number not in reasons]
+                done.reasons[step.number] = str(problem)
+        self._post(rows, "skip" if steps[0].kind == "new" else "replace", done)
+        origins = [step.row.id for step in steps if _leaves(step) and step.row and step.number not in done.reasons]
         self._remove(origins, counted=False)
-        return reasons
+        return done
 
-    def _posted(self, rows: dict[int, Row], on_conflict: OnConflict) -> dict[int, str]:
+    def _post(self, rows: dict[int, Row], on_conflict: OnConflict, done: _Outcome) -> None:
         """Send rows; where all are refused for the sake of some, halves are tried."""
-        if not rows:
-            return {}
         numbers = list(rows)
         try:
-            errors = self._search.add(self._collection, rows.values(), on_conflict=on_conflict).errors
+            added = self._search.add(self._collection, rows.values(), on_conflict=on_conflict) if rows else None
         except InvalidInput as problem:
-            if not problem.errors and len(rows) > 1:
-                half = len(rows) // 2
-                first, second = ({n: rows[n] for n in part} for part in (numbers[:half], numbers[half:]))
-                return self._posted(first, on_conflict) | self._posted(second, on_conflict)
-            errors = problem.errors or {0: str(problem)}
-        return {numbers[n]: reason for n, reason in errors.items()}
+            if problem.errors or len(rows) == 1:
+                done.reasons |= {numbers[n]: reason for n, reason in (problem.errors or {0: str(problem)}).items()}
+                return
+            half = len(rows) // 2
+            for part in (numbers[:half], numbers[half:]):
+                self._post({n: rows[n] for n in part}, on_conflict, done)
+            return
+        if added:
+            done.reasons |= {numbers[n]: reason for n, reason in added.errors.items()}
+        if added and added.skipped:
+            self._meet(rows, added.skipped, done)
+
+    def _meet(self, rows: dict[int, Row], skipped: int, done: _Outcome) -> None:
+        """Enter what somebody else added since the rows were read: the same files, or others with their ids."""
+        found = self._search.get(self._collection, [str(row.id) for row in rows.values()])
+        sources = {row["id"]: row["source"] for row in found}
+        others = {n: sources[row.id] for n, row in rows.items() if sources.get(row.id, row.source) != row.source}
+        done.reasons |= {n: f"its id was given to {other} a moment ago: run it again" for n, other in others.items()}
+        done.there += skipped - len(others)
 
     def _row(self, step: Step) -> Row:
         """The row of a file: with its picture where that has to be embedded, else with another row's vector."""
@@ -185,11 +209,13 @@ class _Sync:
             source_state=state.to_text(),
         )
 
-    def _enter(self, steps: Sequence[Step], reasons: dict[int, str]) -> None:
+    def _enter(self, steps: Sequence[Step], done: _Outcome) -> None:
         """Enter steps that were tried into the books."""
+        self._books.unchanged += done.there
+        self._books.added -= done.there
         for step in steps:
-            if step.number in reasons:
-                self._books.leave_out(as_id(self._files[step.number].name), reasons[step.number])
+            if step.number in done.reasons:
+                self._books.leave_out(as_id(self._files[step.number].name), done.reasons[step.number])
             elif step.kind == "new":
                 self._books.added += 1
             else:
