@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """What Pillow may open; everything else it knows (PostScript, say) is closed to uploads."""
 
 Preprocessing = Literal["exact", "fast"]
@@ -51,7 +51,7 @@ class Limits:
 def preprocess(
     encoded: bytes, spec: ModelSpec, limits: Limits = Limits(), preprocessing: Preprocessing = "exact"
 ) -> npt.NDArray[np.uint8]:
-    """Turn one encoded file (JPEG, PNG, WebP, GIF, APNG, BMP, TIFF; first frame) into pixels.
+    """Turn one encoded file (JPEG, PNG, WebP, GIF, APNG, BMP, TIFF, AVIF; first frame) into pixels.
 
     Args:
         encoded: the whole file.
@@ -173,7 +173,7 @@ def _open(encoded: bytes) -> Image.Image:
     except UnidentifiedImageError as problem:
         raise InvalidInput(
             f"not a picture that can be read: {len(encoded):,} bytes that start with {encoded[:8]!r}; "
-            "expected JPEG, PNG, WebP, GIF, BMP or TIFF"
+            "expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
         ) from problem
     except Exception as problem:  # header parsers raise anything from struct.error to KeyError
         raise InvalidInput(f"the image's header can't be read ({problem}): is the file whole?") from problem

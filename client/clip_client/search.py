@@ -88,6 +88,9 @@ class Row:
         image_path: a file that the sidecar itself can read, below a folder that it was started with.
         vector, text_vector: ready ones, float32 [D].
         source: shown with hits.
+        source_state: a note on the source for whoever added it; lists of rows have it, hits don't.
+        same_as: id of a row whose vectors, thumbnail and columns are taken over where none are given here; a column that is
+            given as None is emptied.
     """
 
     id: str | None = None
@@ -99,10 +102,12 @@ class Row:
     text_vector: VectorLike | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
+    source_state: str | None = None
+    same_as: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as the API takes it."""
-        names = ("id", "image_url", "image_path", "text", "source")
+        names = ("id", "image_url", "image_path", "text", "source", "source_state", "same_as")
         found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         found |= {name: _encoded(getattr(self, name)) for name in ("vector", "text_vector") if getattr(self, name) is not None}
         if self.image is not None:

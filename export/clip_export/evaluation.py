@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
-from clip_client.preprocess import Preprocessing, preprocess
+from clip_client.file_names import as_id
+from clip_client.picture_files import read_regular
+from clip_client.preprocess import Limits, Preprocessing, preprocess
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import Tokenizer
 from clip_export import labelled
@@ -39,7 +41,7 @@ class Evaluation:
         tokens: int32 [M, L], padded to the length that the longest text needs.
         owners: int64 [M], the picture that each text describes; empty where there are no captions.
         labels: int64 [N], the text that names each picture's class; empty where there are no classes.
-        skipped: files that couldn't be read, with the reason.
+        skipped: files and captions that couldn't be read, with the reason.
     """
 
     source: str
@@ -138,18 +140,19 @@ class Inputs:
         """Readable pictures as the server will prepare them; ``pixels`` are the exact ones."""
         if self._preprocessing == "exact":
             return pixels
-        prepared = [preprocess(one.file.read_bytes(), self._spec, preprocessing=self._preprocessing) for one in pictures]
+        prepared = [preprocess(_content(one.file), self._spec, preprocessing=self._preprocessing) for one in pictures]
         return np.stack(prepared)
 
     def _read(self, pictures: Sequence[Picture], what: str) -> tuple[npt.NDArray[np.uint8], list[Picture], tuple[str, ...]]:
         """(pixels, the pictures that could be read, the others with the reason)."""
-        pixels, good, skipped = [], [], []
+        pixels, good, skipped = [], [], list[str]()
         for one in pictures:
+            skipped += one.problems
             try:
-                pixels.append(preprocess(one.file.read_bytes(), self._spec))
+                pixels.append(preprocess(_content(one.file), self._spec))
                 good.append(one)
-            except (InvalidInput, OSError) as problem:
-                skipped.append(f"{one.file.name}: {problem}")
+            except InvalidInput as problem:
+                skipped.append(f"{as_id(one.file.name)}: {problem}")
         if not pixels:
             reason = f", the first: {skipped[0]}" if skipped else ""
             raise InvalidInput(f"{what} has no picture that can be read ({len(skipped)} skipped{reason})")
@@ -175,6 +178,10 @@ def load(folder: Path | None, calibration: Path | None, bundled: Path | None, in
     else:
         calibrated = inputs.calibration([], "")
     return inputs.evaluation(judged, str(folder) if folder else ""), calibrated
+
+
+def _content(file: Path) -> bytes:
+    return read_regular(file, Limits().image_bytes)[0]
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:

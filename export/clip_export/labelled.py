@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from clip_client.captions import Table, caption_list, read_table
 from clip_client.errors import InvalidInput
+from clip_client.file_names import Names, as_id
+from clip_client.picture_files import Scan, scan
 
 CAPTIONS_JSON, CAPTIONS_PARQUET = "captions.json", "captions.parquet"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _TRAIN, _PARTS = "train", ("train", "test", "val", "validation")
 _SET_ASIDE = 256
@@ -24,32 +24,39 @@ _SPLIT_FROM = 72  # smaller folders are judged whole
 
 @dataclass(frozen=True)
 class Picture:
-    """One file and what is known of it: captions, or the name of its class, or neither."""
+    """One file and what is known of it: captions, or the name of its class, or neither.
+
+    Attributes:
+        problems: what of its captions, or of the table that they come from, can't be used.
+    """
 
     file: Path
     captions: tuple[str, ...] = ()
     label: str = ""
+    problems: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> list[Picture]:
-    """All pictures of a folder; where there is a file of captions, those that it names.
+    """All pictures of a folder, those that can't be read among them; where there is a file of captions, those that it names.
 
     Raises:
-        InvalidInput: no such folder, captions that name missing files or can't be read.
+        InvalidInput: no such folder, captions of which no file is there or that can't be read.
     """
-    if not folder.is_dir():
-        raise InvalidInput(f"no folder {folder}: expected a folder of pictures")
-    if captions := _captions(folder):
-        return [Picture(folder / name, tuple(texts)) for name, texts in captions.items()]
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    labels = [_class(file.relative_to(folder)) for file in files]
+    found = scan(folder)
+    if pictures := _captioned(folder, found):
+        return pictures
+    names = [file.name for file in found.pictures]
+    labels = [_class(Path(name)) for name in names]
     classified = len(set(labels)) > 1 and all(labels)
-    return [Picture(file, label=label if classified else "") for file, label in zip(files, labels, strict=True)]
+    left_out = [Picture(folder / name) for name in sorted(found.left_out)]
+    return [
+        Picture(folder / name, label=label if classified else "") for name, label in zip(names, labels, strict=True)
+    ] + left_out
 
 
 def split(pictures: Sequence[Picture], folder: Path) -> tuple[list[Picture], list[Picture]]:
     """(to judge on, to calibrate with): what lies in ``train/`` is for the latter, else a seeded third of a larger folder."""
-    training = [one for one in pictures if one.file.relative_to(folder).parts[0] == _TRAIN]
+    training = [one for one in pictures if one.file.relative_to(folder).parts[:1] == (_TRAIN,)]
     if not training and len(pictures) >= _SPLIT_FROM:
         count = min(len(pictures) // 3, _SET_ASIDE)
         positions = np.random.default_rng(0).permutation(len(pictures))[:count]
@@ -64,35 +71,40 @@ def _class(path: Path) -> str:
     return folders[0].replace("_", " ") if folders else ""
 
 
-def _captions(folder: Path) -> dict[str, list[str]]:
-    """Captions by file name, from either of the two files; empty where there is neither."""
-    if (folder / CAPTIONS_PARQUET).exists():
-        captions = _from_parquet(folder / CAPTIONS_PARQUET)
-    elif (folder / CAPTIONS_JSON).exists():
-        captions = _from_json(folder / CAPTIONS_JSON)
-    else:
-        return {}
-    if missing := [name for name in captions if not (folder / name).is_file()]:
+def _captioned(folder: Path, found: Scan) -> list[Picture]:
+    """Pictures that a file of captions names; none where there is no such file."""
+    path = next((folder / name for name in (CAPTIONS_PARQUET, CAPTIONS_JSON) if (folder / name).exists()), None)
+    if path is None:
+        return []
+    table = _table(path)
+    names = Names([*(file.name for file in found.pictures), *found.left_out], folder)
+    captions: dict[str, list[Mapping[str, Any]]] = {}
+    for written, rows in table.rows.items():
+        captions.setdefault(names.match(written) or _below(written), []).extend(rows)
+    missing = [name for name in captions if not os.path.lexists(folder / name)]
+    if len(missing) == len(captions):
         raise InvalidInput(f"the captions in {folder} name {len(missing)} files that aren't there, the first is {missing[0]}")
-    return captions
+    texts = {name: caption_list(rows) for name, rows in captions.items()}
+    problems = [f"{path.name}: {problem}" for problem in table.problems]
+    problems += [f"{as_id(name)}: it has no caption, or an empty one" for name in texts if not texts[name]]
+    pictures = [Picture(folder / name, texts[name]) for name in texts if texts[name]]
+    if not pictures:
+        raise InvalidInput(f"none of the captions in {path} can be used: {problems[0]}")
+    return [replace(pictures[0], problems=tuple(problems)), *pictures[1:]]
 
 
-def _from_json(path: Path) -> dict[str, list[str]]:
-    """``[{"file": "a.jpg", "captions": ["…"]}]``."""
+def _table(path: Path) -> Table:
+    """A table of captions that has at least one row."""
+    wanted = "the columns file_name and caption" if path.suffix == ".parquet" else '[{"file": …, "captions": […]}, …]'
     try:
-        return {row["file"]: list(_as_list(row["captions"])) for row in json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as problem:
-        raise InvalidInput(f'{path}: expected [{{"file": …, "captions": […]}}, …], got {problem!r}') from problem
+        table = read_table(path)
+    except InvalidInput as problem:
+        raise InvalidInput(f"{path}: expected {wanted}: {problem}") from problem
+    if not any(set(row) & {"caption", "captions"} for rows in table.rows.values() for row in rows):
+        raise InvalidInput(f"{path}: expected {wanted}, got no row with both; {'; '.join(table.problems[:3])}")
+    return table
 
 
-def _from_parquet(path: Path) -> dict[str, list[str]]:
-    """Columns ``file_name`` and ``caption``."""
-    try:
-        rows = pq.read_table(path, columns=["file_name", "caption"]).to_pylist()
-    except (pa.ArrowException, KeyError) as problem:
-        raise InvalidInput(f"{path}: expected the columns file_name and caption: {problem}") from problem
-    return {row["file_name"]: [row["caption"]] for row in rows}
-
-
-def _as_list(captions: Any) -> Iterator[str]:
-    yield from [captions] if isinstance(captions, str) else captions
+def _below(written: str) -> str:
+    """A name that can't lead out of the folder."""
+    return os.path.normpath(f"/{written}")[1:] or written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import ipaddress
 import os
 import sys
@@ -32,42 +33,35 @@ def _serve(arguments: argparse.Namespace) -> int:
     return serve.main(arguments)
 
 
-def _client(verb: str) -> Callable[[argparse.Namespace], int]:
+def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
     """A verb of a client, looked up when it is called: each loads only what it needs."""
 
     def run(arguments: argparse.Namespace) -> int:
-        from clip_search import commands
-
-        return int(getattr(commands, verb)(arguments))
+        return int(getattr(importlib.import_module(f"clip_search.{module}"), verb)(arguments))
 
     return run
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from clip_search import importing
-
-    return importing.import_(arguments)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from clip_search import folders
-
-    return folders.export(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clipserve search", description="Store, index and search embeddings.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _serve_options(_verb(verbs, "serve", _serve, "start the sidecar; runs until SIGINT or SIGTERM", client=False))
-    _add_options(_verb(verbs, "add", _client("add"), "add the pictures of a folder; those that are there are skipped"))
+    _add_options(
+        _verb(
+            verbs,
+            "add",
+            _client("add", "adding"),
+            "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
+        )
+    )
     _query_options(_verb(verbs, "query", _client("query"), "search by a text, or by a picture's file"))
     _verb(verbs, "stats", _client("stats"), "rows, columns, and how they are searched").add_argument(
         "--json", action="store_true"
     )
     _verb(verbs, "rebuild", _client("rebuild"), "index everything anew")
-    _filter_options(_verb(verbs, "filter", _client("filter_"), "copy the best matches to a folder"))
-    _import_options(_verb(verbs, "import", _import, "add a folder of clip-retrieval's"))
-    _verb(verbs, "export", _export, "write a folder as clip-retrieval's").add_argument("folder", type=Path)
+    _filter_options(_verb(verbs, "filter", _client("filter_", "copying"), "copy the best matches to a folder"))
+    _import_options(_verb(verbs, "import", _client("import_", "importing"), "add a folder of clip-retrieval's"))
+    _verb(verbs, "export", _client("export", "folders"), "write a folder as clip-retrieval's").add_argument("folder", type=Path)
     return parser
 
 
@@ -126,8 +120,16 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="its pictures are sent, with the .txt and .json beside them")
-    parser.add_argument("--metadata", type=Path, metavar="FILE", help="parquet with a column file_name and others to keep")
+    parser.add_argument(
+        "--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep"
+    )
     parser.add_argument("--replace", action="store_true", help="embed those again that are there already")
+    parser.add_argument("--prune", action="store_true", help="remove rows from below the folder whose files are gone")
+    _errors_option(parser)
+
+
+def _errors_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--errors", type=Path, metavar="FILE", help="write what was left out there, a JSON object a line")
 
 
 def _query_options(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +146,7 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-results", type=count, default=100, metavar="N", help="at most so many")
     parser.add_argument("--threshold", type=float, metavar="SCORE", help="only with at least this score")
     parser.add_argument("--filter", default="", metavar="SQL", help="over the columns")
+    _errors_option(parser)
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:

@@ -1,61 +1,34 @@
-"""The client's verbs: ``add``, ``query``, ``stats``, ``rebuild``, ``filter``."""
+"""The client's verbs ``query``, ``stats`` and ``rebuild``, and what all verbs share."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import sys
+import os
 import webbrowser
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from clip_client.errors import ContractMismatch, InvalidInput
-from clip_client.search import Added, Hit, Row, Search, Term
+from clip_client.picture_files import is_picture_name
+from clip_client.search import Hit, Search, Term
 from clip_search.token_file import read_token
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
-_TOGETHER, _REQUESTS = 32, 2
 _CONSOLE = Console(stderr=True)
 _T = TypeVar("_T")
-
-
-def add(arguments: argparse.Namespace) -> int:
-    """Send a folder's pictures; a file that is bad is named and the rest goes on."""
-    files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    if not files:
-        raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
-    metadata = _metadata(arguments.metadata)
-    with client(arguments) as search, ThreadPoolExecutor(_REQUESTS) as pool:
-        ensure(search, arguments.collection)
-        send = partial(_send, search, arguments.collection, "replace" if arguments.replace else "skip")
-        parts = [[_row(path, arguments.folder, metadata) for path in part] for part in batches(files, _TOGETHER)]
-        errors = 0
-        with progress() as bar:
-            task = bar.add_task("adding", total=len(files))
-            for part, done in zip(parts, pool.map(send, parts), strict=True):
-                errors += len(done.errors)
-                bar.advance(task, len(part))
-                for n, reason in done.errors.items():
-                    bar.console.print(f"left out {part[n].source}: {reason}", style="yellow", markup=False, soft_wrap=True)
-        print(f"{search.stats(arguments.collection)['rows']} rows in {arguments.collection}; {errors} files left out")
-    return 1 if errors else 0
 
 
 def query(arguments: argparse.Namespace) -> int:
     """Search, and print the hits."""
     with client(arguments) as search:
-        hits = search.query(arguments.collection, _term(arguments.query), k=arguments.k, where=arguments.filter)
+        hits = search.query(arguments.collection, term(arguments.query), k=arguments.k, where=arguments.filter)
         if arguments.json:
             print(json.dumps([vars(hit) for hit in hits]))
         else:
@@ -79,24 +52,6 @@ def rebuild(arguments: argparse.Namespace) -> int:
     with patient as search, _CONSOLE.status(f"indexing {arguments.collection}"):
         found = search.rebuild(arguments.collection, wait=True)
     print(_told(found))
-    return 0
-
-
-def filter_(arguments: argparse.Namespace) -> int:
-    """Copy the files of the best matches."""
-    arguments.output_folder.mkdir(parents=True, exist_ok=True)
-    with client(arguments) as search:
-        hits = search.query(
-            arguments.collection,
-            _term(arguments.query),
-            k=arguments.num_results,
-            threshold=arguments.threshold,
-            where=arguments.filter,
-        )
-    copied = [_copied(hit, arguments.output_folder) for hit in hits]
-    print(f"{sum(copied)} of {len(hits)} matches copied to {arguments.output_folder}")
-    if hits:
-        print(f"scores from {hits[-1].score:.3f} to {hits[0].score:.3f}")
     return 0
 
 
@@ -125,54 +80,14 @@ def progress() -> Progress:
     )  # fmt: skip
 
 
-def _send(search: Search, collection: str, on_conflict: Any, rows: list[Row]) -> Added:
-    try:
-        return search.add(collection, rows, on_conflict=on_conflict)
-    except ContractMismatch:
-        raise
-    except InvalidInput as problem:
-        if not problem.errors:
-            raise
-        return Added(0, 0, 0, [], problem.errors)
+def say(line: str) -> None:
+    """Print a remark on standard error, above a progress bar that is there."""
+    _CONSOLE.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
-def _row(path: Path, folder: Path, metadata: Mapping[str, Mapping[str, Any]]) -> Row:
-    name = path.relative_to(folder).as_posix()
-    values = {**_beside(path), **metadata.get(name, {})}
-    return Row(id=name, image=path, source=str(path.resolve()), metadata=values)
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """The caption in a .txt and the fields in a .json of the same name."""
-    found: dict[str, Any] = {}
-    if (described := path.with_suffix(".json")).is_file():
-        fields = json.loads(described.read_text(encoding="utf-8"))
-        found |= {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
-    if (caption := path.with_suffix(".txt")).is_file():
-        found["caption"] = caption.read_text(encoding="utf-8").strip()
-    return found
-
-
-def _metadata(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The rows of a parquet file by their ``file_name``."""
-    if path is None:
-        return {}
-    try:
-        rows = pq.read_table(path).to_pylist()
-        return {row.pop("file_name"): _plain(row) for row in rows}
-    except (OSError, ValueError, KeyError) as problem:
-        raise InvalidInput(f"{path} can't be used ({problem}): expected parquet with a column file_name") from problem
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if isinstance(value, str | int | float | bool)}
-
-
-def _term(what: str) -> Term:
-    path = Path(what)
-    if path.suffix.lower() in ENDINGS and path.is_file():
-        return Term(image=path)
-    return Term(text=what)
+def term(what: str) -> Term:
+    """A search by the picture at a path, else by a text."""
+    return Term(image=Path(what)) if is_picture_name(what) and os.path.isfile(what) else Term(text=what)
 
 
 def _link(arguments: argparse.Namespace) -> str:
@@ -184,8 +99,14 @@ def _link(arguments: argparse.Namespace) -> str:
 def _hits(hits: Iterable[Hit]) -> Table:
     table = Table("score", "id", "caption", "source", box=None)
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or "")
+        cells = (f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or "")
+        table.add_row(*(Text(_shown(cell)) for cell in cells))
     return table
+
+
+def _shown(text: str) -> str:
+    """A text that can't move the cursor or write over its neighbours."""
+    return "".join(char if char.isprintable() or char in "\n\u200d" else repr(char)[1:-1] for char in text)
 
 
 def _told(found: Mapping[str, Any]) -> str:
@@ -197,11 +118,3 @@ def _told(found: Mapping[str, Any]) -> str:
             recall = f", recall {index['recall']:.3f} of text queries" if known else ", recall not measured"
             lines.append(f"{tower}: {index['rows']} vectors, {index['engine']}{recall}")
     return "\n".join(lines)
-
-
-def _copied(hit: Hit, folder: Path) -> bool:
-    if not hit.source or not Path(hit.source).is_file():
-        print(f"no file any more: {hit.source or hit.id}", file=sys.stderr)
-        return False
-    shutil.copy(hit.source, folder / Path(hit.source).name)
-    return True

@@ -21,7 +21,7 @@ from clip_search.errors import Conflict, cleaned
 from clip_search.known import Known
 from clip_search.part import Rows
 from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, column_type, own_columns
+from clip_search.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
 from clip_search.table import Table
 from clip_search.writer import Add, Added, Delete, Operation
 
@@ -137,6 +137,8 @@ class Commits:
     def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
         """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
         rows = [row for plan in plans for row in plan.rows]
+        if SOURCE_STATE not in self._table.schema.names and any(row.source_state is not None for row in rows):
+            columns.new[SOURCE_STATE] = "string"
         new = self._arrow(plans, _fitting(self._table.schema, columns))
         self._adapt(columns)
         new = new.select(self._table.schema.names)
@@ -157,7 +159,8 @@ class Commits:
 
     def _have(self, columns: Mapping[str, str]) -> float:
         """Return 1 if the table has columns of these kinds, else 0."""
-        return float(columns.items() <= own_columns(self._table.schema).items())
+        there = {field.name: field.type for field in self._table.schema}
+        return float(all(there.get(name) == check_kind(name, kind) for name, kind in columns.items()))
 
     def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
         tables, first = [], self._next_row
@@ -264,7 +267,7 @@ def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
 def _fitting(schema: pa.Schema, columns: Columns) -> pa.Schema:
     """Return the schema that a table has once these columns are adapted."""
     old = [field.with_type(pa.float64()) if field.name in columns.widened else field for field in schema]
-    new = [pa.field(name, column_type(name, kind)) for name, kind in columns.new.items()]
+    new = [pa.field(name, check_kind(name, kind)) for name, kind in columns.new.items()]
     return pa.schema([*old, *new], schema.metadata)
 
 

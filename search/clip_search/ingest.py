@@ -12,6 +12,7 @@ from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.collection import Collection
 from clip_search.columns import Columns
+from clip_search.copies import completed
 from clip_search.query import Term
 from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.sidecar import Sidecar
@@ -30,6 +31,8 @@ class Item:
         image: an image term.
         text: goes through the text tower, and into the column ``caption`` unless that is given.
         vectors: ready ones by tower, as sent.
+        source_state: what the client notes of the source.
+        same_as: id of a row that gives what isn't here: vectors, thumbnail, columns.
     """
 
     id: str | None = None
@@ -38,6 +41,8 @@ class Item:
     vectors: dict[Tower, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
+    source_state: str | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,20 @@ def _stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions
 
 
 def _row(collection: Collection, columns: Columns, options: AddOptions, item: Item) -> NewRow:
-    if not item.image and item.text is None and not item.vectors:
-        raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector or text_vector")
+    if not item.image and item.text is None and not item.vectors and item.same_as is None:
+        raise InvalidInput("nothing to embed: send image, image_url, image_path, text, vector, text_vector or same_as")
     size = collection.about.size
     vectors = {tower: checked_vector(values, size) for tower, values in item.vectors.items()}
     metadata = {"caption": item.text, **item.metadata} if item.text is not None else item.metadata
     columns.fresh().take(metadata, options.columns)
     source = item.source or (item.image.value if item.image and item.image.kind != "image" else None)
-    return NewRow(checked_id(item.id), vectors, metadata, source)
+    row = NewRow(checked_id(item.id), vectors, metadata, source, source_state=item.source_state)
+    return row if item.same_as is None else completed(row, collection, item.same_as, embedded=_embedded(item))
+
+
+def _embedded(item: Item) -> set[Tower]:
+    """Towers that the item has an input for."""
+    return {tower for tower, given in (("image", item.image), ("text", item.text)) if given is not None}  # type: ignore[misc]
 
 
 def _embed_images(

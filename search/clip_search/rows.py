@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from clip_client.errors import InvalidInput
+from clip_client.file_names import is_text
 from clip_client.spec import TOWERS, Tower
 from clip_search.faiss_index import Floats
 from clip_search.kinds import checked_value
-from clip_search.schema import own_columns, tower_column
+from clip_search.schema import SOURCE_STATE, own_columns, tower_column
 
 OnConflict = Literal["error", "replace", "skip"]
 _MAX_ID = 2048
@@ -32,6 +33,7 @@ class NewRow:
         metadata: the user's columns.
         source: path or URL that it came from.
         thumbnail: a small picture of it.
+        source_state: what its client notes of the source.
     """
 
     id: str
@@ -39,6 +41,7 @@ class NewRow:
     metadata: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
     thumbnail: bytes | None = None
+    source_state: str | None = None
 
 
 def checked_id(value: Any) -> str:
@@ -49,8 +52,8 @@ def checked_id(value: Any) -> str:
     """
     if value is None:
         return uuid.uuid4().hex
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not value.isprintable():
-        raise InvalidInput(f"id is {str(value)[:80]!r}: expected a printable string of 1 to {_MAX_ID} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not is_text(value):
+        raise InvalidInput(f"id is {ascii(value)[:80]}: expected a string of 1 to {_MAX_ID} characters, none of control")
     return value
 
 
@@ -79,6 +82,7 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
         "id": pa.array([row.id for row in rows], pa.string()),
         "row": pa.array(np.arange(first, first + len(rows))),
         "source": pa.array([row.source for row in rows], pa.string()),
+        SOURCE_STATE: pa.array([row.source_state for row in rows], pa.string()),
         "fingerprint": pa.array([fingerprint or None] * len(rows), pa.string()),
         "time": pa.array([datetime.now(timezone.utc)] * len(rows), pa.timestamp("us", "UTC")),
         "has_thumbnail": pa.array([row.thumbnail is not None for row in rows]),

@@ -31,11 +31,13 @@ _FIXED = [
     pa.field("has_thumbnail", pa.bool_()),
     pa.field("thumbnail", pa.binary()),
 ]
-RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS}
 _DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
 """Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
-HEAVY = {"thumbnail", *(f"vector_{tower}" for tower in TOWERS)}
-"""Columns that a list of rows leaves out."""
+SOURCE_STATE = "source_state"
+"""Column that whoever keeps a collection in line with files notes their state in; there from the first row on that has one."""
+RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
+HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
+"""Columns that hits don't show."""
 
 
 @dataclass(frozen=True)

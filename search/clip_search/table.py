@@ -19,7 +19,7 @@ from clip_search.faiss_index import Floats
 from clip_search.filters import checked
 from clip_search.kinds import EXACT
 from clip_search.part import Rows
-from clip_search.schema import HEAVY, column_type, identity, own_columns, tower_column
+from clip_search.schema import HEAVY, check_kind, identity, own_columns, tower_column
 from clip_search.widening import finish_widening, widen
 
 _SCAN_ROWS = 65_536
@@ -291,7 +291,7 @@ class Table:
 
 
 def _typed(columns: dict[str, str]) -> list[tuple[str, pa.DataType]]:
-    return [(name, column_type(name, kind)) for name, kind in columns.items()]
+    return [(name, check_kind(name, kind)) for name, kind in columns.items()]
 
 
 def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:

@@ -55,17 +55,20 @@ class NewItem(Body):
     text_vector: Vector | None = None
     metadata: Annotated[dict[str, Any], Field(description="values by column")] = {}
     source: Annotated[str, Field(max_length=4096)] | None = None
+    source_state: Annotated[str, Field(max_length=65_536)] | None = None
+    same_as: Annotated[str, Field(description="id of a row that gives what isn't sent: vectors, columns")] | None = None
 
     def item(self) -> Item:
         """The row as the sidecar wants it."""
         vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
         ready: dict[Tower, Any] = {tower: floats(one) for tower, one in vectors.items() if one is not None}
-        for name in ("image_url", "image_path"):
+        for name in ("image_url", "image_path", "source_state", "same_as"):
             checked_text(name, getattr(self, name))
         images = _terms(self, 1.0, IMAGES)
         if len(images) > 1:
             raise InvalidInput("a row has one image: send image, image_url or image_path")
-        return Item(self.id, images[0] if images else None, self.text, ready, dict(self.metadata), self.source)
+        image = images[0] if images else None
+        return Item(self.id, image, self.text, ready, dict(self.metadata), self.source, self.source_state, self.same_as)
 
 
 class NewItems(Body):

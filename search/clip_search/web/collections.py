@@ -17,7 +17,7 @@ from clip_search.collection import Collection
 from clip_search.errors import NotFound
 from clip_search.ingest import add, needs_model
 from clip_search.query import Hit, check_most
-from clip_search.schema import HEAVY
+from clip_search.schema import HEAVY, SOURCE_STATE
 from clip_search.web import bodies
 from clip_search.web.guard import answer
 from clip_search.web.intake import intake
@@ -155,8 +155,8 @@ def _rows(found: Collection, ids: list[str], vectors: bool) -> list[dict[str, An
 
 
 def _columns(found: Collection, vectors: bool) -> list[str]:
-    heavy = HEAVY - {f"vector_{tower}" for tower in TOWERS} if vectors else HEAVY
-    return [name for name in found.table.schema.names if name not in heavy and name != "row"]
+    wanted = {SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS if vectors)}
+    return [name for name in found.table.schema.names if name not in HEAVY - wanted and name != "row"]
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +164,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     fixed = {name: row[name] for name in ("id", "row", "source", "fingerprint", "time")}
     vectors = {name: _encoded(value) for name, value in row.items() if name.startswith("vector_") and value is not None}
     own = {name: value for name, value in row.items() if name not in _NOT_METADATA and name not in HEAVY}
-    return {**fixed, **vectors, "metadata": own}
+    state = {SOURCE_STATE: row[SOURCE_STATE]} if row.get(SOURCE_STATE) is not None else {}
+    return {**fixed, **state, **vectors, "metadata": own}
 
 
 def _hit(found: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:

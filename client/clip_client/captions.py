@@ -1,0 +1,305 @@
+"""Captions and other fields of pictures, from the files that people keep beside them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clip_client.errors import InvalidInput
+from clip_client.picture_files import read_regular
+
+Fields = dict[str, Any]
+
+TABLES = ("captions.parquet", "captions.json", "metadata.parquet", "metadata.jsonl", "metadata.csv")
+"""Names of tables that are looked for in a folder."""
+
+CAPTION = "caption"
+_CAPTIONS = (CAPTION, "captions")
+_NAMES = ("file_name", "file", "filename", "image_name", "image", "image_path", "path")
+_MOST_BYTES = 2**20  # of a text or the fields of one picture
+_MOST_TABLE_BYTES = 2**31
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # starts as UTF-16's does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_FOREIGN = re.compile(r"[^\x00-\x7f]{4}")  # no Western text has four accents in a row; other alphabets read so have
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
+_PUNCTUATION = frozenset("‘’‚“”„–—…€•«»©®™°±²³´·¹º¼½¾¿¡£§ª×÷\xa0")
+
+
+@dataclass
+class Table:
+    """Rows of a table by the file that each names, in their order, and what is wrong with the others."""
+
+    rows: dict[str, list[Fields]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, name: Any, fields: Fields, place: str) -> None:
+        """Take a row, or note that it names no file."""
+        if isinstance(name, str) and name.strip():
+            self.rows.setdefault(name, []).append(fields)
+        else:
+            self.problems.append(f"{place} names no file")
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """Return a text without the space around it, and a remark where its encoding had to be guessed.
+
+    Raises:
+        InvalidInput: it can't be read, is too large, or its encoding isn't known.
+    """
+    text, remark = decoded(read_regular(path, _MOST_BYTES)[0])
+    return text.strip(), remark
+
+
+def read_fields(path: Path) -> Fields:
+    """Return the object in a JSON file.
+
+    Raises:
+        InvalidInput: it can't be read, isn't JSON, or isn't an object.
+    """
+    found = _json(decoded(read_regular(path, _MOST_BYTES)[0])[0])
+    if not isinstance(found, dict):
+        raise InvalidInput(f"holds a {type(found).__name__}: expected an object, {{name: value}}")
+    return found
+
+
+def decoded(content: bytes) -> tuple[str, str]:
+    """Return bytes as text, and a remark where the encoding had to be guessed.
+
+    A byte order mark says which encoding it is. Without one it is UTF-8; else UTF-16 where every other byte is zero; else
+    Windows-1252 (Latin-1 with more punctuation) where that gives letters, at most half of them beyond ASCII and never four in
+    a row: other encodings look like that, with accents on most letters.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    for mark, name in _BOMS:
+        if content.startswith(mark):
+            return _strict(content, name), ""
+    if b"\0" in content:
+        return _wide(content)
+    try:
+        return content.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        return _western(content), "read as Windows-1252 (Latin-1), since it isn't UTF-8"
+
+
+def read_table(path: Path) -> Table:
+    """Read a table of captions or other fields: parquet, CSV, JSON lines, or JSON as COCO, Karpathy or a list has it.
+
+    Raises:
+        InvalidInput: it can't be read, or is of another form.
+    """
+    readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".txt": _csv, ".jsonl": _lines, ".ndjson": _lines}
+    reader = readers.get(path.suffix.lower(), _document)
+    try:
+        return reader(path)
+    except (OSError, ValueError, csv.Error) as problem:
+        raise InvalidInput(f"{path} can't be used: {problem}") from problem
+
+
+def merged(rows: Iterable[Mapping[str, Any]]) -> Fields:
+    """Return the fields of one picture from all rows that name it.
+
+    Captions are joined, one a line, each once. Another field of which the rows hold several values becomes a list of them.
+    """
+    values: dict[str, dict[str, Any]] = {}  # each once, in their order
+    given = list(rows)
+    for row in given:
+        for name in (name for name in row if name not in _CAPTIONS and row[name] is not None):
+            values.setdefault(name, {})[repr(row[name])] = row[name]
+    captions = caption_list(given)
+    joined = {CAPTION: "\n".join(captions)} if captions else {}
+    return joined | {name: _one_or_all([*found.values()]) for name, found in values.items()}
+
+
+def caption_list(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the captions of one picture, each once; those that are null or empty are passed over."""
+    texts = [str(text).strip() for row in rows for name in _CAPTIONS for text in _several(row.get(name))]
+    return tuple(filter(None, dict.fromkeys(texts)))
+
+
+def _several(value: Any) -> list[Any]:
+    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _strict(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as problem:
+        raise InvalidInput(f"isn't {encoding.upper()} ({problem.reason}): save it as UTF-8") from problem
+
+
+def _wide(content: bytes) -> tuple[str, str]:
+    """UTF-16 without a mark, whose bytes are zero on one side where a text is mostly Latin."""
+    sides = {"utf-16-le": (content[1::2], content[::2]), "utf-16-be": (content[::2], content[1::2])}
+    for name, (high, low) in sides.items():
+        if 2 * high.count(0) >= len(high) and 0 not in low:
+            return _strict(content, name), f"read as {name.upper()}, which no byte order mark says"
+    raise InvalidInput("has zero bytes and isn't UTF-16: is it a text? save it as UTF-8")
+
+
+def _western(content: bytes) -> str:
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        text = ""
+    special = [char for char in text if ord(char) > 127]
+    known = all(char.isalpha() or char in _PUNCTUATION for char in special)
+    if not text or 2 * len(special) > len(text) or not known or _FOREIGN.search(text):
+        raise InvalidInput("is neither UTF-8, UTF-16 nor Latin-1: save it as UTF-8")
+    return text
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise InvalidInput(f"isn't JSON ({problem}): look at it with python -m json.tool") from problem
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            name = _name_key(file.schema_arrow.names)
+            rows = (row for batch in file.iter_batches() for row in _plain_rows(batch))
+            return _table(rows, name)
+    except pa.ArrowException as problem:
+        raise InvalidInput(f"isn't parquet ({problem})") from problem
+
+
+def _plain_rows(batch: Any) -> Iterator[Fields]:
+    """Rows of a batch; a column that Python can't show is null, so that the others are kept."""
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            columns[name] = column.to_pylist()
+        except (ValueError, OverflowError):  # a time before year 1, a text that isn't UTF-8
+            columns[name] = [_plain(value) for value in column]
+    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _csv(path: Path) -> Table:
+    text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t|", key=first.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    header, *rows = [line for line in lines if line] or [[]]
+    names = [name.strip() for name in header]
+    kinds = [_cell_kind([row[n] for row in rows if n < len(row) and row[n]]) for n in range(len(names))]
+    key, found = _name_key(names), Table()
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(names):
+            found.problems.append(f"row {number} has {len(row)} cells, the header {len(names)}: the last ones are left away")
+        cells = zip(names, kinds, row, strict=False)
+        _take(found, {name: kind(cell) if cell else None for name, kind, cell in cells}, key, f"row {number}")
+    return found
+
+
+def _cell_kind(cells: list[str]) -> Callable[[str], Any]:
+    """The type of a column of CSV, in which everything is text; numbers with a zero in front are names."""
+    if all(_WHOLE.fullmatch(cell) for cell in cells):
+        return int
+    return float if all(_DECIMAL.fullmatch(cell) for cell in cells) else str
+
+
+def _lines(path: Path) -> Table:
+    text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
+    found = Table()
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            _take_line(found, line, f"line {number}")
+    return found
+
+
+def _take_line(found: Table, line: str, place: str) -> None:
+    try:
+        row = _json(line)
+    except InvalidInput as problem:
+        found.problems.append(f"{place} {problem}")
+        return
+    _take(found, row, None, place)
+
+
+def _document(path: Path) -> Table:
+    document = _json(decoded(read_regular(path, _MOST_TABLE_BYTES)[0])[0])
+    if isinstance(document, dict) and isinstance(document.get("images"), list):
+        return _coco(document)
+    if not isinstance(document, list):
+        raise InvalidInput(
+            f'expected [{{"file": …, "captions": […]}}, …] or COCO\'s images and annotations, got a {type(document).__name__}'
+        )
+    return _table(document, None)
+
+
+def _coco(document: Mapping[str, Any]) -> Table:
+    """COCO's images and annotations, or Karpathy's images with sentences."""
+    found, names = Table(), {}
+    for number, image in enumerate(document["images"], 1):
+        name = _named(image) if isinstance(image, dict) else None
+        if name is None:
+            found.problems.append(f"image {number} names no file")
+            continue
+        names[str(image.get("id"))] = name
+        said = [one.get("raw") for one in image.get("sentences") or [] if isinstance(one, dict)]
+        found.add(name, {CAPTION: said}, f"image {number}")
+    for number, one in enumerate(document.get("annotations") or [], 1):
+        known = names.get(str(one.get("image_id"))) if isinstance(one, dict) else None
+        if known is None:
+            found.problems.append(f"annotation {number} is of no image")
+        else:
+            found.add(known, {CAPTION: one.get(CAPTION)}, f"annotation {number}")
+    return found
+
+
+def _table(rows: Iterable[Any], key: str | None) -> Table:
+    found = Table()
+    for number, row in enumerate(rows, 1):
+        _take(found, row, key, f"row {number}")
+    return found
+
+
+def _take(found: Table, row: Any, key: str | None, place: str) -> None:
+    if not isinstance(row, dict):
+        found.problems.append(f"{place} is a {type(row).__name__}: expected an object")
+        return
+    key = key or next((name for name in _NAMES if name in row), None)
+    found.add(row.get(key) if key else None, {name: value for name, value in row.items() if name != key}, place)
+
+
+def _named(row: Mapping[str, Any]) -> str | None:
+    return next((row[name] for name in _NAMES if isinstance(row.get(name), str)), None)
+
+
+def _name_key(columns: Iterable[str]) -> str:
+    present = list(columns)
+    key = next((name for name in _NAMES if name in present), None)
+    if key is None:
+        raise InvalidInput(f"has the columns {', '.join(present)}: expected file_name among them, and {CAPTION} or others")
+    return key

@@ -1,0 +1,57 @@
+"""Rows that are made from another row: what moved keeps its vectors, its thumbnail and its user's columns."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection as Several
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from clip_client.spec import TOWERS, Tower
+from clip_search.collection import Collection
+from clip_search.errors import NotFound
+from clip_search.rows import NewRow
+from clip_search.schema import SOURCE_STATE, own_columns, tower_column
+
+
+def completed(row: NewRow, collection: Collection, same_as: str, embedded: Several[Tower]) -> NewRow:
+    """Return a row with what it hasn't from another one.
+
+    Args:
+        row: what is given; a column of None stays empty.
+        collection: that both are in.
+        same_as: id of the other row.
+        embedded: towers whose vector is made anew.
+
+    Raises:
+        NotFound: no such row.
+    """
+    number = collection.row_of(same_as)
+    schema = collection.table.schema
+    own = own_columns(schema)
+    fixed = [name for name in ("source", "thumbnail", SOURCE_STATE, *map(tower_column, TOWERS)) if name in schema.names]
+    values = collection.table.get([number], [*fixed, *own]).get(number)
+    if values is None:
+        raise NotFound(f"no row {same_as!r} in collection {collection.name} any more: send its picture")
+    for tower in TOWERS:
+        vector = values[tower_column(tower)]
+        if vector is not None and tower not in embedded:
+            row.vectors.setdefault(tower, np.asarray(vector, np.float32))
+    kept = {name: _as_sent(values[name]) for name in own if values[name] is not None}
+    row.metadata = {**kept, **row.metadata}
+    row.source = row.source or values["source"]
+    row.thumbnail = values["thumbnail"]
+    row.source_state = row.source_state or values.get(SOURCE_STATE)
+    return row
+
+
+def _as_sent(value: Any) -> Any:
+    """A column's value in the form in which a client sends it."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return format(value, "f") if isinstance(value, Decimal) else value
