@@ -89,7 +89,7 @@ def test_one_item_raises(kind: str, server: Server) -> None:
             clip.embed_text(WORDS[kind])
         with pytest.raises(ContractMismatch, match="the model's embedding of it"):
             clip.embed_image(grey(kind))
-        with pytest.raises(InvalidInput, match="2 of 3 texts can't be embedded: text 0 .*the model's embedding"):
+        with pytest.raises(InvalidInput, match=r"2 of 3 texts can't be embedded: text 0 .*the model's embedding"):
             clip.embed_text([WORDS[kind], "a cat", WORDS[kind]])
         with pytest.raises(InvalidInput):
             clip.compare([GOOD_PICTURE, grey(kind)], ["a cat"])
