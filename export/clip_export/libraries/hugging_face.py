@@ -76,7 +76,15 @@ class Transformers(Library):
         import torch
         from transformers import AutoModel
 
+        without_progress()
         return AutoModel.from_pretrained(self._folder, dtype=torch.float32, use_safetensors=True, **LOCAL).eval()
+
+
+def without_progress() -> None:
+    """Keep transformers' progress bars off the screen."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def opened(file: bytes) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from clip_export.libraries.base import Answer, Library, NotCompared
-from clip_export.libraries.hugging_face import LOCAL, unmasked
+from clip_export.libraries.hugging_face import LOCAL, unmasked, without_progress
 
 
 class SentenceTransformers(Library):
@@ -34,6 +34,7 @@ class SentenceTransformers(Library):
     def _model(self) -> Any:
         from sentence_transformers import SentenceTransformer
 
+        without_progress()
         return SentenceTransformer(
             str(self._folder), device="cpu", model_kwargs={"use_safetensors": True, "dtype": "float32"}, **LOCAL
         )
