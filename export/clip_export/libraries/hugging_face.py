@@ -44,14 +44,19 @@ class Transformers(Library):
         """As the documentation of ``get_text_features`` shows it.
 
         SigLIP was trained on padding that it sees. Its tokenizers make no mask on the hub; where one is configured to, the
-        mask is left out.
+        mask is left out. Other texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
+        shift CLIP's positions by as much as the longest neighbour is longer.
         """
+        groups = [[*texts]] if self._padded else [[text] for text in texts]
+        return [answer for group in groups for answer in self._batch(group)]
+
+    def _batch(self, texts: list[str]) -> list[Answer]:
         import torch
 
         positions = self._model.config.text_config.max_position_embeddings
         length = min(self._tokenizer.model_max_length, positions)
         padding = "max_length" if self._padded else True
-        tokens = self._tokenizer([*texts], padding=padding, truncation=True, max_length=length, return_tensors="pt")
+        tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
         sent = {"input_ids": tokens["input_ids"]} if self._padded else dict(tokens)
         with torch.inference_mode():
             embeddings = self._model.get_text_features(**sent).pooler_output.numpy()
