@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from clip_client import door
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             listing.show(options.artifacts, options.repository)
             return 0
         return run(options, console)
+    except BrokenPipeError:  # of whoever reads the report
+        raise
     except (ClipError, OSError) as problem:
         console.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return BAD_INPUT
@@ -303,4 +306,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(door.run("clipserve export", main))
