@@ -6,14 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from clip_client import door
@@ -23,6 +21,7 @@ from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export import checkpoint, choice, evaluation, families, listing, oracle_record, plots, report, speed
 from clip_export.artifacts import Artifacts, Judge, Judged, Missing, Step
 from clip_export.gate import Allowed
+from clip_export.lock import alone
 from clip_export.oracle import Compared
 from clip_export.publish import publish
 from clip_export.report import Report
@@ -133,7 +132,7 @@ def run(options: Options, console: Console) -> int:
     _quiet()
     found = checkpoint.find(options.model, options.revision, options.text_model)
     folder = options.artifacts / found.slug
-    with console.status("reading the checkpoint") as status, _alone(folder):
+    with console.status("reading the checkpoint") as status, alone(folder):
         step = _step(console, status.update)
         family = families.of(found)
         spec = family.spec(found, options.name)
@@ -227,21 +226,6 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the artefacts' folder, so that two exports of one checkpoint don't write over each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as problem:
-        raise InvalidInput(f"another export works in {folder}: wait for it, or pass --artifacts OTHER") from problem
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _parser() -> argparse.ArgumentParser:
