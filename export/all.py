@@ -2,7 +2,7 @@
 
 import sys
 
-from clip_export.cli import main
+from clip_client.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["export", *sys.argv[1:]]))

@@ -100,7 +100,10 @@ def sentence_transformer(folder: Path) -> Path:
     save_file({"linear.weight": torch.randn(512, 64)}, folder / "2_Dense" / "model.safetensors")
     dense = {"in_features": 64, "out_features": 512, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}
     types = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense"}
-    modules = [{"path": path, "type": f"sentence_transformers.models.{name}"} for path, name in types.items()]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for n, (path, name) in enumerate(types.items())
+    ]
     _write(folder / "modules.json", modules)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": 128, "do_lower_case": False})
     _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True})

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+from clip_client import door
+
+USAGE_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Dispatch to a sub-command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return door.run(" ".join(["clipserve", *arguments[:1]]), lambda: _dispatch(arguments))
+
+
+def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0 if arguments else USAGE_ERROR
@@ -42,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, command: Command, arguments: list[str]) -> int:
     try:
         return int(importlib.import_module(command.module).main(arguments))
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except ModuleNotFoundError as problem:
         print(
             f"clipserve {name} needs {problem.name}, which isn't installed: pip install 'clipserve[{command.extra}]'",

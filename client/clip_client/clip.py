@@ -20,6 +20,7 @@ from clip_client.comparison import Comparison, Floats, compared
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
 from clip_client.preprocess import Limits, Preprocessing, preprocess
+from clip_client.soundness import flaws
 from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, TOWERS, ModelSpec, Tower, ensemble
 from clip_client.triton import Triton
 
@@ -278,8 +279,8 @@ class Clip:
             if answer.shape != (len(group), self.spec.embedding_size):
                 raise ContractMismatch(f"{self.name} answers {answer.shape}, its spec says {self.spec.embedding_size}")
             embeddings[[*group]] = answer
-            for n, message in zip(group, messages, strict=True):
-                errors[n] = InvalidInput(message.decode("utf-8")) if message else None
+            for n, message, flaw in zip(group, messages, flaws(answer), strict=True):
+                errors[n] = _item_error(message, flaw)
         return embeddings, errors
 
     def _prepared_image(self, image: ImageLike) -> Prepared:
@@ -343,6 +344,13 @@ def _groups(prepared: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
         size += size_bytes
     if group:
         yield group
+
+
+def _item_error(message: bytes, flaw: str) -> ClipError | None:
+    """Return what the server says of an item, else what its embedding shows: zeros without a reason aren't a success."""
+    if message:
+        return InvalidInput(message.decode("utf-8"))
+    return ContractMismatch(flaw) if flaw else None
 
 
 def _parameters(config: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from clip_client import Clip, Search
+from clip_client import Clip, Search, door
 from clip_client.search import Hit, Row, Term
 
 FOLDER = Path(__file__).parent
@@ -180,5 +180,14 @@ def start_again() -> str:
     )
 
 
+def status() -> int:
+    """Exit status of :func:`main`; a command that failed has said why."""
+    try:
+        main()
+    except subprocess.CalledProcessError as problem:
+        return problem.returncode
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(door.run("demo.py", status))

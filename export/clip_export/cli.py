@@ -6,21 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
+from clip_client import door
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
-from clip_client.spec import TOWERS, Tower
-from clip_export import checkpoint, choice, evaluation, families, listing, plots, report, speed
+from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_export import checkpoint, choice, evaluation, families, listing, oracle_record, plots, report, speed
 from clip_export.artifacts import Artifacts, Judge, Judged, Missing, Step
 from clip_export.gate import Allowed
+from clip_export.lock import alone
+from clip_export.oracle import Compared
 from clip_export.publish import publish
 from clip_export.report import Report
 from clip_export.variants import ALL, DEFAULT, VARIANTS, listed, named
@@ -32,7 +34,7 @@ BUNDLED = Path(__file__).parents[2] / "examples" / "emoji"
 _REPOSITORY = Path("model_repository")
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, 130
-"""Exit statuses: something passed can't be used; a variant to publish is below the gate; Ctrl-C."""
+"""Exit statuses: something passed can't be used; below the gate, or not what the checkpoint's library gives; Ctrl-C."""
 
 Rows = Mapping[Tower, Sequence[Judged | Missing]]
 
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             listing.show(options.artifacts, options.repository)
             return 0
         return run(options, console)
+    except BrokenPipeError:  # of whoever reads the report
+        raise
     except (ClipError, OSError) as problem:
         console.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return BAD_INPUT
@@ -128,7 +132,7 @@ def run(options: Options, console: Console) -> int:
     _quiet()
     found = checkpoint.find(options.model, options.revision, options.text_model)
     folder = options.artifacts / found.slug
-    with console.status("reading the checkpoint") as status, _alone(folder):
+    with console.status("reading the checkpoint") as status, alone(folder):
         step = _step(console, status.update)
         family = families.of(found)
         spec = family.spec(found, options.name)
@@ -140,6 +144,9 @@ def run(options: Options, console: Console) -> int:
         for skipped in judged_on.skipped:
             console.print(f"skipped {skipped}", style="yellow", markup=False)
         artifacts = Artifacts(folder, spec, partial(family.towers, found, spec), step)
+        libraries = oracle_record.compared(found, family, artifacts, options.eval)
+        if differences := [problem for tower in TOWERS if (problem := libraries[tower].problem(tower))]:
+            return _refused(differences, libraries, spec, options, console)
         judge = artifacts.judge(judged_on, calibration, options.allowed)
         rows: Rows = {tower: [judge.judged(variant, tower) for variant in options.variants] for tower in TOWERS}
         built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
@@ -152,13 +159,22 @@ def run(options: Options, console: Console) -> int:
             publish(published, spec, found.tokenizer_json, options.preprocessing, options.repository)
         every = [row for tower in TOWERS for row in rows[tower]]
         pair = _together(judge, published)
-        whole = Report(spec, judged_on, calibration, options.preprocessing, every, speeds, published, pair)
+        whole = Report(spec, judged_on, calibration, options.preprocessing, libraries, every, speeds, published, pair)
         report.save(whole, folder, plots.save(whole, folder))
     report.show(whole)
     console.print(f"report, with plots: {folder / report.REPORT_MD}", markup=False, highlight=False, soft_wrap=True)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(whole), indent=1) + "\n", encoding="utf-8")
+        _write_json(options.json, report.as_json(whole))
     return _closing(problems, options, console)
+
+
+def _refused(
+    differences: Sequence[str], libraries: Mapping[Tower, Compared], spec: ModelSpec, options: Options, console: Console
+) -> int:
+    """Stop before anything is built: what would be served isn't what the checkpoint's library gives."""
+    if options.json:
+        _write_json(options.json, {"spec": spec.to_fields(), "library": report.libraries_json(libraries), "variants": []})
+    return _closing(differences, options, console)
 
 
 def _chosen(options: Options, tower: Tower, built: Sequence[Judged], speeds: Mapping[str, speed.Speed | str]) -> Judged | None:
@@ -196,6 +212,10 @@ def _closing(problems: Sequence[str], options: Options, console: Console) -> int
     return 0
 
 
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def _step(console: Console, update: Step) -> Step:
     """Progress: a live line on a terminal, plain lines elsewhere."""
     return update if console.is_terminal else lambda text: console.print(text, highlight=False)
@@ -208,27 +228,13 @@ def _quiet() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the artefacts' folder, so that two exports of one checkpoint don't write over each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as problem:
-        raise InvalidInput(f"another export works in {folder}: wait for it, or pass --artifacts OTHER") from problem
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _parser() -> argparse.ArgumentParser:
     known = ", ".join(VARIANTS)
     parser = argparse.ArgumentParser(
         prog="clipserve export",
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
-        epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate.",
+        epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate, "
+        "or the checkpoint's own library gives other embeddings.",
     )
     parser.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
@@ -278,10 +284,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where variants are kept")
     parser.add_argument("--repository", type=Path, default=_REPOSITORY, help="what Triton reads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
-    parser.add_argument("--force", action="store_true", help="publish even what is below the gate")
+    parser.add_argument("--force", action="store_true", help="publish even a variant that is below the gate")
     parser.add_argument("--list", action="store_true", help="show what is built and what is published, and do nothing else")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(door.run("clipserve export", main))

@@ -19,6 +19,7 @@ from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export import machine
 from clip_export.artifacts import Judged, Missing
 from clip_export.evaluation import Calibration, Evaluation
+from clip_export.oracle import Compared
 from clip_export.retrieval import KS
 from clip_export.speed import BATCHES, Speed
 from clip_export.variants import REFERENCE, named
@@ -34,6 +35,7 @@ class Report:
     """Everything that one export found.
 
     Attributes:
+        libraries: torch-fp32 beside the checkpoint's own library, per tower.
         rows: built and judged, or why not, per tower and variant.
         speeds: by tower and variant; a text says why one couldn't be measured.
         published: the row of each tower that went into the repository; empty if the gate refused.
@@ -44,6 +46,7 @@ class Report:
     evaluation: Evaluation
     calibration: Calibration
     preprocessing: Preprocessing
+    libraries: Mapping[Tower, Compared]
     rows: Sequence[Judged | Missing]
     speeds: Mapping[Tower, Mapping[str, Speed | str]]
     published: Mapping[Tower, Judged]
@@ -103,6 +106,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "skipped": list(report.evaluation.skipped),
             "calibration": report.calibration.source,
         },
+        "library": libraries_json(report.libraries),
         "published": {
             "variants": {tower: row.variant for tower, row in report.published.items()},
             "preprocessing": report.preprocessing,
@@ -110,6 +114,11 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "variants": [_row(report, row) for row in report.rows],
     }
+
+
+def libraries_json(libraries: Mapping[Tower, Compared]) -> dict[str, Any]:
+    """Return the comparison of each tower with its library as data."""
+    return {tower: dataclasses.asdict(one) for tower, one in libraries.items()}
 
 
 def notes(report: Report) -> list[str]:
@@ -121,6 +130,7 @@ def notes(report: Report) -> list[str]:
     if len(lengths) > 1:
         short, context = sorted(filter(None, lengths))
         found.append(f"texts of 8 words: torch computes {context} tokens, as transformers pads them, the others {short}")
+    found += [f"{compared.library}: {note}" for compared in report.libraries.values() for note in compared.notes]
     if report.preprocessing != "exact" and "image" in report.published:
         found.append(f"{report.preprocessing} preprocessing: {_served(report.published['image'])}")
     if report.retrieval:
@@ -144,13 +154,13 @@ def _sources(report: Report) -> list[str]:
 
 def _cells(report: Report, tower: Tower) -> list[list[str]]:
     """Heading and rows: cosines, what is found, latency, times as fast as torch, size, verdict; empty columns left out."""
-    rows = [_line(report, row) for row in report.rows if row.tower == tower]
+    rows = [_library_line(report.libraries[tower]), *(_line(report, row) for row in report.rows if row.tower == tower)]
     filled = [any(row[column] for row in rows) for column in _COLUMNS[:-1]]
     kept = [column for column, is_filled in zip(_COLUMNS[:-1], filled, strict=True) if is_filled]
     return [[*kept, ""], *([*(row[column] for column in kept), row[_VERDICT]] for row in rows)]
 
 
-_VERDICT = "verdict"
+_LIBRARY, _VERDICT = "library", "verdict"
 _COLUMNS = (
     "variant",
     "cos min",
@@ -166,6 +176,15 @@ _COLUMNS = (
     "load s",
     _VERDICT,
 )
+
+
+def _library_line(compared: Compared) -> dict[str, str]:
+    """Cells of the row that says how near torch-fp32 is to the checkpoint's own library."""
+    cells = {"variant": _LIBRARY, _VERDICT: f"not compared with its own library: {compared.missing}"}
+    if not compared.missing:
+        cells |= {"cos min": f"{compared.cosine_min:.5f}", "mean": f"{compared.cosine_mean:.5f}"}
+        cells[_VERDICT] = f"{compared.library}: torch-fp32 beside it, {compared.items} items"
+    return dict.fromkeys(_COLUMNS, "") | cells
 
 
 def _line(report: Report, row: Judged | Missing) -> dict[str, str]:

@@ -135,20 +135,26 @@ class MaskedTextTower(TextTower):
         model: tokens and an additive mask [N, 1, 1, L] -> hidden states.
         pool: to one vector for each text.
         projection: [N, W] -> [N, D].
+        unseen: token that isn't looked at within a text either, where somebody writes it out; none if it is None.
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec) -> None:
+    def __init__(
+        self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec, *, unseen: int | None = None
+    ) -> None:
         super().__init__(spec)
         self.model = model
         self.pool = pool
         self.projection = projection
+        self.unseen = unseen
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode what isn't padding, pool, project."""
         position = torch.arange(tokens.shape[1], device=tokens.device)
         seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
+        if self.unseen is not None:
+            seen = seen & (tokens != self.unseen)
         mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
         hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
         projected: Tensor = self.projection(self.pool(hidden, seen))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from clip_client import door
 from clip_client.arguments import count, port
 from clip_client.errors import ClipError
 
@@ -156,4 +157,4 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(door.run("clipserve search", main))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clip_client import door
 from clip_client.arguments import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
@@ -89,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(door.run("clipserve serve", main))

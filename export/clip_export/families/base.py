@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from clip_client.spec import ModelSpec
+from clip_client.spec import ModelSpec, Tower
 from clip_export.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
+    from clip_export.libraries.base import Library
     from clip_export.towers import Towers
 
 
@@ -30,3 +32,7 @@ class Family(ABC):
         Raises:
             InvalidInput: the weights don't fit, or have holes.
         """
+
+    @abstractmethod
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        """Return each tower's own library, with nothing loaded yet."""

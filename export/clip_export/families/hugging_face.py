@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tokenizers
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import Activation, ModelSpec, Padding
+from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, Tower
 from clip_export import processor
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.base import Family
@@ -20,6 +20,7 @@ from clip_export.families.base import Family
 if TYPE_CHECKING:
     from torch import nn
 
+    from clip_export.libraries.base import Library
     from clip_export.towers import TextTower, Towers
 
 
@@ -94,6 +95,12 @@ class HuggingFace(Family):
 
         model = load(getattr(transformers, self.classes[1]), checkpoint, self.title)
         return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
+
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        """transformers, for both."""
+        from clip_export.libraries.hugging_face import Transformers
+
+        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=self.padding == "full"))
 
     def _config(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """``config.json`` with the defaults that transformers leaves out when it saves."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import ModelSpec
+from clip_client.spec import ModelSpec, Tower
 from clip_export.checkpoint import Checkpoint, Paired, digest
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import end_token, pad_token, parsed
 from clip_export.families.text_models import text_model
 
 if TYPE_CHECKING:
+    from clip_export.libraries.base import Library
     from clip_export.towers import Towers
 
 
@@ -60,6 +62,11 @@ class Multilingual(Family):
         text = text_model(pair.text)
         tower = MaskedTextTower(text.encoder(), text.pool(), text.projection(), spec)
         return Towers(image=self._image.towers(pair.image, spec).image, text=tower.eval())
+
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        """The image checkpoint's library, and the text model's."""
+        pair = _paired(checkpoint)
+        return {"image": self._image.libraries(pair.image)["image"], "text": text_model(pair.text).library()}
 
 
 def _paired(checkpoint: Checkpoint) -> Paired:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clip_client.errors import InvalidInput, Unavailable
-from clip_client.spec import Activation, ModelSpec, Padding, ResizeMode
+from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, ResizeMode, Tower
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import end_token, pad_token, parsed
 from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, library
 
 if TYPE_CHECKING:
+    from clip_export.libraries.base import Library
     from clip_export.reading import Pool
     from clip_export.towers import TextTower, Towers
 
@@ -70,6 +72,11 @@ class OpenClip(Family):
             image=ImageTower(model.visual, spec).eval(),
             text=_text_tower(getattr(model, "text", model), known.config["text_cfg"], spec).eval(),
         )
+
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        from clip_export.libraries.open_clip import OpenClipLibrary
+
+        return dict.fromkeys(TOWERS, OpenClipLibrary(_known(checkpoint)))
 
 
 def _known(checkpoint: Checkpoint) -> OpenClipCheckpoint:
@@ -144,7 +151,7 @@ def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower
         if (kind := text.config.model_type) not in _TEXT_MODELS:
             raise InvalidInput(f"the text tower is a {kind!r}, expected one of {', '.join(_TEXT_MODELS)}")
         text.transformer.set_attn_implementation("eager")
-        return MaskedTextTower(text.transformer, _pool(text), text.proj, spec)
+        return MaskedTextTower(text.transformer, _pool(text), text.proj, spec, unseen=text.config.pad_token_id)
     return OpenClipTextTower(text, config.get("pool_type", "argmax"), spec)
 
 

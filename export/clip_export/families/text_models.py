@@ -16,6 +16,7 @@ from clip_export.families.hugging_face import context_length, load
 if TYPE_CHECKING:
     from torch import nn
 
+    from clip_export.libraries.base import Library
     from clip_export.reading import Pool
 
 _POOLER = "pooler."  # of a bare BERT; none of these models reads it
@@ -76,6 +77,10 @@ class TextModel(ABC):
     def projection(self) -> nn.Module:
         """Load the projection: [N, W] -> [N, D]."""
 
+    @abstractmethod
+    def library(self) -> Library:
+        """Return the library that the model comes from."""
+
     def _positions(self, config: Any) -> int:
         """What the encoder and its tokenizer allow; RoBERTa counts positions from behind its padding token."""
         reserved = config.pad_token_id + 1 if "roberta" in config.model_type else 0
@@ -124,6 +129,11 @@ class MClip(TextModel):
     def projection(self) -> nn.Module:
         tensor = self.checkpoint.tensor
         return _linear(tensor("LinearTransformation.weight"), tensor("LinearTransformation.bias"))
+
+    def library(self) -> Library:
+        from clip_export.libraries.multilingual_clip import MultilingualClip
+
+        return MultilingualClip(self.checkpoint, self._base, self.context_length)
 
     @cached_property
     def _base(self) -> Any:
@@ -206,6 +216,11 @@ class SentenceTransformer(TextModel):
         from torch import nn
 
         return nn.Sequential(*self._layers())
+
+    def library(self) -> Library:
+        from clip_export.libraries.sentence_transformers import SentenceTransformers
+
+        return SentenceTransformers(self.checkpoint.folder)
 
     def _layers(self) -> Iterator[nn.Module]:
         from safetensors.torch import load_file

@@ -1,0 +1,98 @@
+"""The way in and out of every command: output that can always be printed, and no end in a traceback."""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from clip_client.errors import ClipError
+
+FAILED, UNFORESEEN, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
+"""Exit statuses: an error that says what to do; a defect (EX_SOFTWARE); Ctrl-C (128 + SIGINT); nobody reads (128 + SIGPIPE)."""
+
+_FRAGILE = ("strict", "surrogateescape")
+"""Ways to encode that raise for some characters; others were chosen by the user, and stay."""
+
+
+def run(command: str, main: Callable[[], int | None]) -> int:
+    """Run a command and return its exit status.
+
+    What it can't print in the encoding of a stream is printed as ``\\u2026``. What nobody foresaw becomes one line, which says
+    where the details are. A reader that goes away, such as ``head``, ends it silently.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        _make_printable(stream)
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError as problem:
+        return BROKEN_PIPE if _nobody_reads() else _unforeseen(command, problem)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ClipError as problem:
+        _say(f"error: {problem}")
+        return FAILED
+    except Exception as problem:
+        return _unforeseen(command, problem)
+
+
+def _make_printable(stream: TextIO | None) -> None:
+    reconfigure = getattr(stream, "reconfigure", None)  # a notebook's or a test's streams may lack it
+    if reconfigure and getattr(stream, "errors", "") in _FRAGILE:
+        reconfigure(errors="backslashreplace")
+
+
+def _nobody_reads() -> bool:
+    """Tell a closed standard output from other broken pipes; it is replaced, or Python would complain when it ends."""
+    broken = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            broken = True
+    return broken
+
+
+def _unforeseen(command: str, problem: Exception) -> int:
+    lines = str(problem).strip().splitlines()
+    what = f"{type(problem).__name__}: {lines[0][:300]}" if lines else type(problem).__name__
+    try:
+        where = f"details in {_written(command, problem)}"
+    except OSError as obstacle:
+        where = f"details can't be written ({obstacle})"
+    _say(f"error: {command} ended by something unforeseen, {what}; {where}: please report it")
+    return UNFORESEEN
+
+
+def _written(command: str, problem: Exception) -> Path:
+    """Write the traceback, which holds no values of variables, where only its user can read it."""
+    text = f"{command}, Python {platform.python_version()}\n{''.join(traceback.format_exception(problem))}"
+    content = text.encode("utf-8", "backslashreplace")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clipserve"
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = state / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except (OSError, RuntimeError):  # a home that can't be written, or none at all
+        file, name = tempfile.mkstemp(prefix="clipserve-", suffix=".txt")  # for its user alone as well
+        path = Path(name)
+    with open(file, "wb") as opened:
+        opened.write(content)
+    return path
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # nobody listens there either
+        _nobody_reads()

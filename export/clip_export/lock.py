@@ -1,0 +1,26 @@
+"""One export at a time in a folder of artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from clip_client.errors import InvalidInput
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the artefacts' folder, so that two exports of one checkpoint don't write over each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as problem:
+        raise InvalidInput(f"another export works in {folder}: wait for it, or pass --artifacts OTHER") from problem
+    try:
+        yield
+    finally:
+        lock.release()
