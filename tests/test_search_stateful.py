@@ -1,0 +1,114 @@
+"""Random operations of several clients and random faults, compared with a dictionary and exact search.
+
+    CLIPSERVE_STEPS=50000 python -m pytest tests/test_search_stateful.py      more steps than the 2,000 of CI
+    CLIPSERVE_SEED=7 …                                                        the sequence of a failure once more
+
+A client's operations come from the seed alone; how those of several clients fall together doesn't. CLIPSERVE_CLIENTS=1 leaves
+nothing to chance but the upkeep in the background.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from clip_client.search import Term
+from clip_client.spec import TOWERS
+from stateful_client import Client, check_hit
+from stateful_model import Sent, Wanted, unit
+from stateful_steps import FAULTS, step
+from stateful_world import NAME, World
+
+STEPS = int(os.environ.get("CLIPSERVE_STEPS", "2000"))
+SEED = int(os.environ.get("CLIPSERVE_SEED", "0"))
+CLIENTS = int(os.environ.get("CLIPSERVE_CLIENTS", "4"))
+_ROUND = 25
+"""Steps of each client between two looks at everything."""
+_LOG_LINES = 60
+
+
+@contextlib.contextmanager
+def explained(world: World, seed: int) -> Iterator[None]:
+    """Say with a failure how to have it again, and what went before."""
+    try:
+        yield
+    except BaseException as problem:
+        log, errors = "\n".join(world.log[-_LOG_LINES:]), world.errors()
+        again = f"CLIPSERVE_SEED={seed} CLIPSERVE_CLIENTS={CLIENTS} CLIPSERVE_STEPS={STEPS}"
+        raise AssertionError(f"{problem}\n\nagain with {again}\n\n{log}\n\nthe sidecar's log ends with\n{errors}") from problem
+    finally:
+        world.close()
+
+
+def side_by_side(clients: Sequence[Client], steps: int) -> None:
+    """Let each client do some steps in a thread of its own; raises the first failure."""
+    failures: list[BaseException] = []
+
+    def work(client: Client) -> None:
+        try:
+            for _ in range(steps):
+                if failures:
+                    return
+                step(client)
+        except BaseException as problem:
+            where = traceback.extract_tb(problem.__traceback__)
+            client.world.note(f"{client.owner} FAILS in {' > '.join(f'{one.name}:{one.lineno}' for one in where)}")
+            failures.append(problem)
+
+    threads = [threading.Thread(target=work, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def check_everything(world: World, clients: Sequence[Client]) -> None:
+    """Nothing is under way: the collection holds the rows of all clients and no others, each of them once, and finds them."""
+    world.disarm()
+    world.check_alive()
+    rows = {id: row for client in clients for id, row in client.rows.items()}
+    with world.client() as search:
+        listed = list(search.rows(NAME, vectors=True, page=10_000))
+        assert sorted(row["id"] for row in listed) == sorted(rows)
+        for client in clients:
+            client.check_rows(row for row in listed if row["metadata"]["owner"] == client.owner)
+        stats = search.stats(NAME)
+        held = {tower: sum(row.vector(tower) is not None for row in rows.values()) for tower in TOWERS}
+        assert stats["rows"] == len(rows)
+        assert {tower: stats["indexes"][tower]["rows"] for tower in TOWERS} == held
+        check_searches(world, clients[0].draw, rows)
+
+
+def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> None:
+    """Without a filter, searches find what exact search does."""
+    for tower in TOWERS:
+        for k in (10, 1000):
+            wanted = Wanted(unit(draw.randrange(10**6)), tower, k)
+            with world.client() as search:
+                hits = search.query(NAME, Term(vector=wanted.query), k=k, modality=tower)
+            wanted.check(hits, rows)
+            for hit in hits:
+                assert check_hit(hit, world, wanted.query, tower) is rows[hit.id]
+
+
+@pytest.mark.timeout(600 + STEPS)
+def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path) -> None:
+    world = World(tmp_path, "faiss")
+    with explained(world, SEED):
+        clients = [Client(world, number, SEED) for number in range(CLIENTS)]
+        for done in range(0, STEPS, _ROUND * CLIENTS):
+            for client in clients:
+                client.progress = done / STEPS
+            side_by_side(clients, _ROUND)
+            check_everything(world, clients)
+        fired = {(point, mode) for point, mode, _ in world.fired()}
+        assert STEPS < 2000 or fired >= {point for point in FAULTS if point[0] != "columns"}
