@@ -182,6 +182,7 @@ class Client:
         if not after:
             return
         found = {row["id"]: row for row in self.read(lambda: self.search.get(NAME, list(after), vectors=True))}
+        seen = [row for id, wanted in after.items() for row in (self.rows.get(id), wanted)]
         for id, wanted in after.items():
             choices = [self.rows.get(id)] + ([] if problem and "nothing was added" in str(problem) else [wanted])
             fits = [choice for choice in choices if _fits(choice, found.get(id))]
@@ -191,6 +192,14 @@ class Client:
                 self.rows[id] = fits[0]
         self.world.note(f"    settled ({problem}): {sorted(id for id in after if id in self.rows)} are there")
         self.check_ids(list(after))
+        self._look_for(seen[:6])
+
+    def _look_for(self, rows: Iterable[Sent | None]) -> None:
+        """Of what may have been, only what is there is found."""
+        for row in filter(None, rows):
+            for tower in TOWERS:
+                if (vector := row.vector(tower)) is not None:
+                    self.check_search(vector, tower, 3)
 
     def check_ids(self, ids: Iterable[str]) -> None:
         """These rows are as they must be, and found, or not there."""
@@ -200,9 +209,7 @@ class Client:
         rows = self.read(lambda: self.search.get(NAME, wanted, vectors=True))
         assert [row["id"] for row in rows] == [id for id in wanted if id in self.rows], f"wrong ids: {rows}"
         self.check_rows(rows)
-        some = self.rows.get(wanted[0])
-        if some:
-            self.check_search(unit(some.image or some.text or 0), "image" if some.image is not None else "text", 5)
+        self._look_for([self.rows.get(wanted[0])])
 
     def check_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Rows that came back with their vectors are as they were sent."""
