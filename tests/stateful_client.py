@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from clip_client import InvalidInput, Search, Unavailable
 from clip_client.search import Added, Hit, OnConflict, Row, Term
 from clip_client.spec import TOWERS
-from stateful_model import ROUNDED, Predicate, Sent, Wanted, a_filter, metadata, quoted, unit
+from stateful_model import ROUNDED, Sent, Wanted, a_filter, metadata, quoted, unit
 from stateful_world import NAME, World
 
 IDS, VECTORS, CLIENTS = 120, 400, 8
@@ -32,8 +32,7 @@ _Answer = TypeVar("_Answer")
 def check_hit(hit: Hit, world: World, query: Any, tower: Any) -> Sent:
     """A hit shows a row as somebody sent it, with that row's cosine; returns it."""
     row = world.sent[hit.metadata["serial"]]
-    shown = {"id": hit.id, "source": hit.source, "metadata": hit.metadata}
-    wrong = [what for what in row.differences({**shown, **_vectors(row)}) if not what.startswith("vector")]
+    wrong = row.shown_differences({"id": hit.id, "source": hit.source, "metadata": hit.metadata})
     assert not wrong, f"hit {hit.id!r} shows {wrong}"
     assert row.vector(tower) is not None, f"hit {hit.id!r} has no {tower} vector"
     cosine = float(row.vector(tower) @ query)
@@ -46,10 +45,6 @@ def check_number(world: World, number: int, serial: int) -> None:
     """A row's number was never another row's."""
     before = world.numbers.setdefault(number, serial)
     assert before == serial, f"row number {number} is given to row {serial}, it was that of {before}"
-
-
-def _vectors(row: Sent) -> dict[str, Any]:
-    return {f"vector_{tower}": row.vector(tower) for tower in TOWERS}
 
 
 class Client:
@@ -65,7 +60,6 @@ class Client:
         self.draw = random.Random(f"{seed}/{number}")
         self.rows: dict[str, Sent] = {}
         self._number, self._count, self._epoch, self._search = number, 0, 0, world.client()
-        self._columns: set[str] = set()
         self.ids = [f"{self.owner}/{_SHAPES[n % len(_SHAPES)].format(n)}" for n in range(IDS)]
 
     @property
@@ -78,14 +72,14 @@ class Client:
 
     # What it sends
 
-    def new_row(self, id: str) -> Sent:
+    def new_row(self, id: str, owner: str = "") -> Sent:
         """A row that was never sent; its vectors may have been."""
         serial = self._count * CLIENTS + self._number
         self._count += 1
         seeds = [self.draw.randrange(VECTORS) * CLIENTS + self._number for _ in TOWERS]
         sides = self.draw.choice(((1, 0), (1, 0), (1, 0), (0, 1), (1, 1), (1, 1)))
         image, text = (seed if side else None for seed, side in zip(seeds, sides, strict=True))
-        values = {**metadata(self.draw, self.progress), "owner": self.owner, "serial": serial}
+        values = {**metadata(self.draw, self.progress), "owner": owner or self.owner, "serial": serial}
         row = Sent(id, serial, image, text, values, self.draw.choice((None, f"/pictures/{serial}.jpg")))
         self.world.sent[serial] = row
         return row
@@ -105,7 +99,7 @@ class Client:
         try:
             done = self.attempt(lambda: self.search.add(NAME, sent, on_conflict=mode), WRITES)
         except Unavailable as problem:
-            self.settle(after, problem)
+            self.settle({id: [row] for id, row in after.items()}, problem)
         except InvalidInput as problem:
             self._check_refused(problem, rows, bad or {}, bool(mode == "error" and there))
             self.check_ids([row.id for row in rows])
@@ -113,7 +107,6 @@ class Client:
             assert not (mode == "error" and there), f"{sorted(there)} are there already, the answer is {done}"
             self._check_added(done, rows, bad or {}, there, mode)
             self.rows |= after
-            self._columns |= {name for row in after.values() for name, value in row.metadata.items() if value is not None}
             self.check_ids([row.id for row in rows])
 
     def _check_refused(self, problem: InvalidInput, rows: Sequence[Sent], bad: Mapping[int, Row], conflict: bool) -> None:
@@ -137,7 +130,7 @@ class Client:
         try:
             count = self.attempt(lambda: self.search.delete(NAME, () if where else ids, where=where), WRITES)
         except Unavailable as problem:
-            self.settle(dict.fromkeys(there), problem)
+            self.settle({id: [None] for id in there}, problem)
         else:
             assert count == len(there), f"{count} rows deleted instead of {len(there)}"
             for id in there:
@@ -147,7 +140,7 @@ class Client:
     def give_up(self, rows: Sequence[Sent], gone: Sequence[str], wait_s: float) -> None:
         """Replace rows or delete some, and close the connection before the answer."""
         self.world.note(f"{self.owner} gives up replacing {[row.id for row in rows]} or deleting {gone}")
-        tag, start = f"{self.owner}-{self._count}-{self.draw.random()}", time.monotonic()
+        tag = f"{self.owner}-{self.draw.random()}"
         what = {"rows": [row.row().to_json() for row in rows], "on_conflict": "replace"} if rows else {"ids": list(gone)}
         connection = http.client.HTTPConnection("127.0.0.1", self.world.port, timeout=wait_s)
         with suppress(OSError, http.client.HTTPException):
@@ -157,7 +150,7 @@ class Client:
             connection.getresponse().read()
         connection.close()
         self.world.wait_done(tag)
-        self.settle({**{row.id: row for row in rows}, **dict.fromkeys(gone)}, None, start)
+        self.settle({**{row.id: [row] for row in rows}, **{id: [None] for id in gone}}, None)
 
     # What it makes sure of
 
@@ -177,14 +170,14 @@ class Client:
                 return self.attempt(ask)
         raise AssertionError("no answer after 50 faults")
 
-    def settle(self, after: Mapping[str, Sent | None], problem: Unavailable | None, start: float = 0.0) -> None:
-        """Find out what came of a change that failed: each row is as before or as it was to be."""
+    def settle(self, after: Mapping[str, Sequence[Sent | None]], problem: Unavailable | None) -> None:
+        """Find out what came of a change that failed: each row is as before or as it was to be, one of several."""
         if not after:
             return
         found = {row["id"]: row for row in self.read(lambda: self.search.get(NAME, list(after), vectors=True))}
-        seen = [row for id, wanted in after.items() for row in (self.rows.get(id), wanted)]
+        seen = [row for id, wanted in after.items() for row in (self.rows.get(id), *wanted)]
         for id, wanted in after.items():
-            choices = [self.rows.get(id)] + ([] if problem and "nothing was added" in str(problem) else [wanted])
+            choices = [self.rows.get(id), *([] if problem and "nothing was added" in str(problem) else wanted)]
             fits = [choice for choice in choices if _fits(choice, found.get(id))]
             assert fits, f"after {problem!r} {id!r} is {found.get(id)}, neither of {choices}"
             self.rows.pop(id, None)
@@ -262,6 +255,3 @@ def _fits(choice: Sent | None, row: Mapping[str, Any] | None) -> bool:
 
 def _all(row: Mapping[str, Any]) -> bool:
     return True
-
-
-__all__ = ["MODES", "Client", "Predicate", "check_hit", "check_number"]

@@ -39,7 +39,7 @@ class Sent:
     serial: int
     image: int | None
     text: int | None
-    metadata: Mapping[str, Any]
+    metadata: dict[str, Any]
     source: str | None
 
     def vector(self, tower: Tower) -> np.ndarray | None:
@@ -56,18 +56,21 @@ class Sent:
         )
 
     def differences(self, row: Mapping[str, Any]) -> list[str]:
-        """What of a row that came back isn't as it was sent."""
+        """What of a row that came back, its vectors among it, isn't as it was sent."""
+        return self.shown_differences(row) + [f"vector_{tower}" for tower in TOWERS if not self._same(row, tower)]
+
+    def shown_differences(self, row: Mapping[str, Any]) -> list[str]:
+        """As :meth:`differences`, but for the vectors."""
         found = [name for name in ("id", "source") if row[name] != getattr(self, name)]
         metadata = {name: value for name, value in row["metadata"].items() if value is not None}
         wanted = {name: value for name, value in self.metadata.items() if value is not None}
-        found += [f"metadata: {metadata} instead of {wanted}"] if metadata != wanted else []
-        return found + [f"vector_{tower}" for tower in TOWERS if not self._same(row, tower)]
+        return found + ([f"metadata: {metadata} instead of {wanted}"] if metadata != wanted else [])
 
     def _same(self, row: Mapping[str, Any], tower: Tower) -> bool:
         wanted, stored = self.vector(tower), row.get(f"vector_{tower}")
         if wanted is None or stored is None:
             return wanted is stored is None
-        return bool(np.allclose(stored, wanted, rtol=0, atol=EXACT))
+        return bool(np.abs(stored - wanted).max() <= EXACT)
 
 
 @lru_cache(100_000)

@@ -12,6 +12,7 @@ from clip_client import InvalidInput, Unavailable
 from clip_client.search import Row, Term
 from clip_client.spec import TOWERS
 from stateful_client import MODES, WRITES, Client
+from stateful_shared import Shared
 from stateful_model import EXACT, ROUNDED, SIZE, Wanted, unit
 from stateful_world import NAME
 
@@ -31,7 +32,6 @@ _BAD = (
     Row(id="nothing"),
     Row(id="column", vector=[1.0] * SIZE, metadata={"vector_image": 1}),
     Row(id="kind", vector=[1.0] * SIZE, metadata={"flag": "yes"}),
-    Row(id="wide", vector=[1.0] * SIZE, metadata={"n": 2**64}),
 )
 
 
@@ -63,7 +63,7 @@ def add_twice(client: Client) -> None:
         sent = [row.row() for row in rows]
         done = client.attempt(lambda: client.search.add(NAME, sent, on_conflict="replace"), WRITES)
     except Unavailable as problem:
-        client.settle({id: rows[0]}, problem)
+        client.settle({id: rows}, problem)
         return
     total = done.added + done.replaced + done.skipped + len(done.errors)
     assert total == 2, f"2 rows sent, {total} are in the answer {done}"
@@ -77,8 +77,18 @@ def widen(client: Client) -> None:
     name = f"wide_{client.owner}_{client.draw.randrange(4)}"
     for value in (client.draw.randrange(9), client.draw.choice((1.5, -0.25, 3))):
         row = client.new_row(client.some_ids(1)[0])
-        row.metadata[name] = value  # type: ignore[index]
+        row.metadata[name] = value
         client.add([row], "replace")
+
+
+def write_shared(client: Client, shared: Shared) -> None:
+    """A row that others change too."""
+    shared.write(client, client.draw.choice(MODES))
+
+
+def delete_shared(client: Client, shared: Shared) -> None:
+    """The same, deleted."""
+    shared.delete(client)
 
 
 def delete_ids(client: Client) -> None:
@@ -198,6 +208,7 @@ def _restart(client: Client, how: signal.Signals) -> None:
     client.check_ids(client.ids)
 
 
+SHARED: dict[Callable[[Client, Shared], None], float] = {write_shared: 5, delete_shared: 2}
 STEPS: dict[Callable[[Client], None], float] = {
     add: 30,
     add_many: 2,
@@ -215,12 +226,12 @@ STEPS: dict[Callable[[Client], None], float] = {
     fault: 6,
     give_up: 4,
     freeze: 0.3,
-    stop: 0.25,
-    kill: 0.35,
+    stop: 0.15,
+    kill: 0.25,
 }
 
 
-def step(client: Client) -> None:
+def step(client: Client, shared: Shared) -> None:
     """Do one of them."""
-    (one,) = client.draw.choices([*STEPS], [*STEPS.values()])
-    one(client)
+    (one,) = client.draw.choices([*STEPS, *SHARED], [*STEPS.values(), *SHARED.values()])
+    one(client, shared) if one in SHARED else one(client)

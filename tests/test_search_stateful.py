@@ -23,6 +23,7 @@ from clip_client.search import Term
 from clip_client.spec import TOWERS
 from stateful_client import Client, check_hit
 from stateful_model import Sent, Wanted, unit
+from stateful_shared import Shared
 from stateful_steps import FAULTS, step
 from stateful_world import NAME, World
 
@@ -47,7 +48,7 @@ def explained(world: World, seed: int) -> Iterator[None]:
         world.close()
 
 
-def side_by_side(clients: Sequence[Client], steps: int) -> None:
+def side_by_side(clients: Sequence[Client], shared: Shared, steps: int) -> None:
     """Let each client do some steps in a thread of its own; raises the first failure."""
     failures: list[BaseException] = []
 
@@ -56,7 +57,7 @@ def side_by_side(clients: Sequence[Client], steps: int) -> None:
             for _ in range(steps):
                 if failures:
                     return
-                step(client)
+                step(client, shared)
         except BaseException as problem:
             where = traceback.extract_tb(problem.__traceback__)
             client.world.note(f"{client.owner} FAILS in {' > '.join(f'{one.name}:{one.lineno}' for one in where)}")
@@ -71,13 +72,14 @@ def side_by_side(clients: Sequence[Client], steps: int) -> None:
         raise failures[0]
 
 
-def check_everything(world: World, clients: Sequence[Client]) -> None:
+def check_everything(world: World, clients: Sequence[Client], shared: Shared) -> None:
     """Nothing is under way: the collection holds the rows of all clients and no others, each of them once, and finds them."""
     world.disarm()
     world.check_alive()
-    rows = {id: row for client in clients for id, row in client.rows.items()}
     with world.client() as search:
         listed = list(search.rows(NAME, vectors=True, page=10_000))
+        shared.settle(listed)
+        rows = {id: row for holder in (shared, *clients) for id, row in holder.rows.items()}
         assert sorted(row["id"] for row in listed) == sorted(rows)
         for client in clients:
             client.check_rows(row for row in listed if row["metadata"]["owner"] == client.owner)
@@ -104,11 +106,11 @@ def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> 
 def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path) -> None:
     world = World(tmp_path, "faiss")
     with explained(world, SEED):
-        clients = [Client(world, number, SEED) for number in range(CLIENTS)]
+        shared, clients = Shared(), [Client(world, number, SEED) for number in range(CLIENTS)]
         for done in range(0, STEPS, _ROUND * CLIENTS):
             for client in clients:
                 client.progress = done / STEPS
-            side_by_side(clients, _ROUND)
-            check_everything(world, clients)
+            side_by_side(clients, shared, _ROUND)
+            check_everything(world, clients, shared)
         fired = {(point, mode) for point, mode, _ in world.fired()}
         assert STEPS < 2000 or fired >= {point for point in FAULTS if point[0] != "columns"}
