@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from stateful_model import ROUNDED, Sent, Wanted, a_filter, metadata, quoted
+from stateful_world import World
+
 from clip_client import InvalidInput, Search, Unavailable
 from clip_client.search import Added, Hit, OnConflict, Row, Term
 from clip_client.spec import TOWERS
-from stateful_model import ROUNDED, Sent, Wanted, a_filter, metadata, quoted, unit
-from stateful_world import NAME, World
 
 IDS, VECTORS, CLIENTS = 120, 400, 8
 """Ids of a client; seeds that its vectors have; the most clients."""
@@ -97,7 +98,7 @@ class Client:
         after = {row.id: row for row in rows if mode == "replace" or row.id not in there}
         self.world.note(f"{self.owner} adds {[(row.id, row.serial) for row in rows]}, {mode}, bad {sorted(bad or {})}")
         try:
-            done = self.attempt(lambda: self.search.add(NAME, sent, on_conflict=mode), WRITES)
+            done = self.attempt(lambda: self.search.add(self.world.name, sent, on_conflict=mode), WRITES)
         except Unavailable as problem:
             self.settle({id: [row] for id, row in after.items()}, problem)
         except InvalidInput as problem:
@@ -128,7 +129,7 @@ class Client:
         self.world.note(f"{self.owner} deletes {where or ids}")
         there = [id for id in ids if id in self.rows]
         try:
-            count = self.attempt(lambda: self.search.delete(NAME, () if where else ids, where=where), WRITES)
+            count = self.attempt(lambda: self.search.delete(self.world.name, () if where else ids, where=where), WRITES)
         except Unavailable as problem:
             self.settle({id: [None] for id in there}, problem)
         else:
@@ -145,7 +146,7 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self.world.port, timeout=wait_s)
         with suppress(OSError, http.client.HTTPException):
             connection.request(
-                "POST", f"/v1/collections/{NAME}/{'rows' if rows else 'delete'}", json.dumps(what), {"X-Tag": tag}
+                "POST", f"/v1/collections/{self.world.name}/{'rows' if rows else 'delete'}", json.dumps(what), {"X-Tag": tag}
             )
             connection.getresponse().read()
         connection.close()
@@ -160,7 +161,8 @@ class Client:
         try:
             return ask()
         except Unavailable as problem:
-            assert self.world.excused(start, points), f"fails although nothing did: {problem}"
+            if not self.world.excused(start, points):
+                raise AssertionError(f"fails although nothing did: {problem}") from problem
             raise
 
     def read(self, ask: Callable[[], _Answer]) -> _Answer:
@@ -174,7 +176,7 @@ class Client:
         """Find out what came of a change that failed: each row is as before or as it was to be, one of several."""
         if not after:
             return
-        found = {row["id"]: row for row in self.read(lambda: self.search.get(NAME, list(after), vectors=True))}
+        found = {row["id"]: row for row in self.read(lambda: self.search.get(self.world.name, list(after), vectors=True))}
         seen = [row for id, wanted in after.items() for row in (self.rows.get(id), *wanted)]
         for id, wanted in after.items():
             choices = [self.rows.get(id), *([] if problem and "nothing was added" in str(problem) else wanted)]
@@ -199,7 +201,7 @@ class Client:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return
-        rows = self.read(lambda: self.search.get(NAME, wanted, vectors=True))
+        rows = self.read(lambda: self.search.get(self.world.name, wanted, vectors=True))
         assert [row["id"] for row in rows] == [id for id in wanted if id in self.rows], f"wrong ids: {rows}"
         self.check_rows(rows)
         self._look_for([self.rows.get(wanted[0])])
@@ -214,7 +216,7 @@ class Client:
 
     def check_search(self, query: Any, tower: Any, k: int) -> None:
         """Among all rows: own ones are as they must be, others as somebody sent them."""
-        for hit in self.read(lambda: self.search.query(NAME, Term(vector=query), k=k, modality=tower)):
+        for hit in self.read(lambda: self.search.query(self.world.name, Term(vector=query), k=k, modality=tower)):
             row = check_hit(hit, self.world, query, tower)
             if hit.id in self.ids:
                 assert self.rows.get(hit.id) is row, f"hit {hit.id!r} is {row}, there is {self.rows.get(hit.id)}"
@@ -231,7 +233,7 @@ class Client:
         """Its own rows, as a filter keeps them, are found as by exact search."""
         hits = self.read(
             lambda: self.search.query(
-                NAME,
+                self.world.name,
                 term or Term(vector=wanted.query),
                 k=wanted.k,
                 offset=wanted.offset,

@@ -7,14 +7,13 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from stateful_client import MODES, WRITES, Client
+from stateful_model import EXACT, ROUNDED, SIZE, Wanted, unit
+from stateful_shared import Shared
 
 from clip_client import InvalidInput, Unavailable
 from clip_client.search import Row, Term
 from clip_client.spec import TOWERS
-from stateful_client import MODES, WRITES, Client
-from stateful_shared import Shared
-from stateful_model import EXACT, ROUNDED, SIZE, Wanted, unit
-from stateful_world import NAME
 
 FAULTS = [
     *((point, mode) for point in ("add", "upsert", "delete") for mode in ("full", "fails", "durable", "slow")),
@@ -61,7 +60,7 @@ def add_twice(client: Client) -> None:
     client.world.note(f"{client.owner} adds {id!r} twice, serials {[row.serial for row in rows]}")
     try:
         sent = [row.row() for row in rows]
-        done = client.attempt(lambda: client.search.add(NAME, sent, on_conflict="replace"), WRITES)
+        done = client.attempt(lambda: client.search.add(client.world.name, sent, on_conflict="replace"), WRITES)
     except Unavailable as problem:
         client.settle({id: rows}, problem)
         return
@@ -127,7 +126,7 @@ def search_like(client: Client) -> None:
     row = rows.pop(id, None)
     if row is None:
         with pytest.raises(InvalidInput, match="no row"):
-            client.read(lambda: client.search.query(NAME, Term(id=id), modality=tower, where=where))
+            client.read(lambda: client.search.query(client.world.name, Term(id=id), modality=tower, where=where))
         return
     vector = next(vector for side in (tower, *TOWERS) if (vector := row.vector(side)) is not None)
     wanted = Wanted(vector, tower, client.draw.choice((1, 10)), tolerance=2 * (ROUNDED + EXACT))
@@ -139,7 +138,7 @@ def pages(client: Client) -> None:
     where, rows = client.kept(client.draw.choice((client.draw, None)))
     page = client.draw.choice((1, 7, 1000)) if len(rows) < 20 else 50
     client.world.note(f"{client.owner} lists {len(rows)} rows by {page}: {where}")
-    found = client.read(lambda: list(client.search.rows(NAME, where=where, vectors=True, page=page)))
+    found = client.read(lambda: list(client.search.rows(client.world.name, where=where, vectors=True, page=page)))
     numbers = [row["row"] for row in found]
     assert numbers == sorted(numbers)
     assert sorted(row["id"] for row in found) == sorted(rows), f"other rows than exact for {where}"
@@ -151,9 +150,9 @@ def bad_filter(client: Client) -> None:
     where = client.draw.choice(("nope = 1", "n ==== 3", "kind = 5 AND", "'"))
     client.world.note(f"{client.owner} filters by {where}")
     for ask in (
-        lambda: client.search.delete(NAME, where=where),
-        lambda: client.search.query(NAME, Term(vector=unit(0)), where=where),
-        lambda: list(client.search.rows(NAME, where=where)),
+        lambda: client.search.delete(client.world.name, where=where),
+        lambda: client.search.query(client.world.name, Term(vector=unit(0)), where=where),
+        lambda: list(client.search.rows(client.world.name, where=where)),
     ):
         with pytest.raises(InvalidInput):
             client.read(ask)
@@ -164,7 +163,7 @@ def rebuild(client: Client) -> None:
     wait = client.draw.random() < 0.5
     client.world.note(f"{client.owner} rebuilds, wait {wait}")
     try:
-        client.attempt(lambda: client.search.rebuild(NAME, wait=wait), (*WRITES, "compaction", "files"))
+        client.attempt(lambda: client.search.rebuild(client.world.name, wait=wait), (*WRITES, "compaction", "files"))
     except Unavailable as problem:
         client.world.note(f"    {problem}")
     client.check_ids(client.some_ids(20))
@@ -209,7 +208,7 @@ def _restart(client: Client, how: signal.Signals) -> None:
 
 
 SHARED: dict[Callable[[Client, Shared], None], float] = {write_shared: 5, delete_shared: 2}
-STEPS: dict[Callable[[Client], None], float] = {
+OPERATIONS: dict[Callable[[Client], None], float] = {
     add: 30,
     add_many: 2,
     add_with_bad: 4,
@@ -233,5 +232,5 @@ STEPS: dict[Callable[[Client], None], float] = {
 
 def step(client: Client, shared: Shared) -> None:
     """Do one of them."""
-    (one,) = client.draw.choices([*STEPS, *SHARED], [*STEPS.values(), *SHARED.values()])
+    (one,) = client.draw.choices([*OPERATIONS, *SHARED], [*OPERATIONS.values(), *SHARED.values()])
     one(client, shared) if one in SHARED else one(client)

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from servers import free_ports
-
-from clip_client import Search, Unavailable
 from stateful_model import COLUMNS, SIZE, Sent
 
-NAME = "rows"
+from clip_client import Search, Unavailable
+
 _SIDECAR = Path(__file__).with_name("faulty_sidecar.py")
 _START_S, _STOP_S = 60, 30
 
@@ -29,6 +28,7 @@ class World:
 
     Attributes:
         sent: every row that a client sent, by serial.
+        name: the collection.
         numbers: the serial of the row that was seen under a row number.
         epoch: how many processes there were.
         log: what clients did, one line each.
@@ -44,9 +44,19 @@ class World:
         self.numbers: dict[int, int] = {}
         self.log: list[str] = []
         self.epoch = 0
+        self.name = ""
         self._start()
+
+    def begin(self, name: str) -> None:
+        """Go on with a new collection."""
+        self.disarm()
         with self.client() as search:
-            search.create(NAME, dimension=SIZE, fingerprint="", columns=COLUMNS)
+            if self.name:
+                search.drop(self.name)
+            search.create(name, dimension=SIZE, fingerprint="", columns=COLUMNS)
+        self.name = name
+        for noted in (self.sent, self.numbers, self.log):
+            noted.clear()
 
     def client(self) -> Search:
         """A client of the process that runs."""
@@ -128,9 +138,7 @@ class World:
     def _start(self) -> None:
         command = [sys.executable, str(_SIDECAR), str(self._data), str(self._port), self._engine]
         with self._errors.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
         self.epoch += 1
         deadline = time.monotonic() + _START_S
         while not self._opened():
@@ -141,7 +149,7 @@ class World:
     def _opened(self) -> bool:
         with Search(f"http://127.0.0.1:{self._port}", timeout_s=5) as search, contextlib.suppress(Unavailable):
             names = [one["name"] for one in search.collections()]
-            return self.epoch == 1 or NAME in names
+            return not self.name or self.name in names
         return False
 
     def _end(self, how: signal.Signals) -> None:

@@ -10,26 +10,32 @@ nothing to chance but the upkeep in the background.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import random
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-
-from clip_client.search import Term
-from clip_client.spec import TOWERS
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from stateful_client import Client, check_hit
 from stateful_model import Sent, Wanted, unit
 from stateful_shared import Shared
-from stateful_steps import FAULTS, step
-from stateful_world import NAME, World
+from stateful_steps import FAULTS, OPERATIONS, freeze, step
+from stateful_world import World
+
+from clip_client.search import Term
+from clip_client.spec import TOWERS
 
 STEPS = int(os.environ.get("CLIPSERVE_STEPS", "2000"))
 SEED = int(os.environ.get("CLIPSERVE_SEED", "0"))
 CLIENTS = int(os.environ.get("CLIPSERVE_CLIENTS", "4"))
+EXAMPLES = int(os.environ.get("CLIPSERVE_EXAMPLES", "8"))
 _ROUND = 25
 """Steps of each client between two looks at everything."""
 _LOG_LINES = 60
@@ -77,13 +83,13 @@ def check_everything(world: World, clients: Sequence[Client], shared: Shared) ->
     world.disarm()
     world.check_alive()
     with world.client() as search:
-        listed = list(search.rows(NAME, vectors=True, page=10_000))
+        listed = list(search.rows(world.name, vectors=True, page=10_000))
         shared.settle(listed)
         rows = {id: row for holder in (shared, *clients) for id, row in holder.rows.items()}
         assert sorted(row["id"] for row in listed) == sorted(rows)
         for client in clients:
             client.check_rows(row for row in listed if row["metadata"]["owner"] == client.owner)
-        stats = search.stats(NAME)
+        stats = search.stats(world.name)
         held = {tower: sum(row.vector(tower) is not None for row in rows.values()) for tower in TOWERS}
         assert stats["rows"] == len(rows)
         assert {tower: stats["indexes"][tower]["rows"] for tower in TOWERS} == held
@@ -96,7 +102,7 @@ def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> 
         for k in (10, 1000):
             wanted = Wanted(unit(draw.randrange(10**6)), tower, k)
             with world.client() as search:
-                hits = search.query(NAME, Term(vector=wanted.query), k=k, modality=tower)
+                hits = search.query(world.name, Term(vector=wanted.query), k=k, modality=tower)
             wanted.check(hits, rows)
             for hit in hits:
                 assert check_hit(hit, world, wanted.query, tower) is rows[hit.id]
@@ -106,6 +112,7 @@ def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> 
 def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path) -> None:
     world = World(tmp_path, "faiss")
     with explained(world, SEED):
+        world.begin("rows")
         shared, clients = Shared(), [Client(world, number, SEED) for number in range(CLIENTS)]
         for done in range(0, STEPS, _ROUND * CLIENTS):
             for client in clients:
@@ -114,3 +121,47 @@ def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path) -> Non
             check_everything(world, clients, shared)
         fired = {(point, mode) for point, mode, _ in world.fired()}
         assert STEPS < 2000 or fired >= {point for point in FAULTS if point[0] != "columns"}
+
+
+_DRAWN = [one for one, often in OPERATIONS.items() for _ in range(math.ceil(often / 2)) if one is not freeze]
+
+
+class Machine(RuleBasedStateMachine):
+    """One client on one sidecar; hypothesis draws what it does, and makes a failure as short as it can."""
+
+    world: World
+    examples = itertools.count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.begin(f"rows{next(self.examples)}")
+        self.shared, self.client = Shared(), Client(self.world, 0, SEED)
+
+    @rule(
+        draw=st.randoms(use_true_random=False), one=st.sampled_from([one for one in OPERATIONS if one not in (freeze, widen)])
+    )
+    def step(self, draw: random.Random, one: Callable[[Client], None]) -> None:
+        """Do one thing."""
+        self.client.draw = draw
+        before = len(self.world.log)
+        try:
+            one(self.client)
+        finally:
+            note("\n".join(self.world.log[before:]))
+
+    @rule()
+    def look(self) -> None:
+        """Compare everything."""
+        check_everything(self.world, [self.client], self.shared)
+
+    def teardown(self) -> None:
+        """Compare everything at the end, whatever came."""
+        check_everything(self.world, [self.client], self.shared)
+
+
+@pytest.mark.timeout(1200)
+def test_the_shortest_sequences_leave_no_difference(tmp_path: Path) -> None:
+    Machine.world = World(tmp_path, "faiss")
+    chosen = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=[*HealthCheck])
+    with contextlib.closing(Machine.world):
+        run_state_machine_as_test(Machine, settings=chosen)
