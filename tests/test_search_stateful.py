@@ -137,9 +137,7 @@ class Machine(RuleBasedStateMachine):
         self.world.begin(f"rows{next(self.examples)}")
         self.shared, self.client = Shared(), Client(self.world, 0, SEED)
 
-    @rule(
-        draw=st.randoms(use_true_random=False), one=st.sampled_from([one for one in OPERATIONS if one not in (freeze, widen)])
-    )
+    @rule(draw=st.randoms(use_true_random=False), one=st.sampled_from(_DRAWN))
     def step(self, draw: random.Random, one: Callable[[Client], None]) -> None:
         """Do one thing."""
         self.client.draw = draw
