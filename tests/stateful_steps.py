@@ -21,6 +21,8 @@ FAULTS = [
     *((point, "fails") for point in ("read", "files")),
     ("files", "full"),
 ]
+EXTRA = 100
+"""Columns beside those that all rows may have; a collection has at most 256."""
 _BAD = (
     Row(id="short", vector=[1.0] * (SIZE - 1)),
     Row(id="zero", vector=[0.0] * SIZE),
@@ -51,6 +53,13 @@ def add_with_bad(client: Client) -> None:
     count = client.draw.randint(1, 3)
     places = client.draw.sample(range(len(rows) + count), count)
     client.add(rows, client.draw.choice(MODES), {place: client.draw.choice(_BAD) for place in places})
+
+
+def add_column(client: Client) -> None:
+    """A row with a column that may be new."""
+    row = client.new_row(client.some_ids(1)[0])
+    row.metadata[f"extra_{client.draw.randrange(EXTRA)}"] = client.draw.randrange(9)
+    client.add([row], client.draw.choice(MODES))
 
 
 def add_twice(client: Client) -> None:
@@ -120,7 +129,7 @@ def search(client: Client) -> None:
 def search_like(client: Client) -> None:
     """More like one of its rows."""
     (id,) = client.draw.sample(client.ids, 1)
-    tower = client.draw.choice(TOWERS)
+    tower, k = client.draw.choice(TOWERS), client.draw.choice((1, 10))
     where, rows = client.kept(None)
     client.world.note(f"{client.owner} searches {tower} like {id!r}")
     row = rows.pop(id, None)
@@ -129,14 +138,14 @@ def search_like(client: Client) -> None:
             client.read(lambda: client.search.query(client.world.name, Term(id=id), modality=tower, where=where))
         return
     vector = next(vector for side in (tower, *TOWERS) if (vector := row.vector(side)) is not None)
-    wanted = Wanted(vector, tower, client.draw.choice((1, 10)), tolerance=2 * (ROUNDED + EXACT))
+    wanted = Wanted(vector, tower, k, tolerance=2 * (ROUNDED + EXACT))
     client.check_exactly(wanted, where, rows, Term(id=id))
 
 
 def pages(client: Client) -> None:
     """All its rows that a filter keeps, page by page."""
     where, rows = client.kept(client.draw.choice((client.draw, None)))
-    page = client.draw.choice((1, 7, 1000)) if len(rows) < 20 else 50
+    page = client.draw.choice((3, 7, 1000)) + len(rows) // 10
     client.world.note(f"{client.owner} lists {len(rows)} rows by {page}: {where}")
     found = client.read(lambda: list(client.search.rows(client.world.name, where=where, vectors=True, page=page)))
     numbers = [row["row"] for row in found]
@@ -174,7 +183,10 @@ def fault(client: Client) -> None:
     point, mode = client.draw.choice(FAULTS)
     client.world.note(f"{client.owner} lets {point} fail: {mode}")
     client.world.arm(point, mode)
-    {"delete": delete_ids, "compaction": rebuild, "files": rebuild}.get(point, add)(client)
+    _CALLS.get(point, add)(client)
+
+
+_CALLS = {"delete": delete_ids, "columns": add_column, "compaction": rebuild, "files": rebuild}
 
 
 def give_up(client: Client) -> None:
@@ -212,6 +224,7 @@ OPERATIONS: dict[Callable[[Client], None], float] = {
     add: 30,
     add_many: 2,
     add_with_bad: 4,
+    add_column: 1,
     add_twice: 1,
     widen: 1,
     delete_ids: 8,
