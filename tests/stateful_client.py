@@ -1,4 +1,4 @@
-"""One client of a stateful test: it knows what its own rows must be, changes them at random, and compares.
+"""Client of a stateful test: it changes rows of its own and compares the answers with what it sent.
 
 Its ids are its own, so after each answer it knows what must be there. After an operation that failed it may be there or not:
 the client looks, and from then on that is what must stay. Of the rows of others it knows what was sent.

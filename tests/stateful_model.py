@@ -1,4 +1,4 @@
-"""What a collection must hold and answer, in plain Python: rows as they were sent, filters, exact search."""
+"""Reference of a collection in plain Python: rows as they were sent, filters, exact search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clip_client.spec import TOWERS, Tower
 
 SIZE = 12
 EXACT, ROUNDED = 2e-6, 0.001
-"""What stored vectors, and scores of half-precision vectors, may be off by."""
+"""Tolerance of stored vectors, and of scores of half-precision vectors."""
 COLUMNS = {"owner": "string", "serial": "int", "n": "int", "score": "float", "kind": "string", "flag": "bool"}
 VALUES: dict[str, Sequence[Any]] = {
     "n": (0, 1, 2, 3, 5, 8, -13, 2**62 + 1),
@@ -56,7 +56,7 @@ class Sent:
         )
 
     def differences(self, row: Mapping[str, Any]) -> list[str]:
-        """What of a row that came back, its vectors among it, isn't as it was sent."""
+        """Name the fields of a row that came back with its vectors that aren't as they were sent."""
         return self.shown_differences(row) + [f"vector_{tower}" for tower in TOWERS if not self._same(row, tower)]
 
     def shown_differences(self, row: Mapping[str, Any]) -> list[str]:
@@ -149,7 +149,7 @@ def quoted(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One exact search over rows; ``tolerance`` is what scores may be off by."""
+    """An exact search over rows; scores may be off by ``tolerance``."""
 
     query: np.ndarray
     tower: Tower

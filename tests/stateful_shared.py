@@ -82,7 +82,7 @@ class Shared:
         self._changes = []
 
     def _choices(self, id: str) -> list[Sent | None]:
-        """What the last change may have been: none after which another began and was acknowledged."""
+        """Return the changes that may have been the last: none after which another began and was acknowledged."""
         changes = [change for change in self._changes if change.id == id]
         last = max((change.start for change in changes if change.sure), default=-math.inf)
         before = [] if any(change.sure for change in changes) else [self.rows.get(id)]

@@ -1,10 +1,12 @@
-"""What a client of a stateful test may do next, and how often."""
+"""Operations of a stateful test's client, and how often each comes."""
 
 from __future__ import annotations
 
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 from stateful_client import MODES, WRITES, Client
@@ -63,7 +65,7 @@ def add_column(client: Client) -> None:
 
 
 def add_twice(client: Client) -> None:
-    """One id two times in a request: one of both is there, the other is named."""
+    """Send an id twice in a request: one row is there then, and no row is missing in the answer."""
     (id,) = client.draw.sample(client.ids, 1)
     rows = [client.new_row(id), client.new_row(id)]
     client.world.note(f"{client.owner} adds {id!r} twice, serials {[row.serial for row in rows]}")
@@ -155,7 +157,7 @@ def pages(client: Client) -> None:
 
 
 def bad_filter(client: Client) -> None:
-    """What no database takes."""
+    """Filter by what no database takes."""
     where = client.draw.choice(("nope = 1", "n ==== 3", "kind = 5 AND", "'"))
     client.world.note(f"{client.owner} filters by {where}")
     for ask in (
@@ -176,6 +178,15 @@ def rebuild(client: Client) -> None:
     except Unavailable as problem:
         client.world.note(f"    {problem}")
     client.check_ids(client.some_ids(20))
+
+
+def other_collection(client: Client) -> None:
+    """Make another collection or drop it, which others do at the same time."""
+    name, make = f"other{client.world.epoch}-{client.draw.randrange(2)}", client.draw.random() < 0.5
+    client.world.note(f"{client.owner} {'makes' if make else 'drops'} {name}")
+    ask = partial(client.search.create, name, dimension=SIZE, fingerprint="") if make else partial(client.search.drop, name)
+    with suppress(InvalidInput, Unavailable):
+        client.attempt(ask, WRITES)
 
 
 def fault(client: Client) -> None:
@@ -235,6 +246,7 @@ OPERATIONS: dict[Callable[[Client], None], float] = {
     pages: 4,
     bad_filter: 1,
     rebuild: 1,
+    other_collection: 1,
     fault: 6,
     give_up: 4,
     freeze: 0.3,

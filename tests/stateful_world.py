@@ -24,7 +24,7 @@ _START_S, _STOP_S = 60, 30
 
 
 class World:
-    """One database and the process that serves it; safe to use from several threads.
+    """Database with the process that serves it; safe to use from several threads.
 
     Attributes:
         sent: every row that a client sent, by serial.
@@ -65,7 +65,7 @@ class World:
 
     @property
     def port(self) -> int:
-        """Where the sidecar listens."""
+        """TCP port of the sidecar."""
         return self._port
 
     def note(self, line: str) -> None:
