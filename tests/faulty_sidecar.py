@@ -100,12 +100,12 @@ class Watched:
     def __init__(self, application: Any) -> None:
         self._application = application
         self.started: set[str] = set()
-        self.done: list[str] = []
+        self.done: set[str] = set()
         self.failures: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         tag = dict(scope.get("headers", ())).get(b"x-tag", b"").decode()
-        self.started.add(tag)
+        self.started |= {tag} - {""}
 
         async def watched(message: Any) -> None:
             if message.get("status") == 500:
@@ -115,7 +115,7 @@ class Watched:
         try:
             await self._application(scope, receive, watched)
         finally:
-            self.done.append(tag)
+            self.done |= {tag} - {""}
 
 
 def obey(faults: Faults, watched: Watched) -> None:
@@ -126,7 +126,8 @@ def obey(faults: Faults, watched: Watched) -> None:
             faults.arm(order["point"], order["mode"])
         if order["do"] == "disarm":
             faults.disarm()
-        answer = {"fired": faults.fired, "failures": watched.failures, "done": watched.done, "started": [*watched.started]}
+        answer = {"fired": faults.fired, "failures": watched.failures}
+        answer |= {"started": [*watched.started], "done": [*watched.done]}
         print(json.dumps(answer if order["do"] == "report" else {}), flush=True)
     os._exit(1)
 
