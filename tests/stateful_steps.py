@@ -224,7 +224,7 @@ def kill(client: Client) -> None:
 
 
 def _restart(client: Client, how: signal.Signals) -> None:
-    damage = random.Random(client.draw.random()) if client.draw.random() < 0.5 else None
+    damage = random.Random(client.draw.random()) if client.draw.random() < 0.8 else None
     client.world.note(f"{client.owner} restarts the sidecar by {how.name}, damage {damage is not None}")
     client.world.restart(how, damage)
     client.check_ids(client.ids)

@@ -175,7 +175,8 @@ def damaged(folder: Path, draw: random.Random) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "lock" and path.stat().st_size)
     if not files:
         return "nothing: there is no file yet"
-    path, how = draw.choice(files), draw.choice([*_DAMAGES])
+    kind, how = draw.choice(sorted({path.suffix for path in files})), draw.choice([*_DAMAGES])
+    path = draw.choice([path for path in files if path.suffix == kind])
     _DAMAGES[how](path, draw)
     return f"{how} {path.relative_to(folder)}"
 

@@ -10,23 +10,18 @@ nothing to chance but the upkeep in the background.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import os
 import random
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, note, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from stateful_client import Client, check_hit
 from stateful_model import Sent, Wanted, unit
 from stateful_shared import Shared
-from stateful_steps import FAULTS, OPERATIONS, freeze, step
+from stateful_steps import FAULTS, step
 from stateful_world import World
 
 from clip_client.search import Term
@@ -35,7 +30,6 @@ from clip_client.spec import TOWERS
 STEPS = int(os.environ.get("CLIPSERVE_STEPS", "2000"))
 SEED = int(os.environ.get("CLIPSERVE_SEED", "0"))
 CLIENTS = int(os.environ.get("CLIPSERVE_CLIENTS", "4"))
-EXAMPLES = int(os.environ.get("CLIPSERVE_EXAMPLES", "8"))
 _ROUND = 25
 """Steps of each client between two looks at everything."""
 _LOG_LINES = 60
@@ -121,47 +115,3 @@ def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path) -> Non
             check_everything(world, clients, shared)
         points, modes, _ = map(set, zip(*world.fired(), strict=True))
         assert STEPS < 1000 or (points, modes) == tuple(map(set, zip(*FAULTS, strict=True))), f"only {points}, {modes} came"
-
-
-_DRAWN = [one for one, often in OPERATIONS.items() for _ in range(math.ceil(often / 2)) if one is not freeze]
-
-
-class Machine(RuleBasedStateMachine):
-    """A client whose operations hypothesis draws; it shortens a sequence that fails as far as it can."""
-
-    world: World
-    examples = itertools.count()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world.begin(f"rows{next(self.examples)}")
-        self.shared, self.client, self.whole = Shared(), Client(self.world, 0, SEED), True
-
-    @rule(draw=st.randoms(use_true_random=False), one=st.sampled_from(_DRAWN))
-    def step(self, draw: random.Random, one: Callable[[Client], None]) -> None:
-        """Do one thing."""
-        self.client.draw = draw
-        self.whole, before = False, len(self.world.log)
-        try:
-            one(self.client)
-        finally:
-            note("\n".join(self.world.log[before:]))
-        self.whole = True
-
-    @rule()
-    def look(self) -> None:
-        """Compare everything."""
-        check_everything(self.world, [self.client], self.shared)
-
-    def teardown(self) -> None:
-        """Compare everything at the end, unless an operation failed already."""
-        if self.whole:
-            check_everything(self.world, [self.client], self.shared)
-
-
-@pytest.mark.timeout(1200)
-def test_the_shortest_sequences_leave_no_difference(tmp_path: Path) -> None:
-    Machine.world = World(tmp_path, "faiss")
-    chosen = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=[*HealthCheck])
-    with contextlib.closing(Machine.world):
-        run_state_machine_as_test(Machine, settings=chosen)
