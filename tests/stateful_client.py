@@ -32,7 +32,8 @@ _Answer = TypeVar("_Answer")
 
 def check_hit(hit: Hit, world: World, query: Any, tower: Any) -> Sent:
     """A hit shows a row as somebody sent it, with that row's cosine; returns it."""
-    row = world.sent[hit.metadata["serial"]]
+    row = world.sent.get(hit.metadata["serial"])
+    assert row, f"hit {hit.id!r} is no row that was sent: {hit}"
     wrong = row.shown_differences({"id": hit.id, "source": hit.source, "metadata": hit.metadata})
     assert not wrong, f"hit {hit.id!r} shows {wrong}"
     assert row.vector(tower) is not None, f"hit {hit.id!r} has no {tower} vector"

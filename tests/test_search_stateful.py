@@ -82,7 +82,7 @@ def check_everything(world: World, clients: Sequence[Client], shared: Shared) ->
         rows = {id: row for holder in (shared, *clients) for id, row in holder.rows.items()}
         assert sorted(row["id"] for row in listed) == sorted(rows)
         for client in clients:
-            client.check_rows(row for row in listed if row["metadata"]["owner"] == client.owner)
+            client.check_rows(row for row in listed if row["id"] in client.ids)
         stats = search.stats(world.name)
         held = {tower: sum(row.vector(tower) is not None for row in rows.values()) for tower in TOWERS}
         assert stats["rows"] == len(rows)
