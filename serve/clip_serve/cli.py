@@ -11,6 +11,7 @@ from pathlib import Path
 from clip_client.arguments import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
+from clip_serve.door import READY
 from clip_serve.launcher import Endpoints, Launch, numeric
 from clip_serve.repository import Overrides, check
 
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     names = check(arguments.repository)
-    endpoints = Endpoints(numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+    endpoints = Endpoints(
+        numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.host
+    )
     endpoints.check_free()
     if arguments.log:
         _check_writable(arguments.log)
@@ -52,7 +55,7 @@ def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
         [
             f"ready after {seconds:.1f} s, serving {', '.join(names)}",
             f"  gRPC     {endpoints.url_host}:{endpoints.grpc_port}",
-            f"  HTTP     http://{endpoints.url_host}:{endpoints.http_port}",
+            f"  health   http://{endpoints.url_host}:{endpoints.http_port}{READY}",
             f"  metrics  http://{endpoints.url_host}:{endpoints.metrics_port}/metrics",
             "Ctrl-C stops it",
         ]
@@ -78,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what export published")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks and HTTP clients")
+    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks")
     parser.add_argument("--grpc-port", type=port, default=8001, metavar="PORT", help="for the SDK")
     parser.add_argument("--metrics-port", type=port, default=8002, metavar="PORT", help="for Prometheus")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")
