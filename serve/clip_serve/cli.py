@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from clip_client.arguments import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
 from clip_serve.door import READY
-from clip_serve.launcher import Endpoints, Launch, numeric
+from clip_serve.endpoints import Endpoints, numeric
+from clip_serve.launcher import Launch
 from clip_serve.repository import Overrides, check
 
 FAILED = 1
@@ -68,7 +70,7 @@ def _notice(text: str) -> None:
 
 def _check_writable(log: Path) -> None:
     try:
-        log.open("a").close()
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as problem:
         raise InvalidInput(f"the log can't be written: {problem}") from problem
 

@@ -86,7 +86,7 @@ def _ensured(notice: Notice) -> Environment:
     key = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
     folder = cache_folder() / f"triton-{key}"
     complete = folder / "complete"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not complete.exists():
             notice(f"installing Triton's own environment, once, about 600 MB, into {folder}")
