@@ -38,6 +38,9 @@ def finish(repository: Path) -> None:
     for staging in _stagings(repository):
         if (staging / _MARK).exists():
             _go_on(staging, repository)
+        for model in staging.glob(f"{_OLD}/*"):
+            if not (repository / model.name).exists():  # taken out by a version that left no mark
+                os.rename(model, repository / model.name)
         shutil.rmtree(staging)
 
 
