@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from clip_client.spec import SPEC_FILE
+
 
 class StandIn:
     """A Triton Python-based backend around one engine.
@@ -30,7 +32,7 @@ class StandIn:
         self._input = taken["name"]
         self._outputs = [output["name"] for output in config["output"]]
         folder = Path(args["model_repository"]) / args["model_version"]
-        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        spec = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
         self._longest = max(int(taken["dims"][0]), spec["context_length"])
         self._run = self.open(folder / file, parameters)
 
