@@ -12,7 +12,7 @@ CLIP_RETRIEVAL := clip-retrieval==2.45.0
 
 setup: $(READY)
 
-$(READY): pyproject.toml serve/clip_serve/requirements.txt
+$(READY): pyproject.toml serve/clip_serve/requirements.txt $(wildcard serve/clip_serve/backends/start/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'

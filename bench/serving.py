@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from clip_client.triton import Triton
 
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
 
@@ -47,9 +47,14 @@ class Serving:
         return sum(sum(process.cpu_times()[:2]) for process in self.family())
 
     def statistics(self) -> dict[str, Any]:
-        """Triton's inference statistics of each model, by its name; they only ever grow."""
-        with urllib.request.urlopen(f"{self.http}/v2/models/stats") as answer:  # noqa: S310  (http, of our own)
-            return {model["name"]: model for model in json.load(answer)["model_stats"]}
+        """Triton's inference statistics of each model, by its name: counts and nanoseconds, which only ever grow."""
+        with Triton(self.address, timeout_s=10) as triton:
+            return {model.name: {"inference_stats": _parts(model.inference_stats)} for model in triton.statistics().model_stats}
+
+
+def _parts(statistics: Any) -> dict[str, dict[str, int]]:
+    durations = {field.name: getattr(statistics, field.name) for field in statistics.DESCRIPTOR.fields}
+    return {name: {"count": duration.count, "ns": duration.ns} for name, duration in durations.items()}
 
 
 def _called(process: psutil.Process) -> str:

@@ -24,8 +24,11 @@ RUN pip install --break-system-packages --no-cache-dir --no-deps /opt/clipserve
 
 USER triton-server
 EXPOSE 8000 8001 8002
-# These protocols change the server or read its memory. Clients don't need them, so nobody is given the key, which is drawn anew
-# at each start.
-CMD ["sh", "-c", "key=model-repository,shared-memory,trace,logging:admin=$(cat /proc/sys/kernel/random/uuid); \
+# What changes the server or reads its memory is closed, and HTTP answers health alone: a page in a browser can send to it, and the
+# SDK speaks gRPC. The key is known to everyone who can list processes, so it is one that can't be sent: longer than the metadata
+# that gRPC takes with a request, and with a line's end in it, which ends a header of HTTP.
+CMD ["sh", "-c", "closed=model-repository,shared-memory,trace,logging; \
+      key=$(printf 'x\nx%17000s' '' | tr ' ' x); \
       exec tritonserver --model-repository=/models --model-control-mode=none --exit-timeout-secs=5 \
-           --grpc-restricted-protocol=$key --http-restricted-api=$key"]
+           --grpc-restricted-protocol=\"$closed:nobody=$key\" \
+           --http-restricted-api=\"$closed,metadata,inference,model-config,statistics:nobody=$key\""]

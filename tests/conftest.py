@@ -82,7 +82,16 @@ def sidecar(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     (folder / "pictures" / "a.jpg").write_bytes(PICTURES[0])
     (folder / "secret.jpg").write_bytes(PICTURES[1])
     (folder / "pictures" / "link.jpg").symlink_to(folder / "secret.jpg")
-    options = ["--images", str(folder / "pictures"), "--allow-network", "127.0.0.1/32", "--body-mb", "4"]
+    options = [
+        "--images",
+        str(folder / "pictures"),
+        "--allow-network",
+        "127.0.0.1/32",
+        "--allow-port",
+        "1024-65535",
+        "--body-mb",
+        "4",
+    ]
     with sidecars.running(folder / "data", server.address, *options) as sidecar:
         yield sidecar
 

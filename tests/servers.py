@@ -103,6 +103,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             threading.Event().wait(5)
         if self.path.startswith("/drip"):
             return self.drip()
+        if self.path.startswith("/headers"):
+            return self.drip_headers()
         if self.path.startswith("/loop"):
             self.send_response(302)
             self.send_header("Location", self.path)
@@ -122,6 +124,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def drip(self) -> None:
         self.send_response(200)
         self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                threading.Event().wait(0.1)
+
+    def drip_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
         with contextlib.suppress(OSError):
             for _ in range(50):
                 self.wfile.write(b"x")

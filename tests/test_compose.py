@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,28 @@ def test_search_waits_for_triton_and_is_reachable_from_this_machine_only() -> No
     assert service["ports"] == ["127.0.0.1:1234:1234"]
     assert "\nUSER search\n" in SEARCH_DOCKERFILE
     assert '--triton", "triton:8001' in SEARCH_DOCKERFILE
+
+
+def test_the_containers_http_answers_health_alone_and_its_key_cannot_be_sent() -> None:
+    script = json.loads(re.search(r"^CMD (\[.*\])", DOCKERFILE.replace("\\\n", ""), re.MULTILINE)[1])[2]
+    printed = subprocess.run(
+        ["sh", "-c", script.replace("exec tritonserver", "printf '%s\\0'")], capture_output=True, check=True, text=True
+    ).stdout.split("\0")
+    options = dict(argument.split("=", 1) for argument in printed if argument)
+    everything = {
+        "inference",
+        "metadata",
+        "model-config",
+        "statistics",
+        "model-repository",
+        "shared-memory",
+        "trace",
+        "logging",
+    }
+    closed, _, key = options["--http-restricted-api"].partition(":nobody=")
+    assert set(closed.split(",")) == everything  # of Triton's interfaces all but health
+    assert set(options["--grpc-restricted-protocol"].partition(":")[0].split(",")) == {
+        "model-repository", "shared-memory", "trace", "logging",
+    }  # fmt: skip
+    assert len(key) > 16_384
+    assert "\n" in key

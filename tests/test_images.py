@@ -126,7 +126,7 @@ def test_a_url_that_fails_says_how(reader: Reader) -> None:
             reader.read(f"{url}/loop")
 
 
-@pytest.mark.parametrize("path", ["/hang", "/drip"])
+@pytest.mark.parametrize("path", ["/hang", "/drip", "/headers"])
 def test_a_slow_url_is_given_up_in_time(path: str, reader: Reader) -> None:
     with http_files({}) as url:
         start = time.monotonic()

@@ -9,9 +9,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,7 @@ def test_it_says_where_it_listens_and_is_quick(repository: Path) -> None:
     assert re.fullmatch(r"ready after \d+\.\d s, serving clip\n", first)
     assert time.monotonic() - start < 20
     assert f"  gRPC     {server.address}\n" in rest
-    assert f"  HTTP     {server.http}\n" in rest
+    assert f"  health   {server.http}/v2/health/ready\n" in rest
     status, _, err = server.stop()
     assert (status, err) == (0, "stopping\n")
 
@@ -102,8 +104,10 @@ def test_a_signal_stops_it_while_it_loads(repository: Path) -> None:
 def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path) -> None:
     server = started(repository)
     family = server.family()
+    start = time.monotonic()
     server.stub(model).kill()
     status, _, err = server.ended(timeout_s=15)
+    assert time.monotonic() - start < 5
     assert status == 1
     assert f"the Python process of {model} died" in err
     assert_gone(family, within_s=1)
@@ -142,6 +146,86 @@ def test_a_killed_launcher_takes_everything_with_it(repository: Path) -> None:
     assert_gone(family)
     assert_works(repository)  # a start sweeps what a killed launcher couldn't remove
     assert left_behind(server) == []
+
+
+def test_a_launcher_killed_under_load_takes_everything_with_it(repository: Path) -> None:
+    for model in ("clip_image_encoder", "clip_text_tokenize"):
+        server = started(repository)
+        family = server.family()
+        with Clip(server.address, timeout_s=20) as clip, ThreadPoolExecutor(8) as pool:
+            clip.embed_text("ready")
+            requests = [pool.submit(clip.embed_image, pictures.jpegs(3)) for _ in range(200)]
+            requests[10].result()
+            server.stub(model).suspend()  # one that can't see for itself that its parent is gone
+            server.process.kill()
+            assert_gone(family)
+            for request in requests:
+                request.cancel()
+        server.ended()
+
+
+def test_a_start_ends_processes_that_were_left(tmp_path: Path) -> None:
+    names = ("tritonserver", "triton_python_backend_stub", "innocent")
+    command = ["-c", "import time; time.sleep(60)", "clipserve-999999-1-test"]
+    for name in names:
+        (tmp_path / name).symlink_to(sys.executable)
+    processes = [subprocess.Popen([tmp_path / name, *command]) for name in names]
+    wait_for(lambda: [psutil.Process(one.pid).name()[:15] for one in processes] == [name[:15] for name in names])
+    leftovers.sweep()
+    wait_for(lambda: processes[0].poll() is not None and processes[1].poll() is not None)
+    assert processes[2].poll() is None
+    processes[2].kill()
+    processes[2].wait()
+
+
+@pytest.mark.parametrize("who", [*MODELS, "tritonserver"])
+def test_a_process_that_is_halted_is_noticed_and_ends_the_server(who: str, repository: Path) -> None:
+    server = started(repository)
+    family = server.family()
+    frozen = server.tritonserver() if who == "tritonserver" else server.stub(who)
+    start = time.monotonic()
+    frozen.suspend()
+    wait_for(lambda: readiness(server) == 503, within_s=3)
+    status, _, err = server.ended(timeout_s=20)
+    assert time.monotonic() - start < 10
+    assert status == 1
+    assert f"the process of {who} was halted" in err
+    assert_gone(family, within_s=1)
+    assert left_behind(server) == []
+
+
+def test_a_short_halt_is_no_end(repository: Path) -> None:
+    with running(repository) as server, Clip(server.address) as clip:
+        stub = server.stub("clip_text_encoder")
+        stub.suspend()
+        wait_for(lambda: readiness(server) == 503, within_s=3)
+        stub.resume()
+        assert clip.embed_text("x").any()
+        wait_for(lambda: readiness(server) == 200, within_s=3)
+
+
+def test_it_is_not_ready_before_it_is(repository: Path) -> None:
+    server = Server(repository)
+    seen = set()
+
+    def settled() -> bool:
+        seen.add(readiness(server))
+        return 200 in seen
+
+    wait_for(settled, within_s=60)
+    assert seen <= {0, 503, 200}
+    server.wait_ready()
+    assert server.stop()[0] == 0
+
+
+def readiness(server: Server) -> int:
+    """Status of the health check; 0 where nobody listens."""
+    try:
+        return int(urllib.request.urlopen(f"{server.http}/v2/health/ready", timeout=5).status)
+    except urllib.error.HTTPError as problem:
+        return problem.code
+    except OSError:
+        return 0
 
 
 def test_only_what_is_abandoned_is_swept() -> None:
@@ -306,7 +390,7 @@ def test_protocols_that_change_the_server_are_closed(server: Server) -> None:
     ):
         with pytest.raises(InferenceServerException, match="restricted"):
             forbidden()
-    with pytest.raises(urllib.error.HTTPError, match="403"):
+    with pytest.raises(urllib.error.HTTPError, match="405"):
         urllib.request.urlopen(urllib.request.Request(f"{server.http}/v2/repository/index", method="POST"))
 
 

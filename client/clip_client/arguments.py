@@ -17,3 +17,9 @@ def port(text: str) -> int:
     if not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text} isn't between 1 and 65535")
     return int(text)
+
+
+def ports(text: str) -> range:
+    """A TCP port, or several from the first to the last: ``8080``, ``8000-8999``."""
+    first, _, last = text.partition("-")
+    return range(port(first), port(last or first) + 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, Union
@@ -31,7 +30,7 @@ class Reader:
     Attributes:
         spec: pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes.
         limits: the server's, so that what it would refuse isn't sent.
-        timeout_s: bound on fetching a URL.
+        timeout_s: bound on fetching a URL, from the connection to the last byte, redirects included.
     """
 
     spec: ModelSpec
@@ -113,27 +112,34 @@ def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
 def _fetched(url: str, timeout_s: float, limits: Limits) -> bytes:
     import urllib3
 
-    deadline = time.monotonic() + timeout_s
+    from clip_client.deadlines import Deadline
+
     only_redirects = urllib3.Retry(total=3, connect=0, read=0, redirect=3)
-    try:
-        with urllib3.request("GET", url, preload_content=False, timeout=timeout_s, retries=only_redirects) as response:
-            return _body(response, url, deadline, limits)
-    except (urllib3.exceptions.HTTPError, UnicodeError) as problem:
-        raise _unfetched(url, timeout_s, getattr(problem, "reason", problem)) from problem
+    with Deadline(timeout_s) as deadline, urllib3.PoolManager() as pools:
+        pools.pool_classes_by_scheme = deadline.pools()
+        try:
+            with pools.request("GET", url, preload_content=False, timeout=timeout_s, retries=only_redirects) as response:
+                body = _body(response, url, limits)
+        except (urllib3.exceptions.HTTPError, UnicodeError) as problem:
+            reason = getattr(problem, "reason", problem)
+            raise (_late(url, timeout_s) if deadline.expired else _unfetched(url, timeout_s, reason)) from problem
+        if deadline.expired:  # whose connection was shut, which may look like the end of the file
+            raise _late(url, timeout_s)
+        return body
 
 
-def _body(response: urllib3.BaseHTTPResponse, url: str, deadline: float, limits: Limits) -> bytes:
-    import urllib3
-
+def _body(response: urllib3.BaseHTTPResponse, url: str, limits: Limits) -> bytes:
     if response.status != 200:
         raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
     body = bytearray()
     while part := response.read1(2**16):
         body += part
         limits.check_bytes(len(body))
-        if time.monotonic() > deadline:
-            raise urllib3.exceptions.TimeoutError("the body came too slowly")
     return bytes(body)
+
+
+def _late(url: str, timeout_s: float) -> Timeout:
+    return Timeout(f"{url} didn't answer within {timeout_s:g} s")
 
 
 def _unfetched(url: str, timeout_s: float, reason: object) -> ClipError:
@@ -142,7 +148,7 @@ def _unfetched(url: str, timeout_s: float, reason: object) -> ClipError:
     if isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError):
         return Unavailable(f"{url} can't be reached: {reason}")
     if isinstance(reason, urllib3.exceptions.TimeoutError):
-        return Timeout(f"{url} didn't answer within {timeout_s:g} s")
+        return _late(url, timeout_s)
     if isinstance(reason, urllib3.exceptions.ProtocolError):
         return Unavailable(f"{url} broke off: {reason}")
     return InvalidInput(f"{url} can't be fetched: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from clip_client import exchange
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
@@ -30,21 +30,19 @@ def publish(
 ) -> None:
     """Write the six models of a checkpoint into the repository.
 
-    All files are written aside first, on the same file system; then each model's folder is exchanged by two renames. If one
-    of those fails, those before it are undone.
+    All files are written aside first, on the same file system; then the models' folders are exchanged. What fails is undone;
+    what is killed is ended by the next export or start.
 
     Raises:
         InvalidInput: the repository can't be written.
     """
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with FileLock(repository.parent / f".{repository.name}.lock"), _staging(repository) as scratch:
-            new, old = scratch / "new", scratch / "old"
-            new.mkdir()
-            old.mkdir()
+        with FileLock(exchange.lock_file(repository)), _staging(repository) as staging:
+            new = exchange.folder_of_new(staging)
             for tower in TOWERS:
                 _write_tower(chosen[tower], spec, tokenizer_json, preprocessing, new)
-            _exchange(new, old, repository)
+            exchange.exchange(staging, repository)
     except OSError as problem:
         raise InvalidInput(f"{repository} can't be written ({problem}): nothing was published") from problem
 
@@ -53,19 +51,10 @@ def publish(
 def _staging(repository: Path) -> Iterator[Path]:
     """A folder beside the repository, since Triton takes every folder in it for a model; in it where it is a mount."""
     beside = repository.parent.stat().st_dev == repository.stat().st_dev
-    where, prefix = repository.parent if beside else repository, f".{repository.name}-staging-"
-    for abandoned in where.glob(f"{prefix}*"):  # by an export that was killed; the lock says that none is at work
-        _recover(abandoned, repository)
-        shutil.rmtree(abandoned)
-    with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as scratch:
-        yield Path(scratch)
-
-
-def _recover(abandoned: Path, repository: Path) -> None:
-    """Put back what an exchange had taken out of the repository when it was killed."""
-    for model in (abandoned / "old").glob("*"):
-        if not (repository / model.name).exists():
-            os.rename(model, repository / model.name)
+    exchange.finish(repository)  # of an export that was killed; the lock says that none is at work
+    where = repository.parent if beside else repository
+    with tempfile.TemporaryDirectory(dir=where, prefix=exchange.prefix(repository)) as staging:
+        yield Path(staging)
 
 
 def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, preprocessing: Preprocessing, root: Path) -> None:
@@ -90,20 +79,3 @@ def _write_model(root: Path, config: ModelConfig, spec: ModelSpec) -> Path:
     (folder.parent / "config.pbtxt").write_text(triton_config.to_text(config), encoding="utf-8")
     spec.save(folder / SPEC_FILE)
     return folder
-
-
-def _exchange(new: Path, old: Path, repository: Path) -> None:
-    done: list[str] = []
-    try:
-        for name in sorted(path.name for path in new.iterdir()):
-            done.append(name)
-            if (repository / name).exists():
-                os.rename(repository / name, old / name)
-            os.rename(new / name, repository / name)
-    except BaseException:  # Ctrl-C too
-        for name in done:
-            if not (new / name).exists():
-                shutil.rmtree(repository / name, ignore_errors=True)
-            if (old / name).exists():
-                os.rename(old / name, repository / name)
-        raise

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clip_client import door
-from clip_client.arguments import count, port
+from clip_client.arguments import count, port, ports
 from clip_client.errors import ClipError
 
 FAILED = 1
@@ -115,6 +115,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     add("--name", action="append", default=[], metavar="HOST", help="host name that the sidecar is reached by (repeatable)")
     add("--allow-network", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR",
         help="network that isn't public but may be fetched from (repeatable)")  # fmt: skip
+    add("--allow-port", type=ports, action="append", default=[], metavar="N[-M]",
+        help="port that may be fetched from besides 80 and 443 (repeatable)")  # fmt: skip
     add("--body-mb", type=count, default=64, metavar="MB", help="largest request")
     add("--columns-to-return", default="url,image_path,caption,NSFW", metavar="A,B", help="metadata in clip-retrieval's route")
 

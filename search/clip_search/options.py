@@ -50,12 +50,14 @@ class FetchOptions:
     Attributes:
         folders: pictures are read from below these, and from nowhere else.
         networks: addresses that may be fetched from although they aren't public.
+        ports: may be fetched from besides 80 and 443.
         timeout_s: bound on one URL, redirects included.
         image_bytes: largest file.
     """
 
     folders: tuple[Path, ...] = ()
     networks: tuple[Network, ...] = ()
+    ports: tuple[range, ...] = ()
     timeout_s: float = 10.0
     image_bytes: int = 32 * 2**20
 

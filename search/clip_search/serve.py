@@ -54,7 +54,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
         memory_bytes=int(arguments.memory * 2**30),
         threads=arguments.threads,
     )
-    fetch = FetchOptions(folders=tuple(arguments.images), networks=tuple(arguments.allow_network))
+    networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
+    fetch = FetchOptions(folders=tuple(arguments.images), networks=networks, ports=ports)
     http = HttpOptions(
         host=arguments.host,
         port=arguments.port,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from clip_client import door
 from clip_client.arguments import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
-from clip_serve.launcher import Endpoints, Launch, numeric
+from clip_serve.door import READY
+from clip_serve.endpoints import Endpoints, numeric
+from clip_serve.launcher import Launch
 from clip_serve.repository import Overrides, check
 
 FAILED = 1
@@ -34,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     names = check(arguments.repository)
-    endpoints = Endpoints(numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+    endpoints = Endpoints(
+        numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.host
+    )
     endpoints.check_free()
     if arguments.log:
         _check_writable(arguments.log)
@@ -53,7 +58,7 @@ def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
         [
             f"ready after {seconds:.1f} s, serving {', '.join(names)}",
             f"  gRPC     {endpoints.url_host}:{endpoints.grpc_port}",
-            f"  HTTP     http://{endpoints.url_host}:{endpoints.http_port}",
+            f"  health   http://{endpoints.url_host}:{endpoints.http_port}{READY}",
             f"  metrics  http://{endpoints.url_host}:{endpoints.metrics_port}/metrics",
             "Ctrl-C stops it",
         ]
@@ -66,7 +71,7 @@ def _notice(text: str) -> None:
 
 def _check_writable(log: Path) -> None:
     try:
-        log.open("a").close()
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as problem:
         raise InvalidInput(f"the log can't be written: {problem}") from problem
 
@@ -79,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what export published")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks and HTTP clients")
+    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks")
     parser.add_argument("--grpc-port", type=port, default=8001, metavar="PORT", help="for the SDK")
     parser.add_argument("--metrics-port", type=port, default=8002, metavar="PORT", help="for Prometheus")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")

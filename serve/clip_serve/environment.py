@@ -24,11 +24,8 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PYTHONS = ((3, 10), (3, 12))
 """First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
 
-# Triton's workers don't look at PYTHON… variables, so this is said where they do look.
-_CUSTOMIZATION = """import sys
-
-sys.dont_write_bytecode = True  # a model repository is read, not written
-"""
+# Triton's workers don't look at PYTHON… variables, so what they need is said where they do look: in site-packages.
+_START = sorted(Path(__file__).with_name("backends").glob("start/*.py"))
 
 Notice = Callable[[str], None]
 """Told what is being done, a line at a time."""
@@ -85,10 +82,11 @@ def ensure(notice: Notice) -> Environment:
 
 
 def _ensured(notice: Notice) -> Environment:
-    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode() + _CUSTOMIZATION.encode()).hexdigest()[:16]
+    contents = [REQUIREMENTS.read_bytes(), sys.version.encode(), *(file.read_bytes() for file in _START)]
+    key = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
     folder = cache_folder() / f"triton-{key}"
     complete = folder / "complete"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not complete.exists():
             notice(f"installing Triton's own environment, once, about 600 MB, into {folder}")
@@ -131,7 +129,8 @@ def _install(environment: Environment) -> None:
         [*pip, "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
         "Triton's packages can't be installed: connect this machine once and run 'clipserve serve --install'",
     )
-    (environment.site_packages / "sitecustomize.py").write_text(_CUSTOMIZATION, encoding="utf-8")
+    for file in _START:
+        shutil.copy2(file, environment.site_packages)
 
 
 def _run(command: list[str], otherwise: str) -> None:

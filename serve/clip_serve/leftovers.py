@@ -1,6 +1,7 @@
 """What a killed launcher leaves behind, found by the name it was given and removed at the next start.
 
-Shared memory regions and run folders carry the launcher's process id and start time: ``clipserve-<pid>-<start>-…``.
+Shared memory regions, run folders and the arguments of Python processes carry the launcher's process id and start time:
+``clipserve-<pid>-<start>-…``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 import psutil
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps it)
-_NAME = re.compile(r"clipserve-(\d+)-(\d+)-.*")
+_NAME = re.compile(r"clipserve-(\d+)-(\d+)-\S*")
+_NAME_LENGTH = 15  # of a process, as Linux keeps it
+_PROGRAMS = ("tritonserver", "triton_python_b")
 
 
 def prefix() -> str:
@@ -35,12 +38,36 @@ def remove_own() -> None:
             _remove(path)
 
 
+def close_own() -> None:
+    """Close what this process made to other users; Triton's library makes shared memory that everyone may read."""
+    for path in _found():
+        if path.name.startswith(prefix()):
+            with contextlib.suppress(OSError):  # removed a moment ago
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
 def sweep() -> int:
-    """Remove what launchers that are gone have left; returns how many things."""
+    """End and remove what launchers that are gone have left; returns how many things."""
+    abandoned = [process for process in psutil.process_iter() if _is_abandoned(process)]
+    for process in abandoned:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(abandoned, timeout=1)
     stale = [path for path in _found() if not _alive(path.name)]
     for path in stale:
         _remove(path)
-    return len(stale)
+    return len(abandoned) + len(stale)
+
+
+def _is_abandoned(process: psutil.Process) -> bool:
+    """A process of this user's whose arguments name a launcher that isn't among its parents, so it is gone."""
+    try:
+        if process.uids().real != os.getuid() or process.name()[:_NAME_LENGTH] not in _PROGRAMS:
+            return False
+        match = _NAME.search(" ".join(process.cmdline()))
+        return match is not None and int(match[1]) not in {parent.pid for parent in process.parents()}
+    except psutil.Error:
+        return False
 
 
 def _found() -> list[Path]:
@@ -48,9 +75,12 @@ def _found() -> list[Path]:
 
 
 def _root() -> Path:
-    """Where run folders are made: a path that is safe in the shell through which Triton starts its workers."""
+    """Where run folders are made: a path that is safe in the shell through which Triton starts its workers.
+
+    And short, since a Unix socket's has at most 107 bytes.
+    """
     root = tempfile.gettempdir()
-    return Path(root if re.fullmatch(r"[\w./-]+", root) else "/tmp")  # noqa: S108
+    return Path(root if re.fullmatch(r"[\w./-]{1,60}", root) else "/tmp")  # noqa: S108
 
 
 def _alive(name: str) -> bool:

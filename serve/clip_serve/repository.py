@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput
-from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, ensemble
+from clip_client import exchange
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower, ensemble
 
 CONFIG_FILE = "config.pbtxt"
 _VERSION = "1"
 _EXPORT = "publish a checkpoint with: python export/all.py --model FOLDER"
+
+_EXCHANGE_S = 10  # how long an export's exchange is waited for; it takes milliseconds, writing aside beforehand seconds
+_PREPARE: dict[Tower, str] = {"image": "preprocess", "text": "tokenize"}
+# What a backend looks for where the configuration names no file.
+_FILES = {
+    "python": ("model.py",),
+    "onnxruntime": ("model.onnx",),
+    "openvino": ("model.xml", "model.bin"),
+    "tensorrt": ("model.plan",),
+}
 
 # Where a native backend takes its threads from.
 _THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
@@ -34,28 +49,73 @@ class Overrides:
 
 
 def check(repository: Path) -> list[str]:
-    """The names published in a repository, e.g. ``["clip"]``.
+    """The names published in a repository, e.g. ``["clip"]``; an export's exchange that was killed is ended first.
 
     Raises:
-        InvalidInput: no such folder, nothing published in it, or weights missing.
-        ContractMismatch: it was published by another version.
+        InvalidInput: no such folder, nothing published in it, or a model or a file missing.
+        ContractMismatch: it was published by another version, or holds models of several checkpoints under one name.
     """
     if not repository.is_dir():
         raise InvalidInput(f"no model repository {repository}: {_EXPORT}")
-    specs = [path for path in sorted(repository.glob(f"*/{_VERSION}/{SPEC_FILE}")) if not _hidden(path, repository)]
-    models = [path.parent.name for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
-    if bare := [model for model in models if not any((repository / model / _VERSION).glob("*"))]:
-        raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
-    if not specs:
-        raise InvalidInput(f"{repository} is empty: {_EXPORT}")
-    spaces = {(spec.name, spec.fingerprint) for spec in map(_spec, specs)}
-    names = sorted({name for name, _ in spaces})
-    if len(spaces) > len(names):
-        raise ContractMismatch(f"{repository} holds models of different checkpoints under one name: {_EXPORT}")
-    wanted = {ensemble(name, tower) for name in names for tower in TOWERS}
-    if missing := wanted - set(models):
-        raise InvalidInput(f"{repository} lacks {', '.join(sorted(missing))}: {_EXPORT}")
+    with _unchanging(repository):
+        models = [path.parent for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
+        if bare := [model.name for model in models if not any((model / _VERSION).glob("*"))]:
+            raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
+        files = {model.name: model / _VERSION / SPEC_FILE for model in models}
+        specs = {name: _spec(file) for name, file in files.items() if file.is_file()}  # others are no business of ours
+        if not specs:
+            raise InvalidInput(f"{repository} is empty: {_EXPORT}")
+        return _complete(repository, specs)
+
+
+@contextlib.contextmanager
+def _unchanging(repository: Path) -> Iterator[None]:
+    """Keep exports out, and end what one was killed in."""
+    lock = FileLock(exchange.lock_file(repository))
+    try:
+        lock.acquire(timeout=_EXCHANGE_S)
+        exchange.finish(repository)
+    except Timeout as problem:
+        raise Unavailable(f"an export is writing into {repository}: start again when it has ended") from problem
+    except OSError as problem:  # a repository that is only read, e.g. another user's
+        if exchange.unfinished(repository):
+            raise InvalidInput(f"an export into {repository} was killed in the midst ({problem}): {_EXPORT}") from problem
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _complete(repository: Path, specs: Mapping[str, ModelSpec]) -> list[str]:
+    """The names, each of which has its six models, of one checkpoint, with all their files."""
+    names = sorted({spec.name for spec in specs.values()})
+    for name in names:
+        models = [model for tower in TOWERS for model in _models(ensemble(name, tower), tower)]
+        if missing := [model for model in models if model not in specs]:
+            raise InvalidInput(f"{repository} lacks {', '.join(sorted(missing))}: {_EXPORT}")
+        told = {_told(repository / ensemble(name, tower)) for tower in TOWERS}
+        if {specs[model].fingerprint for model in models} | told != {specs[models[0]].fingerprint}:
+            raise ContractMismatch(f"{repository} holds models of different checkpoints under one name, {name}: {_EXPORT}")
+    if lost := [file for model in specs for file in _files(repository / model) if not file.is_file()]:
+        raise InvalidInput(f"{repository} lacks {', '.join(str(file.relative_to(repository)) for file in lost)}: {_EXPORT}")
     return names
+
+
+def _models(name: str, tower: Tower) -> list[str]:
+    return [name, f"{name}_{_PREPARE[tower]}", f"{name}_encoder"]
+
+
+def _told(model: Path) -> str:
+    """The fingerprint that an ensemble tells clients."""
+    parameters = _config(model).parameters
+    return str(json.loads(parameters["fingerprint"].string_value)) if "fingerprint" in parameters else ""
+
+
+def _files(model: Path) -> list[Path]:
+    """What a model is made of, besides its configuration and its spec."""
+    config = _config(model)
+    files = [config.default_model_filename] if config.default_model_filename else list(_FILES.get(config.backend, ()))
+    return [model / _VERSION / file for file in files + [TOKENIZER_FILE] * model.name.endswith(_PREPARE["text"])]
 
 
 def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
@@ -82,7 +142,10 @@ def instances(repository: Path) -> int:
 
 
 def _config(model: Path) -> ModelConfig:
-    return text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), ModelConfig())
+    try:
+        return text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), ModelConfig())
+    except (text_format.ParseError, OSError, ValueError) as problem:
+        raise ContractMismatch(f"{model / CONFIG_FILE} isn't a model's configuration ({problem}): {_EXPORT}") from problem
 
 
 def _changed(config: ModelConfig, overrides: Overrides) -> ModelConfig:

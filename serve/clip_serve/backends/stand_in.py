@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from clip_client.spec import SPEC_FILE
+
 
 class StandIn:
     """A Triton Python-based backend around one engine.
@@ -26,13 +28,25 @@ class StandIn:
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or self.default_file
         parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}
-        self._input = config["input"][0]["name"]
+        [taken] = config["input"]
+        self._input = taken["name"]
         self._outputs = [output["name"] for output in config["output"]]
-        self._run = self.open(Path(args["model_repository"]) / args["model_version"] / file, parameters)
+        folder = Path(args["model_repository"]) / args["model_version"]
+        spec = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        self._longest = max(int(taken["dims"][0]), spec["context_length"])
+        self._run = self.open(folder / file, parameters)
 
     def execute(self, requests):
-        """Run all requests as one batch; one response each."""
+        """Run all requests as one batch; one response each, and none fails for another's sake."""
         batches = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
+        try:
+            return self._together(batches)
+        except Exception:
+            return [self._alone(batch) for batch in batches]
+
+    def _together(self, batches):
+        for batch in batches:
+            self._check(batch)
         whole = batches[0] if len(batches) == 1 else _joined(batches)
         results = self._run(self._input, whole, self._outputs)
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
@@ -41,6 +55,18 @@ class StandIn:
             pb_utils.InferenceResponse([pb_utils.Tensor(*named) for named in zip(self._outputs, part, strict=True)])
             for part in parts
         ]
+
+    def _alone(self, batch):
+        try:
+            [response] = self._together([batch])
+        except Exception as problem:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{self._input} can't be embedded: {problem}"))
+        return response
+
+    def _check(self, batch):
+        """Refuse nothing at all, and what would fill up its neighbours beyond measure."""
+        if not batch.size or batch.shape[1] > self._longest:
+            raise ValueError(f"got an empty, overflowing or too long shape, expected [N, L] with L from 1 to {self._longest}")
 
 
 def _joined(batches):

@@ -1,0 +1,92 @@
+"""Exchange of a model repository's models, all of them or none, whenever the process that does it is killed.
+
+The new models stand in a staging folder beside the repository (or in it, where it is a mount) before anything is moved. A mark
+in that folder says that they are whole and the exchange has begun; whoever comes next goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+_NEW, _OLD, _MARK = "new", "old", "begun"
+
+
+def prefix(repository: Path) -> str:
+    """What the staging folders of a repository are called, up to a random part."""
+    return f".{repository.name}-staging-"
+
+
+def lock_file(repository: Path) -> Path:
+    """The file that is locked while a repository is changed or checked."""
+    return repository.parent / f".{repository.name}.lock"
+
+
+def unfinished(repository: Path) -> list[Path]:
+    """Staging folders of exchanges that were begun and not ended; under the lock: that were killed."""
+    return [folder for folder in _stagings(repository) if (folder / _MARK).exists()]
+
+
+def finish(repository: Path) -> None:
+    """End what was begun and killed, and remove what was never begun; the caller holds the lock.
+
+    Raises:
+        OSError: the repository can't be written.
+    """
+    for staging in _stagings(repository):
+        if (staging / _MARK).exists():
+            _go_on(staging, repository)
+        for model in staging.glob(f"{_OLD}/*"):
+            if not (repository / model.name).exists():  # taken out by a version that left no mark
+                os.rename(model, repository / model.name)
+        shutil.rmtree(staging)
+
+
+def folder_of_new(staging: Path) -> Path:
+    """Make the folder that the new models are written into."""
+    (staging / _OLD).mkdir()
+    (staging / _NEW).mkdir()
+    return staging / _NEW
+
+
+def exchange(staging: Path, repository: Path) -> None:
+    """Put the new models in the places of those of the same names; undone if a step fails.
+
+    Raises:
+        OSError: one did, and the repository is as it was.
+    """
+    names = [path.name for path in (staging / _NEW).iterdir()]
+    (staging / _MARK).touch()
+    try:
+        _go_on(staging, repository)
+    except BaseException:  # Ctrl-C too
+        _go_back(staging, repository, names)
+        raise
+
+
+def _stagings(repository: Path) -> list[Path]:
+    if not repository.is_dir():
+        return []
+    return sorted(path for folder in (repository.parent, repository) for path in folder.glob(f"{prefix(repository)}*"))
+
+
+def _go_on(staging: Path, repository: Path) -> None:
+    """Move what isn't moved yet, from whatever step it was left at."""
+    new, old = staging / _NEW, staging / _OLD
+    for name in sorted(path.name for path in new.iterdir()):
+        if (repository / name).exists():
+            os.rename(repository / name, old / name)
+        os.rename(new / name, repository / name)
+    (staging / _MARK).unlink()  # before anything of the folder is removed
+
+
+def _go_back(staging: Path, repository: Path, names: Sequence[str]) -> None:
+    new, old = staging / _NEW, staging / _OLD
+    for name in names:
+        if not (new / name).exists():
+            os.rename(repository / name, new / name)
+        if (old / name).exists():
+            os.rename(old / name, repository / name)
+    (staging / _MARK).unlink(missing_ok=True)
