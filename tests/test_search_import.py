@@ -28,8 +28,8 @@ Import = Callable[..., tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """A sidecar without a Triton."""
-    with sidecars.running(tmp_path_factory.mktemp("import"), NOBODY) as sidecar:
+    """A sidecar without a Triton, that takes 4 MB at once."""
+    with sidecars.running(tmp_path_factory.mktemp("import"), NOBODY, "--body-mb", "4") as sidecar:
         yield sidecar
 
 
@@ -333,7 +333,7 @@ def test_more_columns_than_there_is_room_for(sidecar: Sidecar, run: Import, tmp_
 
 
 def test_rows_too_large_for_a_request_go_in_by_fewer(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
-    texts = ["x" * 20_000_000, *(f"{n}" * 9_000_000 for n in range(8)), "y" * 70_000_000]
+    texts = ["x" * 2_000_000, *(f"{n}" * 900_000 for n in range(8)), "y" * 5_000_000]
     out, err = run("import", write(tmp_path / "in", [unit(10, SIZE)], [pa.table({"t": texts})]), status=1)
     assert out.splitlines()[-1] == "read 10 = 9 added + 0 unchanged + 0 replaced + 1 left out"
     assert re.search(r"left out row 9: the body has", err)
