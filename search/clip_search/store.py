@@ -61,6 +61,8 @@ class Store:
         try:
             return Table(self._database.create_table(name, schema=wanted))
         except Exception as problem:  # LanceDB raises anything
+            if "already exists" in str(problem):  # somebody else made it this instant
+                raise Conflict(f"collection {name} is there already: add to it, drop it, or choose another name") from problem
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
