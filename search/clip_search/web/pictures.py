@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import ClipError
@@ -17,6 +18,7 @@ from clip_search.thumbnails import thumbnail
 from clip_search.web.state import collection, state
 
 router = APIRouter()
+RowNumber = Annotated[int, Path(ge=0, lt=2**62)]
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'"
@@ -24,7 +26,7 @@ _POLICY = (
 
 
 @router.get("/v1/collections/{name}/thumbnails/{row}", tags=["collections"])
-async def row_thumbnail(request: Request, name: str, row: int) -> Response:
+async def row_thumbnail(request: Request, name: str, row: RowNumber) -> Response:
     """A small JPEG of a row's picture."""
     options = state(request).sidecar.options.fetch
     picture = await run_in_threadpool(picture_of, collection(request), row, options)
