@@ -194,6 +194,7 @@ def test_a_triton_that_stands_still_holds_up_only_what_needs_it(repository: Path
     server.wait_ready()
     image = base64_of(PICTURES[0])
     with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
         sidecar = stack.enter_context(sidecars.running(tmp_path, server.address))
         assert sidecar.ask("POST", "/v1/collections", {"name": "a"})[0] == 201
         assert sidecar.ask("POST", "/v1/collections/a/rows", {"rows": [{"id": "p", "image": image}]})[0] == 201
@@ -230,7 +231,6 @@ def test_a_triton_that_stands_still_holds_up_only_what_needs_it(repository: Path
         assert sidecar.ready_again() < 10
         assert sidecar.ask("POST", "/v1/collections/a/search", {"text": "a cat"})[0] == 200
         assert sidecar.ask("POST", "/v1/collections/a/search", {"image": image})[0] == 200
-    server.stop()
 
 
 def _asked(sidecar: Sidecar, path: str, body: Any) -> tuple[int, float]:
