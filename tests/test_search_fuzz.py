@@ -49,13 +49,14 @@ def fill(search: Search, name: str) -> None:
 
 
 def tidy(sidecar: Sidecar, kept: str) -> None:
-    """Drop what the requests made, and make anew what they dropped."""
+    """Drop what the requests made, and make anew what they dropped; what is stored can be read and indexed."""
     with sidecar.client() as search:
         names = {one["name"] for one in search.collections()}
         for name in names - {kept}:
             search.drop(name)
         if kept not in names:
             fill(search, kept)
+        search.rebuild(kept, wait=True)
 
 
 def sent(sidecar: Sidecar, count: int, seed: int, found: Found) -> None:
