@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.picture_files import read_regular
+from clip_client.picture_files import open_regular, read_regular
 
 Fields = dict[str, Any]
 
@@ -179,7 +179,7 @@ def _parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             name = _name_key(file.schema_arrow.names)
             rows = (row for batch in file.iter_batches() for row in _plain_rows(batch))
             return _table(rows, name)

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
@@ -86,7 +86,6 @@ class _Sync:
 
     def run(self) -> None:
         """Compare, send, and say what was done."""
-        with_tables = self._read.named
         read = [self._read.of(file) for file in self._files]
         self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
         done = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
@@ -95,12 +94,12 @@ class _Sync:
         self._send_all(steps)
         if self._prune:
             self._remove([row.id for row in done.gone])
-        self._tell(done, with_tables)
+        self._tell(done)
 
     def _wanted(self, number: int) -> Wanted:
-        file = self._files[number]
-        own = described(self._descriptions[number].metadata)
-        return Wanted(file.name, as_source(file.path), file.size, file.mtime_ns, own)
+        file, said = self._files[number], self._descriptions[number]
+        given = None if said.given is None else described(said.given)
+        return Wanted(file.name, as_source(file.path), file.size, file.mtime_ns, described(said.own), given)
 
     def _rows(self) -> Iterator[Known]:
         """All rows, without more of each than is compared."""
@@ -196,10 +195,9 @@ class _Sync:
                 raise InvalidInput("the file is empty (0 bytes)")
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
-        before = step.row.state.fields if step.row and step.row.state else ()
-        metadata: dict[str, Any] = dict.fromkeys(before if said.whole else ()) | self._fields.typed(said.metadata)
-        names = sorted({*said.metadata, *(() if said.whole else before)})
-        state = State(digest, size, mtime_ns, described(said.metadata), tuple(names), as_source(self._root))
+        before = step.row.state if step.row else None
+        metadata = self._metadata(said, before)
+        state = _described(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
         return Row(
             id=step.id,
             image=image,
@@ -208,6 +206,14 @@ class _Sync:
             source=as_source(file.path),
             source_state=state.to_text(),
         )
+
+    def _metadata(self, said: Description, before: State | None) -> dict[str, Any]:
+        """Columns of a row; None for those that the folder gave before and doesn't any more."""
+        given = said.given or {}
+        others = before.given_fields if before and said.given is None else ()  # what another table gave goes first
+        values = {name: value for name, value in said.own.items() if name not in others} | given
+        lost = before.fields if before and said.whole else ()
+        return dict.fromkeys(name for name in lost if name not in others) | self._fields.typed(values)
 
     def _enter(self, steps: Sequence[Step], done: _Outcome) -> None:
         """Enter steps that were tried into the books."""
@@ -228,10 +234,10 @@ class _Sync:
             removed = self._search.delete(self._collection, part)
             self._counts.pruned += removed if counted else 0
 
-    def _tell(self, done: Plan, with_tables: int) -> None:
+    def _tell(self, done: Plan) -> None:
         """Say what the books have no line for."""
         others = set(self._found.others) - self._read.used()
-        bare = sum(not said.metadata for said in self._descriptions) if with_tables else 0
+        bare = sum(not said.own and not said.given for said in self._descriptions) if self._read.has_rows else 0
         gone = 0 if self._prune else len(done.gone)
         first = next(iter(done.renamed), "")
         lines = {
@@ -262,6 +268,16 @@ def _windowed(pool: ThreadPoolExecutor, work: Any, parts: Iterable[Any]) -> Iter
             yield first, future.result()
     for part, future in waiting:
         yield part, future.result()
+
+
+def _described(state: State, said: Description, before: State | None) -> State:
+    """A state with what is said of the file; what couldn't be read this time is remembered."""
+    before = before or State("", 0, 0)
+    fields = {*said.own, *(() if said.whole else before.fields)}
+    given_fields = {*(said.given or ()), *before.given_fields}
+    given = before.given if said.given is None else described(said.given)
+    names = {"fields": tuple(sorted(fields)), "given_fields": tuple(sorted(given_fields))}
+    return replace(state, described=described(said.own), given=given, **names)
 
 
 def _leaves(step: Step) -> bool:
