@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
@@ -19,6 +19,7 @@ from clip_search.books import Books
 from clip_search.commands import batches, client, ensure, progress, say
 from clip_search.descriptions import Description, Descriptions
 from clip_search.fields import Fields
+from clip_search.row_values import metadata_of, with_description
 from clip_search.sync import Disk, Known, Plan, State, Step, Wanted, described, digest_of, plan
 from clip_search.thumbnails import thumbnail
 
@@ -196,8 +197,8 @@ class _Sync:
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
         before = step.row.state if step.row else None
-        metadata = self._metadata(said, before)
-        state = _described(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
+        metadata = self._fields.typed(metadata_of(said, before))
+        state = with_description(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
         return Row(
             id=step.id,
             image=image,
@@ -206,14 +207,6 @@ class _Sync:
             source=as_source(file.path),
             source_state=state.to_text(),
         )
-
-    def _metadata(self, said: Description, before: State | None) -> dict[str, Any]:
-        """Columns of a row; None for those that the folder gave before and doesn't any more."""
-        given = said.given or {}
-        others = before.given_fields if before and said.given is None else ()  # what another table gave goes first
-        values = {name: value for name, value in said.own.items() if name not in others} | given
-        lost = before.fields if before and said.whole else ()
-        return dict.fromkeys(name for name in lost if name not in others) | self._fields.typed(values)
 
     def _enter(self, steps: Sequence[Step], done: _Outcome) -> None:
         """Enter steps that were tried into the books."""
@@ -268,16 +261,6 @@ def _windowed(pool: ThreadPoolExecutor, work: Any, parts: Iterable[Any]) -> Iter
             yield first, future.result()
     for part, future in waiting:
         yield part, future.result()
-
-
-def _described(state: State, said: Description, before: State | None) -> State:
-    """A state with what is said of the file; what couldn't be read this time is remembered."""
-    before = before or State("", 0, 0)
-    fields = {*said.own, *(() if said.whole else before.fields)}
-    given_fields = {*(said.given or ()), *before.given_fields}
-    given = before.given if said.given is None else described(said.given)
-    names = {"fields": tuple(sorted(fields)), "given_fields": tuple(sorted(given_fields))}
-    return replace(state, described=described(said.own), given=given, **names)
 
 
 def _leaves(step: Step) -> bool:
