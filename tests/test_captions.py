@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_client.captions import caption_list, decoded, merged, read_fields, read_table, read_text
+from clip_client.captions import caption_list, merged, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id, as_source, source_path
+from clip_client.text_files import decoded, read_fields, read_text
 
 
 @pytest.mark.parametrize(

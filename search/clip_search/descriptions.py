@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clip_client.captions import CAPTION, TABLES, Table, merged, read_fields, read_table, read_text
+from clip_client.captions import CAPTION, TABLES, Table, merged, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import PictureFile, Scan
+from clip_client.text_files import read_fields, read_text
 from clip_search.books import Books
 from clip_search.fields import Fields
 
