@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_client.captions import caption_list, decoded, merged, read_fields, read_table, read_text
+from clip_client.captions import caption_list, merged, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id, as_source, source_path
+from clip_client.text_files import decoded, read_fields, read_text
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,10 @@ def test_fields_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.txt")
-    with pytest.raises(InvalidInput, match="a pipe, not a file"):
-        read_text(tmp_path / "a.txt")
+    for name, read in (("a.txt", read_text), ("a.json", read_fields), ("a.parquet", read_table), ("a.csv", read_table)):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InvalidInput, match="a pipe, not a file"):
+            read(tmp_path / name)
 
 
 FORMS = {

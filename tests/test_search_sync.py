@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -167,6 +168,23 @@ def test_a_changed_caption_isnt_embedded_again(sidecar: Sidecar, search: Search,
     assert rows(search)["2.jpg"]["metadata"]["year"] == 2000  # what can't be read isn't gone
 
 
+def test_a_table_that_isnt_named_again_takes_nothing_away(
+    sidecar: Sidecar, search: Search, folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("file_name,caption,year\n0.jpg,given,2000\n2.jpg,two,2002\n")
+    add(sidecar, folder, "--metadata", table)
+    assert "6 unchanged" in add(sidecar, folder)
+    assert "6 unchanged" in add(sidecar, folder, "--metadata", table)
+    (folder / "0.txt").write_text("zero")
+    (folder / "0.json").write_text('{"stars": 5}')
+    assert "1 replaced" in add(sidecar, folder)
+    assert rows(search)["0.jpg"]["metadata"] == {"caption": "given", "year": 2000, "stars": 5}
+    table.write_text("file_name,year\n2.jpg,2003\n")
+    assert "2 replaced" in add(sidecar, folder, "--metadata", table)
+    assert rows(search)["2.jpg"]["metadata"] == {"caption": "two", "year": 2003, "stars": None}
+
+
 def test_a_touched_file_is_unchanged(sidecar: Sidecar, search: Search, folder: Path) -> None:
     add(sidecar, folder)
     os.utime(folder / "2.jpg", (1, 1))
@@ -294,6 +312,45 @@ def test_the_state_isnt_shown_with_hits_or_as_a_column(sidecar: Sidecar, search:
     assert search.stats("photos")["columns"] == {"caption": "string"}
     (row,) = search.get("photos", ["0.jpg"])
     assert json.loads(row["source_state"])["size"] == (folder / "0.jpg").stat().st_size
+
+
+def test_two_runs_at_once(sidecar: Sidecar, search: Search, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(150):
+        draw(folder / f"{n}.jpg", n)
+    search.create("photos")
+    command = [CLIPSERVE, "search", "add", "--url", sidecar.url, "--collection", "photos", str(folder)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [run.communicate(timeout=120)[0] for run in runs]
+    counts = [tuple(map(int, re.findall(r"(\d+) (?:added|unchanged|replaced|left)", one.splitlines()[-1]))) for one in told]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert [sum(count) for count in counts] == [150, 150]
+    assert sum(count[0] for count in counts) == 150
+    assert len(rows(search)) == 150
+
+
+def test_a_run_goes_on_after_the_sidecar_was_started_again(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(400):
+        draw(folder / f"{n}.jpg", n)
+    with sidecars.running(tmp_path / "data", server.address) as sidecar, sidecar.client() as search:
+        search.create("photos")
+        command = [CLIPSERVE, "search", "add", "--url", sidecar.url, "--collection", "photos", str(folder)]
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while search.stats("photos")["rows"] == 0:
+            time.sleep(0.01)
+        sidecar.process.kill()
+        told, errors = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "stopped; what is in stays, run it again for the rest" in told
+    assert "can't be reached" in errors
+    assert "Traceback" not in errors
+    with sidecars.running(tmp_path / "data", server.address) as sidecar, sidecar.client() as search:
+        there = search.stats("photos")["rows"]
+        assert 0 < there < 400
+        assert f"read 400 = {400 - there} added + {there} unchanged + 0 replaced + 0 left out" in add(sidecar, folder)
 
 
 class TestPlan:

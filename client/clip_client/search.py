@@ -20,6 +20,7 @@ import urllib3
 
 from clip_client.comparison import Floats
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
+from clip_client.file_names import as_source
 from clip_client.images import read_file
 from clip_client.preprocess import Limits
 from clip_client.spec import Tower
@@ -113,7 +114,7 @@ class Row:
         if self.image is not None:
             found["image"] = _file(self.image)
             if not isinstance(self.image, bytes):
-                found.setdefault("source", os.fspath(self.image))
+                found.setdefault("source", as_source(os.fspath(self.image)))
         return {**found, "metadata": {name: _metadata(name, value) for name, value in self.metadata.items()}}
 
 

@@ -19,6 +19,7 @@ from clip_search.books import Books
 from clip_search.commands import batches, client, ensure, progress, say
 from clip_search.descriptions import Description, Descriptions
 from clip_search.fields import Fields
+from clip_search.row_values import metadata_of, with_description
 from clip_search.sync import Disk, Known, Plan, State, Step, Wanted, described, digest_of, plan
 from clip_search.thumbnails import thumbnail
 
@@ -86,7 +87,6 @@ class _Sync:
 
     def run(self) -> None:
         """Compare, send, and say what was done."""
-        with_tables = self._read.named
         read = [self._read.of(file) for file in self._files]
         self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
         done = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
@@ -95,12 +95,12 @@ class _Sync:
         self._send_all(steps)
         if self._prune:
             self._remove([row.id for row in done.gone])
-        self._tell(done, with_tables)
+        self._tell(done)
 
     def _wanted(self, number: int) -> Wanted:
-        file = self._files[number]
-        own = described(self._descriptions[number].metadata)
-        return Wanted(file.name, as_source(file.path), file.size, file.mtime_ns, own)
+        file, said = self._files[number], self._descriptions[number]
+        given = None if said.given is None else described(said.given)
+        return Wanted(file.name, as_source(file.path), file.size, file.mtime_ns, described(said.own), given)
 
     def _rows(self) -> Iterator[Known]:
         """All rows, without more of each than is compared."""
@@ -196,10 +196,9 @@ class _Sync:
                 raise InvalidInput("the file is empty (0 bytes)")
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
-        before = step.row.state.fields if step.row and step.row.state else ()
-        metadata: dict[str, Any] = dict.fromkeys(before if said.whole else ()) | self._fields.typed(said.metadata)
-        names = sorted({*said.metadata, *(() if said.whole else before)})
-        state = State(digest, size, mtime_ns, described(said.metadata), tuple(names), as_source(self._root))
+        before = step.row.state if step.row else None
+        metadata = self._fields.typed(metadata_of(said, before))
+        state = with_description(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
         return Row(
             id=step.id,
             image=image,
@@ -228,10 +227,10 @@ class _Sync:
             removed = self._search.delete(self._collection, part)
             self._counts.pruned += removed if counted else 0
 
-    def _tell(self, done: Plan, with_tables: int) -> None:
+    def _tell(self, done: Plan) -> None:
         """Say what the books have no line for."""
         others = set(self._found.others) - self._read.used()
-        bare = sum(not said.metadata for said in self._descriptions) if with_tables else 0
+        bare = sum(not said.own and not said.given for said in self._descriptions) if self._read.has_rows else 0
         gone = 0 if self._prune else len(done.gone)
         first = next(iter(done.renamed), "")
         lines = {

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clip_client.captions import CAPTION, TABLES, Table, merged, read_fields, read_table, read_text
+from clip_client.captions import CAPTION, TABLES, Table, merged, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import PictureFile, Scan
+from clip_client.text_files import read_fields, read_text
 from clip_search.books import Books
 from clip_search.fields import Fields
 
@@ -25,11 +26,13 @@ class Description:
     """What is known of one picture.
 
     Attributes:
-        metadata: values by column.
+        own: values by column, from the folder.
+        given: from the other table, which goes first; None where there is none.
         whole: false where a part couldn't be read, so that what is missing needn't be gone.
     """
 
-    metadata: dict[str, Any]
+    own: Values
+    given: Values | None = None
     whole: bool = True
 
 
@@ -74,12 +77,13 @@ class Descriptions:
         self._names = Names([file.name for file in found.pictures], folder)
         self._known = set(found.left_out)
         own = [name for name in TABLES if name in found.others and not self._is_beside(name, found.pictures)]
-        tables = {name: table for name in own if (table := self._table(folder / name))}
-        if metadata:
-            tables[str(metadata)] = read_table(metadata)
         self._rows: dict[str, Values] = {}
-        for place, table in tables.items():
-            self._take_table(place, table)
+        for name in own:
+            if table := self._table(folder / name):
+                self._take_table(name, table, self._rows)
+        self._given: dict[str, Values] | None = {} if metadata else None
+        if metadata and self._given is not None:
+            self._take_table(str(metadata), read_table(metadata), self._given)
         self.tables = set(own)
 
     def of(self, file: PictureFile) -> Description:
@@ -87,26 +91,27 @@ class Descriptions:
         problems: list[str] = []
         rows = [self._read(name, ending, problems) for ending, name in sorted(self._beside.take(file.name).items())]
         beside = {name: value for row in rows for name, value in merged([row]).items()}
-        values = beside | self._rows.pop(file.name, {})
-        metadata = self._fields.take(values, problems.append)
+        own = self._fields.take(beside | self._rows.get(file.name, {}), problems.append)
+        given = None if self._given is None else self._fields.take(self._given.get(file.name, {}), problems.append)
         self._note(file, problems)
-        return Description(metadata, not problems)
+        return Description(own, given, not problems)
 
     def fitted(self, file: PictureFile, said: Description) -> Description:
         """What was said of a picture, as far as it fits the columns; asked once all has been read."""
         problems: list[str] = []
-        metadata = self._fields.fit(said.metadata, problems.append)
+        own = self._fields.fit(said.own, problems.append)
+        given = None if said.given is None else self._fields.fit(said.given, problems.append)
         self._note(file, problems)
-        return Description(metadata, said.whole and not problems)
+        return Description(own, given, said.whole and not problems)
 
     def used(self) -> set[str]:
         """Files that aren't pictures and were read all the same."""
         return self._beside.used | self.tables
 
     @property
-    def named(self) -> int:
-        """Number of pictures that tables name and that weren't asked for yet."""
-        return len(self._rows)
+    def has_rows(self) -> bool:
+        """True if a table names one of the pictures."""
+        return bool(self._rows or self._given)
 
     def _note(self, file: PictureFile, problems: Iterable[str]) -> None:
         for problem in problems:
@@ -123,7 +128,7 @@ class Descriptions:
             self._books.note(path.name, f"the pictures go in without it, it {_without_path(problem, path)}")
             return None
 
-    def _take_table(self, place: str, table: Table) -> None:
+    def _take_table(self, place: str, table: Table, found: dict[str, Values]) -> None:
         """Give a table's rows to the pictures that they name; several rows of a picture become one."""
         for problem in table.problems:
             self._books.note(place, problem)
@@ -140,7 +145,7 @@ class Descriptions:
                 column: [value] if column in lists and not isinstance(value, list) else value
                 for column, value in values.items()
             }
-            self._rows[name] = self._rows.get(name, {}) | same
+            found[name] = found.get(name, {}) | same
 
     def _read(self, name: str, ending: str, problems: list[str]) -> dict[str, Any]:
         """The caption in a .txt, the fields in a .json."""

@@ -53,7 +53,9 @@ def checked_id(value: Any) -> str:
     if value is None:
         return uuid.uuid4().hex
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not is_text(value):
-        raise InvalidInput(f"id is {ascii(value)[:80]}: expected a string of 1 to {_MAX_ID} characters, none of control")
+        raise InvalidInput(
+            f"id is {ascii(value)[:80]}: expected a printable string of 1 to {_MAX_ID} characters, none of control"
+        )
     return value
 
 

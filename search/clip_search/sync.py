@@ -21,9 +21,10 @@ class State:
     Attributes:
         digest: of the file's bytes.
         size, mtime_ns: as long as both are the same, the file isn't read.
-        described: digest of the metadata that came with it.
+        described: digest of the metadata that the folder gave.
         fields: columns of that metadata.
         folder: what was added.
+        given, given_fields: the same of another table's, which need not be there each time.
     """
 
     digest: str
@@ -32,6 +33,8 @@ class State:
     described: str = ""
     fields: tuple[str, ...] = ()
     folder: str = ""
+    given: str = ""
+    given_fields: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Write it as JSON."""
@@ -43,8 +46,9 @@ class State:
         try:
             found = json.loads(text or "null")
             numbers = int(found["size"]), int(found["mtime_ns"])
-            names = tuple(str(name) for name in found["fields"])
-            return cls(str(found["digest"]), *numbers, str(found["described"]), names, str(found["folder"]))
+            own, given = (tuple(str(name) for name in found[key]) for key in ("fields", "given_fields"))
+            digest, described, folder, table = (str(found[key]) for key in ("digest", "described", "folder", "given"))
+            return cls(digest, *numbers, described, own, folder, table, given)
         except (ValueError, KeyError, TypeError, OverflowError):
             return None
 
@@ -65,7 +69,8 @@ class Wanted:
     Attributes:
         name: below the folder.
         source: its absolute path as rows have it.
-        described: digest of its metadata.
+        described: digest of the metadata that the folder gives.
+        given: of another table's; None where there is no such table this time.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Wanted:
     size: int
     mtime_ns: int
     described: str
+    given: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,9 @@ class _Planner:
             return Step(number, "new", self._free_id(number, renamed))
         if row.state is None or not self._is_same(number, row.state):
             return Step(number, "changed", row.id, row, self._digests.get(number, ""))
-        kind: Kind = "unchanged" if row.state.described == self._files[number].described else "described"
+        file = self._files[number]
+        same = row.state.described == file.described and file.given in (None, row.state.given)
+        kind: Kind = "unchanged" if same else "described"
         return Step(number, kind, row.id, row, row.state.digest)
 
     def _paired(self) -> list[Known | None]:
