@@ -119,6 +119,10 @@ async def _stand(doors: tuple[Door, ...], health: Health, finished: asyncio.Even
     await finished.wait()
     for server in servers:
         server.close()
+    connections = asyncio.all_tasks() - {asyncio.current_task()}
+    for connection in connections:
+        connection.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
 
 
 async def _serve(

@@ -73,10 +73,11 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     """Run tritonserver until SIGINT or SIGTERM, which stops it within 10 s.
 
     Raises:
-        Unavailable: it didn't start, or it or one of its Python processes ended.
+        Unavailable: it didn't start, or it or one of its Python processes ended or was halted.
+        InvalidInput: a port was taken a moment ago.
     """
     leftovers.sweep()
-    names = (launch.endpoints.name, socket.gethostname())
+    names = (launch.endpoints.name.lower(), socket.gethostname().lower())
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _doors(launch.endpoints, run, names) as health:
         started = time.monotonic()
         served = overridden(launch.repository, launch.overrides, run / "repository")
