@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_export.checkpoint import Checkpoint
-from clip_export.families.hugging_face import context_length, load
+from clip_export.families.hugging_face import context_length, model_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +79,7 @@ class TextModel(ABC):
     def _positions(self, config: Any) -> int:
         """What the encoder and its tokenizer allow; RoBERTa counts positions from behind its padding token."""
         reserved = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-        return context_length(config.max_position_embeddings - reserved, self.checkpoint.tokenizer_config)
+        return context_length(config.max_position_embeddings - reserved, self.checkpoint)
 
 
 class MClip(TextModel):
@@ -187,7 +187,7 @@ class SentenceTransformer(TextModel):
     def encoder(self) -> nn.Module:
         import transformers
 
-        model: nn.Module = load(transformers.AutoModel, self.checkpoint, "sentence-transformers", unread=_POOLER)
+        model: nn.Module = model_of(transformers.AutoModel, self.checkpoint, "sentence-transformers", unread=_POOLER)
         return model
 
     def pool(self) -> Pool:
@@ -229,6 +229,7 @@ class SentenceTransformer(TextModel):
     def _config(self) -> Any:
         from transformers import AutoConfig
 
+        _ = self.checkpoint.config  # refuses what no library could load
         return AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True, trust_remote_code=False)
 
     def _settings(self, name: str) -> dict[str, Any]:
