@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,10 @@ class Checkpoint:
         Raises:
             InvalidInput: the checkpoint has none, or it can't be loaded.
         """
-        nested = (self.folder / "processor_config.json").exists()
-        if not nested or "image_processor" not in self.json("processor_config.json", ""):
-            self.json("preprocessor_config.json", "nor an image_processor in processor_config.json: save its processor too")
+        if (self.folder / "preprocessor_config.json").exists():
+            self.json("preprocessor_config.json", "")
+        else:
+            self.json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
         return processor.loaded(self.folder, self.label)
 
     @cached_property
@@ -80,7 +82,18 @@ class Checkpoint:
         for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"):
             if (self.folder / name).exists():
                 self.json(name, "")
-        return tokenizer_files.read(self.folder, self.label)
+        return tokenizer_files.read(self.folder, self.label, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> float:
+        """How many tokens the text tower knows; infinite where no configuration of transformers says it."""
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return int(config.get_text_config().vocab_size)
+        except Exception:  # the family says what is wrong with it
+            return math.inf
 
     @cached_property
     def tokenizer_json(self) -> str:

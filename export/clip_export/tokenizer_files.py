@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 from tokenizers import Regex, Tokenizer, normalizers
 
 from clip_client.errors import InvalidInput
@@ -47,15 +47,16 @@ class TextTokenizer:
     inputs: tuple[str, ...]
 
 
-def read(folder: Path, label: str) -> TextTokenizer:
+def read(folder: Path, label: str, vocabulary: float = math.inf) -> TextTokenizer:
     """Load the tokenizer of a checkpoint's folder as ``AutoTokenizer`` does, without code of the folder's.
 
     Args:
         folder: where the files are.
         label: the checkpoint's name, for messages.
+        vocabulary: how many tokens the text tower knows. Added tokens beyond, which no library could embed, are left out.
 
     Raises:
-        InvalidInput: no file of a kind that is known, or transformers can't load it.
+        InvalidInput: no file of a kind that is known, transformers can't load it, or it isn't of these weights.
     """
     if not any((folder / name).exists() for name in _FILES):
         raise InvalidInput(
@@ -67,8 +68,9 @@ def read(folder: Path, label: str) -> TextTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(tokenizer, "split_special_tokens", False):
             raise InvalidInput(f'{label}: the tokenizer has "split_special_tokens" on, which isn\'t supported: set it to false')
+        content = _within(_settled(_serialized(tokenizer, label), tokenizer.truncation_side), vocabulary, label)
         return TextTokenizer(
-            content=_kept(folder / TOKENIZER_FILE, _settled(_serialized(tokenizer, folder, label), tokenizer.truncation_side)),
+            content=_kept(folder / TOKENIZER_FILE, content),
             pad_token=tokenizer.pad_token_id,
             max_length=tokenizer.model_max_length,
             padding_side=tokenizer.padding_side,
@@ -84,7 +86,7 @@ def prepended(content: str, steps: Sequence[normalizers.Normalizer]) -> str:
     return str(tokenizer.to_str())
 
 
-def _serialized(tokenizer: Any, folder: Path, label: str) -> str:
+def _serialized(tokenizer: Any, label: str) -> str:
     if tokenizer.is_fast:
         return str(tokenizer.backend_tokenizer.to_str())
     if type(tokenizer).__name__ == "SiglipTokenizer":
@@ -107,13 +109,25 @@ def _settled(content: str, truncation_side: str) -> str:
     return str(tokenizer.to_str())
 
 
+def _within(content: str, vocabulary: float, label: str) -> str:
+    state = json.loads(content)
+    kept = [token for token in state["added_tokens"] if token["id"] < vocabulary]
+    within = content if kept == state["added_tokens"] else json.dumps({**state, "added_tokens": kept})
+    if (largest := max(Tokenizer.from_str(within).get_vocab().values())) >= vocabulary:
+        raise InvalidInput(
+            f"{label}: the tokenizer has tokens up to {largest}, the text tower {vocabulary} in all: save the tokenizer that "
+            "belongs to the weights"
+        )
+    return within
+
+
 def _kept(file: Path, content: str) -> str:
     """The checkpoint's own file where it says the same, so that its digest names the tokenizer."""
     if not file.exists():
         return content
     own = file.read_text(encoding="utf-8")
     try:
-        same = json.loads(str(tokenizers.Tokenizer.from_str(own).to_str())) == json.loads(content)
+        same = json.loads(str(Tokenizer.from_str(own).to_str())) == json.loads(content)
     except Exception:  # transformers reads parts of files that tokenizers doesn't
         return content
     return own if same else content

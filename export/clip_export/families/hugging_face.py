@@ -162,13 +162,18 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
     return model
 
 
-def context_length(positions: int, checkpoint: Checkpoint) -> int:
-    """The tokenizer may stop short of the positions that the tower has; then it decides, as in transformers.
+def context_length(positions: int, checkpoint: Checkpoint, limit: float | None = None) -> int:
+    """Most tokens of a text: the tower's positions, or fewer where the tokenizer stops short of them, as in transformers.
+
+    Args:
+        positions: of the tower.
+        checkpoint: whose tokenizer it is.
+        limit: instead of the tokenizer's.
 
     Raises:
         InvalidInput: there is no room for a text.
     """
-    length = int(min(positions, checkpoint.tokenizer.max_length))
+    length = int(min(positions, limit or checkpoint.tokenizer.max_length))
     if length <= (special := parsed(checkpoint).num_special_tokens_to_add(False)):
         raise InvalidInput(
             f"{checkpoint.label}: texts are cut to {length} tokens, {special} of which begin and end them: set "
