@@ -113,7 +113,9 @@ def _within(content: str, vocabulary: float, label: str) -> str:
     state = json.loads(content)
     kept = [token for token in state["added_tokens"] if token["id"] < vocabulary]
     within = content if kept == state["added_tokens"] else json.dumps({**state, "added_tokens": kept})
-    if (largest := max(Tokenizer.from_str(within).get_vocab().values())) >= vocabulary:
+    tokenizer = Tokenizer.from_str(within)
+    tokenizer.no_truncation()
+    if (largest := max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids])) >= vocabulary:
         raise InvalidInput(
             f"{label}: the tokenizer has tokens up to {largest}, the text tower {vocabulary} in all: save the tokenizer that "
             "belongs to the weights"
