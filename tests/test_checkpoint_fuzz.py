@@ -205,7 +205,7 @@ def test_a_generated_checkpoint_is_the_librarys_or_refused(
 ) -> None:
     """In no case does anything but the project's own errors come out."""
     outcomes = [example(number, originals, tmp_path / "copy") for number in range(EXAMPLES)]
-    assert EXAMPLES // 8 <= outcomes.count("refused") <= EXAMPLES * 7 // 8
+    assert min(outcomes.count("refused"), EXAMPLES - outcomes.count("refused")) >= EXAMPLES // 20
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

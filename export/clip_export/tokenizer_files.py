@@ -17,6 +17,7 @@ from clip_export.foreign import reading
 
 _FILES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _TRUNCATED_AT = 2**16  # tokens; a placeholder, of a stored truncation only the side is used
+_UNKNOWN = "\U0010fffd"  # a character that no vocabulary has
 
 LOWER = [normalizers.Replace(Regex(r"(?<=\p{L})Σ(?!\p{L})"), "ς"), normalizers.Lowercase()]
 """``str.lower()``, which knows the sigma at the end of a word."""
@@ -115,7 +116,8 @@ def _within(content: str, vocabulary: float, label: str) -> str:
     within = content if kept == state["added_tokens"] else json.dumps({**state, "added_tokens": kept})
     tokenizer = Tokenizer.from_str(within)
     tokenizer.no_truncation()
-    if (largest := max([*tokenizer.get_vocab().values(), *tokenizer.encode("a").ids])) >= vocabulary:
+    encoded = tokenizer.encode(f"a {_UNKNOWN}").ids  # raises where a text could
+    if (largest := max([*tokenizer.get_vocab().values(), *encoded])) >= vocabulary:
         raise InvalidInput(
             f"{label}: the tokenizer has tokens up to {largest}, the text tower {vocabulary} in all: save the tokenizer that "
             "belongs to the weights"
