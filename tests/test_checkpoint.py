@@ -136,7 +136,9 @@ def test_a_tokenizer_of_other_weights(copy: Path) -> None:
 
 def test_a_damaged_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").write_text("{}")
-    with pytest.raises(InvalidInput, match=r"the tokenizer can't be read \(KeyError: 'added_tokens'\): is the checkpoint whole"):
+    with pytest.raises(
+        InvalidInput, match=r"the tokenizer can't be read \(KeyError: 'added_tokens'\): is the checkpoint whole"
+    ):
         describe(copy)
 
 

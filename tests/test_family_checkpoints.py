@@ -25,7 +25,6 @@ from clip_client.errors import Unavailable
 from clip_export import checkpoint as checkpoint_files
 from clip_export import cli, families
 
-
 TEXTS = ["", "a photo of a cat", "一只猫的照片", "many words " * 100]
 
 
@@ -99,7 +98,10 @@ def change_modules(folder: Path) -> None:
     [
         (change_modules, "modules.json has LSTM, expected Transformer, Pooling, Dense and Normalize only"),
         (lambda it: (it / "2_Dense" / "model.safetensors").unlink(), "pickled weights, which can run code, aren't loaded"),
-        (lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True), "pools by mean, max, expected one of mean, cls"),
+        (
+            lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True),
+            "pools by mean, max, expected one of mean, cls",
+        ),
         (lambda it: edit(it / "2_Dense" / "config.json", activation_function="torch.nn.ReLU"), "expected Identity or Tanh"),
         (lambda it: edit(it / "sentence_bert_config.json", do_lower_case=True), "lower-cases texts before its tokenizer"),
         (lambda it: (it / "1_Pooling" / "config.json").unlink(), "has no 1_Pooling/config.json"),
@@ -306,7 +308,10 @@ UNREAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no objects": (lambda it: (it / "modules.json").write_text('[null, 7, "x"]'), "has the entry None, expected a type"),
     "no list": (lambda it: (it / "modules.json").write_text("{}"), "isn't a JSON object of list"),
-    "no pooling": (lambda it: (it / "modules.json").write_text(json.dumps([MODULE])), "has Transformer, expected Transformer, Pooling"),
+    "no pooling": (
+        lambda it: (it / "modules.json").write_text(json.dumps([MODULE])),
+        "has Transformer, expected Transformer, Pooling",
+    ),
     "another task": (
         lambda it: edit(it / "sentence_bert_config.json", transformer_task="text-generation"),
         "has the transformer_task text-generation",
@@ -324,7 +329,10 @@ UNREAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda it: edit(it / "config.json", quantization_config={"quant_method": "bitsandbytes"}),
         r"has a quantization_config \(bitsandbytes\), expected weights as they were trained",
     ),
-    "tokens padded at the start": (lambda it: edit(it / "tokenizer_config.json", padding_side="left"), "pads texts at the start"),
+    "tokens padded at the start": (
+        lambda it: edit(it / "tokenizer_config.json", padding_side="left"),
+        "pads texts at the start",
+    ),
 }
 
 

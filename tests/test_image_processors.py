@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,19 @@ from transformers import AutoModel
 
 import pictures
 from clip_client import InvalidInput
+from clip_client.preprocess import preprocess
 from clip_export import checkpoint as checkpoint_files
 from clip_export import families, processor
 
 AWKWARD = pictures.awkward()
-KINDS = ("cmyk jpeg", "exif turned", "rgba png", "palette png with transparency", "rgb png with a transparent colour", "1 bit png")
+KINDS = (
+    "cmyk jpeg",
+    "exif turned",
+    "rgba png",
+    "palette png with transparency",
+    "rgb png with a transparent colour",
+    "1 bit png",
+)
 FILES = [AWKWARD[kind] for kind in (*KINDS, "16 bit png", "smaller than the crop", "one pixel", "1 x n", "odd sides", "square")]
 SIDE = 64
 SMALL = {"vision": {"image_size": SIDE, "patch_size": 16, "num_hidden_layers": 1}, "text": {"num_hidden_layers": 1}}
@@ -127,7 +134,10 @@ def test_pixels_are_those_of_each_setting(kind: str, copy: Path) -> None:
 
 def test_a_type_is_read_wherever_it_is_saved(copy: Path) -> None:
     """Nested in processor_config.json it goes before preprocessor_config.json."""
-    nested = {"image_processor": {"image_processor_type": "ViTImageProcessor", "size": SQUARE}, "processor_class": "CLIPProcessor"}
+    nested = {
+        "image_processor": {"image_processor_type": "ViTImageProcessor", "size": SQUARE},
+        "processor_class": "CLIPProcessor",
+    }
     (copy / "processor_config.json").write_text(json.dumps(nested))
     check(copy)
     (copy / "preprocessor_config.json").unlink()
@@ -143,17 +153,11 @@ def test_a_clip_processor_in_a_siglip(tmp_path: Path) -> None:
     check(folder)
     ours = Ours.read(folder)
     tower = families.of(ours.found).towers(ours.found, ours.spec).image
-    raw = np.stack([processor_pixels for processor_pixels in raw_pixels(ours)])
+    raw = np.stack([preprocess(file, ours.spec) for file in FILES])
     with torch.inference_mode():
         library = AutoModel.from_pretrained(folder).eval().get_image_features(torch.from_numpy(pixels(folder, FILES)))
         cosines = torch.nn.functional.cosine_similarity(tower(torch.from_numpy(raw)), library.pooler_output)
     assert cosines.min() >= 0.9999
-
-
-def raw_pixels(ours: Ours) -> Iterator[np.ndarray]:
-    from clip_client.preprocess import preprocess
-
-    return (preprocess(file, ours.spec) for file in FILES)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -21,7 +21,16 @@ from transformers import AutoTokenizer
 
 from clip_client import InvalidInput
 
-TEXTS = ["", "a", "a photo of a cat", "A Photo of a CAT, naïve café", "🎂 日本語の 一只猫", "a/b <c> d_e", "many words " * 60, "x" * 400]
+TEXTS = [
+    "",
+    "a",
+    "a photo of a cat",
+    "A Photo of a CAT, naïve café",
+    "🎂 日本語の 一只猫",
+    "a/b <c> d_e",
+    "many words " * 60,
+    "x" * 400,
+]
 SMALL = {"vision": {"image_size": 32, "patch_size": 16, "num_hidden_layers": 1}}
 PIXELS = {"processor": {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}}
 
@@ -197,9 +206,7 @@ def test_the_largest_token_with_eos_2(originals: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_added_tokens_that_no_tower_knows_are_ordinary_text(
-    family: str, originals: dict[str, Path], tmp_path: Path
-) -> None:
+def test_added_tokens_that_no_tower_knows_are_ordinary_text(family: str, originals: dict[str, Path], tmp_path: Path) -> None:
     """The library fails at such a text; here it mustn't take its neighbours along."""
     folder = Path(shutil.copytree(originals[family], tmp_path / "copy"))
     edit(folder / "tokenizer_config.json", extra_special_tokens=["<new>"])

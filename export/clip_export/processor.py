@@ -78,7 +78,9 @@ def _refuse_unknown(processor: Any, label: str) -> None:
     own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
     kind = _kind(processor)
     if not isinstance(processor, PilBackend) or changed - _OWN.get(kind, set()) or own:
-        raise _refused(label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it")
+        raise _refused(
+            label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it"
+        )
     if processor.do_pad and processor.pad_size:
         raise _refused(label, f"has do_pad on, to {dict(processor.pad_size)}", "no padding")
 

@@ -63,8 +63,8 @@ def _add(library: Any, tokenizer: Tokenizer, label: str) -> None:
         (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([raw])
         if tokenizer.token_to_id(token.content) != number or token.single_word:
             raise InvalidInput(
-                f"{label}: the added token {token.content!r} of SigLIP's tokenizer (id {number}) can't be followed: expected ids "
-                "one after the other behind the vocabulary, and no single_word"
+                f"{label}: the added token {token.content!r} of SigLIP's tokenizer (id {number}) can't be followed: expected "
+                "ids one after the other behind the vocabulary, and no single_word"
             )
 
 

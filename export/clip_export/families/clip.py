@@ -47,12 +47,12 @@ class Clip(HuggingFace):
         transformers reads the embedding at the largest id instead (its pull request #24773)."""
         if text["eos_token_id"] not in (2, end_token):
             raise InvalidInput(
-                f"{checkpoint.label}: config.json ends texts with token {text['eos_token_id']}, the tokenizer with {end_token}: "
-                "save the tokenizer that belongs to the weights"
+                f"{checkpoint.label}: config.json ends texts with token {text['eos_token_id']}, the tokenizer with "
+                f"{end_token}: save the tokenizer that belongs to the weights"
             )
         largest = max(parsed(checkpoint).get_vocab().values())
         if text["eos_token_id"] == 2 != end_token and largest > end_token:
             raise InvalidInput(
-                f"{checkpoint.label}: with eos_token_id 2 in config.json, transformers reads a text at its largest token, which "
-                f"may be one up to {largest} beside the end token {end_token}: set eos_token_id to {end_token}"
+                f"{checkpoint.label}: with eos_token_id 2 in config.json, transformers reads a text at its largest token, "
+                f"which may be one up to {largest} beside the end token {end_token}: set eos_token_id to {end_token}"
             )

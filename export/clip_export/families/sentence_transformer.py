@@ -43,10 +43,11 @@ class SentenceTransformer(TextModel):
         super().__init__(checkpoint)
         self._modules = [self._module(entry) for entry in checkpoint.json("modules.json", "expected its modules", list)]
         kinds = [kind for kind, _ in self._modules]
-        if kinds[:2] != ["Transformer", "Pooling"] or (unknown := sorted({*kinds[2:]} - {*_BEHIND})):
+        unknown = sorted({*kinds[2:]} - {*_BEHIND}) if kinds[:2] == ["Transformer", "Pooling"] else kinds
+        if unknown or not kinds:
             raise InvalidInput(
-                f"{checkpoint.label}: modules.json has {', '.join(unknown if kinds[:2] == ['Transformer', 'Pooling'] else kinds)}, "
-                "expected Transformer, Pooling, Dense and Normalize only"
+                f"{checkpoint.label}: modules.json has {', '.join(unknown) or 'nothing'}, expected Transformer, Pooling, "
+                "Dense and Normalize only"
             )
         if self._modules[0][1] != "":
             raise InvalidInput(f"{checkpoint.label}: modules.json has its Transformer in a folder, expected it at the top")
@@ -85,7 +86,8 @@ class SentenceTransformer(TextModel):
         modes = _pooling_modes(settings)
         if len(modes) != 1 or modes[0] not in known:
             raise InvalidInput(
-                f"{self.checkpoint.label} pools by {', '.join(map(str, modes)) or 'nothing'}, expected one of {', '.join(known)}"
+                f"{self.checkpoint.label} pools by {', '.join(map(str, modes)) or 'nothing'}, expected one of "
+                f"{', '.join(known)}"
             )
         return known[modes[0]]
 
@@ -129,8 +131,8 @@ class SentenceTransformer(TextModel):
         name = settings.get("default_prompt_name")
         if name is not None and (prompt := (settings.get("prompts") or {}).get(name)):
             raise InvalidInput(
-                f"{self.checkpoint.label}: config_sentence_transformers.json puts the prompt {prompt!r} before every text, which "
-                'isn\'t followed: set "default_prompt_name" to null, and put it there yourself'
+                f"{self.checkpoint.label}: config_sentence_transformers.json puts the prompt {prompt!r} before every text, "
+                'which isn\'t followed: set "default_prompt_name" to null, and put it there yourself'
             )
 
     def _layers(self) -> Iterator[nn.Module]:
@@ -154,7 +156,9 @@ class SentenceTransformer(TextModel):
             raise InvalidInput(f"{self.checkpoint.label}: a dense layer has the activation {name}, expected Identity or Tanh")
         names = {settings.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
         if settings.get("use_residual") or names != {"sentence_embedding"}:
-            raise InvalidInput(f"{self.checkpoint.label}: a dense layer has the settings {settings}, expected one of a sentence")
+            raise InvalidInput(
+                f"{self.checkpoint.label}: a dense layer has the settings {settings}, expected one of a sentence"
+            )
         yield linear(weights["linear.weight"], weights.get("linear.bias"))
         yield activations[name.rpartition(".")[2]]()
 

@@ -142,6 +142,7 @@ class MClip(TextModel):
 
 
 def linear(weight: Any, bias: Any) -> nn.Module:
+    """Make a linear layer of its weights, the bias None where it has none."""
     from torch import nn
 
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
