@@ -34,7 +34,7 @@ class TextTokenizer:
     """A tokenizer as transformers loads it from a checkpoint's folder.
 
     Attributes:
-        content: as ``tokenizer.json``, without padding; a truncation in it says that texts lose their beginning.
+        content: as ``tokenizer.json``; of its truncation the side counts, of its padding nothing.
         pad_token: what fills rows; None if nothing does.
         max_length: most tokens that the checkpoint's settings allow.
         padding_side: where texts are padded, ``right`` or ``left``.
@@ -126,12 +126,16 @@ def _within(content: str, vocabulary: float, label: str) -> str:
 
 
 def _kept(file: Path, content: str) -> str:
-    """The checkpoint's own file where it says the same, so that its digest names the tokenizer."""
+    """The checkpoint's own file where it gives the same tokens, byte for byte, so that its digest names the tokenizer.
+
+    The padding and the length that are stored in it don't matter, ``clip_client.tokens`` sets its own.
+    """
     if not file.exists():
         return content
     own = file.read_text(encoding="utf-8")
     try:
-        same = json.loads(str(Tokenizer.from_str(own).to_str())) == json.loads(content)
+        side = (Tokenizer.from_str(own).truncation or {}).get("direction", "right")
+        same = json.loads(_settled(own, side)) == json.loads(content)
     except Exception:  # transformers reads parts of files that tokenizers doesn't
         return content
     return own if same else content
