@@ -77,7 +77,7 @@ def _refuse_unknown(processor: Any, label: str) -> None:
     changed = {name for name in _PIXELS if getattr(type(processor), name) is not getattr(PilBackend, name)}
     own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
     kind = _kind(processor)
-    if not isinstance(processor, PilBackend) or changed - _OWN.get(kind, set()) or own:
+    if not issubclass(type(processor), PilBackend) or changed - _OWN.get(kind, set()) or own:
         raise _refused(
             label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it"
         )
