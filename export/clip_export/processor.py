@@ -38,7 +38,9 @@ def loaded(folder: Path, label: str) -> Any:
     from transformers import AutoImageProcessor
 
     with reading(label, "the image processor"):
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
+        return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
 
 
 def image_fields(processor: Any, label: str) -> dict[str, Any]:
