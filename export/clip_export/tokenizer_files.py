@@ -17,7 +17,7 @@ from clip_export.foreign import reading
 
 _FILES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _TRUNCATED_AT = 2**16  # tokens; a placeholder, of a stored truncation only the side is used
-_UNKNOWN = "\U0010fffd"  # a character that no vocabulary has
+_UNKNOWN = "\U0002a6d6"  # a character that hardly a vocabulary has, and that no normalizer drops
 
 LOWER = [normalizers.Replace(Regex(r"(?<=\p{L})Σ(?!\p{L})"), "ς"), normalizers.Lowercase()]
 """``str.lower()``, which knows the sigma at the end of a word."""
