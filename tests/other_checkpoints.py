@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (
+    AutoTokenizer,
     BertTokenizer,
     ChineseCLIPConfig,
     ChineseCLIPModel,
@@ -143,6 +145,18 @@ def write_wordpieces(folder: Path) -> int:
     pieces += [word for word in words if word not in pieces]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     return len(pieces)
+
+
+def padded(make: Callable[..., Path], length: int, folder: Path, **shape: Any) -> Path:
+    """A checkpoint whose tokenizer was saved after a call that padded to a length, cut at it, and left it so."""
+    make(folder, **shape)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer(["a cat", "a"], padding="max_length", max_length=length, truncation=True)
+    tokenizer.save_pretrained(folder)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    assert state["padding"]["strategy"] == {"Fixed": length}
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    return folder
 
 
 def _save_siglip(folder: Path, *, vocabulary: int, resample: int) -> None:

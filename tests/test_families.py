@@ -14,6 +14,7 @@ import open_clips
 import other_checkpoints
 import pytest
 import references
+from other_checkpoints import padded
 from servers import Server, running
 
 import pictures
@@ -75,6 +76,13 @@ KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pai
     "siglip": (alone(other_checkpoints.siglip), references.siglip),
     "siglip2": (alone(other_checkpoints.siglip2), references.siglip),
     "chinese_clip": (alone(other_checkpoints.chinese_clip), references.chinese_clip),
+    "padded_clip_eos_2": (
+        alone(partial(padded, checkpoints.make, 77), text={"eos_token_id": 2}, **SMALL_IMAGES),
+        references.clip,
+    ),
+    "padded_clip": (alone(partial(padded, checkpoints.make, 77), **SMALL_IMAGES), references.clip),
+    "padded_siglip2": (alone(partial(padded, other_checkpoints.siglip2, 64)), references.siglip),
+    "padded_chinese_clip": (alone(partial(padded, other_checkpoints.chinese_clip, 52)), references.chinese_clip),
     "sentence_transformer": (pair(other_checkpoints.sentence_transformer), references.sentence_transformer),
     "m_clip": (pair(other_checkpoints.m_clip), references.m_clip),
     "open_clip_resnet": (open_clips.resnet, open_clips.embed),

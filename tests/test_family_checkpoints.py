@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
+import numpy as np
 import open_clips
 import other_checkpoints
 import pytest
+import references
+import torch
+from libraries import Ours
 from safetensors.torch import load_file, save_file
 from test_checkpoint import describe, edit
+from transformers import AutoModel, AutoTokenizer
 
 from clip_client import InvalidInput
 from clip_client.errors import Unavailable
 from clip_export import checkpoint as checkpoint_files
 from clip_export import cli, families
+
+TEXTS = ["", "a photo of a cat", "一只猫的照片", "many words " * 100]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,10 @@ def change_modules(folder: Path) -> None:
     [
         (change_modules, "modules.json has LSTM, expected Transformer, Pooling, Dense and Normalize only"),
         (lambda it: (it / "2_Dense" / "model.safetensors").unlink(), "pickled weights, which can run code, aren't loaded"),
-        (lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True), "expected one of pooling_mode_mean"),
+        (
+            lambda it: edit(it / "1_Pooling" / "config.json", pooling_mode_max_tokens=True),
+            "pools by mean, max, expected one of mean, cls",
+        ),
         (lambda it: edit(it / "2_Dense" / "config.json", activation_function="torch.nn.ReLU"), "expected Identity or Tanh"),
         (lambda it: edit(it / "sentence_bert_config.json", do_lower_case=True), "lower-cases texts before its tokenizer"),
         (lambda it: (it / "1_Pooling" / "config.json").unlink(), "has no 1_Pooling/config.json"),
@@ -205,3 +215,140 @@ def test_open_clip_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setitem(__import__("sys").modules, "open_clip", None)
     assert cli.main(["--model", "open_clip:ViT-B-32/laion2b_e16"]) == cli.BAD_INPUT
     assert "pip install 'clipserve[open-clip]'" in capsys.readouterr().err
+
+
+def pooling(**settings: Any) -> Callable[[Path], Any]:
+    """Write the pooling's settings anew."""
+    return lambda folder: (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+def normalized_first(folder: Path) -> None:
+    """Unit vectors before the dense layer, which then isn't linear in the text any more."""
+    modules = json.loads((folder / "modules.json").read_text())
+    normalize = {"path": "1_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (folder / "modules.json").write_text(json.dumps([*modules[:2], normalize, *modules[2:]]))
+    edit(folder / "2_Dense" / "config.json", activation_function="torch.nn.modules.activation.Tanh")
+
+
+AS_BEFORE: dict[str, Callable[[Path], Any]] = {
+    "one mode": pooling(embedding_dimension=64, pooling_mode="mean", include_prompt=True),
+    "one in a list": pooling(embedding_dimension=64, pooling_mode=["mean"]),
+    "beside the older switches": pooling(pooling_mode="mean", pooling_mode_cls_token=True),
+    "none": pooling(embedding_dimension=64),
+    "all switched off": pooling(pooling_mode_cls_token=False, pooling_mode_mean_tokens=False),
+    "modules by their new names": lambda it: (it / "modules.json").write_text(
+        (it / "modules.json").read_text().replace("models.Pooling", "sentence_transformer.modules.pooling.Pooling")
+    ),
+    "a prompt that isn't the default": lambda it: (it / "config_sentence_transformers.json").write_text(
+        '{"prompts": {"query": "q: ", "document": ""}, "default_prompt_name": "document"}'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AS_BEFORE)
+def test_newer_settings_of_sentence_transformers_mean_the_same(kind: str, originals: Path, copies: Path) -> None:
+    AS_BEFORE[kind](copies / "sentence_transformer")
+    embeddings = [embedded(folder / "sentence_transformer", originals / "clip") for folder in (originals, copies)]
+    np.testing.assert_allclose(embeddings[1], embeddings[0], atol=1e-6)
+
+
+def embedded(text: Path, image: Path) -> np.ndarray:
+    return Ours.read(image, text).embed(TEXTS)
+
+
+def library_embedded(folder: Path, pool: str, normalize_first: bool = False) -> np.ndarray:
+    """What sentence-transformers 6.2 computes, written out."""
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, truncation=True, max_length=128, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][:, :, None]
+    pooled = hidden[:, 0] if pool == "cls" else (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+    weight = load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
+    rows = torch.tanh(torch.nn.functional.normalize(pooled, dim=1) @ weight.T) if normalize_first else pooled @ weight.T
+    return references.unit(rows)
+
+
+def test_the_first_token_by_its_new_name(originals: Path, copies: Path) -> None:
+    folder = copies / "sentence_transformer"
+    pooling(pooling_mode="cls")(folder)
+    assert (embedded(folder, originals / "clip") * library_embedded(folder, "cls")).sum(axis=1).min() >= 0.9999
+
+
+def test_modules_work_in_their_order(originals: Path, copies: Path) -> None:
+    folder = copies / "sentence_transformer"
+    normalized_first(folder)
+    expected = library_embedded(folder, "mean", normalize_first=True)
+    assert (embedded(folder, originals / "clip") * expected).sum(axis=1).min() >= 0.9999
+
+
+def test_the_length_of_sentence_transformers_goes_before_the_tokenizers(originals: Path, copies: Path) -> None:
+    folder = copies / "sentence_transformer"
+    edit(folder / "tokenizer_config.json", model_max_length=16)
+    assert Ours.read(originals / "clip", folder).spec.context_length == 128
+
+
+MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+UNREAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "several modes": (pooling(pooling_mode=["cls", "mean"]), "pools by cls, mean, expected one of mean, cls"),
+    "another mode": (pooling(pooling_mode="lasttoken"), "pools by lasttoken, expected one of mean, cls"),
+    "no mode at all": (pooling(pooling_mode=None), "pools by None"),
+    "a default prompt": (
+        lambda it: (it / "config_sentence_transformers.json").write_text(
+            '{"prompts": {"query": "query: "}, "default_prompt_name": "query"}'
+        ),
+        r"puts the prompt 'query: ' before every text, .* set \"default_prompt_name\" to null",
+    ),
+    "code of its own": (
+        lambda it: (it / "modules.json").write_text(json.dumps([{**MODULE, "type": "modeling_x.Mine"}])),
+        "has modeling_x.Mine, which is code of its own and isn't run",
+    ),
+    "a path outside": (
+        lambda it: (it / "modules.json").write_text(json.dumps([{**MODULE, "path": "../x"}])),
+        "expected a type and a path in the folder",
+    ),
+    "no objects": (lambda it: (it / "modules.json").write_text('[null, 7, "x"]'), "has the entry None, expected a type"),
+    "no list": (lambda it: (it / "modules.json").write_text("{}"), "isn't a JSON object of list"),
+    "no pooling": (
+        lambda it: (it / "modules.json").write_text(json.dumps([MODULE])),
+        "has Transformer, expected Transformer, Pooling",
+    ),
+    "another task": (
+        lambda it: edit(it / "sentence_bert_config.json", transformer_task="text-generation"),
+        "has the transformer_task text-generation",
+    ),
+    "other arguments": (
+        lambda it: edit(it / "sentence_bert_config.json", processing_kwargs={"text": {"padding": "max_length"}}),
+        "has processing_kwargs, which isn't followed",
+    ),
+    "an activation of its own": (
+        lambda it: edit(it / "2_Dense" / "config.json", activation_function="mine.Identity"),
+        "has the activation mine.Identity",
+    ),
+    "a residual": (lambda it: edit(it / "2_Dense" / "config.json", use_residual=True), "'use_residual': True"),
+    "quantized": (
+        lambda it: edit(it / "config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        r"has a quantization_config \(bitsandbytes\), expected weights as they were trained",
+    ),
+    "tokens padded at the start": (
+        lambda it: edit(it / "tokenizer_config.json", padding_side="left"),
+        "pads texts at the start",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_what_sentence_transformers_would_do_otherwise_is_refused(kind: str, originals: Path, copies: Path) -> None:
+    change, message = UNREAD[kind]
+    change(copies / "sentence_transformer")
+    with pytest.raises(InvalidInput, match=message):
+        embedded(copies / "sentence_transformer", originals / "clip")
+
+
+@pytest.mark.parametrize("part", ["", "text_config", "vision_config"])
+def test_quantized_weights(part: str, copies: Path) -> None:
+    config = json.loads((copies / "clip" / "config.json").read_text())
+    quantized = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    edit(copies / "clip" / "config.json", **({part: {**config[part], **quantized}} if part else quantized))
+    with pytest.raises(InvalidInput, match=r"has a quantization_config \(gptq\), .* export the checkpoint that this one was"):
+        describe(copies / "clip")
+    assert cli.main(["--model", str(copies / "clip"), "--artifacts", str(copies / "artifacts")]) == cli.BAD_INPUT

@@ -54,7 +54,7 @@ def test_photos_give_the_hubs_pixels(spec: ModelSpec) -> None:
 )
 def test_other_settings_give_the_hubs_pixels(settings: dict, spec: ModelSpec) -> None:
     processor = {**PROCESSOR, **settings}
-    changed = dataclasses.replace(spec, **image_fields(processor, "test"))
+    changed = dataclasses.replace(spec, **image_fields(CLIPImageProcessorPil(**processor), "test"))
     for encoded in [*pictures.jpegs(4), AWKWARD["n x 1"], AWKWARD["odd sides"]]:
         np.testing.assert_array_equal(preprocess(encoded, changed), reference(encoded, processor))
 

@@ -43,6 +43,7 @@ CHANGED = {
     "logit_scale": [50.0],
     "logit_bias": [-10.0],
     "activation": ["sigmoid"],
+    "transparency": ["ignored"],
 }
 """Other values for every field that shapes pixels, tokens, embeddings, probabilities, or a published configuration."""
 
@@ -60,7 +61,7 @@ def outputs(checkpoint: Path, spec: ModelSpec):
 
     def compute(changed: ModelSpec) -> dict[str, np.ndarray]:
         image = pictures.encoded(pictures.picture(303, 200))
-        pixels = preprocess(image, changed)
+        pixels = [preprocess(file, changed) for file in (image, pictures.awkward()["palette png with transparency"])]
         tokenizer = Tokenizer(found.tokenizer_json, changed)
         (short, _), (tokens, _) = tokenizer(TEXTS[:1]), tokenizer(TEXTS)
         same_size = preprocess(image, dataclasses.replace(changed, image_size=spec.image_size))
@@ -71,7 +72,7 @@ def outputs(checkpoint: Path, spec: ModelSpec):
         image_embedding, text_embeddings = (embedding.numpy() for embedding in embeddings)
         scores = probabilities(np.array([[0.3, 0.2, 0.1]], np.float32), changed)
         config = np.array(triton_config.to_text(triton_config.encoder_config(changed, "image", named("onnx-fp32"))))
-        tensors = {"pixels": pixels, "short": short, "tokens": tokens, "config": config}
+        tensors = {"pixels": np.stack(pixels), "short": short, "tokens": tokens, "config": config}
         return {**tensors, "image": image_embedding, "text": text_embeddings, "scores": scores}
 
     return compute

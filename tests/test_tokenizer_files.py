@@ -18,8 +18,8 @@ from clip_client import InvalidInput, ModelSpec
 from clip_client.tokens import Tokenizer
 from clip_export import checkpoint as checkpoint_files
 from clip_export import families
-from clip_export.open_clip_tokenizer import tokenizer_json as of_open_clip
-from clip_export.tokenizer_files import tokenizer_json
+from clip_export.open_clip_tokenizer import read as of_open_clip
+from clip_export.tokenizer_files import read
 
 MORE = {
     **TEXTS,
@@ -97,19 +97,21 @@ def test_gemmas_tokenizer_is_lower_cased_where_siglip2_asks_for_it(tmp_path: Pat
 def test_a_sentencepiece_model_of_another_kind(tmp_path: Path) -> None:
     settings = {"vocab_size": 90, "model_type": "bpe", "minloglevel": 2, "model_prefix": str(tmp_path / "spiece")}
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(other_checkpoints.CORPUS), **settings)
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
     with pytest.raises(InvalidInput, match="isn't a unigram model, as SigLIP's is"):
-        tokenizer_json(tmp_path, "it", {})
+        read(tmp_path, "it")
 
 
 def test_a_damaged_sentencepiece_model(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(b"\xff\xff not a protobuf")
-    with pytest.raises(InvalidInput, match=r"isn't a sentencepiece model .* is the file whole\?"):
-        tokenizer_json(tmp_path, "it", {})
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    with pytest.raises(InvalidInput, match=r"it: the tokenizer can't be read \(.*\): is the checkpoint whole\?"):
+        read(tmp_path, "it")
 
 
 def test_no_tokenizer_at_all(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"it has no tokenizer\.json, nor a vocab\.json, vocab\.txt or spiece\.model"):
-        tokenizer_json(tmp_path, "it", {})
+        read(tmp_path, "it")
 
 
 @pytest.mark.parametrize(
@@ -124,4 +126,4 @@ def test_no_tokenizer_at_all(tmp_path: Path) -> None:
 )
 def test_a_tokenizer_that_cannot_be_followed(text: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=message):
-        of_open_clip(text, tmp_path, "it", {})
+        of_open_clip(text, tmp_path, "it")

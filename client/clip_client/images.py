@@ -65,7 +65,9 @@ class Reader:
     def _png(self, image: Image.Image) -> bytes:
         check_size(image.size, self.spec, self.limits)
         buffer = io.BytesIO()
-        resize(to_rgb(image), self.spec).save(buffer, "PNG", compress_level=1)  # light: the network is the faster part
+        resize(to_rgb(image, self.spec.transparency), self.spec).save(
+            buffer, "PNG", compress_level=1
+        )  # light: the network is the faster part
         return buffer.getvalue()
 
 

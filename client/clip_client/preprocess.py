@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import ModelSpec
+from clip_client.spec import ModelSpec, Transparency
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """What Pillow may open; everything else it knows (PostScript, say) is closed to uploads."""
@@ -68,13 +68,17 @@ def preprocess(
     """
     image = _opened(encoded, spec, limits)
     if preprocessing == "exact":
-        return to_pixels(to_rgb(image), spec)
+        return to_pixels(to_rgb(image, spec.transparency), spec)
     image.draft("RGB", resized_size(image.size, spec))
-    return _to_pixels_fast(to_rgb(image), spec)
+    return _to_pixels_fast(to_rgb(image, spec.transparency), spec)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Image:
     """Load a picture and turn it upright, in RGB; it may be changed in place.
+
+    Args:
+        image: opened, not loaded yet.
+        transparency: see ModelSpec.
 
     Raises:
         InvalidInput: its data can't be decoded.
@@ -82,7 +86,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     try:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return _on_white(image if image.mode == "RGB" else image.convert("RGB"))
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        return rgb if transparency == "ignored" else _on_white(rgb)
     except Exception as problem:  # whatever a hostile file provokes in a decoder, its neighbours go on
         kind = f"{image.format} image" if image.format else "image"
         raise InvalidInput(f"the {kind} can't be decoded ({problem}): is the file whole?") from problem

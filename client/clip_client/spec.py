@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,26 +29,10 @@ ResizeMode = Literal["shortest_edge", "shortest_edge_torchvision", "longest_edge
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
-
-# What Hugging Face's CLIPImageProcessor assumes where a preprocessor_config.json is silent.
-CLIP_PREPROCESSOR: dict[str, Any] = {
-    "size": {"shortest_edge": 224},
-    "crop_size": {"height": 224, "width": 224},
-    "resample": 3,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-
-# What its SiglipImageProcessor assumes.
-SIGLIP_PREPROCESSOR: dict[str, Any] = {
-    "size": {"height": 224, "width": 224},
-    "do_center_crop": False,
-    "resample": 3,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
+Transparency = Literal["white", "ignored"]
 
 _IDENTITY_ONLY = ("name", "checkpoint", "revision")  # say where a model came from, not what it computes
+_UNLESS = {"transparency": "white"}  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -78,6 +63,8 @@ class ModelSpec:
         activation: how logits become probabilities, ``softmax`` over prompts or ``sigmoid`` each.
         weights_sha256: digest of the weight files.
         tokenizer_sha256: digest of ``tokenizer.json``.
+        transparency: what becomes of the one colour that a PNG or GIF may declare transparent: ``white``, or the declaration is
+            ``ignored``.
     """
 
     name: str
@@ -100,6 +87,7 @@ class ModelSpec:
     activation: Activation
     weights_sha256: str
     tokenizer_sha256: str
+    transparency: Transparency = "white"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -108,6 +96,7 @@ class ModelSpec:
         _one_of("interpolation", self.interpolation, get_args(Interpolation))
         _one_of("padding", self.padding, get_args(Padding))
         _one_of("activation", self.activation, get_args(Activation))
+        _one_of("transparency", self.transparency, get_args(Transparency))
         for field in ("image_size", "resize_size", "context_length", "embedding_size"):
             if getattr(self, field) < 1:
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
@@ -117,6 +106,10 @@ class ModelSpec:
             )
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise InvalidInput(f"mean {self.mean} and std {self.std} must be three numbers each, std not 0")
+        numbers = {"mean": self.mean, "std": self.std, "logit_scale": (self.logit_scale,), "logit_bias": (self.logit_bias,)}
+        for field, values in numbers.items():
+            if not all(map(math.isfinite, values)):
+                raise InvalidInput(f"{field} is {getattr(self, field)}, expected finite numbers")
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +117,7 @@ class ModelSpec:
 
         Name, checkpoint and revision are left out: a copy of the same weights gives the same embeddings.
         """
-        shaping = {k: v for k, v in dataclasses.asdict(self).items() if k not in _IDENTITY_ONLY}
+        shaping = {k: v for k, v in self._told().items() if k not in _IDENTITY_ONLY}
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
     def ensemble(self, tower: Tower) -> str:
@@ -133,7 +126,11 @@ class ModelSpec:
 
     def to_fields(self) -> dict[str, Any]:
         """All fields, with the format and the fingerprint, ready for JSON."""
-        return {"format": FORMAT, **dataclasses.asdict(self), "fingerprint": self.fingerprint}
+        return {"format": FORMAT, **self._told(), "fingerprint": self.fingerprint}
+
+    def _told(self) -> dict[str, Any]:
+        """The fields, without those that only say what is usual."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in _UNLESS or v != _UNLESS[k]}
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ModelSpec:
@@ -146,9 +143,10 @@ class ModelSpec:
             raise ContractMismatch(f"the model spec isn't of format {FORMAT}: export the checkpoint again")
         values = {key: value for key, value in fields.items() if key not in ("format", "fingerprint")}
         known = {field.name for field in dataclasses.fields(cls)}
-        if values.keys() != known:
-            difference = ", ".join(sorted(values.keys() ^ known))
-            raise ContractMismatch(f"the model spec lacks, or doesn't know: {difference}: export the checkpoint again")
+        if difference := (known - _UNLESS.keys() - values.keys()) | (values.keys() - known):
+            raise ContractMismatch(
+                f"the model spec lacks, or doesn't know: {', '.join(sorted(difference))}: export the checkpoint again"
+            )
         spec = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         if spec.fingerprint != fields.get("fingerprint"):
             raise ContractMismatch(

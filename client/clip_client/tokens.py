@@ -25,6 +25,8 @@ TEXT_BYTES = 2**17
 class Tokenizer:
     """A ``tokenizer.json`` with truncation and padding as the spec wants them.
 
+    Of a truncation or padding that is stored in it only the side of the truncation is kept: ``left`` keeps the end of a text.
+
     Raises:
         ContractMismatch: it can't be read, or is another one than the spec's.
     """
@@ -38,8 +40,10 @@ class Tokenizer:
             raise ContractMismatch(
                 "tokenizer.json isn't the one that the model spec was made with: export the checkpoint again"
             )
-        self._tokenizer.enable_truncation(max_length=spec.context_length)
+        side = (self._tokenizer.truncation or {}).get("direction", "right")
+        self._tokenizer.enable_truncation(max_length=spec.context_length, direction=side)
         self._tokenizer.no_padding()
+        self._keeps_end = side == "left"
         self._spec = spec
         # Characters that fill the context even in the longest pieces; twice that, since composing accents saves some.
         self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()))
@@ -65,6 +69,8 @@ class Tokenizer:
         """Cut a very long text beyond the context; tokens don't reach across spaces, so nothing changes but the time."""
         if len(text) <= self._enough:
             return text
+        if self._keeps_end:
+            return self._counted_back(text) if self._byte_pairs else self._tried_back(text)
         return self._counted(text) if self._byte_pairs else self._tried(text)
 
     def _counted(self, text: str) -> str:
@@ -83,6 +89,26 @@ class Tokenizer:
             if len(self._tokenizer.encode(text[: space.start()]).ids) == self._spec.context_length:
                 return text[: space.start()]
             end = 4 * space.start()
+        return text
+
+    def _counted_back(self, text: str) -> str:
+        """As :meth:`_counted`, from the end."""
+        seen = 0
+        for word in reversed(list(re.finditer(r"\s*\S+", text))):
+            seen += len(word[0].lstrip())
+            if seen > self._enough:
+                return text[max(word.start(), word.end() - self._enough) :]
+        return text
+
+    def _tried_back(self, text: str) -> str:
+        """As :meth:`_tried`, from the end."""
+        spaces = [match.start() for match in _SPACE.finditer(text)]
+        wanted = self._enough
+        while before := [space for space in spaces if space <= len(text) - wanted]:
+            tail = text[before[-1] :]
+            if len(self._tokenizer.encode(tail).ids) == self._spec.context_length:
+                return tail
+            wanted = 4 * len(tail)
         return text
 
     def _length(self, rows: list[list[int]]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_export import hub, tokenizer_files
+from clip_export import hub, processor, tokenizer_files
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 OPEN_CLIP = "open_clip:"
 """How ``--model`` begins where open_clip knows the architecture."""
 
-_HUB_FILES = ["*.json", "*.txt", "spiece.model", "*.safetensors"]  # nothing that could run
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # nothing that could run
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -43,30 +44,61 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """``config.json``."""
-        return dict(self.json("config.json", "expected a checkpoint in Hugging Face format"))
+        """``config.json``.
+
+        Raises:
+            InvalidInput: there is none, or it says that the weights are quantized.
+        """
+        config = dict(self.json("config.json", "expected a checkpoint in Hugging Face format"))
+        for part in (config, config.get("text_config"), config.get("vision_config")):
+            if isinstance(part, dict) and (quantized := part.get("quantization_config")) is not None:
+                method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+                raise InvalidInput(
+                    f"{self.label}: config.json has a quantization_config ({method}), expected weights as they were trained: "
+                    "export the checkpoint that this one was quantized from"
+                )
+        return config
 
     @cached_property
-    def processor(self) -> dict[str, Any]:
-        """The image processor's settings, from either of the files that transformers writes."""
+    def processor(self) -> Any:
+        """The image processor as transformers loads it, with the settings and the defaults of its own class.
+
+        Raises:
+            InvalidInput: the checkpoint has none, or it can't be loaded.
+        """
         if (self.folder / "preprocessor_config.json").exists():
-            return dict(self.json("preprocessor_config.json", ""))
-        whole = self.json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
-        return dict(whole.get("image_processor", whole))
+            self.json("preprocessor_config.json", "")
+        else:
+            self.json("processor_config.json", "nor a preprocessor_config.json: save the checkpoint's processor too")
+        return processor.loaded(self.folder, self.label)
 
     @cached_property
-    def tokenizer_config(self) -> dict[str, Any]:
-        """``tokenizer_config.json``, empty if there is none."""
-        return self.json("tokenizer_config.json", "") if (self.folder / "tokenizer_config.json").exists() else {}
+    def tokenizer(self) -> tokenizer_files.TextTokenizer:
+        """The tokenizer as transformers loads it.
+
+        Raises:
+            InvalidInput: the checkpoint has no tokenizer, or it can't be loaded.
+        """
+        for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"):
+            if (self.folder / name).exists():
+                self.json(name, "")
+        return tokenizer_files.read(self.folder, self.label, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> float:
+        """How many tokens the text tower knows; infinite where no configuration of transformers says it."""
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return int(config.get_text_config().vocab_size)
+        except Exception:  # the family says what is wrong with it
+            return math.inf
 
     @cached_property
     def tokenizer_json(self) -> str:
-        """The fast tokenizer, serialised; made from other files where the checkpoint has only those.
-
-        Raises:
-            InvalidInput: the checkpoint has no tokenizer.
-        """
-        return tokenizer_files.tokenizer_json(self.folder, self.label, self.tokenizer_config)
+        """What gives the tokens of the checkpoint's own library."""
+        return self.tokenizer.content
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -123,7 +155,7 @@ class Checkpoint:
             content = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError as problem:
             raise InvalidInput(f"{self.label} has no {name}: {otherwise}") from problem
-        except ValueError as problem:
+        except (ValueError, RecursionError, OSError) as problem:
             raise InvalidInput(f"{self.folder / name} isn't a JSON object ({problem}): is the file whole?") from problem
         if not isinstance(content, kind):
             raise InvalidInput(f"{self.folder / name} isn't a JSON object of {kind.__name__}: is the file whole?")
@@ -149,9 +181,9 @@ class Paired(Checkpoint):
         return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
 
     @cached_property
-    def tokenizer_json(self) -> str:
+    def tokenizer(self) -> tokenizer_files.TextTokenizer:
         """The text checkpoint's."""
-        return self.text.tokenizer_json
+        return self.text.tokenizer
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from clip_client.errors import InvalidInput
 from clip_export import hub, open_clip_tokenizer
 from clip_export.checkpoint import OPEN_CLIP, Checkpoint, refuse_revision
+from clip_export.tokenizer_files import TextTokenizer
 
 CONFIG_FILE = "open_clip_config.json"
 MODEL_TYPE = "open_clip"
@@ -46,18 +47,10 @@ class OpenClipCheckpoint(Checkpoint):
             raise InvalidInput(f"{self.label}: {CONFIG_FILE} can't be read ({problem}): is the file whole?") from problem
 
     @cached_property
-    def tokenizer_config(self) -> dict[str, Any]:
-        """``tokenizer_config.json``, where the tokenizer is one of Hugging Face's."""
-        path = self._tokenizer_folder / "tokenizer_config.json"
-        return dict(self.json(str(path), "")) if path.exists() else {}
-
-    @cached_property
-    def tokenizer_json(self) -> str:
-        """What gives the tokens of ``open_clip.get_tokenizer``."""
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer of ``open_clip.get_tokenizer``."""
         library()
-        return open_clip_tokenizer.tokenizer_json(
-            self.config["text_cfg"], self._tokenizer_folder, self.label, self.tokenizer_config
-        )
+        return open_clip_tokenizer.read(self.config["text_cfg"], self._tokenizer_folder, self.label)
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -68,7 +61,7 @@ class OpenClipCheckpoint(Checkpoint):
     def _tokenizer_folder(self) -> Path:
         """Where Hugging Face's tokenizer is, if it is one: beside the weights, else under its own name on the hub."""
         name = self.config["text_cfg"].get("hf_tokenizer_name", "")
-        beside = any((self.folder / file).exists() for file in ("tokenizer.json", "vocab.txt", "spiece.model"))
+        beside = any((self.folder / file).exists() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model"))
         return self.folder if beside or not name else hub.snapshot(name, None, [*_TOKENIZER_FILES, "spiece.model"])
 
 

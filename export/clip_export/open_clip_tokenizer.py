@@ -6,16 +6,18 @@ repair of text that was decoded wrongly, and HTML's rarer entities.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, normalizers
 
 from clip_client.errors import InvalidInput
-from clip_export.tokenizer_files import LOWER, NO_PUNCTUATION, ONE_SPACE, prepended
-from clip_export.tokenizer_files import tokenizer_json as hugging_face
+from clip_export import tokenizer_files
+from clip_export.tokenizer_files import LOWER, NO_PUNCTUATION, ONE_SPACE, TextTokenizer, prepended
 
 _CLEAN = {
     "whitespace": ONE_SPACE,
@@ -25,14 +27,13 @@ _CLEAN = {
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&amp;": "&"}
 
 
-def tokenizer_json(text: Mapping[str, Any], folder: Path, label: str, config: Mapping[str, Any]) -> str:
+def read(text: Mapping[str, Any], folder: Path, label: str) -> TextTokenizer:
     """Make the tokenizer that a ``text_cfg`` asks for.
 
     Args:
         text: open_clip's configuration of the text tower.
         folder: where Hugging Face's tokenizer is, if it is one.
         label: the checkpoint's name, for messages.
-        config: its ``tokenizer_config.json``.
 
     Raises:
         InvalidInput: it does what a ``tokenizer.json`` can't.
@@ -47,13 +48,20 @@ def tokenizer_json(text: Mapping[str, Any], folder: Path, label: str, config: Ma
             f"{label}: the tokenizer's settings {settings or clean} can't be followed, expected clean as one of "
             f"{', '.join(_CLEAN)} and nothing else"
         )
-    content = hugging_face(folder, label, config) if named else _simple()
-    if clean == "canonicalize":  # it takes the brackets off a special token that somebody writes out
-        content = json.dumps({**json.loads(content), "added_tokens": []})
-    return prepended(content, [*_repaired(), *_CLEAN[clean]])
+    own = tokenizer_files.read(folder, label) if named else _simple()
+    content = prepended(_reachable(own.content, _CLEAN[clean]), [*_repaired(), *_CLEAN[clean]])
+    return dataclasses.replace(own, content=content)
 
 
-def _simple() -> str:
+def _reachable(content: str, steps: Sequence[normalizers.Normalizer]) -> str:
+    """Without the added tokens that no text can hold once it is cleaned, as those in brackets that lose them."""
+    cleaned = normalizers.Sequence([*steps])
+    state = json.loads(content)
+    kept = [token for token in state["added_tokens"] if cleaned.normalize_str(token["content"]) == token["content"]]
+    return content if kept == state["added_tokens"] else json.dumps({**state, "added_tokens": kept})
+
+
+def _simple() -> TextTokenizer:
     """``open_clip.SimpleTokenizer``: OpenAI's byte pairs, which transformers has too, under other names of the end tokens."""
     import open_clip
     from transformers import CLIPTokenizer
@@ -62,7 +70,7 @@ def _simple() -> str:
     start, end = (simple.decoder[token] for token in (simple.sot_token_id, simple.eot_token_id))
     names = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     tokenizer = CLIPTokenizer(vocab=simple.encoder, merges=list(simple.bpe_ranks), **names)
-    return str(tokenizer.backend_tokenizer.to_str())
+    return TextTokenizer(str(tokenizer.backend_tokenizer.to_str()), 0, math.inf, "right", ("input_ids",))
 
 
 def _repaired() -> Iterator[normalizers.Normalizer]:

@@ -1,18 +1,23 @@
-"""Whatever a checkpoint keeps its tokenizer in -> one ``tokenizer.json`` that gives the same tokens."""
+"""Whatever a checkpoint keeps its tokenizer in -> one ``tokenizer.json`` that gives the same tokens as its library."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import Unigram
+from tokenizers import Regex, Tokenizer, normalizers
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOKENIZER_FILE
+from clip_export.foreign import reading
 
-_SPACE = "▁"  # what sentencepiece writes for one
+_FILES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_TRUNCATED_AT = 2**16  # tokens; a placeholder, of a stored truncation only the side is used
+_UNKNOWN = "\U0002a6d6"  # a character that hardly a vocabulary has, and that no normalizer drops
 
 LOWER = [normalizers.Replace(Regex(r"(?<=\p{L})Σ(?!\p{L})"), "ς"), normalizers.Lowercase()]
 """``str.lower()``, which knows the sigma at the end of a word."""
@@ -24,42 +29,54 @@ ONE_SPACE = [normalizers.Replace(Regex(r"[\s\x1c-\x1f]+"), " "), normalizers.Str
 """Runs of what Python takes for white space -> one space, none at the ends."""
 
 
-def tokenizer_json(folder: Path, label: str, config: Mapping[str, Any]) -> str:
-    """Read or make the ``tokenizer.json`` of a checkpoint's folder.
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer as transformers loads it from a checkpoint's folder.
+
+    Attributes:
+        content: as ``tokenizer.json``; of its truncation the side counts, of its padding nothing.
+        pad_token: what fills rows; None if nothing does.
+        max_length: most tokens that the checkpoint's settings allow.
+        padding_side: where texts are padded, ``right`` or ``left``.
+        inputs: names of what the model is given, ``attention_mask`` among them if padding is masked.
+    """
+
+    content: str
+    pad_token: int | None
+    max_length: float
+    padding_side: str
+    inputs: tuple[str, ...]
+
+
+def read(folder: Path, label: str, vocabulary: float = math.inf) -> TextTokenizer:
+    """Load the tokenizer of a checkpoint's folder as ``AutoTokenizer`` does, without code of the folder's.
 
     Args:
         folder: where the files are.
         label: the checkpoint's name, for messages.
-        config: its ``tokenizer_config.json``.
+        vocabulary: how many tokens the text tower knows. Added tokens beyond, which no library could embed, are left out.
 
     Raises:
-        InvalidInput: no file of a kind that is known.
+        InvalidInput: no file of a kind that is known, transformers can't load it, or it isn't of these weights.
     """
-    if (folder / TOKENIZER_FILE).exists():
-        return _as_declared((folder / TOKENIZER_FILE).read_text(encoding="utf-8"), config)
-    if (folder / "spiece.model").exists():
-        return _from_sentencepiece(folder / "spiece.model", config)
-    if (folder / "vocab.txt").exists():
-        return _from_transformers("BertTokenizer", folder)
-    if (folder / "vocab.json").exists():
-        return _from_transformers("CLIPTokenizer", folder)
-    raise InvalidInput(
-        f"{label} has no tokenizer.json, nor a vocab.json, vocab.txt or spiece.model: save the checkpoint's tokenizer too"
-    )
+    if not any((folder / name).exists() for name in _FILES):
+        raise InvalidInput(
+            f"{label} has no tokenizer.json, nor a vocab.json, vocab.txt or spiece.model: save the checkpoint's tokenizer too"
+        )
+    from transformers import AutoTokenizer
 
-
-def _from_transformers(name: str, folder: Path) -> str:
-    import transformers
-
-    tokenizer = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
-    return str(tokenizer.backend_tokenizer.to_str())
-
-
-def _as_declared(content: str, config: Mapping[str, Any]) -> str:
-    """SigLIP 2's class lower-cases, which the Gemma ``tokenizer.json`` beside it may not say."""
-    if config.get("tokenizer_class") not in ("Siglip2Tokenizer", "Siglip2TokenizerFast"):
-        return content
-    return prepended(content, [normalizers.Lowercase()])
+    with reading(label, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if getattr(tokenizer, "split_special_tokens", False):
+            raise InvalidInput(f'{label}: the tokenizer has "split_special_tokens" on, which isn\'t supported: set it to false')
+        content = _within(_settled(_serialized(tokenizer, label), tokenizer.truncation_side), vocabulary, label)
+        return TextTokenizer(
+            content=_kept(folder / TOKENIZER_FILE, content),
+            pad_token=tokenizer.pad_token_id,
+            max_length=tokenizer.model_max_length,
+            padding_side=tokenizer.padding_side,
+            inputs=tuple(tokenizer.model_input_names),
+        )
 
 
 def prepended(content: str, steps: Sequence[normalizers.Normalizer]) -> str:
@@ -70,47 +87,55 @@ def prepended(content: str, steps: Sequence[normalizers.Normalizer]) -> str:
     return str(tokenizer.to_str())
 
 
-def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> str:
-    """What transformers' SiglipTokenizer does with a unigram model: canonical text, its pieces, one end token.
+def _serialized(tokenizer: Any, label: str) -> str:
+    if tokenizer.is_fast:
+        return str(tokenizer.backend_tokenizer.to_str())
+    if type(tokenizer).__name__ == "SiglipTokenizer":
+        from clip_export import siglip_tokenizer
 
-    It differs behind an end token that somebody writes out: there a word begins, here and not there.
-    """
-    pieces = _sentencepiece(path)
-    tokenizer = Tokenizer(Unigram([(p.piece, p.score) for p in pieces.pieces], unk_id=pieces.trainer_spec.unk_id))
-    own = pieces.normalizer_spec.precompiled_charsmap
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Replace(_SPACE, " "),
-            *(LOWER if config.get("do_lower_case", True) else []),
-            *NO_PUNCTUATION,
-            *ONE_SPACE,
-            *([normalizers.Precompiled(own)] if own else []),
-            *ONE_SPACE,
-            normalizers.Prepend(_SPACE),
-        ]
+        return siglip_tokenizer.converted(tokenizer, label)
+    raise InvalidInput(
+        f"{label}: transformers has its {type(tokenizer).__name__} in Python only, which can't be followed: save the "
+        "checkpoint's tokenizer as tokenizer.json"
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never")
-    special = [AddedToken(token, lstrip=True, rstrip=True, normalized=False) for token in ("</s>", "<unk>")]
-    tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
-    )
+
+
+def _settled(content: str, truncation_side: str) -> str:
+    """Without the state of some earlier call: no padding, and a truncation only where it is at the beginning."""
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if truncation_side == "left":
+        tokenizer.enable_truncation(_TRUNCATED_AT, direction="left")
     return str(tokenizer.to_str())
 
 
-def _sentencepiece(path: Path) -> Any:
-    """The file as its protobuf, whose Python classes transformers carries.
+def _within(content: str, vocabulary: float, label: str) -> str:
+    state = json.loads(content)
+    kept = [token for token in state["added_tokens"] if token["id"] < vocabulary]
+    within = content if kept == state["added_tokens"] else json.dumps({**state, "added_tokens": kept})
+    tokenizer = Tokenizer.from_str(within)
+    tokenizer.no_truncation()
+    encoded = tokenizer.encode(f"a {_UNKNOWN}").ids  # raises where a text could
+    if (largest := max([*tokenizer.get_vocab().values(), *encoded])) >= vocabulary:
+        raise InvalidInput(
+            f"{label}: the tokenizer has tokens up to {largest}, the text tower {vocabulary} in all: save the tokenizer that "
+            "belongs to the weights"
+        )
+    return within
 
-    Raises:
-        InvalidInput: not such a file, or not a unigram model.
+
+def _kept(file: Path, content: str) -> str:
+    """The checkpoint's own file where it gives the same tokens, byte for byte, so that its digest names the tokenizer.
+
+    The padding and the length that are stored in it don't matter, ``clip_client.tokens`` sets its own.
     """
-    from google.protobuf.message import DecodeError
-    from transformers.utils import sentencepiece_model_pb2_new as protobuf
-
+    if not file.exists():
+        return content
+    own = file.read_text(encoding="utf-8")
     try:
-        model = protobuf.ModelProto.FromString(path.read_bytes())  # type: ignore[attr-defined]
-    except DecodeError as problem:
-        raise InvalidInput(f"{path} isn't a sentencepiece model ({problem}): is the file whole?") from problem
-    if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
-        raise InvalidInput(f"{path} isn't a unigram model, as SigLIP's is: save the checkpoint's tokenizer as tokenizer.json")
-    return model
+        side = (Tokenizer.from_str(own).truncation or {}).get("direction", "right")
+        same = json.loads(_settled(own, side)) == json.loads(content)
+    except Exception:  # transformers reads parts of files that tokenizers doesn't
+        return content
+    return own if same else content

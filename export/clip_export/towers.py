@@ -190,6 +190,14 @@ class OpenClipTextTower(TextTower):
         return projected
 
 
+class Unit(nn.Module):
+    """[N, D] -> rows of unit length."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scale."""
+        return nn.functional.normalize(rows, dim=1)
+
+
 def first(hidden: Tensor, seen: Tensor | None = None) -> Tensor:
     """Pool [N, L, W] at the first position."""
     return hidden[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clip_client.spec import CLIP_PREPROCESSOR, ModelSpec
+from clip_client.spec import ModelSpec
 from clip_export.families.hugging_face import HuggingFace
 
 if TYPE_CHECKING:
@@ -17,10 +17,8 @@ class ChineseClip(HuggingFace):
     model_type = "chinese_clip"
     title = "Chinese-CLIP"
     classes = ("ChineseCLIPConfig", "ChineseCLIPModel")
-    preprocessor = CLIP_PREPROCESSOR
     padding = "masked"
     activation = "softmax"
-    pad_tokens = ("[PAD]",)
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Both towers are projected."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import CLIP_PREPROCESSOR, ModelSpec
-from clip_export.families.hugging_face import HuggingFace
+from clip_client.spec import ModelSpec
+from clip_export.checkpoint import Checkpoint
+from clip_export.families.hugging_face import HuggingFace, parsed
 
 if TYPE_CHECKING:
     from clip_export.towers import CausalTextTower, PooledProjection
@@ -18,10 +19,8 @@ class Clip(HuggingFace):
     model_type = "clip"
     title = "CLIP"
     classes = ("CLIPConfig", "CLIPModel")
-    preprocessor = CLIP_PREPROCESSOR
     padding = "trailing"
     activation = "softmax"
-    pad_tokens = ()
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Both towers are projected."""
@@ -43,11 +42,17 @@ class Clip(HuggingFace):
         read_one(model.text_model.encoder, at_end)
         return CausalTextTower(model.text_model, model.text_projection, spec)
 
-    def check_end(self, end_token: int, text: dict[str, Any], label: str) -> None:
+    def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """The end token is what the tokenizer appends: many configs still carry ``eos_token_id: 2``, with which
         transformers reads the embedding at the largest id instead (its pull request #24773)."""
         if text["eos_token_id"] not in (2, end_token):
             raise InvalidInput(
-                f"{label}: config.json ends texts with token {text['eos_token_id']}, the tokenizer with {end_token}: "
-                "save the tokenizer that belongs to the weights"
+                f"{checkpoint.label}: config.json ends texts with token {text['eos_token_id']}, the tokenizer with "
+                f"{end_token}: save the tokenizer that belongs to the weights"
+            )
+        largest = max(parsed(checkpoint).get_vocab().values())
+        if text["eos_token_id"] == 2 != end_token and largest > end_token:
+            raise InvalidInput(
+                f"{checkpoint.label}: with eos_token_id 2 in config.json, transformers reads a text at its largest token, "
+                f"which may be one up to {largest} beside the end token {end_token}: set eos_token_id to {end_token}"
             )

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tokenizers
@@ -16,6 +15,7 @@ from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, Tower
 from clip_export import processor
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.base import Family
+from clip_export.tokenizer_files import TextTokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,19 +31,15 @@ class HuggingFace(Family):
         model_type: as in ``config.json``.
         title: its name in messages.
         classes: transformers' names of its configuration and its model.
-        preprocessor: what its image processor assumes where a ``preprocessor_config.json`` is silent.
         padding: see ModelSpec.
         activation: see ModelSpec.
-        pad_tokens: what may pad texts where the tokenizer's configuration is silent; else it is the end token.
     """
 
     model_type: ClassVar[str]
     title: ClassVar[str]
     classes: ClassVar[tuple[str, str]]
-    preprocessor: ClassVar[Mapping[str, Any]]
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
-    pad_tokens: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def embedding_size(self, config: dict[str, Any]) -> int:
@@ -57,7 +53,7 @@ class HuggingFace(Family):
     def text_tower(self, model: Any, spec: ModelSpec) -> TextTower:
         """The part of a loaded model that turns tokens into embeddings."""
 
-    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+    def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         """Describe a checkpoint from its configs."""
         config = self._config(checkpoint)
         text = config["text_config"]
@@ -68,7 +64,7 @@ class HuggingFace(Family):
             revision=checkpoint.revision,
             family=self.model_type,
             **self._image_fields(checkpoint, config["vision_config"]["image_size"]),
-            context_length=context_length(text["max_position_embeddings"], checkpoint.tokenizer_config),
+            context_length=context_length(text["max_position_embeddings"], checkpoint),
             padding=self.padding,
             pad_token=pad_token,
             end_token=end_token,
@@ -84,16 +80,16 @@ class HuggingFace(Family):
         """What is added to scaled cosines."""
         return 0.0
 
-    def check_end(self, end_token: int, text: dict[str, Any], label: str) -> None:
+    def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Raise InvalidInput where the tokenizer and the text tower's configuration don't belong together."""
 
-    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+    def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         """Load through transformers."""
         import transformers
 
         from clip_export.towers import ImageTower, Towers
 
-        model = load(getattr(transformers, self.classes[1]), checkpoint, self.title)
+        model = model_of(getattr(transformers, self.classes[1]), checkpoint, self.title)
         return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
@@ -113,7 +109,7 @@ class HuggingFace(Family):
             raise InvalidInput(f"{checkpoint.label}: config.json isn't one of {self.title}: {problem}") from problem
 
     def _image_fields(self, checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
-        image = processor.image_fields({**self.preprocessor, **checkpoint.processor}, checkpoint.label)
+        image = processor.image_fields(checkpoint.processor, checkpoint.label)
         if image["image_size"] != image_size:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
@@ -123,14 +119,21 @@ class HuggingFace(Family):
 
     def _special_tokens(self, checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, int]:
         """(end, pad)."""
-        tokenizer = parsed(checkpoint)
-        end = end_token(tokenizer, checkpoint.label)
-        self.check_end(end, text, checkpoint.label)
-        pad = pad_token(tokenizer, checkpoint, self.pad_tokens)
-        return end, pad if pad is not None and pad < text["vocab_size"] else end
+        end = end_token(parsed(checkpoint), checkpoint.label)
+        self.check_end(end, text, checkpoint)
+        check_padding(checkpoint.tokenizer, self.padding, checkpoint.label)
+        pad = checkpoint.tokenizer.pad_token
+        if pad is not None and pad < text["vocab_size"]:
+            return end, pad
+        if self.padding == "trailing":
+            return end, end
+        raise InvalidInput(
+            f"{checkpoint.label}: the tokenizer pads texts with token {pad}, the text tower takes those below "
+            f"{text['vocab_size']}: save the tokenizer that belongs to the weights"
+        )
 
 
-def load(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "") -> Any:
+def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "") -> Any:
     """Load a model of transformers in float32, with attention written out.
 
     Args:
@@ -166,22 +169,32 @@ def load(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "")
     return model
 
 
-def context_length(positions: int, tokenizer_config: Mapping[str, Any]) -> int:
-    """The tokenizer may stop short of the positions that the tower has; then it decides, as in transformers."""
-    limit = tokenizer_config.get("model_max_length")
-    return int(min(positions, limit if isinstance(limit, int | float) else math.inf))
+def context_length(positions: int, checkpoint: Checkpoint, limit: float | None = None) -> int:
+    """Most tokens of a text: the tower's positions, or fewer where the tokenizer stops short of them, as in transformers.
+
+    Args:
+        positions: of the tower.
+        checkpoint: whose tokenizer it is.
+        limit: instead of the tokenizer's.
+
+    Raises:
+        InvalidInput: there is no room for a text.
+    """
+    length = int(min(positions, limit or checkpoint.tokenizer.max_length))
+    if length <= (special := parsed(checkpoint).num_special_tokens_to_add(False)):
+        raise InvalidInput(
+            f"{checkpoint.label}: texts are cut to {length} tokens, {special} of which begin and end them: set "
+            '"model_max_length" in tokenizer_config.json'
+        )
+    return length
 
 
 def parsed(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
-    """The checkpoint's tokenizer.
-
-    Raises:
-        InvalidInput: its file can't be read.
-    """
-    try:
-        return tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
-    except Exception as problem:  # tokenizers raises plain Exception
-        raise InvalidInput(f"{checkpoint.label}: tokenizer.json can't be read ({problem}): is the file whole?") from problem
+    """The checkpoint's tokenizer, neither truncating nor padding."""
+    tokenizer = tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
@@ -190,14 +203,27 @@ def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
     Raises:
         InvalidInput: nothing.
     """
-    if not (ids := tokenizer.encode("").ids):
+    encoding = tokenizer.encode("a")
+    if not encoding.ids or not encoding.special_tokens_mask[-1]:
         raise InvalidInput(f"{label}: the tokenizer adds no end token: save the tokenizer of the checkpoint")
-    return int(ids[-1])
+    return int(encoding.ids[-1])
 
 
-def pad_token(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, usual: Sequence[str]) -> int | None:
-    """What pads texts: what the tokenizer's configuration says, else the first of the usual tokens that there is."""
-    token = checkpoint.tokenizer_config.get("pad_token")
-    named = token["content"] if isinstance(token, dict) else token  # older files hold an object
-    found = (tokenizer.token_to_id(one) for one in ([named] if named else usual))
-    return next((one for one in found if one is not None), None)
+def check_padding(tokenizer: TextTokenizer, padding: Padding, label: str) -> None:
+    """Raise InvalidInput where the library's embeddings would depend on how a text is padded, in another way than here."""
+    masked = "attention_mask" in tokenizer.inputs
+    if tokenizer.padding_side != "right":
+        raise InvalidInput(
+            f"{label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
+            'set "padding_side": "right" in tokenizer_config.json'
+        )
+    if padding == "full" and masked:
+        raise InvalidInput(
+            f"{label}: the tokenizer gives an attention_mask, the text tower was trained to look at padding: "
+            'set "model_input_names": ["input_ids"] in tokenizer_config.json'
+        )
+    if padding == "masked" and not masked:
+        raise InvalidInput(
+            f"{label}: the tokenizer gives no attention_mask, without which the text tower looks at padding: add it to "
+            '"model_input_names" in tokenizer_config.json'
+        )

@@ -15,7 +15,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Tower
 from clip_export.checkpoint import Checkpoint, Paired, digest
 from clip_export.families.base import Family
-from clip_export.families.hugging_face import end_token, pad_token, parsed
+from clip_export.families.hugging_face import check_padding, end_token, parsed
 from clip_export.families.text_models import text_model
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Multilingual(Family):
     def __init__(self, image: Family) -> None:
         self._image = image
 
-    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+    def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         """The image checkpoint's, with what the text checkpoint says of texts."""
         pair = _paired(checkpoint)
         image, text = self._image.spec(pair.image, name), text_model(pair.text)
@@ -38,9 +38,9 @@ class Multilingual(Family):
                 f"{pair.text.label} gives texts {text.embedding_size} dimensions, {pair.image.label} gives images "
                 f"{image.embedding_size}: pass the text model that was trained for this image tower"
             )
-        tokenizer = parsed(pair)
-        end = end_token(tokenizer, pair.text.label)
-        pad = pad_token(tokenizer, pair.text, ("[PAD]", "<pad>"))
+        end = end_token(parsed(pair), pair.text.label)
+        check_padding(pair.tokenizer, "masked", pair.text.label)
+        pad = pair.tokenizer.pad_token
         return dataclasses.replace(
             image,
             checkpoint=pair.label,
@@ -54,7 +54,7 @@ class Multilingual(Family):
             tokenizer_sha256=hashlib.sha256(pair.tokenizer_json.encode()).hexdigest(),
         )
 
-    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+    def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         """Load the one through its family, the other through transformers."""
         from clip_export.towers import MaskedTextTower, Towers
 

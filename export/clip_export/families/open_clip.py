@@ -11,7 +11,7 @@ from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, ResizeMode, Tower
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.base import Family
-from clip_export.families.hugging_face import end_token, pad_token, parsed
+from clip_export.families.hugging_face import end_token, parsed
 from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, library
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ RESIZE: dict[str, ResizeMode] = {
     "squash": "squash",
 }
 """open_clip's names of the ways to resize."""
-_PADS = ("<pad>", "[PAD]", "</s>")
 _TEXT_MODELS = ("bert", "roberta", "xlm-roberta")
 _POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 
@@ -35,14 +34,14 @@ class OpenClip(Family):
 
     model_type = MODEL_TYPE
 
-    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
+    def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         known = _known(checkpoint)
         config = known.config
         text = config["text_cfg"]
         _check(config, known.label)
-        tokenizer = parsed(known)
-        end = end_token(tokenizer, known.label)
+        end = end_token(parsed(known), known.label)
         _check_end(text, end, known.label)
+        _check_padding(known, text)
         sigmoid = config.get("init_logit_bias") is not None
         activation: Activation = "sigmoid" if sigmoid else "softmax"
         return ModelSpec(
@@ -53,7 +52,7 @@ class OpenClip(Family):
             **_image_fields(known),
             context_length=text.get("context_length", library().tokenizer.DEFAULT_CONTEXT_LENGTH),
             padding=_padding(text),
-            pad_token=(pad_token(tokenizer, known, _PADS) or 0) if text.get("hf_tokenizer_name") else 0,
+            pad_token=known.tokenizer.pad_token or 0,
             end_token=end,
             embedding_size=config["embed_dim"],
             logit_scale=math.exp(float(known.tensor("logit_scale"))),
@@ -63,7 +62,7 @@ class OpenClip(Family):
             tokenizer_sha256=hashlib.sha256(known.tokenizer_json.encode()).hexdigest(),
         )
 
-    def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
+    def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         from clip_export.towers import ImageTower, Towers
 
         known = _known(checkpoint)
@@ -119,6 +118,16 @@ def _check_end(text: dict[str, Any], end: int, label: str) -> None:
             f"{label}: the text tower is read at token {read_at}, the tokenizer ends texts with {end}: "
             "pass the tokenizer that belongs to the weights"
         )
+
+
+def _check_padding(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None:
+    if checkpoint.tokenizer.padding_side != "right":
+        raise InvalidInput(
+            f"{checkpoint.label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
+            'set "padding_side": "right" in tokenizer_config.json'
+        )
+    if text.get("hf_tokenizer_name") and checkpoint.tokenizer.pad_token is None:
+        raise InvalidInput(f"{checkpoint.label}: the tokenizer has no pad_token: name it in tokenizer_config.json")
 
 
 def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:

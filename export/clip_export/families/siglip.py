@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import SIGLIP_PREPROCESSOR, ModelSpec
+from clip_client.spec import ModelSpec
 from clip_export.checkpoint import Checkpoint
 from clip_export.families.hugging_face import HuggingFace
 
@@ -19,19 +19,8 @@ class Siglip(HuggingFace):
     model_type = "siglip"
     title = "SigLIP"
     classes = ("SiglipConfig", "SiglipModel")
-    preprocessor = SIGLIP_PREPROCESSOR
     padding = "full"
     activation = "sigmoid"
-    pad_tokens = ("</s>",)  # SiglipTokenizer's default; a Gemma tokenizer names its own
-
-    def spec(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
-        """Describe a checkpoint whose tokenizer pads at the end, as both generations were trained."""
-        if checkpoint.tokenizer_config.get("padding_side", "right") != "right":
-            raise InvalidInput(
-                f"{checkpoint.label}: the tokenizer pads texts at the start, SigLIP was trained with padding at the end: "
-                'set "padding_side": "right" in tokenizer_config.json'
-            )
-        return super().spec(checkpoint, name)
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """The image tower isn't projected, the text tower's head gives the same width."""

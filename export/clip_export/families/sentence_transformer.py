@@ -1,0 +1,199 @@
+"""Text models in the folders of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip_client.errors import InvalidInput
+from clip_export.checkpoint import Checkpoint
+from clip_export.families.hugging_face import model_of
+from clip_export.families.text_models import POOLER, TextModel, linear
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clip_export.libraries.base import Library
+    from clip_export.reading import Pool
+
+_BEHIND = ("Dense", "Normalize", "Dropout")
+"""Modules that may follow the pooling, in any order."""
+
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where its first module looks for its settings, the first file that holds any."""
+
+_ARGUMENTS = (
+    *("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs"),
+    *("processing_kwargs", "query_expansion"),
+)
+"""Settings that change how another library is called, and that aren't followed here."""
+
+_MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
+
+
+class SentenceTransformer(TextModel):
+    """A folder of sentence-transformers: an encoder, pooling by mean or first token, and dense layers behind it."""
+
+    kind = "sentence-transformers"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self._modules = [self._module(entry) for entry in checkpoint.json("modules.json", "expected its modules", list)]
+        kinds = [kind for kind, _ in self._modules]
+        unknown = sorted({*kinds[2:]} - {*_BEHIND}) if kinds[:2] == ["Transformer", "Pooling"] else kinds
+        if unknown or not kinds:
+            raise InvalidInput(
+                f"{checkpoint.label}: modules.json has {', '.join(unknown) or 'nothing'}, expected Transformer, Pooling, "
+                "Dense and Normalize only"
+            )
+        if self._modules[0][1] != "":
+            raise InvalidInput(f"{checkpoint.label}: modules.json has its Transformer in a folder, expected it at the top")
+        self._refuse_settings()
+        self._refuse_prompt()
+
+    @property
+    def weight_files(self) -> list[Path]:
+        dense = [self.checkpoint.folder / path / "model.safetensors" for path, _ in self._dense()]
+        if missing := [file for file in dense if not file.exists()]:
+            raise InvalidInput(
+                f"{self.checkpoint.label} has no {missing[0]}: pickled weights, which can run code, aren't loaded"
+            )
+        return [*self.checkpoint.weight_files, *dense]
+
+    @property
+    def embedding_size(self) -> int:
+        layers = [settings["out_features"] for _, settings in self._dense()]
+        return int(layers[-1] if layers else self._config.hidden_size)
+
+    @property
+    def context_length(self) -> int:
+        return self._length(self._config, self._first.get("max_seq_length"))
+
+    def encoder(self) -> nn.Module:
+        import transformers
+
+        model: nn.Module = model_of(transformers.AutoModel, self.checkpoint, "sentence-transformers", unread=POOLER)
+        return model
+
+    def pool(self) -> Pool:
+        from clip_export.towers import first, mean
+
+        settings = self.checkpoint.json(f"{self._modules[1][1]}/config.json", "expected the pooling's settings")
+        known = {"mean": mean, "cls": first}
+        modes = _pooling_modes(settings)
+        if len(modes) != 1 or modes[0] not in known:
+            raise InvalidInput(
+                f"{self.checkpoint.label} pools by {', '.join(map(str, modes)) or 'nothing'}, expected one of "
+                f"{', '.join(known)}"
+            )
+        return known[modes[0]]
+
+    def projection(self) -> nn.Module:
+        from torch import nn
+
+        return nn.Sequential(*self._layers())
+
+    def library(self) -> Library:
+        from clip_export.libraries.sentence_transformers import SentenceTransformers
+
+        return SentenceTransformers(self.checkpoint.folder)
+
+    def _module(self, entry: Any) -> tuple[str, str]:
+        """Kind and folder of an entry of modules.json."""
+        kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(kind, str) or not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+            raise InvalidInput(
+                f"{self.checkpoint.label}: modules.json has the entry {entry}, expected a type and a path in the folder"
+            )
+        if not kind.startswith("sentence_transformers."):
+            raise InvalidInput(f"{self.checkpoint.label}: modules.json has {kind}, which is code of its own and isn't run")
+        return kind.rpartition(".")[2], path
+
+    def _refuse_settings(self) -> None:
+        """Raise InvalidInput for what the library would do to a text before its tokenizer does, or instead."""
+        if self._first.get("do_lower_case"):
+            raise InvalidInput(
+                f"{self.checkpoint.label} lower-cases texts before its tokenizer does anything, expected a tokenizer.json that "
+                'does so: add a Lowercase normalizer to it, and set "do_lower_case": false in sentence_bert_config.json'
+            )
+        if other := [name for name in _ARGUMENTS if self._first.get(name)]:
+            raise InvalidInput(
+                f"{self.checkpoint.label}: sentence_bert_config.json has {', '.join(other)}, which isn't followed: leave it out"
+            )
+        task, modality = self._first.get("transformer_task"), self._first.get("modality_config")
+        if task not in (None, "feature-extraction") or (modality is not None and modality.get("text") != _MODALITY):
+            raise InvalidInput(
+                f"{self.checkpoint.label}: sentence_bert_config.json has the transformer_task {task} and the modality_config "
+                f"{modality}, expected feature-extraction from texts, {_MODALITY}"
+            )
+
+    def _refuse_prompt(self) -> None:
+        """Raise InvalidInput for a prompt that the library puts before every text."""
+        settings = self._settings("config_sentence_transformers.json")
+        name = settings.get("default_prompt_name")
+        if name is not None and (prompt := (settings.get("prompts") or {}).get(name)):
+            raise InvalidInput(
+                f"{self.checkpoint.label}: config_sentence_transformers.json puts the prompt {prompt!r} before every text, "
+                'which isn\'t followed: set "default_prompt_name" to null, and put it there yourself'
+            )
+
+    def _layers(self) -> Iterator[nn.Module]:
+        dense = iter(self._dense())
+        for kind, _ in self._modules[2:]:
+            if kind == "Dense":
+                yield from self._dense_layers(*next(dense))
+            elif kind == "Normalize":
+                from clip_export.towers import Unit
+
+                yield Unit()
+
+    def _dense_layers(self, path: str, settings: dict[str, Any]) -> Iterator[nn.Module]:
+        from safetensors.torch import load_file
+        from torch import nn
+
+        activations = {"Identity": nn.Identity, "Tanh": nn.Tanh}
+        weights = load_file(self.checkpoint.folder / path / "model.safetensors")
+        name = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
+        if not name.startswith("torch.nn.") or name.rpartition(".")[2] not in activations:
+            raise InvalidInput(f"{self.checkpoint.label}: a dense layer has the activation {name}, expected Identity or Tanh")
+        names = {settings.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
+        if settings.get("use_residual") or names != {"sentence_embedding"}:
+            raise InvalidInput(
+                f"{self.checkpoint.label}: a dense layer has the settings {settings}, expected one of a sentence"
+            )
+        yield linear(weights["linear.weight"], weights.get("linear.bias"))
+        yield activations[name.rpartition(".")[2]]()
+
+    def _dense(self) -> list[tuple[str, dict[str, Any]]]:
+        """Folder and settings of each dense layer."""
+        paths = [path for kind, path in self._modules if kind == "Dense"]
+        return [(path, self.checkpoint.json(f"{path}/config.json", "expected its settings")) for path in paths]
+
+    @cached_property
+    def _first(self) -> dict[str, Any]:
+        """The settings of the encoder's module."""
+        return next(filter(None, map(self._settings, _SETTINGS)), {})
+
+    @cached_property
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        _ = self.checkpoint.config  # refuses what no library could load
+        return AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True, trust_remote_code=False)
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        return self.checkpoint.json(name, "") if (self.checkpoint.folder / name).exists() else {}
+
+
+def _pooling_modes(settings: dict[str, Any]) -> list[Any]:
+    """Names of the pooling modes, which were a switch each before sentence-transformers 5.4; without any it is the mean."""
+    if "pooling_mode" in settings:
+        modes = settings["pooling_mode"]
+        return modes if isinstance(modes, list) else [modes]
+    names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+    on = [key.removeprefix("pooling_mode_") for key, value in settings.items() if key.startswith("pooling_mode_") and value]
+    return [names.get(mode, mode) for mode in on] or ["mean"]

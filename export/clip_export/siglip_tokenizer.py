@@ -1,0 +1,82 @@
+"""SigLIP's tokenizer, which transformers runs in Python around a sentencepiece model, as a ``tokenizer.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram
+
+from clip_client.errors import InvalidInput
+from clip_export.tokenizer_files import LOWER, NO_PUNCTUATION, ONE_SPACE
+
+_SPACE = "▁"  # what sentencepiece writes for one
+_DROPPED = r"\s\x00-\x1f\x7f!-/:-@\[-`{-~"  # white space, controls, punctuation: nothing that is left of a text
+_BEGUN = normalizers.Replace(Regex(rf"\A{_SPACE}?[{_DROPPED}]+(?=[^{_DROPPED}])"), _SPACE)
+"""A word begins behind what is dropped at the start: Metaspace wouldn't take what follows for the first.
+
+Behind an added token this holds for white space only, which such a token swallows; behind ``</s>!`` a word begins here and
+not in transformers.
+"""
+
+
+def converted(library: Any, label: str) -> str:
+    """Write a ``SiglipTokenizer`` as ``tokenizer.json``: canonical text, its pieces, one end token.
+
+    Args:
+        library: transformers' tokenizer, loaded.
+        label: the checkpoint's name, for messages.
+
+    Raises:
+        InvalidInput: its sentencepiece model isn't a unigram model, or its added tokens can't be followed.
+    """
+    pieces = _sentencepiece(Path(library.vocab_file))
+    tokenizer = Tokenizer(Unigram([(p.piece, p.score) for p in pieces.pieces], unk_id=pieces.trainer_spec.unk_id))
+    own = pieces.normalizer_spec.precompiled_charsmap
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace(_SPACE, " "),
+            *(LOWER if library.do_lower_case else []),
+            _BEGUN,
+            *NO_PUNCTUATION,
+            *ONE_SPACE,
+            *([normalizers.Precompiled(own), _BEGUN] if own else []),
+            *ONE_SPACE,
+        ]
+    )
+    # A word begins where a text does, not behind an added token.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="first")
+    _add(library, tokenizer, label)
+    end = str(library.eos_token)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, library.eos_token_id)])
+    return str(tokenizer.to_str())
+
+
+def _add(library: Any, tokenizer: Tokenizer, label: str) -> None:
+    """Add the tokens that are found before a text is made canonical, under the ids that they have.
+
+    White space beside one is dropped, as canonical text begins and ends with none.
+    """
+    for number, token in sorted(library.added_tokens_decoder.items()):
+        raw = AddedToken(token.content, lstrip=True, rstrip=True, normalized=False, special=token.special)
+        (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([raw])
+        if tokenizer.token_to_id(token.content) != number or token.single_word:
+            raise InvalidInput(
+                f"{label}: the added token {token.content!r} of SigLIP's tokenizer (id {number}) can't be followed: expected "
+                "ids one after the other behind the vocabulary, and no single_word"
+            )
+
+
+def _sentencepiece(path: Path) -> Any:
+    """The file as its protobuf, whose Python classes transformers carries.
+
+    Raises:
+        InvalidInput: not a unigram model.
+    """
+    from transformers.utils import sentencepiece_model_pb2_new as protobuf
+
+    model = protobuf.ModelProto.FromString(path.read_bytes())  # type: ignore[attr-defined]
+    if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
+        raise InvalidInput(f"{path} isn't a unigram model, as SigLIP's is: save the checkpoint's tokenizer as tokenizer.json")
+    return model
