@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tokenizers
