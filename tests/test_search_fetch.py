@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import socket
 import threading
@@ -106,7 +107,7 @@ def test_a_redirect_inside_is_refused() -> None:
         with pytest.raises(InvalidInput, match="isn't a URL that can be fetched"):
             fetched(f"{url}/to/file:///etc/passwd", LOCAL)
         with pytest.raises(InvalidInput, match="more than 3 times"):
-            fetched(f"{url}/loop", LOCAL)
+            fetched(f"{url}/loop", dataclasses.replace(LOCAL, timeout_s=10))
 
 
 @pytest.mark.parametrize(
