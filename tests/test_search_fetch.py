@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from servers import http_files
 
 from clip_client import InvalidInput, Timeout, Unavailable
+from clip_client.arguments import ports
 from clip_search.addresses import is_public
 from clip_search.errors import TooLarge
 from clip_search.fetch import fetched, read
@@ -66,6 +68,13 @@ def test_ports_other_than_the_webs_are_refused(port: int) -> None:
     for url in (f"http://8.8.8.8:{port}/", f"https://127.0.0.1:{port}/"):
         with pytest.raises(InvalidInput, match=f"others are allowed with --allow-port {port}"):
             fetched(url, FetchOptions(networks=LOCAL.networks, ports=(range(8081, 8090),), timeout_s=1))
+
+
+def test_ports_are_given_one_by_one_or_from_first_to_last() -> None:
+    assert (ports("8080"), ports("8000-8999")) == (range(8080, 8081), range(8000, 9000))
+    for text, message in (("90-80", "ends before it begins"), ("0", "isn't between"), ("80-70000", "isn't between")):
+        with pytest.raises(ArgumentTypeError, match=message):
+            ports(text)
 
 
 def test_a_redirect_to_another_port_is_refused() -> None:
