@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import socket
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from servers import http_files
 
 from clip_client import InvalidInput, Timeout, Unavailable
+from clip_client.arguments import ports
 from clip_search.addresses import is_public
 from clip_search.errors import TooLarge
 from clip_search.fetch import fetched, read
@@ -67,6 +70,13 @@ def test_ports_other_than_the_webs_are_refused(port: int) -> None:
             fetched(url, FetchOptions(networks=LOCAL.networks, ports=(range(8081, 8090),), timeout_s=1))
 
 
+def test_ports_are_given_one_by_one_or_from_first_to_last() -> None:
+    assert (ports("8080"), ports("8000-8999")) == (range(8080, 8081), range(8000, 9000))
+    for text, message in (("90-80", "ends before it begins"), ("0", "isn't between"), ("80-70000", "isn't between")):
+        with pytest.raises(ArgumentTypeError, match=message):
+            ports(text)
+
+
 def test_a_redirect_to_another_port_is_refused() -> None:
     with http_files({}) as url:
         with pytest.raises(InvalidInput, match=r"127\.0\.0\.1 is named with port 22"):
@@ -106,7 +116,7 @@ def test_a_redirect_inside_is_refused() -> None:
         with pytest.raises(InvalidInput, match="isn't a URL that can be fetched"):
             fetched(f"{url}/to/file:///etc/passwd", LOCAL)
         with pytest.raises(InvalidInput, match="more than 3 times"):
-            fetched(f"{url}/loop", LOCAL)
+            fetched(f"{url}/loop", dataclasses.replace(LOCAL, timeout_s=10))
 
 
 @pytest.mark.parametrize(

@@ -22,4 +22,7 @@ def port(text: str) -> int:
 def ports(text: str) -> range:
     """A TCP port, or several from the first to the last: ``8080``, ``8000-8999``."""
     first, _, last = text.partition("-")
-    return range(port(first), port(last or first) + 1)
+    found = range(port(first), port(last or first) + 1)
+    if not found:
+        raise ArgumentTypeError(f"{text} ends before it begins: expected e.g. 8000-8999")
+    return found
