@@ -234,7 +234,7 @@ class TestAgain:
 
     def test_a_setting_that_only_the_library_reads(self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = json.loads((own / "tokenizer_config.json").read_text())
-        (own / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+        (own / "tokenizer_config.json").write_text(json.dumps({**settings, "clean_up_tokenization_spaces": True}))
         monkeypatch.setattr(oracle, "compare", lambda *_: {tower: Compared(missing="asked") for tower in ("image", "text")})
         assert self.ask(own, tmp_path)["text"].missing == "asked"
 
