@@ -270,6 +270,18 @@ def test_what_nobody_could_know_is_looked_up_without_a_further_change(opener: Op
     agrees(collection, 1)
 
 
+def test_what_nobody_could_know_is_looked_up_by_the_next_search(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = opener.open()
+    monkeypatch.setattr(type(collection), "maintain", lambda self: None)  # so that the upkeep doesn't come first
+    with monkeypatch.context() as patch:
+        failing(patch, collection, "add", RuntimeError("the network is away"), after=True)
+        failing(patch, collection, "checkout_latest", RuntimeError("the network is away"), after=False)
+        with pytest.raises(Unavailable, match="it isn't known"):
+            add(collection, 1).result(10)
+        assert found(collection, VECTORS[1], 1) == []  # the table can't be read yet: searches go on without
+    assert found(collection, VECTORS[1], 1) == ["r1"]
+
+
 def test_a_cancelled_change_is_passed_over_and_one_under_way_is_not(opener: Opener) -> None:
     collection = opener.open()
     with Grouped(collection):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cards import Cards
 from clip_search.columns import Columns
@@ -39,6 +40,7 @@ _OPTIMIZE_COMMITS = 200
 _PATIENCE = 4
 """While rows keep coming, upkeep waits until it is due so many times over: it takes the cores from searches for seconds."""
 _FILTERS = 32
+_SURE_S = 1.0  # a table of a million rows is read in that time; a search doesn't wait longer for a disk that fails
 _NICENESS = 10  # a tenth of the weight of a search
 
 
@@ -93,6 +95,7 @@ class Collection:
         Raises:
             InvalidInput: LanceDB doesn't accept the filter.
         """
+        self._make_sure()
         return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
 
     def matching(self, where: str) -> Rows:
@@ -110,6 +113,7 @@ class Collection:
         Raises:
             NotFound: no such id.
         """
+        self._make_sure()
         found = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
         if id not in found:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
@@ -117,6 +121,7 @@ class Collection:
 
     def present(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that are there."""
+        self._make_sure()
         return set(self.table.rows_of(self._commits.known.maybe(ids)))
 
     def stats(self) -> dict[str, Any]:
@@ -138,7 +143,7 @@ class Collection:
             patience = 1 if commits == self._seen_commits else _PATIENCE
             self._seen_commits = commits
             if self._commits.unsure:
-                self.writer.submit(Delete()).result()  # before any change, the writer reads the table again
+                self._look_again().result()
             if commits - self._optimized_at >= _OPTIMIZE_COMMITS * patience:
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:
@@ -191,6 +196,16 @@ class Collection:
             _LOG.exception("rebuilding collection %s failed", self.name)
             reason = f"collection {self.name} can't be rebuilt ({cleaned(problem)}): the log says more"
             done.set_exception(Unavailable(reason))
+
+    def _make_sure(self) -> None:
+        """After a change whose outcome nobody knows, wait a moment for what is in memory to agree with the table."""
+        if self._commits.unsure:
+            with contextlib.suppress(ClipError):
+                wait([self._look_again()], _SURE_S)
+
+    def _look_again(self) -> Future[int]:
+        """Let the writer read the table, as it does before any change."""
+        return self.writer.submit(Delete())
 
     def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
         if self._options.engine == "lancedb":
