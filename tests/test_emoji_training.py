@@ -20,7 +20,7 @@ from evaluate import keyword_task, load_collection, recall  # noqa: E402
 from muon import Muon, orthogonal  # noqa: E402
 from names import codes_by_name, find_code  # noqa: E402
 from packages import Package, PackageError, _verify  # noqa: E402
-from towers import embed_images, grid_positions, new_model, shift_by  # noqa: E402
+from towers import PRECISION, embed_images, grid_positions, new_model, shift_by  # noqa: E402
 from train import Options, Training, train  # noqa: E402
 from words import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
 
@@ -225,7 +225,9 @@ def test_a_whole_picture_is_embedded_as_transformers_does(emoji):
     model = new_model(Captions(emoji).tokenizer)
     images = torch.rand(3, 3, 64, 64)
     expected = model.get_image_features(pixel_values=(images - 0.5) / 0.5).pooler_output
-    assert torch.allclose(embed_images(model, images, 1.0, torch.Generator()), expected, atol=0.02)
+    with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION is torch.bfloat16):  # as in training
+        embeddings = embed_images(model, images, 1.0, torch.Generator()).float()
+    assert torch.allclose(embeddings, expected, atol=0.02)
 
 
 def test_muon_steps_like_torchs():
