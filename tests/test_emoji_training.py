@@ -227,7 +227,8 @@ def test_a_whole_picture_is_embedded_as_transformers_does(emoji):
     expected = model.get_image_features(pixel_values=(images - 0.5) / 0.5).pooler_output
     with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION is torch.bfloat16):  # as in training
         embeddings = embed_images(model, images, 1.0, torch.Generator()).float()
-    assert torch.allclose(embeddings, expected, atol=0.02)
+    assert torch.allclose(embeddings, expected, atol=0.02, rtol=0.004)  # bfloat16's own rounding is 0.004 of a number
+    assert torch.cosine_similarity(embeddings, expected).min() > 0.9999
 
 
 def test_muon_steps_like_torchs():
