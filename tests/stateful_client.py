@@ -156,9 +156,9 @@ class Client:
 
     # What it makes sure of
 
-    def attempt(self, ask: Callable[[], _Answer], points: tuple[str, ...] = ("read",)) -> _Answer:
-        """An answer; none may be had only if a fault or a restart is to blame."""
-        start = time.monotonic()
+    def attempt(self, ask: Callable[[], _Answer], points: tuple[str, ...] = ("read",), before_s: float = 0.0) -> _Answer:
+        """An answer; none may be had only if a fault or a restart is to blame, which came ``before_s`` or later."""
+        start = time.monotonic() - before_s
         try:
             return ask()
         except Unavailable as problem:

@@ -174,7 +174,8 @@ def rebuild(client: Client) -> None:
     wait = client.draw.random() < 0.5
     client.world.note(f"{client.owner} rebuilds, wait {wait}")
     try:
-        client.attempt(lambda: client.search.rebuild(client.world.name, wait=wait), (*WRITES, "compaction", "files"))
+        ask = partial(client.search.rebuild, client.world.name, wait=wait)
+        client.attempt(ask, (*WRITES, "compaction", "files"), _REBUILD_S)
     except Unavailable as problem:
         client.world.note(f"    {problem}")
     client.check_ids(client.some_ids(20))
@@ -197,6 +198,7 @@ def fault(client: Client) -> None:
     _CALLS.get(point, add)(client)
 
 
+_REBUILD_S = 5.0  # one that is under way is joined, and what it met before that counts
 _CALLS = {"delete": delete_ids, "columns": add_column, "compaction": rebuild, "files": rebuild}
 
 
