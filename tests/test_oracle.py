@@ -16,6 +16,7 @@ import open_clips
 import other_checkpoints
 import pytest
 from conftest import FLOATS
+from test_checkpoint import edit
 from test_families import KINDS
 
 import pictures
@@ -62,6 +63,23 @@ def test_every_kind_of_checkpoint_is_that_of_its_library(name: str, tmp_path: Pa
         assert (tower, one.missing, one.differences, one.notes) == (tower, "", (), ())
         assert one.cosine_min > 0.99999
         assert one.items >= 12
+
+
+@pytest.mark.parametrize("change", [{"return_dict": False}, {"attn_implementation": "flash_attention_2"}])
+def test_settings_of_somebodys_training_machine_hinder_no_comparison(
+    change: dict[str, Any], small: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "copy"))
+    edit(folder / "config.json", **change)
+    for one in compared(["--model", str(folder)], tmp_path / "artifacts").values():
+        assert (one.missing, one.differences) == ("", ())
+
+
+def test_a_context_that_is_padded_at_the_start(tmp_path: Path) -> None:
+    folder = other_checkpoints.siglip(tmp_path / "siglip")
+    edit(folder / "tokenizer_config.json", padding_side="left")
+    text = compared(["--model", str(folder)], tmp_path / "artifacts")["text"]
+    assert (text.missing, text.differences, text.notes) == ("", (), ())
 
 
 def end_token_off_by_one(patch: pytest.MonkeyPatch) -> None:

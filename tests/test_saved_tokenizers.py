@@ -133,20 +133,28 @@ def test_what_would_depend_on_padding_is_refused(family: str, kind: str, origina
         Ours.read(folder)
 
 
+PADDED_AT_THE_START: dict[str, Callable[[Path], None]] = {
+    "padding_side": lambda it: edit(it / "tokenizer_config.json", padding_side="left"),
+    "a padded call": lambda it: state(it, **padding({"Fixed": 64}, "Left")),
+    "both sides": lambda it: edit(it / "tokenizer_config.json", padding_side="left", truncation_side="left"),
+    "another side than in the file": lambda it: (
+        state(it, **padding({"Fixed": 64}, "Left")),
+        edit(it / "tokenizer_config.json", padding_side="right"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PADDED_AT_THE_START)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_padding_at_the_start_is_refused(family: str, originals: dict[str, Path], tmp_path: Path) -> None:
-    """By the setting, and where transformers takes it from tokenizer.json."""
-    for number, change in enumerate(
-        [
-            lambda it: edit(it / "tokenizer_config.json", padding_side="left"),
-            lambda it: state(it, **padding({"Fixed": 64}, "Left")),
-        ]
-    ):
-        folder = Path(shutil.copytree(originals[family], tmp_path / str(number)))
-        change(folder)
-        if AutoTokenizer.from_pretrained(folder).padding_side == "left":
-            with pytest.raises(InvalidInput, match=r'pads texts at the start, .* set "padding_side": "right"'):
-                Ours.read(folder)
+def test_padding_at_the_start(family: str, kind: str, originals: dict[str, Path], tmp_path: Path) -> None:
+    """SigLIP's whole context is padded there; a text of another family by itself isn't padded at all."""
+    folder = Path(shutil.copytree(originals[family], tmp_path / "copy"))
+    PADDED_AT_THE_START[kind](folder)
+    ours = Ours.read(folder)
+    rows, expected = ours.tokens(TEXTS), tokens(folder, TEXTS, ours.spec)
+    assert [row[: len(one)].tolist() for row, one in zip(rows, expected, strict=True)] == expected
+    alone = np.concatenate([embed(folder, [text], ours.spec) for text in TEXTS])
+    assert (ours.embed(TEXTS) * alone).sum(axis=1).min() >= 0.9999
 
 
 def test_a_tokenizer_without_an_end_token(originals: dict[str, Path], tmp_path: Path) -> None:
@@ -213,6 +221,28 @@ def test_added_tokens_that_no_tower_knows_are_ordinary_text(family: str, origina
     ours = Ours.read(folder)
     assert (np.linalg.norm(ours.embed(["a <new> cat", "a cat"]), axis=1) > 0.99).all()
     np.testing.assert_array_equal(ours.tokens(["a cat"])[0], Ours.read(originals[family]).tokens(["a cat"])[0])
+
+
+def test_a_word_begins_where_a_text_does_but_not_behind_an_added_token(originals: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever SigLIP drops there: punctuation, white space, the mark of sentencepiece."""
+    folder = Path(shutil.copytree(originals["siglip"], tmp_path / "copy"))
+    edit(folder / "tokenizer_config.json", extra_special_tokens=["<brand>"])
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", text_config={**config["text_config"], "vocab_size": 91})
+    texts = ["</s>!cat", "a </s> <cat", "a<unk> .b", "</s></s>! cat", ". </s> .", "</s> ▁!cat", "! cat", " .▁cat", "</s>"]
+    texts += [
+        "a <brand>, red",
+        "<brand>: a photo",
+        "(<brand>)cat (cat)",
+        "¨a",
+        "</s>¨a",
+        "\ufdd0\ufdd1 a\ufdd1",
+        "!",
+        "İ <brand> İ",
+    ]
+    ours = Ours.read(folder)
+    for text, row, expected in zip(texts, ours.tokens(texts), tokens(folder, texts, ours.spec), strict=True):
+        assert row.tolist() == expected, text
 
 
 def test_a_vocabulary_that_is_too_large(originals: dict[str, Path], tmp_path: Path) -> None:

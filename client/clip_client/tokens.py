@@ -25,7 +25,8 @@ TEXT_BYTES = 2**17
 class Tokenizer:
     """A ``tokenizer.json`` with truncation and padding as the spec wants them.
 
-    Of a truncation or padding that is stored in it only the side of the truncation is kept: ``left`` keeps the end of a text.
+    Of a truncation or padding that is stored in it only the sides are kept: a truncation ``left`` keeps the end of a text, a
+    padding ``left`` fills the context before it. Where padding doesn't count it is always behind the text.
 
     Raises:
         ContractMismatch: it can't be read, or is another one than the spec's.
@@ -42,6 +43,7 @@ class Tokenizer:
             )
         side = (self._tokenizer.truncation or {}).get("direction", "right")
         self._tokenizer.enable_truncation(max_length=spec.context_length, direction=side)
+        self._pads_start = spec.padding == "full" and (self._tokenizer.padding or {}).get("direction") == "left"
         self._tokenizer.no_padding()
         self._keeps_end = side == "left"
         self._spec = spec
@@ -60,7 +62,8 @@ class Tokenizer:
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch([self._shortened(text) for text in decoded])]
         tokens = np.full((len(rows), self._length(rows)), self._spec.pad_token, np.int32)
         for n, row in enumerate(rows):
-            tokens[n, : len(row)] = row
+            start = tokens.shape[1] - len(row) if self._pads_start else 0
+            tokens[n, start : start + len(row)] = row
             if errors[n]:
                 tokens[n] = void_token(self._spec)
         return tokens, list(errors)

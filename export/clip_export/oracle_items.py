@@ -109,8 +109,7 @@ def _around_context(ours: Tokenizer, spec: ModelSpec) -> dict[str, str]:
     """Texts that fill the context exactly, lack one word for that, and have one too many."""
     texts = ["cat " * words for words in range(1, spec.context_length + 1)]
     tokens, _ = ours([text.strip().encode() for text in texts])
-    ends = (tokens == spec.end_token).argmax(axis=1)
-    full = int(ends.argmax())  # the first that ends at the last position
+    full = int((tokens[1:] == tokens[:-1]).all(axis=1).argmax())  # the first that one more word doesn't change
     names = {-1: "a text that nearly fills the context", 0: "a text that fills the context", 1: "a text one word too long"}
     return {name: texts[full + n].strip() for n, name in names.items() if 0 <= full + n < len(texts)}
 

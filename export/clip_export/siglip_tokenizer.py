@@ -12,13 +12,24 @@ from clip_client.errors import InvalidInput
 from clip_export.tokenizer_files import LOWER, NO_PUNCTUATION, ONE_SPACE
 
 _SPACE = "▁"  # what sentencepiece writes for one
-_DROPPED = r"\s\x00-\x1f\x7f!-/:-@\[-`{-~"  # white space, controls, punctuation: nothing that is left of a text
-_BEGUN = normalizers.Replace(Regex(rf"\A{_SPACE}?[{_DROPPED}]+(?=[^{_DROPPED}])"), _SPACE)
-"""A word begins behind what is dropped at the start: Metaspace wouldn't take what follows for the first.
+_FIRST, _WORD = "\ufdd0", "\ufdd1"  # noncharacters: marks of the text's beginning, and of a part's first word
+_UNKNOWN = "\ufdd2"  # what becomes of them in a text
 
-Behind an added token this holds for white space only, which such a token swallows; behind ``</s>!`` a word begins here and
-not in transformers.
-"""
+_BEGIN = normalizers.Sequence(
+    [normalizers.Replace(" ", _SPACE), normalizers.Replace(Regex(rf"\A(?=[^{_SPACE}])"), _WORD + _SPACE)]
+)
+"""A word begins at the start of each part, until :data:`_WORDS` knows which part begins the text."""
+
+_WORDS = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Metaspace(replacement=_FIRST, prepend_scheme="first", split=False),
+        pre_tokenizers.Split(Regex(rf"\A{_FIRST}{_WORD}?"), "removed"),
+        pre_tokenizers.Split(Regex(rf"\A{_WORD}{_SPACE}"), "removed"),
+        pre_tokenizers.Split(_SPACE, "merged_with_next"),
+    ]
+)
+"""Words. One begins where the text does, whatever was dropped there, but not where text follows an added token: normalizers
+see a part without its place, pre-tokenizers where it begins. So each part is marked first, and those that follow are mended."""
 
 
 def converted(library: Any, label: str) -> str:
@@ -36,17 +47,18 @@ def converted(library: Any, label: str) -> str:
     own = pieces.normalizer_spec.precompiled_charsmap
     tokenizer.normalizer = normalizers.Sequence(
         [
+            normalizers.Replace(Regex(f"[{_FIRST}{_WORD}]"), _UNKNOWN),
             normalizers.Replace(_SPACE, " "),
             *(LOWER if library.do_lower_case else []),
-            _BEGUN,
             *NO_PUNCTUATION,
             *ONE_SPACE,
-            *([normalizers.Precompiled(own), _BEGUN] if own else []),
-            *ONE_SPACE,
+            *([normalizers.Precompiled(own)] if own else []),
+            normalizers.Replace(Regex(" +"), " "),
+            normalizers.Strip(left=False),
+            _BEGIN,
         ]
     )
-    # A word begins where a text does, not behind an added token.
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="first")
+    tokenizer.pre_tokenizer = _WORDS
     _add(library, tokenizer, label)
     end = str(library.eos_token)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, library.eos_token_id)])

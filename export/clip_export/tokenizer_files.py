@@ -34,7 +34,7 @@ class TextTokenizer:
     """A tokenizer as transformers loads it from a checkpoint's folder.
 
     Attributes:
-        content: as ``tokenizer.json``; of its truncation the side counts, of its padding nothing.
+        content: as ``tokenizer.json``; of its truncation and its padding the side counts, nothing else.
         pad_token: what fills rows; None if nothing does.
         max_length: most tokens that the checkpoint's settings allow.
         padding_side: where texts are padded, ``right`` or ``left``.
@@ -69,7 +69,9 @@ def read(folder: Path, label: str, vocabulary: float = math.inf) -> TextTokenize
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(tokenizer, "split_special_tokens", False):
             raise InvalidInput(f'{label}: the tokenizer has "split_special_tokens" on, which isn\'t supported: set it to false')
-        content = _within(_settled(_serialized(tokenizer, label), tokenizer.truncation_side), vocabulary, label)
+        content = _within(
+            _settled(_serialized(tokenizer, label), tokenizer.truncation_side, tokenizer.padding_side), vocabulary, label
+        )
         return TextTokenizer(
             content=_kept(folder / TOKENIZER_FILE, content),
             pad_token=tokenizer.pad_token_id,
@@ -100,13 +102,15 @@ def _serialized(tokenizer: Any, label: str) -> str:
     )
 
 
-def _settled(content: str, truncation_side: str) -> str:
-    """Without the state of some earlier call: no padding, and a truncation only where it is at the beginning."""
+def _settled(content: str, truncation_side: str, padding_side: str) -> str:
+    """Without the state of some earlier call: a truncation, and a padding, only where they are at the beginning."""
     tokenizer = Tokenizer.from_str(content)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if truncation_side == "left":
         tokenizer.enable_truncation(_TRUNCATED_AT, direction="left")
+    if padding_side == "left":
+        tokenizer.enable_padding(direction="left")
     return str(tokenizer.to_str())
 
 
@@ -128,14 +132,15 @@ def _within(content: str, vocabulary: float, label: str) -> str:
 def _kept(file: Path, content: str) -> str:
     """The checkpoint's own file where it gives the same tokens, byte for byte, so that its digest names the tokenizer.
 
-    The padding and the length that are stored in it don't matter, ``clip_client.tokens`` sets its own.
+    Of the truncation and the padding that are stored in it only the sides matter, ``clip_client.tokens`` sets its own.
     """
     if not file.exists():
         return content
     own = file.read_text(encoding="utf-8")
     try:
-        side = (Tokenizer.from_str(own).truncation or {}).get("direction", "right")
-        same = json.loads(_settled(own, side)) == json.loads(content)
+        stored = Tokenizer.from_str(own)
+        sides = [(state or {}).get("direction", "right") for state in (stored.truncation, stored.padding)]
+        same = json.loads(_settled(own, *sides)) == json.loads(content)
     except Exception:  # transformers reads parts of files that tokenizers doesn't
         return content
     return own if same else content

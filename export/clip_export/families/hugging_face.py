@@ -211,13 +211,11 @@ def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
 
 
 def check_padding(tokenizer: TextTokenizer, padding: Padding, label: str) -> None:
-    """Raise InvalidInput where the library's embeddings would depend on how a text is padded, in another way than here."""
+    """Raise InvalidInput where the library's embeddings would depend on how a text is padded, in another way than here.
+
+    The side doesn't matter: a padded context is padded on the tokenizer's side, and else a text by itself isn't padded.
+    """
     masked = "attention_mask" in tokenizer.inputs
-    if tokenizer.padding_side != "right":
-        raise InvalidInput(
-            f"{label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
-            'set "padding_side": "right" in tokenizer_config.json'
-        )
     if padding == "full" and masked:
         raise InvalidInput(
             f"{label}: the tokenizer gives an attention_mask, the text tower was trained to look at padding: "

@@ -40,6 +40,7 @@ class Multilingual(Family):
             )
         end = end_token(parsed(pair), pair.text.label)
         check_padding(pair.tokenizer, "masked", pair.text.label)
+        _check_side(pair)
         pad = pair.tokenizer.pad_token
         return dataclasses.replace(
             image,
@@ -67,6 +68,15 @@ class Multilingual(Family):
         """The image checkpoint's library, and the text model's."""
         pair = _paired(checkpoint)
         return {"image": self._image.libraries(pair.image)["image"], "text": text_model(pair.text).library()}
+
+
+def _check_side(pair: Paired) -> None:
+    """Raise InvalidInput where a text's positions would depend on its batch, which these libraries make themselves."""
+    if pair.tokenizer.padding_side != "right":
+        raise InvalidInput(
+            f"{pair.text.label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
+            'set "padding_side": "right" in tokenizer_config.json'
+        )
 
 
 def _paired(checkpoint: Checkpoint) -> Paired:

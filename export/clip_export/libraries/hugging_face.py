@@ -17,7 +17,7 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class Transformers(Library):
-    """A dual encoder of transformers.
+    """A dual encoder of transformers, with the attention that every machine has, whichever one its configuration names.
 
     Args:
         folder: of the checkpoint.
@@ -37,7 +37,7 @@ class Transformers(Library):
 
         pixels = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
-            embeddings = self._model.get_image_features(pixel_values=pixels).pooler_output
+            embeddings = self._model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
         return [Answer(*both) for both in zip(pixels.numpy(), embeddings.numpy(), strict=True)]
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
@@ -59,7 +59,7 @@ class Transformers(Library):
         tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
         sent = {"input_ids": tokens["input_ids"]} if self._padded else dict(tokens)
         with torch.inference_mode():
-            embeddings = self._model.get_text_features(**sent).pooler_output.numpy()
+            embeddings = self._model.get_text_features(**sent, return_dict=True).pooler_output.numpy()
         return [Answer(*both) for both in zip(unmasked(sent), embeddings, strict=True)]
 
     @cached_property
@@ -82,7 +82,10 @@ class Transformers(Library):
         from transformers import AutoModel
 
         without_progress()
-        return AutoModel.from_pretrained(self._folder, dtype=torch.float32, use_safetensors=True, **LOCAL).eval()
+        model = AutoModel.from_pretrained(
+            self._folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, **LOCAL
+        )
+        return model.eval()
 
 
 def without_progress() -> None:
