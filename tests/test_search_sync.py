@@ -356,7 +356,7 @@ def test_a_run_goes_on_after_the_sidecar_was_started_again(server: Server, tmp_p
 class TestPlan:
     """The plan alone."""
 
-    DISK = Disk("/p", lambda number: "", lambda path: True)
+    DISK = Disk("/p", lambda number: "", lambda path, is_itself: True)
 
     def wanted(self, name: str, mtime_ns: int = 1) -> Wanted:
         return Wanted(name, f"/p/{name}", 10, mtime_ns, "")
@@ -365,25 +365,25 @@ class TestPlan:
         return Known(name, f"/p/{name}", State(digest, 10, mtime_ns, "", (), "/p"))
 
     def test_a_file_with_the_same_size_and_time_isnt_read(self) -> None:
-        disk = Disk("/p", lambda number: pytest.fail("it was read"), lambda path: True)
+        disk = Disk("/p", lambda number: pytest.fail("it was read"), lambda path, is_itself: True)
         steps = plan([self.wanted("a")], [self.known("a")], disk).steps
         assert [step.kind for step in steps] == ["unchanged"]
 
     def test_of_several_lost_rows_the_one_of_the_same_name_is_taken(self) -> None:
-        disk = Disk("/p", lambda number: "x", lambda path: True)
+        disk = Disk("/p", lambda number: "x", lambda path, is_itself: True)
         done = plan([self.wanted("q/b"), self.wanted("q/z")], [self.known("a"), self.known("b"), self.known("c")], disk)
         assert [(step.kind, step.row and step.row.id) for step in done.steps] == [("moved", "b"), ("moved", "a")]
         assert [row.id for row in done.gone] == ["c"]
 
     def test_a_row_whose_file_is_there_isnt_moved(self) -> None:
-        disk = Disk("/p", lambda number: "x", lambda path: False)
+        disk = Disk("/p", lambda number: "x", lambda path, is_itself: False)
         done = plan([self.wanted("q/b")], [self.known("b")], disk)
         assert [step.kind for step in done.steps] == ["new"]
         assert done.gone == []
 
     def test_ids_grow_until_they_are_free(self) -> None:
         taken = [Known(id, "/elsewhere", None) for id in ("a", "q/a", "p/q/a", "p/q/a (2)")]
-        done = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path: False))
+        done = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path, is_itself: False))
         assert [step.id for step in done.steps] == ["a (2)"]
         assert done.renamed == {"a (2)": "a"}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
@@ -20,7 +21,7 @@ from clip_search.commands import batches, client, ensure, progress, say
 from clip_search.descriptions import Description, Descriptions
 from clip_search.fields import Fields
 from clip_search.row_values import metadata_of, with_description
-from clip_search.sync import Disk, Known, Plan, State, Step, Wanted, described, digest_of, plan
+from clip_search.sync import Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_below, plan
 from clip_search.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
@@ -106,7 +107,7 @@ class _Sync:
         """All rows, without more of each than is compared."""
         for row in self._search.rows(self._collection, page=_PAGE):
             state = State.from_text(row.get("source_state"))
-            self._is_resumed |= state is not None and state.folder == as_source(self._root)
+            self._is_resumed |= state is not None and state.folder != "" and is_below(self._root, state.folder)
             yield Known(row["id"], row["source"], state)
 
     def _disk(self) -> Disk:
@@ -196,9 +197,11 @@ class _Sync:
                 raise InvalidInput("the file is empty (0 bytes)")
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
-        before = step.row.state if step.row else None
+        before, folder = step.row.state if step.row else None, as_source(self._root)
+        if before and before.folder and is_below(self._root, before.folder) and before.folder != folder:
+            said, folder = replace(said, whole=False), before.folder  # a table above may have more to say
         metadata = self._fields.typed(metadata_of(said, before))
-        state = with_description(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
+        state = with_description(State(digest, size, mtime_ns, folder=folder), said, before)
         return Row(
             id=step.id,
             image=image,
@@ -268,15 +271,15 @@ def _leaves(step: Step) -> bool:
     return step.kind == "moved" and step.row is not None and step.row.id != step.id
 
 
-def _is_gone(path: str) -> bool:
-    """True if nothing is there; false where that can't be found out."""
+def _is_gone(path: str, is_itself: bool) -> bool:
+    """True if nothing is there, or no file without a link where it has to be itself; false where that can't be found out."""
     try:
-        os.stat(path)
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
         return False
-    return False
+    return is_itself and (not stat.S_ISREG(mode) or os.path.realpath(path) != path)
 
 
 def _endings(names: Iterable[str]) -> str:

@@ -116,12 +116,13 @@ class Disk:
     Attributes:
         root: absolute path of the folder.
         digest: of a file by its number; empty where it can't be read.
-        is_gone: true if nothing is at a path any more.
+        is_gone: true if nothing is at a path any more; with True, also if a link leads from there to something, or a folder is
+            there: a row with a state has the place of the file itself.
     """
 
     root: str
     digest: Callable[[int], str]
-    is_gone: Callable[[str], bool]
+    is_gone: Callable[[str, bool], bool]
 
 
 def plan(files: Sequence[Wanted], rows: Iterable[Known], disk: Disk) -> Plan:
@@ -131,6 +132,11 @@ def plan(files: Sequence[Wanted], rows: Iterable[Known], disk: Disk) -> Plan:
     compared where size and time differ. A file without a row, whose content is that of a row whose file is gone, was moved.
     """
     return _Planner(files, rows, disk).plan()
+
+
+def is_below(source: str, folder: str) -> bool:
+    """Return true if a source is a folder, or something in it."""
+    return f"{source_path(source)}/".startswith(f"{source_path(folder).rstrip('/')}/")
 
 
 def digest_of(content: bytes) -> str:
@@ -249,12 +255,11 @@ class _Planner:
             number += 1
 
     def _is_below(self, row: Known) -> bool:
-        places = (source_path(one) for one in (row.source or "", row.state.folder if row.state else ""))
-        return any(f"{place}/".startswith(f"{self._disk.root.rstrip('/')}/") for place in places)
+        return any(is_below(one, self._disk.root) for one in (row.source or "", row.state.folder if row.state else ""))
 
     def _is_gone(self, row: Known) -> bool:
         path = source_path(row.source or "")
-        return os.path.isabs(path) and self._disk.is_gone(path)
+        return os.path.isabs(path) and self._disk.is_gone(path, row.state is not None)
 
 
 def _same_name(row: Known, file: Wanted) -> bool:
