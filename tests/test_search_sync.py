@@ -353,6 +353,56 @@ def test_a_run_goes_on_after_the_sidecar_was_started_again(server: Server, tmp_p
         assert f"read 400 = {400 - there} added + {there} unchanged + 0 replaced + 0 left out" in add(sidecar, folder)
 
 
+def captions(search: Search) -> dict[str, str | None]:
+    return {row["source"].partition("/photos/")[2]: row["metadata"].get("caption") for row in rows(search).values()}
+
+
+def test_tables_of_folders_above_and_below_take_nothing_away(sidecar: Sidecar, search: Search, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for year in ("2023", "2024"):
+        (folder / year).mkdir(parents=True)
+        draw(folder / year / "a.jpg", int(year))
+        (folder / year / "captions.json").write_text(json.dumps([{"file": "a.jpg", "caption": year}]))
+    draw(folder / "2024" / "b.jpg", 1)
+    add(sidecar, folder / "2023")
+    add(sidecar, folder / "2024")
+    wanted = {"2023/a.jpg": "2023", "2024/a.jpg": "2024", "2024/b.jpg": None}
+    assert captions(search) == wanted
+    assert "read 3 = 0 added + 3 unchanged + 0 replaced + 0 left out" in add(sidecar, folder)
+    (folder / "captions.json").write_text(json.dumps([{"file": "2024/b.jpg", "caption": "b"}]))
+    add(sidecar, folder)
+    add(sidecar, folder / "2024")  # where nothing says what the table above does
+    assert captions(search) == wanted | {"2024/b.jpg": "b"}
+    (folder / "captions.json").unlink()
+    add(sidecar, folder)
+    assert captions(search) == wanted
+
+
+def test_a_folder_that_was_moved_and_linked_is_moved(
+    sidecar: Sidecar, search: Search, clip: Clip, folder: Path, tmp_path: Path
+) -> None:
+    add(sidecar, folder)
+    shutil.move(folder / "sub", tmp_path / "disk")
+    (folder / "sub").symlink_to(tmp_path / "disk")
+    (folder / "2.jpg").rename(folder / "two.jpg")
+    (folder / "2.jpg").symlink_to("two.jpg")
+    told = add(sidecar, folder, "--prune")
+    assert "read 6 = 0 added + 2 unchanged + 4 replaced + 0 left out" in told
+    assert "4 moved" in told
+    assert sorted(rows(search)) == ["0.jpg", "4.jpg", "sub/1.jpg", "sub/3.jpg", "sub/5.jpg", "two.jpg"]
+    vectors_are_of_their_files(search, clip)
+    assert "6 unchanged" in add(sidecar, folder, "--prune")
+
+
+def test_a_folder_in_a_files_place_isnt_the_file(sidecar: Sidecar, search: Search, folder: Path) -> None:
+    add(sidecar, folder)
+    (folder / "4.jpg").unlink()
+    (folder / "4.jpg").mkdir()
+    assert "1 rows whose files are gone" in add(sidecar, folder, status=1)
+    add(sidecar, folder, "--prune", status=1)
+    assert "4.jpg" not in rows(search)
+
+
 class TestPlan:
     """The plan alone."""
 

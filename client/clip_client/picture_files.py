@@ -38,56 +38,10 @@ ENDINGS = frozenset(
 
 _UNTAKEN = frozenset(
     (
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".j2c",
-        ".jpc",
-        ".jpf",
-        ".jpx",
-        ".jxr",
-        ".wdp",
-        ".heics",
-        ".heifs",
-        ".avci",
-        ".svgz",
-        ".icns",
-        ".cur",
-        ".nrw",
-        ".srf",
-        ".sr2",
-        ".x3f",
-        ".pnm",
-        ".qoi",
-        ".xbm",
-        ".xpm",
-        ".svg",
-        ".psd",
-        ".ico",
-        ".tga",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-        ".pef",
-        ".srw",
-        ".eps",
-        ".xcf",
-        ".dib",
-        ".pcx",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".exr",
-        ".hdr",
-    )
+        ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
+        ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
+        ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
+    ).split()
 )
 """Pictures all the same, which people would miss."""
 

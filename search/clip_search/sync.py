@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from clip_client.file_names import as_id, source_path
 
+BELOW = "~"
+"""Behind the digest of a description that a folder below gave, which knows no tables of the one above."""
 Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 
@@ -139,6 +141,11 @@ def is_below(source: str, folder: str) -> bool:
     return f"{source_path(source)}/".startswith(f"{source_path(folder).rstrip('/')}/")
 
 
+def is_above(folder: str, root: str) -> bool:
+    """Return true if a folder, as a row has it, is another one that a root lies in."""
+    return folder != "" and source_path(folder) != root and is_below(root, folder)
+
+
 def digest_of(content: bytes) -> str:
     """Return 128 bits that tell contents apart."""
     return blake2b(content, digest_size=16).hexdigest()
@@ -175,9 +182,13 @@ class _Planner:
         if row.state is None or not self._is_same(number, row.state):
             return Step(number, "changed", row.id, row, self._digests.get(number, ""))
         file = self._files[number]
-        same = row.state.described == file.described and file.given in (None, row.state.given)
+        same = self._told(row.state) == file.described and file.given in (None, row.state.given)
         kind: Kind = "unchanged" if same else "described"
         return Step(number, kind, row.id, row, row.state.digest)
+
+    def _told(self, state: State) -> str:
+        """The digest of what was said of a file, as far as this folder says it."""
+        return state.described.removesuffix(BELOW) if is_above(state.folder, self._disk.root) else state.described
 
     def _paired(self) -> list[Known | None]:
         """The row of each file; None for a file that has none yet."""
