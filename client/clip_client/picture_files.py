@@ -36,13 +36,12 @@ ENDINGS = frozenset(
 )
 """Of the files that are taken for pictures, in any case; the only list of them."""
 
-_UNTAKEN = frozenset(
-    (
-        ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
-        ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
-        ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
-    ).split()
+_OTHER_PICTURES = (
+    ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
+    ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
+    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
 )
+_UNTAKEN = frozenset(_OTHER_PICTURES.split())
 """Pictures all the same, which people would miss."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
