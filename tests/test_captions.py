@@ -248,3 +248,61 @@ class TestNames:
         assert as_id(name) == id
         as_source(f"/{name}").encode()
         assert source_path(as_source(f"/{name}")) == f"/{name}"
+
+
+def table(tmp_path: Path, name: str, content: str | bytes):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"),
+    [
+        ("b.jpg;\"6' tall", "\"6' tall"),
+        ('b.jpg;"the "Mona Lisa"', '"the "Mona Lisa"'),
+        ('b.jpg;"one" two', "one two"),
+        ('b.jpg;5" nail', '5" nail'),
+    ],
+)
+def test_a_stray_quote_takes_no_other_row(line: str, caption: str, tmp_path: Path) -> None:
+    content = f'\ufeffsep=;\r\nfile_name;caption\r\na.jpg;"two\r\nlines"\r\n{line}\r\nc.jpg;"x ""y"""\r\nd.jpg;last'
+    found = table(tmp_path, "a.csv", content)
+    captions = {name: caption_list(rows) for name, rows in found.rows.items()}
+    assert captions == {"a.jpg": ("two\r\nlines",), "b.jpg": (caption,), "c.jpg": ('x "y"',), "d.jpg": ("last",)}
+    assert found.problems == ([] if line.count('"') == 1 and "nail" in line else found.problems[:1])
+    assert all("line 4 has a quote" in problem for problem in found.problems)
+
+
+def test_a_cell_may_be_long_and_a_name_a_number(tmp_path: Path) -> None:
+    found = table(tmp_path, "a.csv", f"File Name,Caption\n1,{'x' * 200_000}\n2,short\n")
+    assert {name: [len(text) for text in caption_list(rows)] for name, rows in found.rows.items()} == {"1": [200_000], "2": [5]}
+
+
+def test_columns_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    found = table(tmp_path, "a.csv", "file,caption,Caption,caption,n,n\na.jpg,one,two,three,1,2\nb.jpg,,,four,,3\n")
+    assert {name: merged(rows) for name, rows in found.rows.items()} == {
+        "a.jpg": {"caption": "one\nthree\ntwo", "n": [1, 2]},
+        "b.jpg": {"caption": "four", "n": 3},
+    }
+    columns = [pa.array(["a.jpg"]), pa.array(["one"]), pa.array(["two"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["file", "caption", "caption"]), tmp_path / "a.parquet")
+    assert merged(read_table(tmp_path / "a.parquet").rows["a.jpg"]) == {"caption": "one\ntwo"}
+
+
+def test_captions_by_name(tmp_path: Path) -> None:
+    content = {"a.jpg": "one", "b.jpg": ["one", "two"], "c": {"caption": "three", "n": 1}, "d.jpg": 5}
+    found = table(tmp_path, "a.json", json.dumps(content))
+    assert {name: merged(rows) for name, rows in found.rows.items()} == {
+        "a.jpg": {"caption": "one"},
+        "b.jpg": {"caption": "one\ntwo"},
+        "c": {"caption": "three", "n": 1},
+    }
+    assert found.problems == ["'d.jpg' has a int: expected a caption, a list of them, or an object"]
+
+
+def test_karpathys_files_are_found_with_and_without_their_folder(tmp_path: Path) -> None:
+    images = [{"filepath": "val", "filename": "a.jpg", "sentences": [{"raw": "one"}]}]
+    found = table(tmp_path, "a.json", json.dumps({"images": images}))
+    (written,) = found.rows
+    for names, wanted in ((["val/a.jpg", "a.jpg"], "val/a.jpg"), (["a.jpg"], "a.jpg"), (["b.jpg"], None)):
+        assert found.file(written, Names(names, tmp_path)) == wanted

@@ -24,7 +24,22 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jpg", "a.JPG", "a.jfif", "a.jpe", "a.Jpeg", "a.avif", "a.TIF", ".jpg.png", "a b.webp", "-.gif"]
+    "name",
+    [
+        "a.jpg",
+        "a.JPG",
+        "a.jfif",
+        "a.jpe",
+        "a.Jpeg",
+        "a.avif",
+        "a.TIF",
+        "a.pjpeg",
+        "a.jif",
+        "a.jpg ",
+        ".jpg.png",
+        "a b.webp",
+        "-.gif",
+    ],
 )
 def test_endings(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(JPEG)
@@ -54,7 +69,7 @@ def test_what_macos_writes_beside_a_picture(tmp_path: Path) -> None:
     assert ([file.name for file in found.pictures], found.others) == (["._b.jpg"], ["._a.jpg"])
 
 
-@pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.cr2", "a.svg"])
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.cr2", "a.svg", "a.jpx", "a.jxr", "a.xpm"])
 def test_pictures_of_other_kinds_are_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert "isn't taken: convert it" in scan(tmp_path).left_out[name]

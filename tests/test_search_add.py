@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sidecars
+from PIL import Image
 from servers import CLIPSERVE, Server
 from sidecars import Sidecar
 
@@ -390,3 +391,64 @@ class TestFilter:
         told = run(sidecar, "query", "a cat")
         assert "[/x] [red]" in told
         assert "\x1b[2J" not in told
+
+
+def test_captions_of_all_sources_are_kept(sidecar: Sidecar, search: Search, folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(jpeg(0))
+    (folder / "a.txt").write_text("text")
+    (folder / "a.json").write_text('{"caption": "fields", "year": 1}')
+    (folder / "captions.json").write_text('[{"file": "a.jpg", "captions": ["table", "text"]}]')
+    (folder / "metadata.csv").write_text("file_name,caption,year\na.jpg,other table,2\n")
+    run(sidecar, "add", folder)
+    (row,) = metadata(search).values()
+    assert sorted(row["caption"].split("\n")) == ["fields", "other table", "table", "text"]
+    assert row["year"] == 2
+
+
+def test_a_text_belongs_to_the_picture_of_exactly_its_name(sidecar: Sidecar, search: Search, folder: Path) -> None:
+    names = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    for n, name in enumerate(names):
+        (folder / f"{name}.jpg").write_bytes(jpeg(n))
+    (folder / f"{names[0]}.txt").write_text("composed")
+    run(sidecar, "add", folder)
+    assert {name: row.get("caption") for name, row in metadata(search).items()} == {
+        f"{names[0]}.jpg": "composed",
+        f"{names[1]}.jpg": None,
+    }
+    (folder / f"{names[1]}.txt").write_text("decomposed")
+    run(sidecar, "add", folder)
+    assert [metadata(search)[f"{name}.jpg"]["caption"] for name in names] == ["composed", "decomposed"]
+
+
+def test_a_field_that_its_column_cant_hold_costs_no_picture(sidecar: Sidecar, search: Search, folder: Path) -> None:
+    search.create("photos", columns={"day": "date", "count": "uint", "tags": "list<int>"})
+    fields = [
+        '{"day": "soon"}',
+        '{"count": -1}',
+        '{"tags": ["a"]}',
+        f'{{"n": {2**53 + 1}}}',
+        '{"n": 0.5}',
+        '{"day": "2024-05-01"}',
+    ]
+    for n, text in enumerate(fields):
+        (folder / f"{n}.jpg").write_bytes(jpeg(n))
+        (folder / f"{n}.json").write_text(text)
+    told = run(sidecar, "add", folder)
+    assert books(told) == (6, 0, 0, 0)
+    assert metadata(search) == {f"{n}.jpg": {} for n in range(4)} | {"4.jpg": {"n": 0.5}, "5.jpg": {"day": "2024-05-01"}}
+    for name in (
+        "0.jpg: metadata day",
+        "1.jpg: metadata count",
+        "2.jpg: metadata tags",
+        "3.jpg: metadata n is 9007199254740993",
+    ):
+        assert name in told
+
+
+def test_what_is_no_picture_is_named_alike_each_time(sidecar: Sidecar, folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(jpeg(0))
+    (folder / "b.jpg").write_bytes(b"%PDF-1.4")
+    Image.new("1", (20_000, 6_000)).save(folder / "c.png")
+    first = [line for line in run(sidecar, "add", folder, status=1).splitlines() if line.startswith("left out")]
+    assert [line for line in run(sidecar, "add", folder, status=1).splitlines() if line.startswith("left out")] == first
+    assert len(first) == 2

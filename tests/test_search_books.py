@@ -30,3 +30,15 @@ def test_what_was_read_is_the_sum_of_what_became_of_it(tmp_path: Path) -> None:
 def test_a_file_for_errors_that_cant_be_written_is_named_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="name another file"):
         Books(tmp_path / "none" / "errors.jsonl", print)
+
+
+def test_a_disk_that_is_full_stops_nothing() -> None:
+    told: list[str] = []
+    with Books(Path("/dev/full"), told.append) as books:
+        books.added = 1
+        books.note("a.jpg", "no caption")
+        books.note("b.jpg", "no caption")
+    assert books.closing().startswith("read 1 = 1 added")
+    assert books.status() == 1
+    assert told[1].startswith("the errors can't be written any more")
+    assert [told[0], *told[2:]] == ["a.jpg: no caption", "b.jpg: no caption"]

@@ -328,8 +328,8 @@ def test_more_columns_than_there_is_room_for(sidecar: Sidecar, run: Import, tmp_
     table = pa.table({f"c{n}": [n] for n in range(300)})
     out, err = run("import", write(tmp_path / "in", [unit(1, SIZE)], [table]))
     assert "read 1 = 1 added" in out
-    assert len(columns(sidecar)) == 256 - 11
-    assert err.count("isn't kept: the collection would have more than 256") == 300 - (256 - 11)
+    assert len(columns(sidecar)) == 256 - 12  # the sidecar has twelve of its own
+    assert err.count("isn't kept: the collection would have more than 256") == 300 - (256 - 12)
 
 
 def test_rows_too_large_for_a_request_go_in_by_fewer(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
@@ -427,3 +427,35 @@ def test_vectors_of_another_size_are_refused_as_a_whole(sidecar: Sidecar, run: I
     run("import", write(tmp_path / "in", [unit(2, SIZE)], []))
     _, err = run("import", write(tmp_path / "other", [unit(2, SIZE + 1)], []), status=1)
     assert "the folder has vectors of 9, collection c holds 8: import it into another" in err.replace("\n", " ")
+
+
+def numbered(folder: Path, images: list[str], tables: list[str]) -> Path:
+    """A folder of files with these numbers; each row's vector and caption say which file it is of."""
+    for name in ("img_emb", "metadata"):
+        (folder / name).mkdir(parents=True)
+    for n in images:
+        np.save(folder / "img_emb" / f"img_emb_{n}.npy", np.eye(SIZE, dtype=np.float32)[[int(n) % 7]])
+    for n in tables:
+        pq.write_table(pa.table({"caption": [str(int(n))]}), folder / "metadata" / f"metadata_{n}.parquet")
+    return folder
+
+
+def vector_by_caption(sidecar: Sidecar) -> dict[str, int]:
+    with sidecar.client() as search:
+        return {row["metadata"]["caption"]: int(np.argmax(row["vector_image"])) for row in search.rows("c", vectors=True)}
+
+
+def test_files_are_matched_by_their_numbers(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    folder = numbered(tmp_path / "in", ["2", "10"], ["02", "10"])  # by name, 10 comes before 2
+    (folder / "img_emb" / "._img_emb_0.npy").write_bytes(b"\0\x05\x16\x07")  # macOS writes these beside files
+    (folder / "metadata" / "._metadata_0.parquet").write_bytes(b"\0\x05\x16\x07")
+    out, _ = run("import", folder)
+    assert "read 2 = 2 added" in out
+    assert vector_by_caption(sidecar) == {"2": 2, "10": 3}
+
+
+def test_files_of_different_numbers_arent_taken_for_each_other(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
+    out, err = run("import", numbered(tmp_path / "in", ["0", "1", "3"], ["0", "2", "3"]), status=1)
+    assert "read 3 = 2 added + 0 unchanged + 0 replaced + 1 left out" in out
+    assert "left out row 1: img_emb/img_emb_1.npy and metadata/metadata_2.parquet have different numbers" in err
+    assert vector_by_caption(sidecar) == {"0": 0, "3": 3}

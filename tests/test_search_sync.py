@@ -353,10 +353,60 @@ def test_a_run_goes_on_after_the_sidecar_was_started_again(server: Server, tmp_p
         assert f"read 400 = {400 - there} added + {there} unchanged + 0 replaced + 0 left out" in add(sidecar, folder)
 
 
+def captions(search: Search) -> dict[str, str | None]:
+    return {row["source"].partition("/photos/")[2]: row["metadata"].get("caption") for row in rows(search).values()}
+
+
+def test_tables_of_folders_above_and_below_take_nothing_away(sidecar: Sidecar, search: Search, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for year in ("2023", "2024"):
+        (folder / year).mkdir(parents=True)
+        draw(folder / year / "a.jpg", int(year))
+        (folder / year / "captions.json").write_text(json.dumps([{"file": "a.jpg", "caption": year}]))
+    draw(folder / "2024" / "b.jpg", 1)
+    add(sidecar, folder / "2023")
+    add(sidecar, folder / "2024")
+    wanted = {"2023/a.jpg": "2023", "2024/a.jpg": "2024", "2024/b.jpg": None}
+    assert captions(search) == wanted
+    assert "read 3 = 0 added + 3 unchanged + 0 replaced + 0 left out" in add(sidecar, folder)
+    (folder / "captions.json").write_text(json.dumps([{"file": "2024/b.jpg", "caption": "b"}]))
+    add(sidecar, folder)
+    add(sidecar, folder / "2024")  # where nothing says what the table above does
+    assert captions(search) == wanted | {"2024/b.jpg": "b"}
+    (folder / "captions.json").unlink()
+    add(sidecar, folder)
+    assert captions(search) == wanted
+
+
+def test_a_folder_that_was_moved_and_linked_is_moved(
+    sidecar: Sidecar, search: Search, clip: Clip, folder: Path, tmp_path: Path
+) -> None:
+    add(sidecar, folder)
+    shutil.move(folder / "sub", tmp_path / "disk")
+    (folder / "sub").symlink_to(tmp_path / "disk")
+    (folder / "2.jpg").rename(folder / "two.jpg")
+    (folder / "2.jpg").symlink_to("two.jpg")
+    told = add(sidecar, folder, "--prune")
+    assert "read 6 = 0 added + 2 unchanged + 4 replaced + 0 left out" in told
+    assert "4 moved" in told
+    assert sorted(rows(search)) == ["0.jpg", "4.jpg", "sub/1.jpg", "sub/3.jpg", "sub/5.jpg", "two.jpg"]
+    vectors_are_of_their_files(search, clip)
+    assert "6 unchanged" in add(sidecar, folder, "--prune")
+
+
+def test_a_folder_in_a_files_place_isnt_the_file(sidecar: Sidecar, search: Search, folder: Path) -> None:
+    add(sidecar, folder)
+    (folder / "4.jpg").unlink()
+    (folder / "4.jpg").mkdir()
+    assert "1 rows whose files are gone" in add(sidecar, folder, status=1)
+    add(sidecar, folder, "--prune", status=1)
+    assert "4.jpg" not in rows(search)
+
+
 class TestPlan:
     """The plan alone."""
 
-    DISK = Disk("/p", lambda number: "", lambda path: True)
+    DISK = Disk("/p", lambda number: "", lambda path, is_itself: True)
 
     def wanted(self, name: str, mtime_ns: int = 1) -> Wanted:
         return Wanted(name, f"/p/{name}", 10, mtime_ns, "")
@@ -365,25 +415,25 @@ class TestPlan:
         return Known(name, f"/p/{name}", State(digest, 10, mtime_ns, "", (), "/p"))
 
     def test_a_file_with_the_same_size_and_time_isnt_read(self) -> None:
-        disk = Disk("/p", lambda number: pytest.fail("it was read"), lambda path: True)
+        disk = Disk("/p", lambda number: pytest.fail("it was read"), lambda path, is_itself: True)
         steps = plan([self.wanted("a")], [self.known("a")], disk).steps
         assert [step.kind for step in steps] == ["unchanged"]
 
     def test_of_several_lost_rows_the_one_of_the_same_name_is_taken(self) -> None:
-        disk = Disk("/p", lambda number: "x", lambda path: True)
+        disk = Disk("/p", lambda number: "x", lambda path, is_itself: True)
         done = plan([self.wanted("q/b"), self.wanted("q/z")], [self.known("a"), self.known("b"), self.known("c")], disk)
         assert [(step.kind, step.row and step.row.id) for step in done.steps] == [("moved", "b"), ("moved", "a")]
         assert [row.id for row in done.gone] == ["c"]
 
     def test_a_row_whose_file_is_there_isnt_moved(self) -> None:
-        disk = Disk("/p", lambda number: "x", lambda path: False)
+        disk = Disk("/p", lambda number: "x", lambda path, is_itself: False)
         done = plan([self.wanted("q/b")], [self.known("b")], disk)
         assert [step.kind for step in done.steps] == ["new"]
         assert done.gone == []
 
     def test_ids_grow_until_they_are_free(self) -> None:
         taken = [Known(id, "/elsewhere", None) for id in ("a", "q/a", "p/q/a", "p/q/a (2)")]
-        done = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path: False))
+        done = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path, is_itself: False))
         assert [step.id for step in done.steps] == ["a (2)"]
         assert done.renamed == {"a (2)": "a"}
 

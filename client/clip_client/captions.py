@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clip_client.csv_rows import csv_rows
 from clip_client.errors import InvalidInput
-from clip_client.picture_files import open_regular, read_regular
+from clip_client.file_names import Names
+from clip_client.picture_files import is_picture_name, open_regular, read_regular
 from clip_client.text_files import decoded, parsed_json
 
 Fields = dict[str, Any]
@@ -29,10 +29,15 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?"
 
 @dataclass
 class Table:
-    """Rows of a table by the file that each names, in their order, and what is wrong with the others."""
+    """Rows of a table by the file that each names, in their order, and what is wrong with the others.
+
+    Attributes:
+        shorter: another name by which a file may be known, by the one in ``rows``.
+    """
 
     rows: dict[str, list[Fields]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    shorter: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: Any, fields: Fields, place: str) -> None:
         """Take a row, or note that it names no file."""
@@ -40,6 +45,10 @@ class Table:
             self.rows.setdefault(name, []).append(fields)
         else:
             self.problems.append(f"{place} names no file")
+
+    def file(self, written: str, names: Names) -> str | None:
+        """The file that a name in the table means."""
+        return names.match(written) or (names.match(self.shorter[written]) if written in self.shorter else None)
 
 
 def read_table(path: Path) -> Table:
@@ -52,7 +61,7 @@ def read_table(path: Path) -> Table:
     reader = readers.get(path.suffix.lower(), _document)
     try:
         return reader(path)
-    except (OSError, ValueError, csv.Error) as problem:
+    except (OSError, ValueError) as problem:
         raise InvalidInput(f"{path} can't be used: {problem}") from problem
 
 
@@ -64,16 +73,21 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> Fields:
     values: dict[str, dict[str, Any]] = {}  # each once, in their order
     given = list(rows)
     for row in given:
-        for name in (name for name in row if name not in _CAPTIONS and row[name] is not None):
+        for name in (name for name in row if not is_caption(name) and row[name] is not None):
             values.setdefault(name, {})[repr(row[name])] = row[name]
     captions = caption_list(given)
     joined = {CAPTION: "\n".join(captions)} if captions else {}
     return joined | {name: _one_or_all([*found.values()]) for name, found in values.items()}
 
 
+def is_caption(name: str) -> bool:
+    """Return true for a field that holds captions."""
+    return name.casefold() in _CAPTIONS
+
+
 def caption_list(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the captions of one picture, each once; those that are null or empty are passed over."""
-    texts = [str(text).strip() for row in rows for name in _CAPTIONS for text in _several(row.get(name))]
+    texts = [str(text).strip() for row in rows for name in row if is_caption(name) for text in _several(row[name])]
     return tuple(filter(None, dict.fromkeys(texts)))
 
 
@@ -100,13 +114,25 @@ def _parquet(path: Path) -> Table:
 
 def _plain_rows(batch: Any) -> Iterator[Fields]:
     """Rows of a batch; a column that Python can't show is null, so that the others are kept."""
-    columns = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    columns = []
+    for column in batch.columns:
         try:
-            columns[name] = column.to_pylist()
+            columns.append(column.to_pylist())
         except (ValueError, OverflowError):  # a time before year 1, a text that isn't UTF-8
-            columns[name] = [_plain(value) for value in column]
-    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+            columns.append([_plain(value) for value in column])
+    return (_row(batch.schema.names, values) for values in zip(*columns, strict=True))
+
+
+def _row(names: Sequence[str], values: Sequence[Any]) -> Fields:
+    """A row by name; where several columns have one name, their values are a list."""
+    row: Fields = {}
+    for name, value in zip(names, values, strict=False):
+        row[name] = _both(row[name], value) if name in row else value
+    return row
+
+
+def _both(one: Any, other: Any) -> Any:
+    return [*_several(one), *_several(other)] if one is not None and other is not None else other if one is None else one
 
 
 def _plain(value: Any) -> Any:
@@ -118,18 +144,17 @@ def _plain(value: Any) -> Any:
 
 def _csv(path: Path) -> Table:
     text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t|", key=first.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header, *rows = [line for line in lines if line] or [[]]
+    read = csv_rows(text)
+    header, *rows = read.rows or [[]]
     names = [name.strip() for name in header]
-    kinds = [_cell_kind([row[n] for row in rows if n < len(row) and row[n]]) for n in range(len(names))]
-    key, found = _name_key(names), Table()
+    key, found = _name_key(names), Table(problems=read.problems)
+    columns = [[row[n] for row in rows if n < len(row) and row[n]] for n in range(len(names))]
+    kinds = [str if name == key else _cell_kind(cells) for name, cells in zip(names, columns, strict=True)]
     for number, row in enumerate(rows, 1):
         if len(row) > len(names):
             found.problems.append(f"row {number} has {len(row)} cells, the header {len(names)}: the last ones are left away")
-        cells = zip(names, kinds, row, strict=False)
-        _take(found, {name: kind(cell) if cell else None for name, kind, cell in cells}, key, f"row {number}")
+        cells = [kind(cell) if cell else None for kind, cell in zip(kinds, row, strict=False)]
+        _take(found, _row(names, cells), key, f"row {number}")
     return found
 
 
@@ -162,11 +187,30 @@ def _document(path: Path) -> Table:
     document = parsed_json(decoded(read_regular(path, _MOST_TABLE_BYTES)[0])[0])
     if isinstance(document, dict) and isinstance(document.get("images"), list):
         return _coco(document)
+    if _is_by_name(document):
+        return _by_name(document)
     if not isinstance(document, list):
         raise InvalidInput(
             f'expected [{{"file": …, "captions": […]}}, …] or COCO\'s images and annotations, got a {type(document).__name__}'
         )
     return _table(document, None)
+
+
+def _is_by_name(document: Any) -> bool:
+    return isinstance(document, dict) and any(map(is_picture_name, document))
+
+
+def _by_name(document: Mapping[str, Any]) -> Table:
+    """Captions or fields by the file's name."""
+    found = Table()
+    for name, said in document.items():
+        if isinstance(said, str | list | None):
+            found.add(name, {CAPTION: said}, f"{name!r}")
+        elif isinstance(said, dict):
+            found.add(name, said, f"{name!r}")
+        else:
+            found.problems.append(f"{name!r} has a {type(said).__name__}: expected a caption, a list of them, or an object")
+    return found
 
 
 def _coco(document: Mapping[str, Any]) -> Table:
@@ -177,6 +221,8 @@ def _coco(document: Mapping[str, Any]) -> Table:
         if name is None:
             found.problems.append(f"image {number} names no file")
             continue
+        if isinstance(image.get("filepath"), str):  # Karpathy's folder of the file, which need not be there
+            name = _longer(found, image["filepath"], name)
         names[str(image.get("id"))] = name
         said = [one.get("raw") for one in image.get("sentences") or [] if isinstance(one, dict)]
         found.add(name, {CAPTION: said}, f"image {number}")
@@ -187,6 +233,12 @@ def _coco(document: Mapping[str, Any]) -> Table:
         else:
             found.add(known, {CAPTION: one.get(CAPTION)}, f"annotation {number}")
     return found
+
+
+def _longer(found: Table, folder: str, name: str) -> str:
+    longer = f"{folder}/{name}"
+    found.shorter[longer] = name
+    return longer
 
 
 def _table(rows: Iterable[Any], key: str | None) -> Table:
@@ -200,7 +252,7 @@ def _take(found: Table, row: Any, key: str | None, place: str) -> None:
     if not isinstance(row, dict):
         found.problems.append(f"{place} is a {type(row).__name__}: expected an object")
         return
-    key = key or next((name for name in _NAMES if name in row), None)
+    key = key or _key(row)
     found.add(row.get(key) if key else None, {name: value for name, value in row.items() if name != key}, place)
 
 
@@ -208,9 +260,15 @@ def _named(row: Mapping[str, Any]) -> str | None:
     return next((row[name] for name in _NAMES if isinstance(row.get(name), str)), None)
 
 
+def _key(names: Iterable[str]) -> str | None:
+    """The column that names the file, in any case."""
+    folded = {name.strip().casefold().replace(" ", "_"): name for name in names}
+    return next((folded[name] for name in _NAMES if name in folded), None)
+
+
 def _name_key(columns: Iterable[str]) -> str:
     present = list(columns)
-    key = next((name for name in _NAMES if name in present), None)
+    key = _key(present)
     if key is None:
         raise InvalidInput(f"has the columns {', '.join(present)}: expected file_name among them, and {CAPTION} or others")
     return key

@@ -13,43 +13,35 @@ from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
 
 ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".avifs")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jfi",
+        ".jif",
+        ".pjpeg",
+        ".pjp",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".avifs",
+    )
 )
 """Of the files that are taken for pictures, in any case; the only list of them."""
 
-_UNTAKEN = frozenset(
-    (
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".svg",
-        ".psd",
-        ".ico",
-        ".tga",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-        ".pef",
-        ".srw",
-        ".eps",
-        ".xcf",
-        ".dib",
-        ".pcx",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".exr",
-        ".hdr",
-    )
+_OTHER_PICTURES = (
+    ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
+    ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
+    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
 )
+_UNTAKEN = frozenset(_OTHER_PICTURES.split())
 """Pictures all the same, which people would miss."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
@@ -107,7 +99,7 @@ def scan(folder: Path, limits: Limits = Limits()) -> Scan:
 
 def is_picture_name(name: str) -> bool:
     """Return true if a name ends as a picture's does."""
-    return os.path.splitext(name)[1].lower() in ENDINGS
+    return _ending(name) in ENDINGS
 
 
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, os.stat_result]:
@@ -240,7 +232,7 @@ class _Walk:
             self.found.others.append(name)
 
     def _other(self, name: str) -> None:
-        ending = os.path.splitext(name)[1].lower()
+        ending = _ending(name)
         if ending in _UNTAKEN:
             self.found.left_out[name] = f"{ending[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
         else:
@@ -263,10 +255,15 @@ def _is_picture(name: str, path: str) -> bool:
         InvalidInput: these can't be read.
     """
     base = name.rpartition("/")[2]
-    ending = os.path.splitext(base)[1].lower()
+    ending = _ending(base)
     if ending in ENDINGS:
         return not (base.startswith("._") and _start(path).startswith(_APPLE_DOUBLE))
     return not ending and not base.startswith(".") and _is_magic(_start(path))
+
+
+def _ending(name: str) -> str:
+    """The ending in small letters, without the blanks that a careless renaming leaves behind it."""
+    return os.path.splitext(name)[1].lower().rstrip()
 
 
 def _start(path: str) -> bytes:

@@ -165,12 +165,17 @@ def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
     if not encoded:
         raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
     limits.check_bytes(len(encoded))
-    image = _open(encoded)
+    image = open_image(encoded)
     check_size(image.size, spec, limits)
     return image
 
 
-def _open(encoded: bytes) -> Image.Image:
+def open_image(encoded: bytes) -> Image.Image:
+    """Return a picture of which the header was read.
+
+    Raises:
+        InvalidInput: it isn't one, or of a format that isn't taken.
+    """
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours

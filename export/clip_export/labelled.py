@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clip_client.captions import Table, caption_list, read_table
+from clip_client.captions import Table, caption_list, is_caption, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import Scan, scan
@@ -80,7 +80,7 @@ def _captioned(folder: Path, found: Scan) -> list[Picture]:
     names = Names([*(file.name for file in found.pictures), *found.left_out], folder)
     captions: dict[str, list[Mapping[str, Any]]] = {}
     for written, rows in table.rows.items():
-        captions.setdefault(names.match(written) or _below(written), []).extend(rows)
+        captions.setdefault(table.file(written, names) or _below(written), []).extend(rows)
     missing = [name for name in captions if not os.path.lexists(folder / name)]
     if len(missing) == len(captions):
         raise InvalidInput(f"the captions in {folder} name {len(missing)} files that aren't there, the first is {missing[0]}")
@@ -100,7 +100,7 @@ def _table(path: Path) -> Table:
         table = read_table(path)
     except InvalidInput as problem:
         raise InvalidInput(f"{path}: expected {wanted}: {problem}") from problem
-    if not any(set(row) & {"caption", "captions"} for rows in table.rows.values() for row in rows):
+    if not any(any(map(is_caption, row)) for rows in table.rows.values() for row in rows):
         raise InvalidInput(f"{path}: expected {wanted}, got no row with both; {'; '.join(table.problems[:3])}")
     return table
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
@@ -20,7 +21,7 @@ from clip_search.commands import batches, client, ensure, progress, say
 from clip_search.descriptions import Description, Descriptions
 from clip_search.fields import Fields
 from clip_search.row_values import metadata_of, with_description
-from clip_search.sync import Disk, Known, Plan, State, Step, Wanted, described, digest_of, plan
+from clip_search.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
 from clip_search.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
@@ -106,7 +107,9 @@ class _Sync:
         """All rows, without more of each than is compared."""
         for row in self._search.rows(self._collection, page=_PAGE):
             state = State.from_text(row.get("source_state"))
-            self._is_resumed |= state is not None and state.folder == as_source(self._root)
+            self._is_resumed |= state is not None and (
+                state.folder == as_source(self._root) or is_above(state.folder, self._root)
+            )
             yield Known(row["id"], row["source"], state)
 
     def _disk(self) -> Disk:
@@ -197,16 +200,23 @@ class _Sync:
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
         before = step.row.state if step.row else None
-        metadata = self._fields.typed(metadata_of(said, before))
-        state = with_description(State(digest, size, mtime_ns, folder=as_source(self._root)), said, before)
+        metadata, state = self._described(said, State(digest, size, mtime_ns, folder=as_source(self._root)), before)
         return Row(
             id=step.id,
             image=image,
             same_as=step.row.id if step.row else None,
-            metadata=metadata,
+            metadata=self._fields.typed(metadata),
             source=as_source(file.path),
             source_state=state.to_text(),
         )
+
+    def _described(self, said: Description, state: State, before: State | None) -> tuple[dict[str, Any], State]:
+        """Metadata and state of a row; a table of a folder above, which isn't looked at here, may have said more."""
+        if before is None or not is_above(before.folder, self._root):
+            return metadata_of(said, before), with_description(state, said, before)
+        said = replace(said, whole=False)
+        state = with_description(replace(state, folder=before.folder), said, before)
+        return metadata_of(said, before), replace(state, described=state.described + BELOW)
 
     def _enter(self, steps: Sequence[Step], done: _Outcome) -> None:
         """Enter steps that were tried into the books."""
@@ -268,15 +278,15 @@ def _leaves(step: Step) -> bool:
     return step.kind == "moved" and step.row is not None and step.row.id != step.id
 
 
-def _is_gone(path: str) -> bool:
-    """True if nothing is there; false where that can't be found out."""
+def _is_gone(path: str, is_itself: bool) -> bool:
+    """True if nothing is there, or no file without a link where it has to be itself; false where that can't be found out."""
     try:
-        os.stat(path)
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
         return False
-    return False
+    return is_itself and (not stat.S_ISREG(mode) or os.path.realpath(path) != path)
 
 
 def _endings(names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ class Books:
 
     def __init__(self, errors: Path | None, say: Callable[[str], None]) -> None:
         self.added = self.unchanged = self.replaced = self.left_out = 0
-        self._say = say
+        self._say, self._is_whole = say, True
         try:
             self._file = errors.open("w", encoding="ascii") if errors else None
         except OSError as problem:
@@ -55,13 +56,16 @@ class Books:
         return f"read {self.read} = {parts}"
 
     def status(self) -> int:
-        """Return the exit status: 1 if an item was left out."""
-        return 1 if self.left_out else 0
+        """Return the exit status: 1 if an item was left out, or the file of the reasons isn't whole."""
+        return 1 if self.left_out or not self._is_whole else 0
 
     def close(self) -> None:
         """Close the file."""
-        if self._file:
-            self._file.close()
+        try:
+            if self._file:
+                self._file.close()
+        except OSError as problem:
+            self._lose(problem)
 
     def __enter__(self) -> Books:
         return self
@@ -70,9 +74,20 @@ class Books:
         self.close()
 
     def _write(self, entry: dict[str, str]) -> None:
-        if self._file:
-            self._file.write(json.dumps(entry) + "\n")  # ASCII: a name that isn't UTF-8 stays whole as \udcXX
-            self._file.flush()
+        try:
+            if self._file:
+                self._file.write(json.dumps(entry) + "\n")  # ASCII: a name that isn't UTF-8 stays whole as \udcXX
+                self._file.flush()
+        except OSError as problem:
+            self._lose(problem)
+
+    def _lose(self, problem: OSError) -> None:
+        """Go on without the file: what is said is still printed."""
+        self._say(f"the errors can't be written any more ({problem}): the file lacks what follows")
+        file, self._file, self._is_whole = self._file, None, False
+        with contextlib.suppress(OSError):  # what it holds back can't be written either
+            if file:
+                file.close()
 
 
 def _line(text: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clip_client.captions import CAPTION, TABLES, Table, merged, read_table
+from clip_client.captions import CAPTION, TABLES, Table, caption_list, merged, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import PictureFile, Scan
@@ -38,26 +39,38 @@ class Description:
 
 @dataclass
 class Beside:
-    """Texts and fields by the picture's path without its ending; in NFC, since programs don't agree on the form of accents."""
+    """Texts and fields by the picture's path without its ending; in NFC too, since programs write accents in two forms."""
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
+    composed: dict[str, dict[str, str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> Beside:
-        """Those among the files of a folder."""
+    def of(cls, names: Iterable[str], stems: Container[str] = ()) -> Beside:
+        """Those among the files of a folder; ``stems`` are the pictures', which each have what is called just like them."""
         found = cls()
         for name in names:
             stem, ending = os.path.splitext(name)
             if ending.lower() in _BESIDE:
-                found.files.setdefault(_composed(stem), {}).setdefault(ending.lower(), name)
+                found.files.setdefault(stem, {}).setdefault(ending.lower(), name)
+            if ending.lower() in _BESIDE and stem not in stems:
+                found.composed.setdefault(_composed(stem), {}).setdefault(ending.lower(), name)
         return found
 
     def take(self, name: str) -> dict[str, str]:
         """Names by ending of the files beside a picture."""
-        found = self.files.get(_composed(os.path.splitext(name)[0]), {})
+        stem = os.path.splitext(name)[0]
+        found = self.composed.get(_composed(stem), {}) | self.files.get(stem, {})
         self.used.update(found.values())
         return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Name of a table, and the folder that its names start at."""
+
+    name: str
+    folder: str = ""
 
 
 class Descriptions:
@@ -73,26 +86,28 @@ class Descriptions:
 
     def __init__(self, folder: Path, found: Scan, metadata: Path | None, fields: Fields, books: Books) -> None:
         self._folder, self._fields, self._books = folder, fields, books
-        self._beside = Beside.of(found.others)
-        self._names = Names([file.name for file in found.pictures], folder)
+        self._pictures = [file.name for file in found.pictures]
+        stems = {os.path.splitext(name)[0] for name in self._pictures}
+        self._beside = Beside.of(found.others, stems)
         self._known = set(found.left_out)
-        own = [name for name in TABLES if name in found.others and not self._is_beside(name, found.pictures)]
+        self.tables = {
+            name for name in found.others if os.path.basename(name) in TABLES and not _is_beside(name, stems)
+        }  # fmt: skip
         self._rows: dict[str, Values] = {}
-        for name in own:
-            if table := self._table(folder / name):
-                self._take_table(name, table, self._rows)
+        for name in sorted(self.tables, key=lambda name: (name.count("/"), TABLES.index(os.path.basename(name)), name)):
+            if table := self._table(name):
+                self._take_table(_Place(as_id(name), os.path.dirname(name)), table, self._rows)
         self._given: dict[str, Values] | None = {} if metadata else None
         if metadata and self._given is not None:
-            self._take_table(str(metadata), read_table(metadata), self._given)
-        self.tables = set(own)
+            self._take_table(_Place(str(metadata)), read_table(metadata), self._given)
 
     def of(self, file: PictureFile) -> Description:
         """All that is said of one picture."""
         problems: list[str] = []
         rows = [self._read(name, ending, problems) for ending, name in sorted(self._beside.take(file.name).items())]
-        beside = {name: value for row in rows for name, value in merged([row]).items()}
-        own = self._fields.take(beside | self._rows.get(file.name, {}), problems.append)
-        given = None if self._given is None else self._fields.take(self._given.get(file.name, {}), problems.append)
+        own = self._fields.take(_together([*rows, self._rows.get(file.name, {})]), problems.append)
+        table = None if self._given is None else _together([self._given.get(file.name, {})])
+        given = None if table is None else self._fields.take(table, problems.append)
         self._note(file, problems)
         return Description(own, given, not problems)
 
@@ -117,27 +132,30 @@ class Descriptions:
         for problem in problems:
             self._books.note(as_id(file.name), problem)
 
-    def _is_beside(self, name: str, pictures: Sequence[PictureFile]) -> bool:
-        stem = os.path.splitext(name)[0]
-        return name.endswith(".json") and any(os.path.splitext(one.name)[0] == stem for one in pictures)
-
-    def _table(self, path: Path) -> Table | None:
+    def _table(self, name: str) -> Table | None:
+        path = self._folder / name
         try:
             return read_table(path)
         except InvalidInput as problem:
-            self._books.note(path.name, f"the pictures go in without it, it {_without_path(problem, path)}")
+            self._books.note(as_id(name), f"the pictures go in without it, it {_without_path(problem, path)}")
             return None
 
-    def _take_table(self, place: str, table: Table, found: dict[str, Values]) -> None:
+    def _names(self, folder: str) -> Names:
+        """The pictures below a folder, as a table in it names them."""
+        before = f"{folder}/" if folder else ""
+        first, end = bisect_left(self._pictures, before), bisect_left(self._pictures, f"{folder}0") if folder else None
+        return Names([name.removeprefix(before) for name in self._pictures[first:end]], self._folder / folder)
+
+    def _take_table(self, place: _Place, table: Table, found: dict[str, Values]) -> None:
         """Give a table's rows to the pictures that they name; several rows of a picture become one."""
         for problem in table.problems:
-            self._books.note(place, problem)
-        rows: dict[str, list[Values]] = {}
+            self._books.note(place.name, problem)
+        rows, names = dict[str, list[Values]](), self._names(place.folder)
         for written, several in table.rows.items():
-            if name := self._names.match(written):
-                rows.setdefault(name, []).extend(several)
-            elif written not in self._known:
-                self._books.note(place, f"{written!r} is no picture in {self._folder}: check the name")
+            if name := table.file(written, names):
+                rows.setdefault(os.path.join(place.folder, name), []).extend(several)
+            elif os.path.join(place.folder, written) not in self._known:
+                self._books.note(place.name, f"{written!r} is no picture in {self._folder / place.folder}: check the name")
         joined = {name: merged(several) for name, several in rows.items()}
         lists = {column for values in joined.values() for column, value in values.items() if isinstance(value, list)}
         for name, values in joined.items():
@@ -145,7 +163,8 @@ class Descriptions:
                 column: [value] if column in lists and not isinstance(value, list) else value
                 for column, value in values.items()
             }
-            found[name] = found.get(name, {}) | same
+            before = found.get(name, {})
+            found[name] = before | same | {CAPTION: [*before.get(CAPTION, ()), *caption_list(rows[name])]}
 
     def _read(self, name: str, ending: str, problems: list[str]) -> dict[str, Any]:
         """The caption in a .txt, the fields in a .json."""
@@ -160,6 +179,16 @@ class Descriptions:
         if remark:
             self._books.note(as_id(name), remark)
         return {CAPTION: text} if text else {}
+
+
+def _together(rows: Sequence[Values]) -> Values:
+    """Fields as the last row has them, and the captions of all."""
+    fields = {name: value for row in rows for name, value in merged([row]).items()}
+    return fields | merged([{CAPTION: [*caption_list(rows)]}])
+
+
+def _is_beside(name: str, stems: Container[str]) -> bool:
+    return name.endswith(".json") and os.path.splitext(name)[0] in stems
 
 
 def _without_path(problem: InvalidInput, path: Path) -> str:

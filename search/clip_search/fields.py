@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
@@ -12,14 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_search.schema import MAX_COLUMNS, RESERVED, column_type
+from clip_search.kinds import checked_value
+from clip_search.schema import MAX_COLUMNS, RESERVED, fitted_column
 
 _PLAIN: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 _NAMES: dict[type, str] = {dict: "an object", bytes: "binary"}
-_UNFIT = re.compile(r"[^A-Za-z0-9_]")
-_LONGEST_NAME = 64
-_OWN = "meta_"
-"""In front of a field whose name is taken."""
 
 Note = Callable[[str], None]
 
@@ -58,12 +54,10 @@ class Fields:
         """Return what was taken of a row without the values that aren't of their column's kind; these are noted."""
         kept = dict[str, Any]()
         for column, value in metadata.items():
-            kind = self._kind(column)
-            own = _PLAIN.get(type(value), kind)
-            if kind == own or {kind, own} == {"int", "float"} or kind not in _PLAIN.values():
-                kept[column] = value
+            if problem := _misfit(column, self._kind(column), value):
+                note(problem)
             else:
-                note(f"{column!r} is {str(value)[:80]!r}, the column holds {kind}: correct it, or rename it")
+                kept[column] = value
         return kept
 
     def typed(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +69,7 @@ class Fields:
 
     def _column(self, name: Any) -> str:
         """The column of a field, by a name that SQL can have."""
-        fitted = _fitted(str(name))
+        fitted = fitted_column(str(name))
         fitted = self._by_lower.get(fitted.lower(), fitted)
         if fitted not in self._there and fitted not in self._seen:
             if len(self._there) + len(self._seen) + len(RESERVED) >= MAX_COLUMNS:
@@ -102,15 +96,16 @@ class Fields:
         return "float" if seen["float"] else "int"
 
 
-def _fitted(name: str) -> str:
-    """A name that a column can have; one that is the sidecar's own, or the database's, gets something in front."""
-    word = _UNFIT.sub("_", name)[:_LONGEST_NAME] or "column"
-    word = f"_{word}"[:_LONGEST_NAME] if word[0].isdigit() else word
+def _misfit(column: str, kind: str, value: Any) -> str:
+    """The reason why a column of a kind can't hold a value; empty if it can, also once an int column has become float."""
+    own = _PLAIN.get(type(value), kind)
+    if kind in _PLAIN.values() and kind != own and {kind, own} != {"int", "float"}:
+        return f"{column!r} is {str(value)[:80]!r}, the column holds {kind}: correct it, or rename it"
     try:
-        column_type(word, "string")
-    except InvalidInput:
-        return (_OWN + word)[:_LONGEST_NAME]
-    return word
+        checked_value(column, "float" if own == "float" and kind == "int" else kind, value)
+    except InvalidInput as problem:
+        return str(problem)
+    return ""
 
 
 def _sendable(value: Any) -> Any:

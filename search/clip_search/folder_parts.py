@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from clip_search.faiss_index import Floats, file_vectors
 
 EMBEDDINGS: dict[Tower, str] = {"image": "img_emb", "text": "text_emb"}
 TOGETHER = 2_000  # rows that are read, and sent, at once
+_NUMBER = re.compile(r"[0-9]{1,18}$")
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -41,9 +43,19 @@ class Part:
     schema: pa.Schema | None = None
     problem: str = ""
 
+    @property
+    def number(self) -> int | None:
+        """The number that its name ends with."""
+        found = _NUMBER.search(self.path.stem)
+        return int(found[0]) if found else None
+
+    def label(self) -> str:
+        """Return its name with its folder's."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
     def named(self) -> str:
         """Return its problem with its name."""
-        return f"{self.path.parent.name}/{self.path.name} {self.problem}"
+        return f"{self.label()} {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -130,14 +142,16 @@ def open_folder(folder: Path) -> Folder:
     vectors = {tower: found for tower in TOWERS if (found := _vector_parts(folder, tower))}
     if not vectors:
         raise InvalidInput(f"no vectors in {folder}: expected img_emb, text_emb, image.index or text.index")
-    metadata = [_parquet(path) for path in sorted((folder / "metadata").glob("*.parquet")) if path.is_file()]
+    metadata = [_parquet(path) for path in _files(folder / "metadata", "parquet")]
     lengths = {len(parts) for parts in (*vectors.values(), *([metadata] if metadata else []))}
     if len(lengths) > 1:
         return Folder([_whole(folder, vectors, metadata)])
+    vectors, metadata = _in_step(vectors, metadata)
     shards: list[Shard] = []
-    for n in range(lengths.pop()):
+    count = lengths.pop()
+    for n in range(count):
         first = shards[-1].first + shards[-1].rows if shards else 0
-        shards.append(_shard(first, {tower: parts[n] for tower, parts in vectors.items()}, metadata[n : n + 1]))
+        shards.append(_shard(first, {tower: parts[n] for tower, parts in vectors.items()}, metadata[n : n + 1], count == 1))
     _check(folder, shards)
     return Folder(shards)
 
@@ -150,13 +164,15 @@ def _check(folder: Path, shards: Sequence[Shard]) -> None:
             raise InvalidInput(f"{shard.problem}, and nothing tells how many rows it has: those after it can't be numbered")
 
 
-def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part]) -> Shard:
+def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part], is_only: bool) -> Shard:
     """One file of each kind; a problem if they don't match."""
     parts = [*vectors.values(), *metadata]
     counts = [part.rows for part in parts if not part.problem] + [part.rows for part in parts if part.rows is not None]
     problem = next((part.named() for part in parts if part.problem), "")
+    if not problem and not is_only and len({part.number for part in parts} - {None}) > 1:
+        problem = f"{' and '.join(part.label() for part in parts)} have different numbers: which belongs to which can't be told"
     if not problem and len(set(counts)) > 1:
-        told = ", ".join(f"{part.path.parent.name}/{part.path.name} has {part.rows} rows" for part in parts)
+        told = ", ".join(f"{part.label()} has {part.rows} rows" for part in parts)
         problem = f"{told}: which belongs to which can't be told"
     rows = next((count for count in counts if count is not None), -1)
     return Shard(first, rows, {tower: [part] for tower, part in vectors.items()}, metadata, problem)
@@ -180,9 +196,24 @@ def _whole(folder: Path, vectors: dict[Tower, list[Part]], metadata: list[Part])
 
 
 def _vector_parts(folder: Path, tower: Tower) -> list[Part]:
-    parts = [_npy(path) for path in sorted((folder / EMBEDDINGS[tower]).glob("*.npy")) if path.is_file()]
+    parts = [_npy(path) for path in _files(folder / EMBEDDINGS[tower], "npy")]
     index = folder / f"{tower}.index"
     return parts or ([_index(index)] if index.is_file() else [])
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    """Files in the order of their names, without hidden ones such as macOS's ``._img_emb_0.npy``."""
+    return sorted(path for path in folder.glob(f"[!.]*.{ending}") if path.is_file())
+
+
+def _in_step(vectors: dict[Tower, list[Part]], metadata: list[Part]) -> tuple[dict[Tower, list[Part]], list[Part]]:
+    """Files of each kind in the order of the first kind's numbers; as they are where the kinds have different numbers."""
+    order = [part.number for part in next(iter(vectors.values()))]
+    kinds = [*vectors.values(), metadata] if metadata else [*vectors.values()]
+    if len(set(order)) < len(order) or any({part.number for part in parts} != set(order) for parts in kinds):
+        return vectors, metadata
+    ranked = [sorted(parts, key=lambda part: order.index(part.number)) for parts in kinds]
+    return dict(zip(vectors, ranked, strict=False)), ranked[-1] if metadata else []
 
 
 def _npy(path: Path) -> Part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,8 @@ import pyarrow as pa
 from clip_client.errors import InvalidInput
 from clip_search.foreign_values import Lost, is_string, kind_for, merged, values
 from clip_search.kinds import word
-from clip_search.schema import MAX_COLUMNS, RESERVED, check_column
+from clip_search.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
-_PREFIX = "meta_"
-_LONGEST = 64
 Key = tuple[str, int]
 """A column of a table: its name there, and which of several with that name."""
 
@@ -91,7 +88,7 @@ class ForeignColumns:
         taken: set[str] = set()
         room = MAX_COLUMNS - len(RESERVED) - len(self._known)
         for key in sorted(kinds, key=lambda key: not _is_fit(key)):
-            name, kind = self._place(_fitted(key[0]), kinds[key], taken)
+            name, kind = self._place(fitted_column(key[0]), kinds[key], taken)
             room -= name not in self._known
             is_kept = name in self._known or room >= 0
             taken.add(name.lower())
@@ -107,7 +104,7 @@ class ForeignColumns:
             if fitted.lower() not in taken and holds:
                 return there, holds
             number += 1
-            fitted = f"{name[: _LONGEST - 1 - len(str(number))]}_{number}"
+            fitted = f"{name[: LONGEST_COLUMN - 1 - len(str(number))]}_{number}"
 
 
 def _fields(schema: pa.Schema) -> Iterator[tuple[Key, pa.DataType]]:
@@ -129,17 +126,6 @@ def _is_fit(key: Key) -> bool:
     except InvalidInput:
         return False
     return key[1] == 0
-
-
-def _fitted(name: str) -> str:
-    """A name that a column can have."""
-    word = re.sub(r"[^A-Za-z0-9_]", "_", name)[:_LONGEST] or "column"
-    word = f"_{word}"[:_LONGEST] if word[0].isdigit() else word
-    try:
-        check_column(word)
-    except InvalidInput:
-        return (_PREFIX + word)[:_LONGEST]
-    return word
 
 
 def _held(there: str | None, kind: str) -> str:

@@ -17,6 +17,10 @@ from clip_search.kinds import TYPES, arrow_type, kind_of, shown
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_UNFIT = re.compile(r"[^A-Za-z0-9_]")
+_TAKEN = "meta_"
+"""In front of a name that is taken."""
+LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
 
@@ -164,6 +168,17 @@ def check_column(name: Any) -> None:
     if name.lower() in RESERVED or _DATABASES.fullmatch(name):
         own = ", ".join(sorted(RESERVED))
         raise InvalidInput(f"column {name} is taken: the sidecar's own are {own}; LanceDB's are vector, _distance, _row…")
+
+
+def fitted_column(name: str) -> str:
+    """Return a name that a metadata column can have: ``_`` for what can't be in one, ``meta_`` before one that is taken."""
+    word = _UNFIT.sub("_", name)[:LONGEST_COLUMN] or "column"
+    word = f"_{word}"[:LONGEST_COLUMN] if word[0].isdigit() else word
+    try:
+        check_column(word)
+    except InvalidInput:
+        return (_TAKEN + word)[:LONGEST_COLUMN]
+    return word
 
 
 def tower_column(tower: Tower) -> str:

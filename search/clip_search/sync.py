@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from clip_client.file_names import as_id, source_path
 
+BELOW = "~"
+"""Behind the digest of a description that a folder below gave, which knows no tables of the one above."""
 Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 
@@ -116,12 +118,13 @@ class Disk:
     Attributes:
         root: absolute path of the folder.
         digest: of a file by its number; empty where it can't be read.
-        is_gone: true if nothing is at a path any more.
+        is_gone: true if nothing is at a path any more; with True, also if a link leads from there to something, or a folder is
+            there: a row with a state has the place of the file itself.
     """
 
     root: str
     digest: Callable[[int], str]
-    is_gone: Callable[[str], bool]
+    is_gone: Callable[[str, bool], bool]
 
 
 def plan(files: Sequence[Wanted], rows: Iterable[Known], disk: Disk) -> Plan:
@@ -131,6 +134,16 @@ def plan(files: Sequence[Wanted], rows: Iterable[Known], disk: Disk) -> Plan:
     compared where size and time differ. A file without a row, whose content is that of a row whose file is gone, was moved.
     """
     return _Planner(files, rows, disk).plan()
+
+
+def is_below(source: str, folder: str) -> bool:
+    """Return true if a source is a folder, or something in it."""
+    return f"{source_path(source)}/".startswith(f"{source_path(folder).rstrip('/')}/")
+
+
+def is_above(folder: str, root: str) -> bool:
+    """Return true if a folder, as a row has it, is another one that a root lies in."""
+    return folder != "" and source_path(folder) != root and is_below(root, folder)
 
 
 def digest_of(content: bytes) -> str:
@@ -169,9 +182,13 @@ class _Planner:
         if row.state is None or not self._is_same(number, row.state):
             return Step(number, "changed", row.id, row, self._digests.get(number, ""))
         file = self._files[number]
-        same = row.state.described == file.described and file.given in (None, row.state.given)
+        same = self._told(row.state) == file.described and file.given in (None, row.state.given)
         kind: Kind = "unchanged" if same else "described"
         return Step(number, kind, row.id, row, row.state.digest)
+
+    def _told(self, state: State) -> str:
+        """The digest of what was said of a file, as far as this folder says it."""
+        return state.described.removesuffix(BELOW) if is_above(state.folder, self._disk.root) else state.described
 
     def _paired(self) -> list[Known | None]:
         """The row of each file; None for a file that has none yet."""
@@ -249,12 +266,11 @@ class _Planner:
             number += 1
 
     def _is_below(self, row: Known) -> bool:
-        places = (source_path(one) for one in (row.source or "", row.state.folder if row.state else ""))
-        return any(f"{place}/".startswith(f"{self._disk.root.rstrip('/')}/") for place in places)
+        return any(is_below(one, self._disk.root) for one in (row.source or "", row.state.folder if row.state else ""))
 
     def _is_gone(self, row: Known) -> bool:
         path = source_path(row.source or "")
-        return os.path.isabs(path) and self._disk.is_gone(path)
+        return os.path.isabs(path) and self._disk.is_gone(path, row.state is not None)
 
 
 def _same_name(row: Known, file: Wanted) -> bool:

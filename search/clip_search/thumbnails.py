@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clip_client.errors import InvalidInput
-from clip_client.preprocess import FORMATS, Limits
+from clip_client.preprocess import Limits, open_image
 
 SIDE = 320
 """Longest edge, in pixels."""
@@ -28,15 +28,15 @@ def thumbnail(encoded: bytes, side: int = SIDE) -> bytes:
     Raises:
         InvalidInput: it can't be decoded, or is too large.
     """
+    image, most = open_image(encoded), Limits().image_pixels
+    if image.width * image.height > most:
+        raise InvalidInput(
+            f"the image has {image.width} x {image.height} pixels, at most {most:,} are taken: send a smaller one"
+        )
     try:
-        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        if image.width * image.height > Limits().image_pixels:
-            raise InvalidInput(f"the image has {image.width} x {image.height} pixels: send a smaller one")
         return _encoded(_small(image, side))
-    except InvalidInput:
-        raise
     except Exception as problem:  # decoders raise anything
-        raise InvalidInput(f"the image can't be decoded ({problem}): is the file whole?") from problem
+        raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
 
 
 def _small(image: Image.Image, side: int) -> Image.Image:
