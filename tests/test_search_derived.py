@@ -221,7 +221,7 @@ def test_a_number_is_not_given_twice_when_the_cards_are_lost(opener: Opener) -> 
     shutil.rmtree(opener.folder / "a" / "cards")
     collection = opener.open()
     collection.add(rows(5), on_conflict="error", fingerprint="").result()
-    assert collection.row_of("r5") == COUNT
+    assert collection.row_of("r5") >= COUNT
 
 
 def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
