@@ -94,9 +94,7 @@ class FaissEngine:
     def agree(self) -> None:
         rows = self._table.rows(self._tower)
         missing = self.index.agree(rows)
-        if (
-            len(missing) and missing[0] <= self.index.snapshot.last
-        ):  # an older table: rows are there again that were indexed no more
+        if len(missing) and missing[0] <= self.index.snapshot.last:  # the table is older: rows are back in the middle
             self.index.forget(int(missing[0]))
             missing = self.index.agree(rows)
         if len(missing):
