@@ -224,10 +224,11 @@ def test_a_number_is_not_given_twice_when_the_cards_are_lost(opener: Opener) -> 
     assert collection.row_of("r5") >= COUNT
 
 
-def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("write", ["derived.write_manifest", "part.Part.save", "derived.make_folder", "derived.remove_others"])
+def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
     collection = opener.open()
     with monkeypatch.context() as patch:
-        patch.setattr("clip_search.derived.write_manifest", _full)
+        patch.setattr(f"clip_search.{write}", _full)
         with pytest.raises(OSError, match="No space left"):
             collection.rebuild()
         answers_right(collection)

@@ -21,8 +21,10 @@ NOWHERE = "127.0.0.1:9"
 
 
 def linked(folder: Path) -> str:
-    (folder.parent / "link").symlink_to(folder)
-    return str(folder.parent / "link")
+    link = folder.parent / "link"
+    if not link.is_symlink():
+        link.symlink_to(folder)
+    return str(link)
 
 
 PATHS: dict[str, Callable[[Path], str]] = {

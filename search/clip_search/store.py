@@ -80,6 +80,8 @@ class Store:
         except Exception as problem:  # LanceDB raises anything
             if "already exists" in str(problem):
                 raise self._there(name) from problem
+            with contextlib.suppress(Exception):  # half of a table would be in the way for ever
+                self.drop(name)
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
