@@ -211,9 +211,9 @@ def test_a_note_that_cannot_be_written_fails_the_addition_alone(
 ) -> None:
     collection, reserve = opener.open(OPTIONS), Table.reserve
 
-    def full(table: Table, end: int) -> None:
+    def full(table: Table, note: dict[str, Any]) -> None:
         if after:
-            reserve(table, end)
+            reserve(table, note)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -231,7 +231,7 @@ def before_notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         fields = [field.remove_metadata() for field in clip_search.schema._FIXED]
         patch.setattr(clip_search.schema, "_FIXED", fields)
-        patch.setattr(Table, "reserve", lambda table, end: None)
+        patch.setattr(Table, "reserve", lambda table, note: None)
         patch.setattr("clip_search.numbers._MOST_IN_A_COMMIT", 0)
         yield patch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clip_search.schema import reserved
+from clip_search.schema import reservation, reserved
 from clip_search.table import Table
 
 BLOCK = 100_000
@@ -41,7 +41,7 @@ class Numbers:
         first, end = self._next, self._next + count
         if end > (self._noted or 0):
             noted = (end // BLOCK + 1) * BLOCK
-            self._table.reserve(noted)
+            self._table.reserve(reservation(noted))
             self._noted = noted
         self._next = end
         return first

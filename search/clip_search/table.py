@@ -19,7 +19,7 @@ from clip_search.faiss_index import Floats
 from clip_search.filters import checked
 from clip_search.kinds import EXACT
 from clip_search.part import Rows
-from clip_search.schema import HEAVY, check_kind, identity, own_columns, reservation, tower_column
+from clip_search.schema import HEAVY, check_kind, identity, own_columns, tower_column
 from clip_search.widening import finish_widening, widen
 
 _SCAN_ROWS = 65_536
@@ -103,9 +103,9 @@ class Table:
         with self._rewriting:
             self._written(lambda: self._table.delete(_among("row", rows.tolist())))
 
-    def reserve(self, end: int) -> None:
-        """Note that the row numbers below ``end`` may be given; raises as :meth:`append`."""
-        self._written(lambda: self._table.update_field_metadata(reservation(end)))
+    def reserve(self, note: dict[str, Any]) -> None:
+        """Note which row numbers may be given; raises as :meth:`append`."""
+        self._written(lambda: self._table.update_field_metadata(note))
         self.schema = self._asked(lambda: self._table.schema)
 
     def add_columns(self, columns: dict[str, str]) -> None:
