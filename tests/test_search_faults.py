@@ -135,6 +135,58 @@ def test_a_full_disk_refuses_rows_and_goes_on_searching(small_disk: Path) -> Non
         assert search.stats("a")["rows"] - rows == (status == 201)
 
 
+def test_a_full_disk_leaves_nothing_of_a_collection_that_could_not_be_made(small_disk: Path) -> None:
+    with sidecars.running(small_disk, NOWHERE) as sidecar, sidecar.client() as search:
+        (small_disk / "filler").write_bytes(b"")
+        refused = 0
+        for kilobytes in (*range(0, 72, 4), 24 * 1024):
+            with contextlib.suppress(OSError), open(small_disk / "filler", "ab", buffering=0) as filler:
+                while filler.write(b"x" * 4096):
+                    pass
+            os.truncate(small_disk / "filler", max(0, (small_disk / "filler").stat().st_size - 1024 * kilobytes))
+            status, answer = sidecar.ask("POST", "/v1/collections", {"name": "a", "dimension": 4})
+            assert status in (201, 507), answer
+            assert sidecar.missing().keys() <= {"triton"}
+            assert [one["name"] for one in search.collections()] == ["a"] * (status == 201)
+            refused += status == 507
+            if status == 201:
+                search.drop("a")
+        assert 1 < refused < 19
+
+
+HALVES = ["", "data", "_versions", "_transactions"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_collection_that_was_half_made_can_be_dropped_and_made(tmp_path: Path, half: str) -> None:
+    (tmp_path / "a.lance" / half).mkdir(parents=True)
+    with sidecars.running(tmp_path, NOWHERE) as sidecar, sidecar.client() as search:
+        assert "collection a" in sidecar.missing()
+        with pytest.raises(ClipError, match="there already: add to it, drop it"):
+            search.create("a", dimension=4)
+        search.drop("a")
+        assert sidecar.missing().keys() <= {"triton"}
+        assert sidecar.ask("DELETE", "/v1/collections/a")[0] == 404
+        search.create("a", dimension=4)
+        search.add("a", [Row(id="a", vector=[1, 0, 0, 0])])
+        assert search.stats("a")["rows"] == 1
+
+
+def test_metadata_are_of_rows_that_are_there(tmp_path: Path) -> None:
+    def told() -> list[int]:
+        ids = [2, 0, 1, 0, 7, -1, 2**61]
+        return [row["id"] for row in sidecar.ask("POST", "/metadata", {"ids": ids, "indice_name": "a"})[1]]
+
+    with sidecars.running(tmp_path, NOWHERE) as sidecar, sidecar.client() as search:
+        search.create("a", dimension=4)
+        search.add("a", [Row(id=f"r{n}", vector=[1, 0, 0, n], metadata={"caption": f"{n}"}) for n in range(3)])
+        assert told() == [2, 0, 1, 0]
+        search.delete("a", ["r0"])
+        assert told() == [2, 1]
+        search.add("a", [Row(id="r2", vector=[1, 0, 0, 9])], on_conflict="replace")
+        assert told() == [1]
+
+
 def test_a_broken_collection_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     with sidecars.running(tmp_path, NOWHERE) as sidecar, sidecar.client() as search:
         for name in ("good", "broken"):

@@ -313,6 +313,51 @@ def test_pages_of_other_sites_and_other_names_are_refused(sidecar: Sidecar) -> N
         assert "start" in answer["message"]
 
 
+API = [
+    ("GET", "/v1/collections"), ("GET", "/v1/collections/photos/rows?filter=1=1"), ("GET", "/v1/collections/a/thumbnails/0"),
+    ("POST", "/v1/collections"), ("DELETE", "/v1/collections/photos"), ("POST", "/knn-service"), ("GET", "/indices-list"),
+    ("POST", "/metadata"), ("GET", "/metrics"), ("GET", "/metrics-summary"), ("GET", "/health/live"), ("GET", "/health/ready"),
+    ("POST", "/v1/embeddings"), ("GET", "/openapi.json"), ("HEAD", "/v1/collections"), ("OPTIONS", "/v1/collections"),
+    ("PUT", "/v1/collections"), ("GET", "/no-such-route"), ("GET", "//page/x"), ("GET", "/v1/collections/page/"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "same-origin, cross-site", "anything"])
+@pytest.mark.parametrize(("method", "path"), API)
+def test_browsers_tell_of_pages_of_other_sites(sidecar: Sidecar, method: str, path: str, site: str) -> None:
+    fetch = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Referer": "http://evil.example/x"}
+    assert sidecar.ask(method, path, **fetch)[0] == 403
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none", None])
+def test_the_page_itself_and_programs_go_on(sidecar: Sidecar, site: str | None) -> None:
+    headers = {"Sec-Fetch-Site": site} if site else {}
+    for path in ("/v1/collections", "/health/live", "/", "/page/icon.svg", "/docs"):
+        assert sidecar.ask("GET", path, **headers)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/page/icon.svg", "/page/page.js", "/docs"])
+def test_links_of_other_sites_lead_to_the_page(sidecar: Sidecar, path: str) -> None:
+    assert sidecar.ask("GET", path, **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})[0] in (200, 404)
+
+
+def test_pages_that_were_allowed_go_on(server: Server, tmp_path: Path) -> None:
+    with sidecars.running(tmp_path / "data", server.address, "--cors", "http://page.example") as sidecar:
+        for headers, expected in (
+            ({"Origin": "http://page.example"}, 200),
+            ({"Referer": "http://page.example/a/b"}, 200),
+            ({"Origin": "http://page.example", "Referer": "http://page.example/"}, 200),
+            ({}, 403),
+            ({"Origin": "http://page.example.evil"}, 403),
+            ({"Referer": "http://page.example.evil/"}, 403),
+            ({"Referer": "http://page.example@evil/"}, 403),
+            ({"Origin": "http://page.example", "Referer": "http://evil.example/"}, 403),
+        ):
+            assert sidecar.ask("GET", "/v1/collections", **{"Sec-Fetch-Site": "cross-site"}, **headers)[0] == expected, headers
+    with sidecars.running(tmp_path / "data", server.address, "--cors", "*") as sidecar:
+        assert sidecar.ask("GET", "/v1/collections", **{"Sec-Fetch-Site": "cross-site"})[0] == 200
+
+
 def test_a_token_is_asked_for_but_not_of_the_page_and_the_probes(server: Server, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     options = ["--token-file", str(tmp_path / "token"), "--cors", "http://page.example"]

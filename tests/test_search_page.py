@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sidecars
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
-from servers import Server
+from servers import Server, http_files
 from sidecars import Sidecar, base64_of
 
 from clip_client import Clip
@@ -276,3 +276,69 @@ def test_a_token_is_asked_for_and_pictures_come_with_it(browser: Browser, server
             image = page.locator("figure img")
             expect(image).to_have_attribute("src", re.compile("^blob:"))
             expect(image).not_to_have_js_property("naturalWidth", 0)
+
+
+ASK = """async url => {
+    const headers = {"Content-Type": "text/plain"}
+    const said = async path => { try { return (await (await fetch(url + path)).text()).length } catch { return -1 } }
+    const blind = async (path, more) => { try { await fetch(url + path, {...more, mode: "no-cors"}) } catch { } }
+    const shown = path => new Promise(done => {
+        const image = new Image()
+        image.onload = () => done(true)
+        image.onerror = () => done(false)
+        image.src = url + path
+    })
+    const row = JSON.stringify({rows: [{id: "foreign", text: "a dog"}]})
+    await blind("/v1/collections/pictures/rows", {method: "POST", headers, body: row})
+    await blind("/v1/collections/pictures/delete", {method: "POST", headers, body: '{"ids": ["p0"]}'})
+    await blind("/v1/collections/pictures/rebuild", {method: "POST"})
+    const form = document.createElement("form")
+    const frame = document.createElement("iframe")
+    frame.name = form.target = "frame"
+    form.action = url + "/v1/collections/pictures/delete"
+    form.method = "POST"
+    form.enctype = "text/plain"
+    form.innerHTML = `<input name='{"ids": ["p1"], "x": "' value='"}'>`
+    document.body.append(frame, form)
+    form.submit()
+    await new Promise(done => frame.onload = done)
+    const read = await Promise.all(["/v1/collections", "/health/ready", "/metrics", "/"].map(path => said(path)))
+    return [...read, await shown("/v1/collections/pictures/thumbnails/0"), await shown("/page/icon.svg")]
+}"""
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_site_can_neither_read_nor_change_anything(browser: Browser, sidecar: Sidecar, name: str) -> None:
+    with sidecar.client() as search, http_files({"/": b"<title>another site</title>"}) as site, browser.new_page() as page:
+        before = {row["id"] for row in search.rows("pictures")}
+        page.goto(site)
+        answers: list[tuple[str, int]] = []
+        page.on("response", lambda answer: answers.append((answer.url, answer.status)))
+        read = page.evaluate(ASK, f"http://{name}:{sidecar.port}")
+        assert read == [-1, -1, -1, -1, False, True]
+        assert {status for url, status in answers if "/v1/" in url} == {403}
+        assert {row["id"] for row in search.rows("pictures")} == before
+
+
+def test_a_page_that_was_allowed_shows_thumbnails(browser: Browser, server: Server, tmp_path: Path) -> None:
+    show = "url => { document.body.append(Object.assign(new Image(), {src: url})) }"
+    with (
+        http_files({"/": b"<title>a front end</title>"}) as site,
+        browser.new_page() as page,
+        sidecars.running(tmp_path, server.address, "--cors", site) as sidecar,
+        sidecar.client() as search,
+    ):
+        search.create("few")
+        search.add("few", [Row(id="only", image=PICTURES[0])])
+        page.goto(site)
+        with page.expect_response("**/thumbnails/0") as shown:
+            page.evaluate(show, f"{sidecar.url}/v1/collections/few/thumbnails/0")
+        assert shown.value.status == 200
+
+
+def test_a_link_on_another_site_leads_to_the_page(browser: Browser, sidecar: Sidecar) -> None:
+    link = f"<a href='{sidecar.url}/#collection=pictures'>search</a>".encode()
+    with http_files({"/": link}) as site, browser.new_page() as page:
+        page.goto(site)
+        page.get_by_text("search").click()
+        expect(page.get_by_role("status")).to_contain_text("Describe what you look for")

@@ -16,6 +16,7 @@ from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
+from clip_search.acknowledged import Acknowledged
 from clip_search.cards import Cards
 from clip_search.columns import Columns
 from clip_search.commits import Commits
@@ -51,11 +52,13 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
+        acknowledged = Acknowledged(folder / "acknowledged", table)
+        acknowledged.check()
         self.cards = Cards(folder / "cards", table.identity)
         self.cards.load(table.cards)
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
-        self._commits = Commits(table, self.cards, self.engines)
+        self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._seen_commits = self._optimized_at = self._commits.count
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)

@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
+from clip_search.acknowledged import Acknowledged
 from clip_search.cards import Cards
 from clip_search.columns import Columns, refused
 from clip_search.engine import Engine
 from clip_search.errors import Conflict, cleaned
 from clip_search.known import Known
+from clip_search.numbers import Numbers
 from clip_search.part import Rows
 from clip_search.rows import NewRow, to_arrow
 from clip_search.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
@@ -66,10 +68,10 @@ class Commits:
         unsure: a failure left open what is in the table; it is read again before anything else is changed.
     """
 
-    def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine]) -> None:
-        self._table, self._cards, self._engines = table, cards, engines
+    def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine], acknowledged: Acknowledged) -> None:
+        self._table, self._cards, self._engines, self._acknowledged = table, cards, engines, acknowledged
         self.known = Known(())
-        self._next_row = 0
+        self._numbers = Numbers(table)
         self.count = 0
         self.unsure = True
 
@@ -86,7 +88,8 @@ class Commits:
         for engine in self._engines.values():
             engine.agree()
         seen = [self._cards.boundary, *(engine.last_row() for engine in self._engines.values())]
-        self._next_row = max([self._next_row, *(1 + row for row in (*rows[-1:].tolist(), *seen))])
+        self._numbers.agree(max([*rows[-1:].tolist(), *seen]))
+        self._acknowledged.note()
         self.count += 1
         self.unsure = False
 
@@ -163,12 +166,9 @@ class Commits:
         return float(all(there.get(name) == check_kind(name, kind) for name, kind in columns.items()))
 
     def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
-        tables, first = [], self._next_row
-        for plan in plans:
-            tables.append(to_arrow(plan.rows, first, plan.add.fingerprint, schema))
-            first += len(plan.rows)
-        self._next_row = first  # numbers of what fails are never given again
-        return pa.concat_tables(tables)
+        firsts = [self._numbers.take(len(plan.rows)) for plan in plans]
+        numbered = zip(plans, firsts, strict=True)
+        return pa.concat_tables([to_arrow(plan.rows, first, plan.add.fingerprint, schema) for plan, first in numbered])
 
     def _show(self, new: pa.Table, rows: Sequence[NewRow], replaced: Rows) -> None:
         """Make committed rows findable, those that they replace not."""
@@ -236,6 +236,7 @@ class Commits:
         except BaseException:  # as above
             _LOG.exception("a change is in the table, but not in memory: the table is read again")
             self._read(self.agree)
+        self._acknowledged.note()
         self.count += 1
 
     def _read(self, read: Callable[[], _Out]) -> _Out:

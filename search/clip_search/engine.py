@@ -92,7 +92,11 @@ class FaissEngine:
         self.index.hide(rows)
 
     def agree(self) -> None:
-        missing = self.index.agree(self._table.rows(self._tower))
+        rows = self._table.rows(self._tower)
+        missing = self.index.agree(rows)
+        if len(missing) and missing[0] <= self.index.snapshot.last:  # the table is older: rows are back in the middle
+            self.index.forget(int(missing[0]))
+            missing = self.index.agree(rows)
         if len(missing):
             self.index.append(*self._table_vectors(missing))
 
@@ -111,14 +115,13 @@ class FaissEngine:
         if any(part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
             self.rebuild()
         elif now.tail.count > self._options.tail_rows * patience:
-            self._build(_start(now), int(now.tail.rows[now.tail.count - 1]))
+            self._build(_start(now), now.last)
         else:
             return self._retune(now)
         return True
 
     def rebuild(self) -> None:
-        now = self.index.snapshot
-        self._build(0, int(now.tail.rows[now.tail.count - 1]) if now.tail.count else now.boundary)
+        self._build(0, self.index.snapshot.last)
 
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot

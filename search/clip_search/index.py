@@ -23,6 +23,11 @@ class Snapshot:
         """The last row that has an index; -1 if none."""
         return max((part.last for part in self.parts), default=-1)
 
+    @property
+    def last(self) -> int:
+        """The last row that is here, or was; -1 if none."""
+        return int(self.tail.rows[self.tail.count - 1]) if self.tail.count else self.boundary
+
 
 class Index:
     """Searches a snapshot; whoever changes it holds the lock and leaves a new one."""
@@ -83,6 +88,12 @@ class Index:
             alive = np.concatenate([*(old.rows[old.alive] for old in now.parts), now.tail.alive_rows()])
             part.hide(np.setdiff1d(part.rows, alive, assume_unique=True))
             self.snapshot = Snapshot((*(old for old in now.parts if old.last < first), part), now.tail.after(part.last))
+
+    def forget(self, first: int) -> None:
+        """Let go of the parts that reach to row ``first`` or beyond, and of the tail."""
+        with self._lock:
+            parts = tuple(part for part in self.snapshot.parts if part.last < first)
+            self.snapshot = Snapshot(parts, Tail.empty(self.size))
 
     def clear(self, last: int) -> None:
         """Nothing up to row ``last`` is left."""

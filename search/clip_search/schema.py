@@ -23,10 +23,11 @@ _TAKEN = "meta_"
 LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
+_RESERVED = "clipserve_reserved"
 
 _FIXED = [
     pa.field("id", pa.string(), nullable=False),
-    pa.field("row", pa.int64(), nullable=False),
+    pa.field("row", pa.int64(), nullable=False, metadata={_RESERVED: "0"}),
     pa.field("source", pa.string()),
     pa.field("fingerprint", pa.string()),
     pa.field("time", pa.timestamp("us", "UTC")),
@@ -87,6 +88,17 @@ def identity(table: pa.Schema) -> str:
     Empty for a table that was made before tables had one.
     """
     return bytes((table.metadata or {}).get(_IDENTITY, b"")).decode()
+
+
+def reserved(table: pa.Schema) -> int | None:
+    """Return the number below which all row numbers may have been given; None for a table that has no note of it."""
+    noted = (table.field("row").metadata or {}).get(_RESERVED.encode(), b"")
+    return int(noted) if noted.isdigit() else None
+
+
+def reservation(end: int) -> dict[str, Any]:
+    """Return the change of a field's metadata that :func:`reserved` reads."""
+    return {"path": "row", "metadata": {_RESERVED: str(end)}}
 
 
 def about(table: pa.Schema, name: str) -> About:

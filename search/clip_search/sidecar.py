@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -69,8 +70,8 @@ class Sidecar:
         """
         if found := self._open.get(name):
             return found
-        if name in self.broken:
-            raise Unavailable(f"collection {name} can't be opened ({self.broken[name]}): the log says more")
+        if reason := self.broken.get(name):
+            raise Unavailable(f"collection {name} can't be opened ({reason}): the log says more")
         if name in self._opening:
             raise Unavailable(f"collection {name} is being opened: try again in a moment")
         raise NotFound(f"no collection {str(name)[:100]}: there is {', '.join(self.names()) or 'none yet'}")
@@ -91,21 +92,23 @@ class Sidecar:
             self.store.create(name, About(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
-            except BaseException as problem:  # as above
-                self._note_broken(name, problem)
+            except BaseException:  # as above
+                self._drop_closed(name)  # nobody was told that it is there
                 raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good; of several who ask at once, one does.
+        """Remove a collection and its indexes for good, a broken one too; of several who ask at once, one does.
 
         Raises:
             NotFound, Unavailable: it isn't there, or can't be removed.
         """
         with contextlib.ExitStack() as claim:
             with self._lock:
-                collection = self.collection(name)
+                collection = None if name in self.broken else self.collection(name)
                 claim.enter_context(self._claimed(name))
-                del self._open[name]
+                self._open.pop(name, None)
+            if collection is None:
+                return self._drop_closed(name)
             try:
                 collection.drop(lambda: self.store.drop(name))
             except BaseException:  # as above
@@ -181,6 +184,16 @@ class Sidecar:
         with self._lock:
             self._open[name] = opened
         return opened
+
+    def _drop_closed(self, name: str) -> None:
+        """Remove what is there of a collection that isn't open."""
+        try:
+            self.store.drop(name)
+        except BaseException as problem:  # as above
+            self._note_broken(name, problem)
+            raise
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+        self.broken.pop(name, None)
 
     def _open_again(self, name: str) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,12 @@ import lancedb
 
 from clip_client.errors import Unavailable
 from clip_search.errors import Conflict, storage_problem
+from clip_search.ownership import owned
 from clip_search.schema import About, check_collection, schema
 from clip_search.table import Table
+
+_LOCK, _INDEX_LOCK = ".clipserve-lock", "lock"
+"""Names that no collection can have."""
 
 
 class Store:
@@ -20,23 +24,27 @@ class Store:
 
     Args:
         uri: as LanceDB takes it.
-        lock_folder: local folder for a lock, so that no second sidecar changes the same database.
+        index_folder: local folder of the indexes. It is locked, and so is a database in a folder: no second sidecar
+            changes either of them.
 
     Raises:
         Unavailable: another sidecar has it, or it can't be opened.
     """
 
-    def __init__(self, uri: str, lock_folder: Path) -> None:
-        try:
-            lock_folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (lock_folder / "lock").open("a")
-            self._database: Any = lancedb.connect(uri)
-        except Exception as problem:  # LanceDB raises anything
-            raise Unavailable(f"{uri} can't be opened ({problem}): name a folder that can be written, --data DIR") from problem
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            raise Unavailable(f"{uri} is in use by another sidecar: stop that one, or pass another --data") from problem
+    def __init__(self, uri: str, index_folder: Path) -> None:
+        with contextlib.ExitStack() as locks:
+            try:
+                self._database: Any = lancedb.connect(uri)
+                if "://" not in (place := str(self._database.uri).removeprefix("file-object-store://")):
+                    locks.enter_context(owned(Path(place), _LOCK))
+                locks.enter_context(owned(index_folder, _INDEX_LOCK))
+            except Unavailable:
+                raise
+            except Exception as problem:  # LanceDB raises anything
+                raise Unavailable(
+                    f"{uri} can't be opened ({problem}): name folders that can be written, --data DIR"
+                ) from problem
+            self._locks = locks.pop_all()
 
     def names(self) -> list[str]:
         """All collections, sorted.
@@ -72,6 +80,8 @@ class Store:
         except Exception as problem:  # LanceDB raises anything
             if "already exists" in str(problem):
                 raise self._there(name) from problem
+            with contextlib.suppress(Exception):  # half of a table would be in the way for ever
+                self.drop(name)
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
@@ -99,4 +109,4 @@ class Store:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._lock.close()
+        self._locks.close()

@@ -103,10 +103,17 @@ class Table:
         with self._rewriting:
             self._written(lambda: self._table.delete(_among("row", rows.tolist())))
 
+    def reserve(self, note: dict[str, Any]) -> None:
+        """Note which row numbers may be given; raises as :meth:`append`."""
+        self._written(lambda: self._table.update_field_metadata(note))
+        self.schema = self._asked(lambda: self._table.schema)
+
     def add_columns(self, columns: dict[str, str]) -> None:
         """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
         with self._rewriting:
-            self._written(lambda: self._table.add_columns([pa.field(*field) for field in _typed(columns)]))
+            self._written(
+                lambda: self._table.add_columns([pa.field(name, check_kind(name, kind)) for name, kind in columns.items()])
+            )
         self.schema = self._asked(lambda: self._table.schema)
 
     def widen(self, columns: Sequence[str]) -> None:
@@ -288,10 +295,6 @@ class Table:
 
     def _gone(self) -> NotFound:
         return NotFound(f"collection {self._table.name} was dropped: there is nothing left of it")
-
-
-def _typed(columns: dict[str, str]) -> list[tuple[str, pa.DataType]]:
-    return [(name, check_kind(name, kind)) for name, kind in columns.items()]
 
 
 def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:

@@ -26,6 +26,11 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
 _OPEN = ("/health/live", "/health/ready", "/", "/page/")
 """Reachable without the token: what orchestrators ask, and the page, which asks for it."""
 
+_PAGES = ("/", "/docs")
+"""What links of other sites may lead to, beside the page's files."""
+_OWN_SITES = {"", "same-origin", "none"}
+"""Sec-Fetch-Site of programs, of the page itself, of what a user types; ``same-site`` is another port or host name."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -41,7 +46,7 @@ class Refused(ClipError):
 
 
 class Guard:
-    """ASGI middleware: host, origin, token and size are checked, answers are counted, errors become JSON."""
+    """ASGI middleware: host, site, origin, token and size are checked, answers are counted, errors become JSON."""
 
     def __init__(self, app: App, options: HttpOptions, metrics: Metrics) -> None:
         self._app, self._options, self._metrics = app, options, metrics
@@ -71,6 +76,8 @@ class Guard:
         if len(hosts) != 1:
             raise Refused(400, f"there are {len(hosts)} Host headers: expected one")
         self._check_host(hosts[0])
+        if not _is_page(scope["path"]):
+            self._check_site(headers)
         for origin in headers.getlist("origin"):
             self._check_origin(origin, hosts[0])
         length = headers.get("content-length", "0")
@@ -94,6 +101,14 @@ class Guard:
             return
         if origin.partition("://")[2] != host:
             raise Refused(403, f"pages of {origin[:100]} may not call this sidecar: start it with --cors {origin[:100]}")
+
+    def _check_site(self, headers: Headers) -> None:
+        """A browser says if another site's page is behind a request, also where it needs no answer: of an image, say."""
+        sites = {site.strip().lower() for site in ",".join(headers.getlist("sec-fetch-site")).split(",")}
+        pages = {*headers.getlist("origin"), *map(_origin, headers.getlist("referer"))}
+        if sites <= _OWN_SITES or "*" in self._options.origins or (pages and pages <= set(self._options.origins)):
+            return
+        raise Refused(403, "pages of other sites may not call this sidecar: start it with --cors and the page's origin")
 
     def _check_token(self, header: str) -> None:
         kind, _, token = header.partition(" ")
@@ -152,6 +167,15 @@ def _route(scope: Scope) -> str:
 
 def _is_open(path: str) -> bool:
     return path in _OPEN or path.startswith("/page/")
+
+
+def _is_page(path: str) -> bool:
+    return path in _PAGES or path.startswith("/page/")
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port of a page."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _is_address(name: str) -> bool:

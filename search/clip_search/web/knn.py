@@ -16,6 +16,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
+from clip_search.part import Rows
 from clip_search.query import SAME, Hit, Query, Term
 from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer
@@ -89,10 +90,10 @@ async def metadata(request: Request) -> Response:
     """Metadata by the numbers that the knn service gave."""
     shared, sent = state(request), await body(request, Metadata)
     found = shared.sidecar.collection(sent.indice_name)
-    rows = np.array([id for id in sent.ids if -(2**62) < id < 2**62], np.int64)
-    cards = zip(rows.tolist(), found.cards.take(rows), strict=True)
+    rows = np.array([id for id in sent.ids if 0 <= id < 2**62], np.int64)
+    cards = await run_in_threadpool(_cards, found, rows)
     columns = shared.sidecar.options.http.columns
-    return answer([{"id": row, "metadata": _chosen(card, columns)} for row, card in cards if card is not None])
+    return answer([{"id": row, "metadata": _chosen(card, columns)} for row, card in cards])
 
 
 @router.get("/indices-list")
@@ -108,6 +109,12 @@ async def config(request: Request) -> Response:
     first = names[0] if names else ""
     here = str(request.base_url)
     return answer({"defaultBackend": here, "defaultIndex": first, "urlColumn": "url", "notice": _NO_FILTERS})
+
+
+def _cards(found: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:
+    """Numbers and cards of the rows that are there: cards outlive their rows for a while."""
+    rows = rows[np.isin(rows, found.table.there(np.unique(rows)))]
+    return [(row, card) for row, card in zip(rows.tolist(), found.cards.take(rows), strict=True) if card is not None]
 
 
 def _query(sent: Knn) -> Query:

@@ -21,7 +21,8 @@ router = APIRouter()
 RowNumber = Annotated[int, Path(ge=0, lt=2**62)]
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+    "frame-ancestors 'self'"
 )
 
 
