@@ -24,7 +24,7 @@ def test_sizes_and_means_stand_in_the_spec_alone() -> None:
     sources = [path for path in tracked("*.py", "*.toml", "*.yml", "Makefile") if not path.startswith("tests/")]
     assert OWNER in sources
     found = {path for path in sources if numbers.search((ROOT / path).read_text(encoding="utf-8"))}
-    assert found == {OWNER}
+    assert found <= {OWNER}
 
 
 def test_no_module_hides_a_library() -> None:

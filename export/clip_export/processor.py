@@ -112,7 +112,7 @@ def _convnext(processor: Any, plain: _Resized) -> _Resized:
 
 
 def _levit(processor: Any, plain: _Resized) -> _Resized:
-    return _Resized("shortest_edge", int(256 / 224 * plain.size)) if plain.mode == "shortest_edge" else plain
+    return _Resized("shortest_edge", int(8 / 7 * plain.size)) if plain.mode == "shortest_edge" else plain
 
 
 def _poolformer(processor: Any, plain: _Resized) -> _Resized:
