@@ -79,10 +79,10 @@ def test_a_table_that_cannot_be_read_is_not_the_filters_fault(opener: Opener, da
         ("year ==== 1", "sql parser error"),
         ("CAST(caption AS INT) = 5", "Cannot cast string"),
         ("year / (year - year) = 1", "Divide by zero"),
-        ("nofunction(year) = 1", "Invalid function"),
+        ("nofunction(year) = 1", "the function nofunction isn.t allowed"),
         ("caption", "boolean"),
         ("to_timestamp(caption) > now()", "timestamp"),
-        ("regexp_like(caption, '(')", "regex parse error"),
+        ("regexp_like(caption, '(')", "the function regexp_like isn.t allowed"),
     ],
 )
 @pytest.mark.parametrize("engine", ["faiss", "lancedb"])
