@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(sidecar: Sidecar, search: S
         draw(folder / f"{n}.jpg", n)
     search.create("photos")
     command = [CLIPSERVE, "search", "add", "--url", sidecar.url, "--collection", "photos", str(folder)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in a shell's background inherit deafness
+    first = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    )
     while search.stats("photos")["rows"] == 0:
         time.sleep(0.01)
     first.send_signal(signal.SIGINT)
