@@ -15,7 +15,7 @@ _NEW, _OLD, _MARK = "new", "old", "begun"
 
 
 def prefix(repository: Path) -> str:
-    """What the staging folders of a repository are called, up to a random part."""
+    """Return the name of a repository's staging folders, up to a random part."""
     return f".{repository.name}-staging-"
 
 

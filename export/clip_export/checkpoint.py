@@ -86,7 +86,7 @@ class Checkpoint:
 
     @cached_property
     def _vocabulary(self) -> float:
-        """How many tokens the text tower knows; infinite where no configuration of transformers says it."""
+        """Number of tokens of the text tower; infinite where no configuration of transformers says it."""
         from transformers import AutoConfig
 
         try:
@@ -97,7 +97,7 @@ class Checkpoint:
 
     @cached_property
     def tokenizer_json(self) -> str:
-        """What gives the tokens of the checkpoint's own library."""
+        """Tokenizer that gives the tokens of the checkpoint's own library."""
         return self.tokenizer.content
 
     @cached_property

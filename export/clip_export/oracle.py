@@ -126,7 +126,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Theirs:
-    """What a library answers, by item, and what it refuses."""
+    """Answers of a library by item, and its refusals."""
 
     library: str = ""
     missing: str = ""

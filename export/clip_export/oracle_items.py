@@ -36,7 +36,7 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Items:
-    """What is compared, by a name that tells people which one it is."""
+    """Compared pictures and texts, by names for people."""
 
     pictures: Mapping[str, bytes]
     texts: Mapping[str, str]

@@ -52,7 +52,7 @@ def add(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class _Outcome:
-    """What became of files that were sent together.
+    """Outcome of files that were sent together.
 
     Attributes:
         reasons: by number, of those that aren't in.

@@ -74,7 +74,7 @@ def _unmapped(address: Address) -> Address:
 
 
 def _translated(address: Address) -> Address:
-    """What a NAT64 makes of an address."""
+    """Return the address that a NAT64 leads to."""
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address
 
 

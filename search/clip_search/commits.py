@@ -33,7 +33,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an addition writes: ``rows``, some of them in the place of those that are ``there``, by id.
+    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id.
 
     Attributes:
         refused: the reason by id of each row whose metadata can't be had.

@@ -24,7 +24,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of one picture.
+    """Caption and fields of one picture.
 
     Attributes:
         own: values by column, from the folder.
@@ -112,7 +112,7 @@ class Descriptions:
         return Description(own, given, not problems)
 
     def fitted(self, file: PictureFile, said: Description) -> Description:
-        """What was said of a picture, as far as it fits the columns; asked once all has been read."""
+        """Return a picture's description as far as it fits the columns; for when all have been read."""
         problems: list[str] = []
         own = self._fields.fit(said.own, problems.append)
         given = None if said.given is None else self._fields.fit(said.given, problems.append)

@@ -181,7 +181,7 @@ class Embedder:
 
 
 class Readiness:
-    """Whether the server is ready: asked by one thread at a time, whose answer is for all who came before it asked."""
+    """Readiness of the server: one thread at a time asks, for all who came before it asked."""
 
     def __init__(self, ask: Callable[[], str]) -> None:
         self._ask = ask

@@ -77,7 +77,7 @@ _OF_FILTER = re.compile(
     r"Invalid input, (Schema error|Error parsing|Error resolving filter|Error optimizing sql filter|The filter )"
     r"|Error applying filter expression|Error during planning|Arithmetic overflow|Divide by zero|Cast error"
 )
-"""What LanceDB says when a filter can't be parsed, planned, or applied to a value; all else is the storage's."""
+"""Messages of LanceDB for a filter that can't be parsed, planned, or applied to a value; all else is the storage's."""
 
 
 def is_filter_problem(problem: BaseException) -> bool:

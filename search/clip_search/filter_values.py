@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _MAX_DIGITS = 64
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,4})?")
 
 
-class Values:
+class Values(ABC):
     """Writer of the values of one filter over a table's columns; conditions are its subclass's."""
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -33,9 +34,9 @@ class Values:
         self.terms = 0
         self._nested = 0
 
+    @abstractmethod
     def sql(self, node: exp.Expr, depth: int = 0) -> str:
         """Return the SQL of a node and all below it."""
-        raise NotImplementedError
 
     def column(self, node: exp.Expr, depth: int) -> str:
         """Return the SQL of a column."""

@@ -29,7 +29,7 @@ _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg)
 _LOGIC: dict[type[exp.Expr], str] = {exp.And: " AND ", exp.Or: " OR "}
 _ATOMS = (exp.Column, exp.Literal, exp.Boolean, exp.Null, exp.Anonymous, exp.Cast, exp.HexString, exp.Trim, exp.Extract)
 _LOOSE = (*_OPERATIONS, exp.Is, exp.Like, exp.ILike, exp.In, exp.Between, exp.Escape, exp.Not, exp.And, exp.Or)
-"""What binds no tighter than a comparison: as part of one it needs parentheses, since dialects disagree without."""
+"""Nodes that bind no tighter than a comparison: inside one they need parentheses, since dialects disagree without."""
 
 
 @lru_cache(1024)

@@ -76,7 +76,7 @@ class _Writer:
         _remove_others(self._folder, written)
 
     def told(self) -> list[str]:
-        """What isn't in the folder as it is in the collection."""
+        """Return what differs between the folder and the collection."""
         return [
             f"{vectors.missing} rows have no {vectors.tower} vector: {EMBEDDINGS[vectors.tower]} has zeros there"
             for vectors in self._vectors

@@ -115,7 +115,7 @@ def _fields(schema: pa.Schema) -> Iterator[tuple[Key, pa.DataType]]:
 
 
 def _form(type: pa.DataType) -> str:
-    """What a column of strings would hold of it: ``string`` only for real ones."""
+    """Return the form of a type in a column of strings: ``string`` only for real ones."""
     kind = kind_for(type)
     return ("string" if is_string(type) else str(type)) if kind else "string"
 

@@ -89,7 +89,7 @@ def _is_binary(type: pa.DataType) -> bool:
 
 
 def _is_text(type: pa.DataType) -> bool:
-    """Whether it goes into a column of strings without being one."""
+    """Tell if it goes into a column of strings without being one."""
     return kind_for(type) == "string" and not is_string(_stored(type))
 
 

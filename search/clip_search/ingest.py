@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AddOptions:
-    """What concerns all rows of a request.
+    """Options that hold for all rows of a request.
 
     Attributes:
         fingerprint: of the model that made ready vectors; empty if unknown.

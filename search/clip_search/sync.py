@@ -18,7 +18,7 @@ Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 @dataclass(frozen=True)
 class State:
-    """What a row's file was when the row was written; kept in the row.
+    """State of a row's file when the row was written; kept in the row.
 
     Attributes:
         digest: of the file's bytes.
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of one file.
+    """Step of a plan for one file.
 
     Attributes:
         number: of the file.
@@ -113,7 +113,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Disk:
-    """What a plan has to ask of the files.
+    """Questions of a plan about the files.
 
     Attributes:
         root: absolute path of the folder.

@@ -267,7 +267,7 @@ class Table:
             raise
 
     def _refuses(self, where: str) -> bool:
-        """Whether a plan with this filter fails, and one without doesn't; no data is read for it."""
+        """Tell if a plan with this filter fails, and one without doesn't; no data is read for it."""
         plain = self._table.search().select(["row"]).limit(None)
         try:
             plain.explain_plan()

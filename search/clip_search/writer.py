@@ -65,7 +65,7 @@ class Delete(Operation):
 
 @dataclass(frozen=True)
 class Added:
-    """What became of an :class:`Add`: numbers of rows, the ids of all that are there, and by id why others aren't."""
+    """Outcome of an :class:`Add`: numbers of rows, the ids of all that are there, and by id why others aren't."""
 
     added: int
     replaced: int

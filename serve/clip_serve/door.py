@@ -48,7 +48,7 @@ class Door:
 
 @dataclass
 class Health:
-    """What the launcher knows of the server that Triton doesn't.
+    """State of the server that the launcher knows and Triton doesn't.
 
     Attributes:
         trouble: says why nothing can be answered; readiness is refused as long as it says anything.

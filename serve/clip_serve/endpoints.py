@@ -10,14 +10,14 @@ from clip_client.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the server listens."""
+    """Ports of the server."""
 
     host: str
     http_port: int
     grpc_port: int
     metrics_port: int
     name: str = ""
-    """What the host was called, where that isn't an address."""
+    """Return the host's name, where it isn't an address."""
 
     @property
     def url_host(self) -> str:

@@ -75,7 +75,7 @@ def _found() -> list[Path]:
 
 
 def _root() -> Path:
-    """Where run folders are made: a path that is safe in the shell through which Triton starts its workers.
+    """Return the folder of the run folders: a path that is safe in the shell through which Triton starts its workers.
 
     And short, since a Unix socket's has at most 107 bytes.
     """

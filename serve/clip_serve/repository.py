@@ -112,7 +112,7 @@ def _told(model: Path) -> str:
 
 
 def _files(model: Path) -> list[Path]:
-    """What a model is made of, besides its configuration and its spec."""
+    """Return the files of a model besides its configuration and its spec."""
     config = _config(model)
     files = [config.default_model_filename] if config.default_model_filename else list(_FILES.get(config.backend, ()))
     return [model / _VERSION / file for file in files + [TOKENIZER_FILE] * model.name.endswith(_PREPARE["text"])]

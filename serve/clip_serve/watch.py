@@ -34,7 +34,7 @@ class Watch:
         self._standing: dict[psutil.Process, float] = {}
 
     def trouble(self) -> str:
-        """What keeps the server from answering; empty for nothing."""
+        """Return what keeps the server from answering; empty for nothing."""
         return ", ".join(f"the process of {self._members[process]} stands still" for process in self._standing)
 
     def run(self) -> None:

@@ -24,7 +24,7 @@ _BEHIND = ("Dense", "Normalize", "Dropout")
 _SETTINGS = tuple(
     f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""Where its first module looks for its settings, the first file that holds any."""
+"""Files of its first module's settings; the first that holds any counts."""
 
 _ARGUMENTS = (
     *("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs"),

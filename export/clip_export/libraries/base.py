@@ -19,7 +19,7 @@ class NotCompared(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a library makes of one picture or text.
+    """Answer of a library for one picture or text.
 
     Attributes:
         given: what its model takes: normalised pixels float32 [3, S, S], or the tokens that it doesn't mask, int64 [L].

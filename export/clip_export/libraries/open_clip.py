@@ -67,7 +67,7 @@ class OpenClipLibrary(Library):
 
     @property
     def _stored(self) -> dict[str, Any]:
-        """What open_clip keeps of a tag's preprocessing, under the names of its own arguments."""
+        """Return the preprocessing that open_clip keeps for a tag, under the names of its own arguments."""
         names = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
         names |= {"resize_mode": "image_resize_mode"}
         kept = self._checkpoint.preprocessing

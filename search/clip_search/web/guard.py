@@ -27,7 +27,7 @@ _OPEN = ("/health/live", "/health/ready", "/", "/page/")
 """Reachable without the token: what orchestrators ask, and the page, which asks for it."""
 
 _PAGES = ("/", "/docs")
-"""What links of other sites may lead to, beside the page's files."""
+"""Paths that links of other sites may lead to, beside the page's files."""
 _OWN_SITES = {"", "same-origin", "none"}
 """Sec-Fetch-Site of programs, of the page itself, of what a user types; ``same-site`` is another port or host name."""
 

@@ -19,7 +19,7 @@ from clip_search.web.bodies import MAX_ROWS, Body, Columns, NewItem, validated
 
 _MAX_DIGITS = 400
 _BRANCHES = {"str", "list[float]"}
-"""What pydantic calls the two forms of a vector."""
+"""Names that pydantic gives the two forms of a vector."""
 
 
 class _Request(Body):
