@@ -333,10 +333,11 @@ class TestEvaluationFolder:
                 {"captions.json": b'[{"file": "b.jpg", "captions": ["x"]}]'},
                 "name 1 files that aren't there, the first is b.jpg",
             ),
-            ({"captions.json": b'{"b.jpg": "x"}'}, 'expected [{"file"'),
+            ({"captions.json": b'{"b.jpg": "x"}'}, "name 1 files that aren't there, the first is b.jpg"),
+            ({"captions.json": b'{"captions": "x"}'}, 'expected [{"file"'),
             ({"captions.parquet": b"PAR1"}, "expected the columns file_name and caption"),
         ],
-        ids=["empty", "corrupt", "missing", "other form", "no parquet"],
+        ids=["empty", "corrupt", "missing", "missing by name", "other form", "no parquet"],
     )
     def test_a_folder_of_no_use(
         self, files: dict, message: str, own: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
