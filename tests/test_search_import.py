@@ -286,6 +286,27 @@ def test_a_bad_table_leaves_its_rows_out(sidecar: Sidecar, run: Import, tmp_path
     assert {id: row["n"] for id, row in kept(sidecar).items()} == {str(n): n for n in range(6)}
 
 
+def test_the_rows_of_a_second_folder_are_not_taken_for_those_of_the_first(
+    sidecar: Sidecar, run: Import, tmp_path: Path
+) -> None:
+    first = write(tmp_path / "a", [unit(3, SIZE, 0)], [pa.table({"n": [0, 1, 2]})])
+    second = write(tmp_path / "b", [unit(4, SIZE, 1)], [pa.table({"n": [10, 11, 12, 13]})])
+    run("import", first)
+    out, _ = run("import", second, "--errors", tmp_path / "errors", status=1)
+    assert out.splitlines()[-1] == "read 4 = 1 added + 0 unchanged + 0 replaced + 3 left out"
+    assert "id 2 has another vector in c: --prefix TEXT" in errors(tmp_path / "errors")["row 2"]
+    out, _ = run("import", second, "--prefix", "b/")
+    assert out.splitlines()[-1] == "read 4 = 4 added + 0 unchanged + 0 replaced + 0 left out"
+    assert {id: row["n"] for id, row in kept(sidecar).items()} == {"0": 0, "1": 1, "2": 2, "3": 13} | {
+        f"b/{n}": 10 + n for n in range(4)
+    }
+    out, _ = run("import", second, "--prefix", "b/")
+    assert out.splitlines()[-1] == "read 4 = 0 added + 4 unchanged + 0 replaced + 0 left out"
+    out, _ = run("import", second, "--replace")
+    assert out.splitlines()[-1] == "read 4 = 0 added + 0 unchanged + 4 replaced + 0 left out"
+    assert [kept(sidecar)[str(n)]["n"] for n in range(4)] == [10, 11, 12, 13]
+
+
 def test_a_damaged_group_of_rows_leaves_the_others(sidecar: Sidecar, run: Import, tmp_path: Path) -> None:
     folder = write(tmp_path / "in", [unit(400, SIZE)], [])
     path = folder / "metadata" / "metadata_0.parquet"

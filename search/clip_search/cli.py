@@ -155,7 +155,9 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="with img_emb, text_emb or image.index, and metadata")
     parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if known")
-    parser.add_argument("--errors", type=Path, metavar="FILE", help="where what was left out is written, as JSON lines")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="in front of each row's number, which together are its id")
+    parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
+    _errors_option(parser)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ import pyarrow as pa
 from rich.progress import Progress
 
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
-from clip_client.search import Added, Row, Search
+from clip_client.search import Added, OnConflict, Row, Search
 from clip_client.spec import Tower
 from clip_search.books import Books
-from clip_search.commands import client, ensure, progress
+from clip_search.commands import batches, client, ensure, progress
 from clip_search.faiss_index import Floats
 from clip_search.folder_parts import EMBEDDINGS, Chunk, Folder, open_folder
 from clip_search.foreign_columns import ForeignColumns
@@ -26,10 +26,14 @@ from clip_search.kinds import word
 _SOURCES = ("image_path", "url")
 _LONGEST_SOURCE = 4096
 _NO_DIRECTION = "NaN, infinity or length 0"
+_APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
+_LOOKED_UP = 1_000  # rows, of which a sidecar tells at once
+_SAME = 0.999
+"""Cosine of a vector and itself, rounded to half precision by an export in between."""
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Add the vectors and metadata of a folder; a row's id is its number there."""
+    """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
     folder = open_folder(arguments.folder)
     with client(arguments) as search, progress() as bar, Books(arguments.errors, _printer(bar)) as books:
         ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
@@ -49,6 +53,8 @@ class _Import:
     def __init__(self, arguments: argparse.Namespace, search: Search, books: Books) -> None:
         self._search, self._books = search, books
         self._collection, self._fingerprint = arguments.collection, arguments.fingerprint
+        self._prefix: str = arguments.prefix
+        self._on_conflict: OnConflict = "replace" if arguments.replace else "skip"
 
     def run(self, folder: Folder, bar: Progress) -> None:
         """Send all rows, and tell which columns and values aren't as they were."""
@@ -79,10 +85,24 @@ class _Import:
         if not rows:
             return
         done = self._sent(rows, columns.kinds())
+        others = self._others(rows) if done.skipped else []
         self._books.added += done.added
-        self._books.unchanged += done.skipped
+        self._books.replaced += done.replaced
+        self._books.unchanged += done.skipped - len(others)
         for n, reason in sorted(done.errors.items()):
-            self._books.leave_out(_name(rows[n].id), reason)
+            self._books.leave_out(self._named(rows[n]), reason)
+        for row in others:
+            self._books.leave_out(self._named(row), f"id {row.id} has another vector in {self._collection}: {_APART}")
+
+    def _others(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows whose ids are those of others, of a folder that was imported before or of other programs."""
+        there: dict[str, Mapping[str, Any]] = {}
+        for part in batches([str(row.id) for row in rows], _LOOKED_UP):
+            there |= {row["id"]: row for row in self._search.get(self._collection, part, vectors=True)}
+        return [row for row in rows if row.id in there and not _is_same(row, there[row.id])]
+
+    def _named(self, row: Row) -> str:
+        return _name(str(row.id).removeprefix(self._prefix))
 
     def _rows(self, chunk: Chunk, columns: ForeignColumns) -> list[Row]:
         """The rows that have a vector; the others are named."""
@@ -91,11 +111,12 @@ class _Import:
         own_id, rows = columns.name("id"), []
         for position, n in enumerate(chunk.numbers):
             vectors = self._vectors(n, {tower: found[position] for tower, found in chunk.vectors.items()})
-            if metadata[position].get(own_id) == str(n):
-                del metadata[position][own_id]  # it is the row's id
+            id = f"{self._prefix}{n}"
+            if metadata[position].get(own_id) == id:
+                del metadata[position][own_id]
             if vectors:
                 image, text = vectors.get("image"), vectors.get("text")
-                rows.append(Row(str(n), vector=image, text_vector=text, metadata=metadata[position], source=sources[position]))
+                rows.append(Row(id, vector=image, text_vector=text, metadata=metadata[position], source=sources[position]))
         return rows
 
     def _vectors(self, n: int, vectors: Mapping[Tower, Floats]) -> dict[Tower, Floats]:
@@ -111,8 +132,8 @@ class _Import:
         """Send rows; what is too much at once is halved, and a row alone that isn't taken is its own error."""
         try:
             return self._search.add(
-                self._collection, rows, on_conflict="skip", fingerprint=self._fingerprint, columns=kinds
-            )  # fmt: skip
+                self._collection, rows, on_conflict=self._on_conflict, fingerprint=self._fingerprint, columns=kinds
+            )
         except ContractMismatch:
             raise
         except InvalidInput as problem:
@@ -121,11 +142,25 @@ class _Import:
         half = len(rows) // 2
         first, second = self._sent(rows[:half], kinds), self._sent(rows[half:], kinds)
         errors = {**first.errors, **{half + n: reason for n, reason in second.errors.items()}}
-        return Added(first.added + second.added, 0, first.skipped + second.skipped, first.ids + second.ids, errors)
+        added, replaced = first.added + second.added, first.replaced + second.replaced
+        return Added(added, replaced, first.skipped + second.skipped, first.ids + second.ids, errors)
 
 
-def _name(row: int | str | None) -> str:
+def _name(row: int | str) -> str:
     return f"row {row}"
+
+
+def _is_same(row: Row, there: Mapping[str, Any]) -> bool:
+    """True if a row that is there has the vectors of one that was sent."""
+    pairs = [(row.vector, there.get("vector_image")), (row.text_vector, there.get("vector_text"))]
+    return all(_are_close(ours, theirs) for ours, theirs in pairs if ours is not None)
+
+
+def _are_close(ours: Any, theirs: Floats | None) -> bool:
+    if theirs is None:
+        return False
+    a, b = np.asarray(ours, np.float64), theirs.astype(np.float64)
+    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b))) >= _SAME
 
 
 def _printer(bar: Progress) -> Any:
