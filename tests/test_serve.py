@@ -242,8 +242,8 @@ def test_only_what_is_abandoned_is_swept() -> None:
 
 
 def test_what_is_closed_to_others_is_its_own_and_no_link(tmp_path: Path) -> None:
-    own, link, target = (folder / (leftovers.prefix() + name) for folder, name in
-                         ((leftovers.SHARED_MEMORY, "own"), (leftovers.SHARED_MEMORY, "link"), (tmp_path, "target")))  # fmt: skip
+    own, link = (Path(leftovers.SHARED_MEMORY, leftovers.prefix() + name) for name in ("own", "link"))
+    target = tmp_path / "target"
     for path in (own, target):
         path.touch()
         path.chmod(0o644)
