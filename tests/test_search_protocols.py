@@ -9,12 +9,16 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
 import openai
 import pytest
 import transformers
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from PIL import Image
 from servers import CLIPSERVE, free_ports, http_files
 from sidecars import PICTURES, Sidecar, base64_of
@@ -303,3 +307,21 @@ def test_openapi_describes_the_bodies(sidecar: Sidecar) -> None:
     paths = sidecar.ask("GET", "/openapi.json")[1]["paths"]
     schema = paths["/v1/collections/{name}/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"text", "mix", "minus", "filter", "k"} <= set(schema["properties"])
+
+
+def references(part: object) -> Iterator[str]:
+    """All that a part of a JSON document refers to."""
+    for name, value in part.items() if isinstance(part, dict) else enumerate(part if isinstance(part, list) else ()):
+        if name == "$ref":
+            yield value
+        yield from references(value)
+
+
+def test_every_reference_of_openapi_resolves(sidecar: Sidecar) -> None:
+    document = sidecar.ask("GET", "/openapi.json")[1]
+    assert {"#/components/schemas/NewItem", "#/components/schemas/SearchTerm"} <= set(references(document))
+    for reference in references(document):
+        place, *names = reference.split("/")
+        assert place == "#"
+        reduce(getitem, names, document)
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []

@@ -241,6 +241,19 @@ def test_only_what_is_abandoned_is_swept() -> None:
     foreign.unlink()
 
 
+def test_what_is_closed_to_others_is_its_own_and_no_link(tmp_path: Path) -> None:
+    own, link = (Path(leftovers.SHARED_MEMORY, leftovers.prefix() + name) for name in ("own", "link"))
+    target = tmp_path / "target"
+    for path in (own, target):
+        path.touch()
+        path.chmod(0o644)
+    link.symlink_to(target)
+    leftovers.close_own()
+    assert [path.stat().st_mode & 0o777 for path in (own, target)] == [0o600, 0o644]
+    leftovers.remove_own()
+    assert target.exists()
+
+
 def test_two_servers_do_not_disturb_each_other(server: Server, repository: Path) -> None:
     second = started(repository)
     assert second.stop()[0] == 0

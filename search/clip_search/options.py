@@ -12,6 +12,8 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
+INDEXES = "indexes"
+"""Folder of the indexes in that of a database."""
 MAX_RESULTS = 10_000
 """The most that one search looks at, offset included."""
 
@@ -117,4 +119,4 @@ class Options:
             return self.index_folder
         if "://" in self.data:
             raise InvalidInput(f"{self.data} is an object store: name a local folder for the indexes, --index DIR")
-        return Path(self.data) / "indexes"
+        return Path(self.data) / INDEXES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import sys
 
@@ -11,6 +12,7 @@ import uvicorn
 
 from clip_client.errors import Unavailable
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
+from clip_search.private import UMASK
 from clip_search.sidecar import Sidecar
 from clip_search.token_file import read_token
 from clip_search.web.app import app
@@ -21,6 +23,7 @@ _SWITCH_S = 0.0001
 
 def main(arguments: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit status."""
+    os.umask(UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
     options = parsed(arguments)

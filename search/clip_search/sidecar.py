@@ -102,6 +102,7 @@ class Sidecar:
         Raises:
             NotFound, Unavailable: it isn't there, or can't be removed.
         """
+        self.store.check_owner()
         with contextlib.ExitStack() as claim:
             with self._lock:
                 collection = None if name in self.broken else self.collection(name)

@@ -10,12 +10,16 @@ from typing import Any
 import lancedb
 
 from clip_client.errors import Unavailable
+from clip_search import objects
 from clip_search.errors import Conflict, storage_problem
+from clip_search.lease import Lease
+from clip_search.options import INDEXES
 from clip_search.ownership import owned
+from clip_search.private import keep_private
 from clip_search.schema import About, check_collection, schema
 from clip_search.table import Table
 
-_LOCK, _INDEX_LOCK = ".clipserve-lock", "lock"
+_LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"
 """Names that no collection can have."""
 
 
@@ -24,20 +28,19 @@ class Store:
 
     Args:
         uri: as LanceDB takes it.
-        index_folder: local folder of the indexes. It is locked, and so is a database in a folder: no second sidecar
-            changes either of them.
+        index_folder: local folder of the indexes. It is locked, and so is a database in a folder; in an object store there is a
+            lease on it. No second sidecar changes either of them.
 
     Raises:
         Unavailable: another sidecar has it, or it can't be opened.
     """
 
     def __init__(self, uri: str, index_folder: Path) -> None:
+        self._lease: Lease | None = None
         with contextlib.ExitStack() as locks:
             try:
                 self._database: Any = lancedb.connect(uri)
-                if "://" not in (place := str(self._database.uri).removeprefix("file-object-store://")):
-                    locks.enter_context(owned(Path(place), _LOCK))
-                locks.enter_context(owned(index_folder, _INDEX_LOCK))
+                self._own(locks, index_folder)
             except Unavailable:
                 raise
             except Exception as problem:  # LanceDB raises anything
@@ -45,6 +48,31 @@ class Store:
                     f"{uri} can't be opened ({problem}): name folders that can be written, --data DIR"
                 ) from problem
             self._locks = locks.pop_all()
+
+    def _own(self, locks: contextlib.ExitStack, index_folder: Path) -> None:
+        place = str(self._database.uri).removeprefix("file-object-store://")
+        if folder := None if "://" in place else Path(place):
+            locks.enter_context(owned(folder, _LOCK))
+        locks.enter_context(owned(index_folder, _INDEX_LOCK))
+        if folder is None:
+            self._lease = Lease(objects.cell(place, _LEASE), place)
+            locks.callback(self._lease.close)
+        else:
+            keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES))
+        keep_private(index_folder, {_INDEX_LOCK, *self._names()}.__contains__)
+
+    def trouble(self) -> str:
+        """Return why nothing can be written, since the lease of the database is lost; empty while it is ours."""
+        return self._lease.trouble() if self._lease else ""
+
+    def check_owner(self) -> None:
+        """Refuse to write to a database that may be somebody else's by now.
+
+        Raises:
+            Unavailable: it may.
+        """
+        if self._lease:
+            self._lease.check()
 
     def names(self) -> list[str]:
         """All collections, sorted.
@@ -75,8 +103,9 @@ class Store:
         if check_collection(name) in self.names():
             raise self._there(name)
         wanted = schema(about, columns)
+        self.check_owner()
         try:
-            return Table(self._database.create_table(name, schema=wanted))
+            return Table(self._database.create_table(name, schema=wanted), self.check_owner)
         except Exception as problem:  # LanceDB raises anything
             if "already exists" in str(problem):
                 raise self._there(name) from problem
@@ -90,7 +119,7 @@ class Store:
         Raises:
             Exception: LanceDB's, of any kind.
         """
-        return Table(self._database.open_table(name))
+        return Table(self._database.open_table(name), self.check_owner)
 
     def drop(self, name: str) -> None:
         """Remove a collection for good; nothing is to be done for one that isn't there.
@@ -98,6 +127,7 @@ class Store:
         Raises:
             Unavailable: it can't be removed.
         """
+        self.check_owner()
         try:
             self._database.drop_table(name)
         except Exception as problem:  # LanceDB raises anything

@@ -44,13 +44,17 @@ class Table:
     Whatever LanceDB raises becomes one of: NotFound once the table was dropped, InvalidInput for a filter that can't be
     used, else Unavailable or StorageFull.
 
+    Args:
+        table: LanceDB's.
+        may_write: raises before each write that mustn't be done.
+
     Attributes:
         schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
         identity: what tells it from every other table.
     """
 
-    def __init__(self, table: Any) -> None:
-        self._table = table
+    def __init__(self, table: Any, may_write: Callable[[], None] = lambda: None) -> None:
+        self._table, self._may_write = table, may_write
         finish_widening(table)
         self.schema: pa.Schema = table.schema
         self.identity = identity(self.schema) or str(table.name)
@@ -291,6 +295,7 @@ class Table:
             raise (self._gone() if self._dropped else storage_problem(problem, done)) from problem
 
     def _written(self, write: Callable[[], Any]) -> None:
+        self._may_write()
         self._asked(write, "written")
 
     def _gone(self) -> NotFound:

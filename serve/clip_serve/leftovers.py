@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def close_own() -> None:
     """Close what this process made to other users; Triton's library makes shared memory that everyone may read."""
     for path in _found():
         if path.name.startswith(prefix()):
-            with contextlib.suppress(OSError):  # removed a moment ago
-                path.chmod(0o700 if path.is_dir() else 0o600)
+            with contextlib.suppress(OSError):  # removed a moment ago, or a link of somebody else's
+                _close(path)
 
 
 def sweep() -> int:
@@ -95,6 +96,15 @@ def _alive(name: str) -> bool:
 
 def _start(process: psutil.Process) -> int:
     return int(process.create_time() * 100)
+
+
+def _close(path: Path) -> None:
+    """Take all rights from others; everybody may put links into these folders, which aren't followed."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fchmod(file, 0o700 if stat.S_ISDIR(os.fstat(file).st_mode) else 0o600)
+    finally:
+        os.close(file)
 
 
 def _remove(path: Path) -> None:

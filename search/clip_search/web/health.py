@@ -40,6 +40,8 @@ async def metrics_summary(request: Request) -> Response:
 def _missing(shared: State) -> dict[str, str]:
     sidecar = shared.sidecar
     missing = {} if shared.opened.is_set() else {"collections": "being opened"}
+    if reason := sidecar.store.trouble():
+        missing["database"] = reason
     if reason := sidecar.embedder.not_ready():
         missing["triton"] = reason
     stopped = [found.name for found in sidecar.collections() if not found.writer.alive]
