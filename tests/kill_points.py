@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import faiss
+import numpy as np
+import pyarrow as pa
+from lancedb.db import LanceDBConnection
+from lancedb.merge import LanceMergeInsertBuilder
+from lancedb.table import LanceTable
+
 WHEN = ("before", "in", "after", "half")
 NAMES = ("files", "names", "add", "upsert", "delete", "compaction", "columns", "note", "create", "open", "any")
 
@@ -39,7 +46,7 @@ class Death:
         return cls(point, draw.randint(1, most), draw.choice(WHEN))
 
     def install(self) -> None:
-        """Wait for the call; the libraries are those of this process."""
+        """Wait for the call."""
         self._lock, self._calls = threading.Lock(), 0
         for point, places in _points().items():
             for owner, name in places:
@@ -88,13 +95,6 @@ def _halve(arguments: tuple[Any, ...]) -> None:
 
 
 def _points() -> dict[str, list[tuple[Any, str]]]:
-    import faiss
-    import numpy as np
-    import pyarrow as pa
-    from lancedb.db import LanceDBConnection
-    from lancedb.merge import LanceMergeInsertBuilder
-    from lancedb.table import LanceTable
-
     points = {
         "files": [(faiss, "write_index"), (np, "save"), (pa, "OSFile"), (Path, "write_text"), (pa.ipc, "new_file")],
         "names": [(Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "rmtree"), (os, "replace"), (os, "fsync")],

@@ -1,7 +1,7 @@
 """Lives of a collection under a mixed load, each in a process that is killed: python killed_collection.py.
 
 It reads orders from stdin, one life each, and answers with how that ended, both as JSON in a line; it ends when stdin does.
-Each life is a fork of this process, which has imported what takes long but must not start what a fork would lose (LanceDB).
+Each life is a fork of this process, which has imported everything and does nothing else.
 
     {"folder": …, "seed": 1, "death": ["files", 3, "half"], "kill_s": null}     the third file that is written is cut in half
     {"folder": …, "seed": 1, "death": null, "kill_s": 0.3}                      kill -9 from outside after 0.3 s
@@ -17,31 +17,32 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import faiss  # noqa: F401
 import numpy as np
-import pyarrow as pa  # noqa: F401
 from kill_ledger import Change, Ledger, differences, vector
 from kill_points import Death, kill
+
+from clip_search import checks, collection
+from clip_search.collection import Collection
+from clip_search.options import IndexOptions
+from clip_search.rows import NewRow
+from clip_search.schema import About
+from clip_search.store import Store
 
 SIZE, CLIENTS, IDS = 12, 3, 40
 LIES, BROKEN, HANGS = 3, 4, 5
 """Statuses of a life that told something wrong, one in which something failed without a reason, one that never opened."""
 _OPENING_S = 60
-_LONGEST_S = 1.5
+_LONGEST_S = 1.0
 UPKEEP = {"collection": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
 
 
 def opened(folder: Path, ledger: Ledger) -> tuple[Any, Any]:
     """The database of a folder and its collection; made if it was never whole."""
-    from clip_search.collection import Collection
-    from clip_search.options import IndexOptions
-    from clip_search.schema import About
-    from clip_search.store import Store
-
     store = Store(str(folder / "db"), folder / "indexes")
     try:
         table = store.open("a")
@@ -92,8 +93,6 @@ class Load:
         return self._ledger.begin(change), self._add(serials_of, kind)
 
     def _add(self, serials: dict[str, int], kind: str) -> Future[Any]:
-        from clip_search.rows import NewRow
-
         rows = [NewRow(id, **self._ledger.row(serial)) for id, serial in serials.items()]
         return self._collection.add(rows, on_conflict=kind, fingerprint="")
 
@@ -108,8 +107,6 @@ def rebuilding(collection: Any, seed: int) -> None:
 
 def live(order: dict[str, Any], ready: int) -> None:
     """Open, compare with the ledger, change until death."""
-    from clip_search import checks, collection
-
     for module, values in ((collection, UPKEEP["collection"]), (checks, UPKEEP["checks"])):
         for name, value in values.items():
             assert hasattr(module, name), f"{module.__name__} has no {name} any more: name its new place here"
@@ -155,6 +152,7 @@ def born(order: dict[str, Any]) -> int:
 
 def main() -> None:
     """One life after the other."""
+    warnings.filterwarnings("ignore", "lancedb fork")
     for line in sys.stdin:
         order = json.loads(line)
         process = born(order)

@@ -207,7 +207,7 @@ class FaissEngine:
         if len(rows):
             order: list[Rows] = []
             chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
-            index = VectorIndex.build("flat", self.index.size, len(rows), chunks, np.empty(0), self._options.threads)
+            index = VectorIndex.build("flat", self.index.size, len(rows), chunks, np.empty((0, 0), np.float32), self._options.threads)
             exact = Part.of(index, np.concatenate(order), self._tune(index))
             exact.makeshift = True
         self.index.exchange(part, exact)
