@@ -3,12 +3,14 @@
 It reads orders from stdin, one life each, and answers with how that ended, both as JSON in a line; it ends when stdin does.
 Each life is a fork of this process, which has imported everything and does nothing else.
 
-    {"folder": …, "seed": 1, "death": ["files", 3, "half"], "kill_s": null}     the third file that is written is cut in half
-    {"folder": …, "seed": 1, "death": null, "kill_s": 0.3}                      kill -9 from outside after 0.3 s
+    {"folder": …, "seed": 1, "death": ["files", 3, "half"], "kill_s": null, "vandal": 0}     the third file is cut in half
+    {"folder": …, "seed": 1, "death": null, "kill_s": 0.3, "vandal": 9}      kill -9 from outside after 0.3 s,
+                                                                            while files are damaged 9 times a second
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kill_ledger import Change, Ledger, differences, vector
+from kill_ledger import TOWERS, Change, Ledger, differences, vector
 from kill_points import Death, kill
 
 from clip_search import checks, collection
@@ -38,6 +40,7 @@ LIES, BROKEN, HANGS = 3, 4, 5
 """Statuses of a life that told something wrong, one in which something failed without a reason, one that never opened."""
 _OPENING_S = 60
 _LONGEST_S = 1.0
+_RENAME = os.replace  # without the points of death
 UPKEEP = {"collection": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
 
 
@@ -105,6 +108,41 @@ def rebuilding(collection: Any, seed: int) -> None:
         collection.rebuild_soon().result(60)
 
 
+def reading(collection: Any, ledger: Ledger, seed: int, folder: Path) -> None:
+    """Search; a row's card and score belong to its vector, whatever is changed meanwhile."""
+    draw = random.Random(f"{seed} reads")
+    while True:
+        serials = [serial for serial in list(ledger.settled.values()) if serial is not None]
+        query, tower = vector(draw.choice(serials or [1]), draw.choice(TOWERS), SIZE), draw.choice(TOWERS)
+        scores, rows = collection.search(query, tower, 20, draw.choice(("", "serial >= 0")))
+        for score, card in zip(scores, collection.cards.take(rows), strict=True):
+            if card and abs(vector(card["serial"], tower, SIZE) @ query - score) > 3e-3:
+                lied(folder, [f"{card} has a score of {score} in {tower}"])
+
+
+def vandalising(folder: Path, seed: int, rate: float) -> None:
+    """Put a damaged copy in the place of a derived file, so many times a second."""
+    draw, copy = random.Random(f"{seed} damages"), folder / "vandal"
+    while True:
+        time.sleep(draw.random() * 2 / rate)
+        files = sorted(
+            path for path in (folder / "indexes" / "a").rglob("*") if path.suffix in (".json", ".arrow", ".faiss", ".npy")
+        )
+        with contextlib.suppress(OSError, IndexError):
+            path = draw.choice(files)
+            content = bytearray(path.read_bytes())
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            copy.write_bytes(content[: draw.choice((len(content), len(content) // 2))])
+            _RENAME(copy, path)
+
+
+def lied(folder: Path, wrong: list[str]) -> None:
+    """Write down what was told that isn't so, and end."""
+    with open(folder / "lies", "w") as file:
+        file.write("\n".join(wrong))
+    os._exit(LIES)
+
+
 def live(order: dict[str, Any], ready: int) -> None:
     """Open, compare with the ledger, change until death."""
     for module, values in ((collection, UPKEEP["collection"]), (checks, UPKEEP["checks"])):
@@ -120,13 +158,15 @@ def live(order: dict[str, Any], ready: int) -> None:
         Death(*order["death"]).install()
     _store, opened_now = opened(folder, ledger)
     if wrong := differences(opened_now, ledger, SIZE):
-        (folder / "lies").write_text("\n".join(wrong))
-        os._exit(LIES)
+        lied(folder, wrong)
     opening.cancel()
     threading.Timer(_LONGEST_S, kill).start()
     loads = [Load(opened_now, ledger, n, order["seed"]).go_on for n in range(CLIENTS)]
-    pool = ThreadPoolExecutor(CLIENTS + 1)  # not left in order: who fails ends the process
-    running = [*(pool.submit(load) for load in loads), pool.submit(rebuilding, opened_now, order["seed"])]
+    pool = ThreadPoolExecutor(CLIENTS + 3)  # not left in order: who fails ends the process
+    running = [*map(pool.submit, loads), pool.submit(rebuilding, opened_now, order["seed"])]
+    running.append(pool.submit(reading, opened_now, ledger, order["seed"], folder))
+    if order["vandal"]:
+        running.append(pool.submit(vandalising, folder, order["seed"], order["vandal"]))
     for future in wait(running, return_when="FIRST_EXCEPTION").done:
         future.result()
 

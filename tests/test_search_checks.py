@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, found, rows, settled
@@ -16,6 +17,7 @@ from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, found, rows, se
 from clip_client.errors import Unavailable
 from clip_search import checks, derived
 from clip_search import collection as collections
+from clip_search.cards import Deck
 from clip_search.collection import Collection
 from clip_search.derived import Sums
 from clip_search.faiss_index import VectorIndex
@@ -273,3 +275,44 @@ def test_lancedbs_own_engine_has_its_cards_checked(serving: Opener, log: io.Stri
     one_pass(collection)
     assert str(path) in log.getvalue()
     assert found(collection, VECTORS[1], 1) == ["r1"]
+
+
+@pytest.mark.parametrize("opened_again", [False, True])
+def test_an_index_file_that_never_was_what_was_written_is_noticed(
+    serving: Opener, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, opened_again: bool
+) -> None:
+    write = faiss.write_index
+
+    def torn(index: object, to: object) -> None:
+        write(index, to)
+        if isinstance(to, str):
+            flip(Path(to))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(faiss, "write_index", torn)
+        serving.collection.rebuild()
+    (path,) = (serving.folder / "a").glob("image/part-*/index.faiss")
+    if opened_again:
+        serving.open()
+    answers_right(serving.collection)
+    one_pass(serving.collection)
+    assert str(path) in log.getvalue()
+    log.truncate(0)
+    answers_right(serving.open())
+    assert log.getvalue() == ""
+
+
+def test_cards_that_never_were_what_was_written_are_not_used(serving: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped = Deck.mapped
+
+    def torn(path: Path, checksum: str) -> Deck:
+        flip(path)
+        return mapped(path, checksum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Deck, "mapped", torn)
+        with pytest.raises(derived.Damaged):
+            serving.collection.rebuild()
+        answers_right(serving.collection)
+    one_pass(serving.collection)
+    answers_right(serving.open())

@@ -56,8 +56,8 @@ class Lives:
         """The derived files."""
         return self.folder / "indexes" / "a"
 
-    def live(self) -> None:
-        """Let one life go by."""
+    def live(self, vandal: float = 0) -> None:
+        """Let one life go by, while files are damaged so many times a second."""
         if self._count and self._count % _LIVES == 0:
             self.check()
             shutil.rmtree(self.folder)
@@ -65,7 +65,13 @@ class Lives:
         self._count += 1
         outside = self.draw.random() < _FROM_OUTSIDE
         death, kill_s = (None, self.draw.uniform(0, 1.2)) if outside else (astuple(Death.drawn(self.draw)), None)
-        order = {"folder": str(self.folder), "seed": self.draw.randrange(10**9), "death": death, "kill_s": kill_s}
+        order = {
+            "folder": str(self.folder),
+            "seed": self.draw.randrange(10**9),
+            "death": death,
+            "kill_s": kill_s,
+            "vandal": vandal,
+        }
         self._nursery.stdin.write(json.dumps(order) + "\n")
         self._nursery.stdin.flush()
         status = json.loads(self._nursery.stdout.readline())["status"]
@@ -131,7 +137,7 @@ def test_no_damaged_file_makes_it_lie(lives: Lives) -> None:
     lives.live()
     while sum(count for how, count in lives.books.items() if how.startswith("damage")) < DAMAGES:
         lives.damage()
-        lives.live()
+        lives.live(vandal=lives.draw.choice((0, 20)))
     lives.damage()
     lives.check()
 

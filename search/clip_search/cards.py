@@ -91,7 +91,7 @@ class Cards:
     def load(self) -> None:
         """Map the files; the rows of one that is damaged are read from the table, and the files made again later."""
         try:
-            content = derived.read_manifest(self._folder, self._table) or {"decks": {}, "last": -1}
+            content = derived.read_manifest(self._folder, self._table, {"decks": {}, "last": -1})
         except derived.Damaged as problem:
             _LOG.warning("%s: all cards are read from the table again", problem)
             self.unsaved = True
@@ -217,9 +217,12 @@ class Cards:
         first, last = (int(np.asarray(cards["row"])[n]) for n in (0, -1))
         path = self._folder / f"{first:020d}-{last:020d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         cards = cards.combine_chunks()
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, cards.schema) as writer:
-            writer.write_table(cards)
-        return Deck.mapped(path, str(derived.Sums.of(path)))
+        sink = derived.Sink()
+        with pa.OSFile(str(path), "wb") as file:
+            for target in (file, sink):
+                with pa.ipc.new_file(target, cards.schema) as writer:
+                    writer.write_table(cards)
+        return Deck.mapped(path, str(sink.sums()))
 
 
 def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -69,15 +70,24 @@ class Sums:
             raise Damaged(f"{path} isn't any more what was opened")
 
 
-class Sink:
+class Sink(io.RawIOBase):
     """A file to write to that keeps the checksums alone."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._size = self._crc = 0
         self._running: list[int] = []
 
-    def write(self, content: bytes) -> int:
-        """Take what follows; returns how much that was."""
+    def writable(self) -> bool:
+        """Return that it is there to be written."""
+        return True
+
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self._size
+
+    def write(self, content: Any) -> int:
+        """Take the bytes that follow; returns how many."""
         rest = memoryview(content)
         while len(rest):
             room = BLOCK_BYTES - self._size % BLOCK_BYTES
@@ -115,7 +125,8 @@ def check(path: Path, expected: str) -> Sums:
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Put a manifest into the place of the one before, in one step."""
+    """Put a manifest into the place of the one before, in one step; it is good for this folder alone."""
+    content = {**content, "of": folder.name}
     body = json.dumps(content, sort_keys=True)
     new = folder / f"{MANIFEST}.new"
     for path in (new, folder / MANIFEST):
@@ -125,22 +136,24 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     new.replace(folder / MANIFEST)
 
 
-def read_manifest(folder: Path, table: str) -> dict[str, Any] | None:
-    """Return what :func:`write_manifest` wrote for this table; None in a folder where nothing was written yet.
+def read_manifest(folder: Path, table: str, empty: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what :func:`write_manifest` wrote for this table; ``empty`` in a folder where nothing was written yet.
 
     Raises:
-        Damaged: it is broken, missing beside files, without checksums, or of another table.
+        Damaged: it is broken, missing beside files, without checksums, of another table or folder, or lacks what ``empty`` has.
     """
     path = folder / MANIFEST
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return None
+            return empty
         check_file(path)
         content = _checked(path, json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as problem:
         raise Damaged(f"{path} can't be read ({problem})") from problem
     if content.get("table") != table:
         raise Damaged(f"{path} is of another collection")
+    if content.get("of", folder.name) != folder.name or not empty.keys() <= content.keys():
+        raise Damaged(f"{path} is the one of another folder")
     return content
 
 

@@ -207,7 +207,9 @@ class FaissEngine:
         if len(rows):
             order: list[Rows] = []
             chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
-            index = VectorIndex.build("flat", self.index.size, len(rows), chunks, np.empty((0, 0), np.float32), self._options.threads)
+            index = VectorIndex.build(
+                "flat", self.index.size, len(rows), chunks, np.empty((0, 0), np.float32), self._options.threads
+            )
             exact = Part.of(index, np.concatenate(order), self._tune(index))
             exact.makeshift = True
         self.index.exchange(part, exact)
@@ -266,7 +268,7 @@ def _loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
     Parts after a damaged one are left out too, since rows that are missing can come only after all others.
     """
     try:
-        content = derived.read_manifest(folder, table) or {"parts": {}, "last": -1}
+        content = derived.read_manifest(folder, table, {"parts": {}, "last": -1})
     except derived.Damaged as problem:
         _LOG.warning("%s: the index is built again from the table", problem)
         return (), -1, True

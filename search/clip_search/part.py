@@ -109,16 +109,19 @@ class Part:
         folder.mkdir()
         self.index.save(folder / "index.faiss")
         np.save(folder / "rows.npy", self.rows)
-        self.files = {name: Sums.of(folder / name) for name in _FILES}
-        self.folder = folder
+        self.files, self.folder = self._sums(), folder
 
     def is_intact(self) -> bool:
         """Tell if what is in memory is what its files were."""
+        in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
+        return in_order and self.files == self._sums()
+
+    def _sums(self) -> dict[str, Sums]:
+        """Return the checksums of the files that :meth:`save` writes, by what is in memory."""
         index, rows = Sink(), Sink()
         self.index.write(index.write)
-        np.lib.format.write_array(rows, self.rows)  # of a file it asks no more than to write
-        in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
-        return in_order and self.files == dict(zip(_FILES, (index.sums(), rows.sums()), strict=True))
+        np.lib.format.write_array(rows, self.rows)
+        return dict(zip(_FILES, (index.sums(), rows.sums()), strict=True))
 
     def about(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to know of a part that was saved, ready for JSON."""
