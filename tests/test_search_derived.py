@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -158,6 +159,29 @@ def test_another_collections_files_as_a_whole_are_noticed(opener: Opener, log: i
     shutil.copytree(other, opener.folder / "a")
     answers_right(opener.open())
     assert "is of another collection" in log.getvalue()
+
+
+@pytest.mark.parametrize(("of", "to"), itertools.permutations(("cards", "image", "text", "acknowledged"), 2))
+@pytest.mark.parametrize("whole", [False, True])
+def test_files_in_another_folder_than_their_own_are_noticed(
+    opener: Opener, log: io.StringIO, of: str, to: str, whole: bool
+) -> None:
+    folder = opener.folder / "a"
+    collection = opener.open()
+    collection.add([NewRow("t", {"text": VECTORS[7]})], on_conflict="error", fingerprint="").result()
+    collection.rebuild()
+    opener.close()
+    if whole:
+        shutil.copytree(folder / of, folder / "copy")
+        shutil.rmtree(folder / to)
+        (folder / "copy").rename(folder / to)
+    else:
+        shutil.copyfile(folder / of / "current.json", folder / to / "current.json")
+    again = opener.open()
+    assert "is the one of another folder" in log.getvalue()
+    again.delete(ids=["t"]).result()
+    answers_right(again)
+    assert again.search(VECTORS[7], "text", 5, "")[1].tolist() == []
 
 
 def test_files_of_a_collection_of_the_same_name_that_was_dropped_are_noticed(opener: Opener) -> None:

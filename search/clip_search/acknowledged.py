@@ -25,7 +25,7 @@ class Acknowledged:
             Unavailable: changes are lost.
         """
         try:
-            noted = (derived.read_manifest(self._folder, self._table.identity) or {"version": 0})["version"]
+            noted = derived.read_manifest(self._folder, self._table.identity, {"version": 0})["version"]
         except derived.Damaged as problem:
             _LOG.warning("%s: changes that the table may have lost aren't noticed", problem)
             return

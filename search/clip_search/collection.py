@@ -18,6 +18,7 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.acknowledged import Acknowledged
 from clip_search.cards import Cards
+from clip_search.checks import Checks
 from clip_search.columns import Columns
 from clip_search.commits import Commits
 from clip_search.engine import Engine, FaissEngine, Queries
@@ -54,10 +55,11 @@ class Collection:
         self._options = options
         acknowledged = Acknowledged(folder / "acknowledged", table)
         acknowledged.check()
-        self.cards = Cards(folder / "cards", table.identity)
-        self.cards.load(table.cards)
+        self.cards = Cards(folder / "cards", table.identity, table.cards)
+        self.cards.load()
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
+        self._checks = Checks([self.cards, *self.engines.values()])
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._seen_commits = self._optimized_at = self._commits.count
@@ -140,13 +142,14 @@ class Collection:
         }
 
     def maintain(self) -> None:
-        """One round of upkeep, as done in the background: compaction and index builds, where they are due."""
+        """One round of upkeep, as done in the background: checks of files; compaction and index builds, where they are due."""
         with self._upkeep_lock:
             commits = self._commits.count
             patience = 1 if commits == self._seen_commits else _PATIENCE
             self._seen_commits = commits
             if self._commits.unsure:
                 self._look_again().result()
+            self._checks.round()
             if commits - self._optimized_at >= _OPTIMIZE_COMMITS * patience:
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:

@@ -84,7 +84,7 @@ class Commits:
         self._table.refresh()
         self.known.agree(self._table.ids())
         rows = self._table.numbers()
-        self._cards.complete(rows, self._table.cards)
+        self._cards.complete(rows)
         for engine in self._engines.values():
             engine.agree()
         seen = [self._cards.boundary, *(engine.last_row() for engine in self._engines.values())]

@@ -2,36 +2,105 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "current.json"
-_BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**20
 
 
 class Damaged(Exception):
     """A derived file isn't what was written; the message names it."""
 
 
-def checksum(path: Path) -> str:
-    """Return the checksum of a file's content: its length and CRC-32, since all of an index is read through at each opening.
+@dataclass(frozen=True)
+class Sums:
+    """Checksums of a file's content; as text, its length and CRC-32, since all of an index is read through at each opening.
 
-    Raises:
-        Damaged: it isn't there, isn't a file, or can't be read.
+    Attributes:
+        running: CRC-32 of the content up to the end of each block, so that a block can be checked without the others.
     """
-    check_file(path)
-    size = crc = 0
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                size, crc = size + len(block), zlib.crc32(block, crc)
-        return f"{size}-{crc:08x}"
-    except OSError as problem:
-        raise Damaged(f"{path} can't be read ({problem.strerror or problem})") from problem
+
+    size: int
+    running: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.size}-{self.running[-1] if self.running else 0:08x}"
+
+    @classmethod
+    def of(cls, path: Path) -> Sums:
+        """Read all of a file.
+
+        Raises:
+            Damaged: it isn't there, isn't a file, or can't be read.
+        """
+        check_file(path)
+        sink = Sink()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    sink.write(block)
+        except OSError as problem:
+            raise _unreadable(path, problem) from problem
+        return sink.sums()
+
+    def check_block(self, path: Path, number: int) -> None:
+        """Read a block of a file again.
+
+        Raises:
+            Damaged: it differs, can't be read, or the length of the file is another.
+        """
+        check_file(path)
+        try:
+            with path.open("rb", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(number * BLOCK_BYTES)
+                block = file.read(BLOCK_BYTES)
+        except OSError as problem:
+            raise _unreadable(path, problem) from problem
+        before = self.running[number - 1] if number else 0
+        if size != self.size or (self.running and zlib.crc32(block, before) != self.running[number]):
+            raise Damaged(f"{path} isn't any more what was opened")
+
+
+class Sink(io.RawIOBase):
+    """A file to write to that keeps the checksums alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = self._crc = 0
+        self._running: list[int] = []
+
+    def writable(self) -> bool:
+        """Return that it is there to be written."""
+        return True
+
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self._size
+
+    def write(self, content: Any) -> int:
+        """Take the bytes that follow; returns how many."""
+        rest = memoryview(content)
+        while len(rest):
+            room = BLOCK_BYTES - self._size % BLOCK_BYTES
+            self._crc = zlib.crc32(rest[:room], self._crc)
+            self._size += len(rest[:room])
+            rest = rest[room:]
+            if self._size % BLOCK_BYTES == 0:
+                self._running.append(self._crc)
+        return len(content)
+
+    def sums(self) -> Sums:
+        """Return the checksums of what was written."""
+        return Sums(self._size, (*self._running, *([self._crc] if self._size % BLOCK_BYTES else [])))
 
 
 def check_file(path: Path) -> None:
@@ -44,18 +113,20 @@ def check_file(path: Path) -> None:
         raise Damaged(f"{path} {'is not a file' if path.exists() else 'is missing'}")
 
 
-def check(path: Path, expected: str) -> None:
-    """Refuse a file that isn't the one whose checksum was noted.
+def check(path: Path, expected: str) -> Sums:
+    """Refuse a file that isn't the one whose checksum was noted; returns its checksums.
 
     Raises:
         Damaged: it differs, or can't be read.
     """
-    if checksum(path) != expected:
+    if str(sums := Sums.of(path)) != expected:
         raise Damaged(f"{path} isn't what was written")
+    return sums
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Put a manifest into the place of the one before, in one step."""
+    """Put a manifest into the place of the one before, in one step; it is good for this folder alone."""
+    content = {**content, "of": folder.name}
     body = json.dumps(content, sort_keys=True)
     new = folder / f"{MANIFEST}.new"
     for path in (new, folder / MANIFEST):
@@ -65,22 +136,24 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     new.replace(folder / MANIFEST)
 
 
-def read_manifest(folder: Path, table: str) -> dict[str, Any] | None:
-    """Return what :func:`write_manifest` wrote for this table; None in a folder where nothing was written yet.
+def read_manifest(folder: Path, table: str, empty: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what :func:`write_manifest` wrote for this table; ``empty`` in a folder where nothing was written yet.
 
     Raises:
-        Damaged: it is broken, missing beside files, without checksums, or of another table.
+        Damaged: it is broken, missing beside files, without checksums, of another table or folder, or lacks what ``empty`` has.
     """
     path = folder / MANIFEST
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return None
+            return empty
         check_file(path)
         content = _checked(path, json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as problem:
         raise Damaged(f"{path} can't be read ({problem})") from problem
     if content.get("table") != table:
         raise Damaged(f"{path} is of another collection")
+    if content.get("of", folder.name) != folder.name or not empty.keys() <= content.keys():
+        raise Damaged(f"{path} is the one of another folder")
     return content
 
 
@@ -105,6 +178,19 @@ def remove_others(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in keep | {MANIFEST}:
             remove(path)
+
+
+def manifest_sums(folder: Path) -> dict[Path, Sums]:
+    """Return the checksums of a folder's manifest by its path; none where it can't be read."""
+    path = folder / MANIFEST
+    try:
+        return {path: Sums.of(path)}
+    except Damaged:
+        return {}
+
+
+def _unreadable(path: Path, problem: OSError) -> Damaged:
+    return Damaged(f"{path} can't be read ({problem.strerror or problem})")
 
 
 def _checked(path: Path, manifest: Any) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import numpy as np
 
 from clip_client.spec import Tower
 from clip_search import derived
+from clip_search.checks import Keeper
+from clip_search.derived import Sums
 from clip_search.faiss_index import Floats, VectorIndex, kind_for
 from clip_search.index import Index, Snapshot
 from clip_search.options import IndexOptions
@@ -32,7 +34,7 @@ Queries = Callable[[int], "tuple[Floats, Source]"]
 """Asked for n queries [n, D] to tune on; may give fewer."""
 
 
-class Engine(Protocol):
+class Engine(Keeper, Protocol):
     """Nearest rows of one tower's vectors."""
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
@@ -74,6 +76,7 @@ class FaissEngine:
         self._building = threading.Lock()
         self._retune_at = 0.0
         parts, self._last, self._unsaved = _loaded(folder, table.identity)
+        self._manifest = derived.manifest_sums(folder)
         self.index = Index(size, parts)
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
@@ -112,7 +115,7 @@ class FaissEngine:
 
     def _indexed(self, patience: int) -> bool:
         now = self.index.snapshot
-        if any(part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
+        if any(part.makeshift or part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
             self.rebuild()
         elif now.tail.count > self._options.tail_rows * patience:
             self._build(_start(now), now.last)
@@ -122,6 +125,25 @@ class FaissEngine:
 
     def rebuild(self) -> None:
         self._build(0, self.index.snapshot.last)
+
+    def files(self) -> dict[Path, Sums]:
+        saved = ((part.folder, part.files) for part in self.index.snapshot.parts if part.folder)
+        return {folder / name: sums for folder, files in saved for name, sums in files.items()} | self._manifest
+
+    def distrust(self, path: Path, why: str) -> None:
+        """Write the files of a part anew; its rows are indexed anew if what is in memory isn't what they were either."""
+        with self._building:
+            if path not in self.files():
+                return  # another has taken its place
+            self._unsaved = True
+            part = next((part for part in self.index.snapshot.parts if part.folder == path.parent), None)
+            if part is None or part.is_intact():
+                _LOG.warning("%s: it is written again, searches didn't see it", why)
+            else:
+                _LOG.warning("%s, nor is what is in memory: searched exactly until it is indexed again", why)
+                part = self._replaced(part)
+            if part:
+                part.folder = None
 
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot
@@ -158,6 +180,7 @@ class FaissEngine:
         about = {part.folder.name: part.about() for part in now.parts if part.folder}
         self._last = self.last_row()
         derived.write_manifest(self._folder, {"table": self._table.identity, "last": self._last, "parts": about})
+        self._manifest = derived.manifest_sums(self._folder)
         self._unsaved = False
         derived.remove_others(self._folder, set(about))
 
@@ -175,6 +198,22 @@ class FaissEngine:
         for rows, vectors in self._table.vectors(self._tower, first, last):
             order.append(rows)
             yield vectors
+
+    def _replaced(self, part: Part) -> Part | None:
+        """Put an exact part, from the table, in the place of one; None if it has no rows any more."""
+        rows = self._table.rows(self._tower)
+        rows = rows[(rows >= part.first) & (rows <= part.last)]
+        exact = None
+        if len(rows):
+            order: list[Rows] = []
+            chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
+            index = VectorIndex.build(
+                "flat", self.index.size, len(rows), chunks, np.empty((0, 0), np.float32), self._options.threads
+            )
+            exact = Part.of(index, np.concatenate(order), self._tune(index))
+            exact.makeshift = True
+        self.index.exchange(part, exact)
+        return exact
 
     def _tune(self, index: VectorIndex) -> Tuned:
         queries, source = self._queries(_QUERIES)
@@ -229,7 +268,7 @@ def _loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
     Parts after a damaged one are left out too, since rows that are missing can come only after all others.
     """
     try:
-        content = derived.read_manifest(folder, table) or {"parts": {}, "last": -1}
+        content = derived.read_manifest(folder, table, {"parts": {}, "last": -1})
     except derived.Damaged as problem:
         _LOG.warning("%s: the index is built again from the table", problem)
         return (), -1, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ _GRAPH_ROWS = 2_000_000
 """Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
 
 _BLOCK_ROWS = 16_384
+_PIECE_BYTES = 2**20
 _GPU_MOST = 2048
 """Hits, and lists probed, that faiss's GPU indexes can select at most."""
 
@@ -89,6 +90,10 @@ class VectorIndex:
     def save(self, path: Path) -> None:
         """Write to a file."""
         faiss.write_index(self._index, str(path))
+
+    def write(self, write: Callable[[bytes], int]) -> None:
+        """Hand over what :meth:`save` would write, piece by piece."""
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, _PIECE_BYTES))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)

@@ -89,6 +89,15 @@ class Index:
             part.hide(np.setdiff1d(part.rows, alive, assume_unique=True))
             self.snapshot = Snapshot((*(old for old in now.parts if old.last < first), part), now.tail.after(part.last))
 
+    def exchange(self, old: Part, new: Part | None) -> None:
+        """Put a part over the same rows, or nothing, in the place of one; what is hidden stays hidden."""
+        with self._lock:
+            now = self.snapshot
+            if new:
+                new.hide(np.setdiff1d(new.rows, old.rows[old.alive]))
+            parts = (new if part is old else part for part in now.parts)
+            self.snapshot = Snapshot(tuple(part for part in parts if part), now.tail)
+
     def forget(self, first: int) -> None:
         """Let go of the parts that reach to row ``first`` or beyond, and of the tail."""
         with self._lock:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clip_client.spec import Tower
+from clip_search.derived import Sums
 from clip_search.faiss_index import Floats
 from clip_search.options import IndexOptions
 from clip_search.part import Found, Rows
@@ -45,6 +47,12 @@ class LanceEngine:
 
     def agree(self) -> None:
         pass  # the table is what is searched
+
+    def files(self) -> Mapping[Path, Sums]:
+        return {}  # LanceDB's files are the table
+
+    def distrust(self, path: Path, why: str) -> None:
+        pass  # there are none
 
     def last_row(self) -> int:
         return -1

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_search import derived
+from clip_search.derived import Sink, Sums
 from clip_search.faiss_index import Floats, Mask, VectorIndex, nearest
 from clip_search.tuning import Tuned
 
@@ -30,7 +31,8 @@ class Part:
         rows: int64 [N], the row at each position of the index.
         order, ascending: int64 [N], positions in the order of their rows, and these rows.
         alive: bool [N], by position.
-        files: name and checksum of each file in its folder.
+        files: name and checksums of each file in its folder.
+        makeshift: exact, from the table, in the place of one that was damaged; to be indexed again.
     """
 
     index: VectorIndex
@@ -40,8 +42,9 @@ class Part:
     alive: Mask
     tuned: Tuned
     folder: Path | None = None
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Sums] = field(default_factory=dict)
     dead: int = 0
+    makeshift: bool = False
 
     @classmethod
     def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
@@ -106,12 +109,24 @@ class Part:
         folder.mkdir()
         self.index.save(folder / "index.faiss")
         np.save(folder / "rows.npy", self.rows)
-        self.files = {name: derived.checksum(folder / name) for name in _FILES}
-        self.folder = folder
+        self.files, self.folder = self._sums(), folder
+
+    def is_intact(self) -> bool:
+        """Tell if what is in memory is what its files were."""
+        in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
+        return in_order and self.files == self._sums()
+
+    def _sums(self) -> dict[str, Sums]:
+        """Return the checksums of the files that :meth:`save` writes, by what is in memory."""
+        index, rows = Sink(), Sink()
+        self.index.write(index.write)
+        np.lib.format.write_array(rows, self.rows)
+        return dict(zip(_FILES, (index.sums(), rows.sums()), strict=True))
 
     def about(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to know of a part that was saved, ready for JSON."""
-        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": self.files}
+        files = {name: str(sums) for name, sums in self.files.items()}
+        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": files}
 
     @classmethod
     def load(cls, folder: Path, about: dict[str, Any]) -> Part:
@@ -121,11 +136,10 @@ class Part:
             derived.Damaged: a file isn't what was written.
             OSError, ValueError, RuntimeError: one can't be read.
         """
-        for name in _FILES:
-            derived.check(folder / name, about["files"][name])
+        files = {name: derived.check(folder / name, about["files"][name]) for name in _FILES}
         index = VectorIndex.load(folder / "index.faiss", about["kind"])
         part = cls.of(index, np.load(folder / "rows.npy", allow_pickle=False), Tuned(**about["tuned"]))
-        part.folder, part.files = folder, about["files"]
+        part.folder, part.files = folder, files
         return part
 
 
