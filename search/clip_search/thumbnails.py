@@ -58,7 +58,7 @@ def thumbnail(encoded: bytes, memory: Budget | None = None) -> bytes:
 
 
 def _drafted(image: Image.Image) -> int:
-    """Let a JPEG be decoded in a smaller size; return the bytes that decoding takes at most, for the decoder, then for copies."""
+    """Let a JPEG be decoded in a smaller size; return the bytes that decoding and then copies take at most."""
     decoder = _DECODERS.get(str(image.format), 0) * image.width * image.height
     image.draft("RGB", (2 * SIDE, 2 * SIDE))
     pixels = image.width * image.height
