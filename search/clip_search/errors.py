@@ -6,7 +6,9 @@ InvalidInput            400
 └── TooLarge            413
 ContractMismatch        409
 Unavailable             503
+├── Busy                503
 └── StorageFull         507
+Stalled                 408
 Timeout                 504
 """
 
@@ -29,6 +31,14 @@ class TooLarge(InvalidInput):
     """More than is allowed at once."""
 
 
+class Stalled(ClipError):
+    """A body that doesn't arrive."""
+
+
+class Busy(Unavailable):
+    """Others have what a request needs: memory, say; it may be sent again."""
+
+
 class StorageFull(Unavailable):
     """The disk has no room for what was sent."""
 
@@ -41,6 +51,7 @@ _STATUS: tuple[tuple[type[ClipError], int], ...] = (
     (ContractMismatch, 409),
     (StorageFull, 507),
     (Unavailable, 503),
+    (Stalled, 408),
     (Timeout, 504),
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,9 +12,11 @@ from typing import Any, TypeVar
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
+from clip_search.budget import Share
 from clip_search.collection import Collection
 from clip_search.columns import Columns
 from clip_search.copies import completed
+from clip_search.errors import Busy
 from clip_search.query import Term
 from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.sidecar import Sidecar
@@ -20,6 +24,8 @@ from clip_search.thumbnails import thumbnail
 from clip_search.writer import Added
 
 _READERS = 8
+_FETCHED = 32
+_NICER, _NICEST = 10, 19
 _Out = TypeVar("_Out")
 
 
@@ -74,6 +80,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
 
     Raises:
         InvalidInput: no item is good, or what is wrong concerns all.
+        Busy: others have the memory for pictures.
         ClipError: the model's or the disk's.
     """
     collection.about.check_fingerprint(options.fingerprint, collection.name)
@@ -95,9 +102,9 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
     return Outcome(Added(done.added, done.replaced, skipped, [row.id for n, row in rows.items() if n not in errors]), errors)
 
 
-def needs_model(item: Item | ClipError) -> bool:
+def needs_model(item: Item) -> bool:
     """Tell if there is something to be embedded, or to be fetched."""
-    return isinstance(item, Item) and bool(item.image or (item.text is not None and "text" not in item.vectors))
+    return bool(item.image or (item.text is not None and "text" not in item.vectors))
 
 
 def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
@@ -146,19 +153,28 @@ def _embedded(item: Item) -> set[Tower]:
 def _embed_images(
     sidecar: Sidecar, collection: Collection, items: Mapping[int, Item], rows: dict[int, NewRow], errors: dict[int, str]
 ) -> None:
-    wanted = [n for n in rows if items[n].image]
-    if not wanted:
-        return
-    needed = [n for n in wanted if "image" not in rows[n].vectors]
-    if needed:
+    wanted = {n: image for n in rows if (image := items[n].image)}
+    if any("image" not in rows[n].vectors for n in wanted):
         sidecar.check_model(collection)
-    files = _side_by_side({n: items[n].image for n in wanted}, sidecar.image, errors)
-    needed = [n for n in needed if n in files]
-    embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
-    _take(rows, "image", needed, embedded, errors)
-    small = _side_by_side({n: file for n, file in files.items() if n not in errors}, thumbnail, errors)
-    for n, picture in small.items():
-        rows[n].thumbnail = picture
+    for images in _parts(wanted):
+        with Share(sidecar.fetched) as share:
+            files = _side_by_side(images, partial(sidecar.image, share=share), errors)
+            needed = [n for n in files if "image" not in rows[n].vectors]
+            embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
+            _take(rows, "image", needed, embedded, errors)
+            good = {n: file for n, file in files.items() if n not in errors}
+            small = _side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=_step_back)
+        for n, picture in small.items():
+            rows[n].thumbnail = picture
+
+
+def _parts(images: Mapping[int, Term]) -> Iterator[dict[int, Term]]:
+    """Pictures that came with the request together; of the others as many at a time as may be held whatever their sizes."""
+    if sent := {n: image for n, image in images.items() if image.kind == "image"}:
+        yield sent
+    others = [n for n in images if n not in sent]
+    for start in range(0, len(others), _FETCHED):
+        yield {n: images[n] for n in others[start : start + _FETCHED]}
 
 
 def _embed_texts(
@@ -178,15 +194,28 @@ def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedde
             rows[n].vectors[tower] = vector
 
 
-def _side_by_side(items: Mapping[int, Any], work: Callable[[Any], _Out], errors: dict[int, str]) -> dict[int, _Out]:
+def _side_by_side(
+    items: Mapping[int, Any],
+    work: Callable[[Any], _Out],
+    errors: dict[int, str],
+    begin: Callable[[], None] | None = None,
+) -> dict[int, _Out]:
     """Call for each item in threads, for what waits or leaves Python; what fails is noted and left out."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READERS, initializer=begin) as pool:
         return _good(items, pool.map(partial(_attempt, work), items.values()), errors)
+
+
+def _step_back() -> None:
+    """Let searches have the processor first: a large picture is decoded for a second, a search takes a millisecond of it."""
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + _NICER, _NICEST))
 
 
 def _attempt(work: Callable[[Any], _Out], item: Any) -> _Out | ClipError:
     try:
         return work(item)
+    except Busy:  # no fault of the item: the request may be sent again as it is
+        raise
     except ClipError as problem:
         return problem
 

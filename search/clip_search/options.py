@@ -88,6 +88,39 @@ class HttpOptions:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What requests may take, all together and each, and for how long; defaults are explained in docs/search.md.
+
+    Attributes:
+        search_bytes: largest request that neither adds rows nor asks for embeddings: a picture of 12 MB in base64.
+        body_memory: bytes for bodies that are whole and what is read from them; never below four times the largest body.
+        body_disk: bytes of larger bodies that are still arriving, in files; never below four times the largest body.
+        fetch_memory: bytes for files that were fetched or read by path; each takes 32 MB until it is there.
+        decode_memory: bytes for pictures that are being decoded here, for their thumbnails.
+        wait_s: how long a request waits for any of these before it is refused.
+        body_s: a body may pause so long, and has so long beside the time that ``body_rate`` gives it.
+        body_rate: bytes a second that a body has to keep up.
+        head_s: how long the head of a request may take.
+        head_bytes: of a request: method, path and headers.
+        headers: how many.
+        connections: how many at once.
+    """
+
+    search_bytes: int = 16 * 2**20
+    body_memory: int = 2**30
+    body_disk: int = 4 * 2**30
+    fetch_memory: int = 2**30
+    decode_memory: int = 2 * 2**30
+    wait_s: float = 20.0
+    body_s: float = 10.0
+    body_rate: int = 64 * 2**10
+    head_s: float = 10.0
+    head_bytes: int = 64 * 2**10
+    headers: int = 100
+    connections: int = 500
+
+
+@dataclass(frozen=True)
 class Options:
     """All of it.
 
@@ -107,6 +140,7 @@ class Options:
     index: IndexOptions = field(default_factory=IndexOptions)
     fetch: FetchOptions = field(default_factory=FetchOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
+    bounds: Bounds = field(default_factory=Bounds)
 
     @property
     def indexes(self) -> Path:

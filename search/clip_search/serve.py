@@ -16,17 +16,22 @@ from clip_search.private import UMASK
 from clip_search.sidecar import Sidecar
 from clip_search.token_file import read_token
 from clip_search.web.app import app
+from clip_search.web.protocol import bounded
 
 _SWITCH_S = 0.0001
 """Python's 5 ms are what a search waits for each time that another thread reads rows which are being added."""
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Serve until a signal; returns the exit status."""
+    """Read the options and serve; returns the exit status."""
     os.umask(UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
-    options = parsed(arguments)
+    return serve(parsed(arguments))
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal; returns the exit status."""
     listening = _listening(options.http)
     sidecar = Sidecar(options)
     if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
@@ -34,7 +39,13 @@ def main(arguments: argparse.Namespace) -> int:
             f"warning: {options.http.host} can be reached from outside and no token is asked for: --token-file", file=sys.stderr
         )
     config = uvicorn.Config(
-        app(sidecar), log_level="warning", access_log=False, loop="uvloop", http="httptools", server_header=False
+        app(sidecar),
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http=bounded(options.bounds),
+        ws="none",
+        server_header=False,
     )
     server = uvicorn.Server(config)
     print(

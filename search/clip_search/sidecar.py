@@ -13,6 +13,7 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
+from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
@@ -26,6 +27,7 @@ from clip_search.store import Store
 from clip_search.texts import TuningQueries
 
 _LOG = logging.getLogger(__name__)
+_SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
 
 
 class Sidecar:
@@ -37,6 +39,9 @@ class Sidecar:
         self.store = Store(options.data, self._folder)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
+        bounds = options.bounds
+        self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
+        self.decoding = Budget("decoding the picture", bounds.decode_memory, bounds.wait_s)
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
         self._changing: set[str] = set()
@@ -127,7 +132,8 @@ class Sidecar:
         if term.kind == "id":
             return self._vector_of_row(collection, tower, term.value)
         self.check_model(collection)
-        rows = self.embedder.images([self.image(term)])
+        with Share(self.fetched) as share:
+            rows = self.embedder.images([self.image(term, share)])
         if rows[0] is None:
             raise InvalidInput(rows.errors[0])
         return rows[0]
@@ -147,10 +153,23 @@ class Sidecar:
                 f"{spec.embedding_size}: search it by vector, or serve its model"
             )
 
-    def image(self, term: Term) -> bytes:
-        """The encoded file of an image term."""
-        sources = {"image_url": fetch.fetched, "image_path": fetch.read}
-        return sources[term.kind](term.value, self.options.fetch) if term.kind in sources else term.value
+    def image(self, term: Term, share: Share) -> bytes:
+        """The encoded file of an image term; what it takes of memory is in the share, unless it came with the request.
+
+        Raises:
+            InvalidInput: it can't be had.
+            Busy: others have the memory.
+        """
+        if term.kind == "image":
+            return bytes(term.value)
+        most = self.options.fetch.image_bytes
+        share.take(most)
+        file = b""
+        try:
+            file = _SOURCES[term.kind](term.value, self.options.fetch)
+        finally:
+            share.give_back(most - len(file))
+        return file
 
     def tower(self, collection: Collection, asked: Tower | None) -> Tower:
         """The vectors to search: those asked for, else images where there are any."""

@@ -17,6 +17,7 @@ from clip_search.sidecar import Sidecar
 from clip_search.web import collections, health, knn, openai, pictures
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
+from clip_search.web.reading import Reader
 from clip_search.web.state import Described, State
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
@@ -24,7 +25,7 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 
 def app(sidecar: Sidecar) -> FastAPI:
     """The application of a sidecar; collections are opened when it starts, while it answers already."""
-    shared = State(sidecar, Metrics(sidecar))
+    shared = State(sidecar, Metrics(sidecar), Reader(sidecar.options))
     made = Described(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
     made.state.shared = shared
     for part in (collections, knn, openai, health, pictures):
@@ -34,7 +35,7 @@ def app(sidecar: Sidecar) -> FastAPI:
     made.add_exception_handler(RequestValidationError, _parameter)
     made.add_exception_handler(ClientDisconnect, _gone)
     options = sidecar.options.http
-    made.add_middleware(Guard, options=options, metrics=shared.metrics)
+    made.add_middleware(Guard, options=options, metrics=shared.metrics, reader=shared.reader)
     if options.origins:
         made.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
     return made

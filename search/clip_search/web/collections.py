@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import TOWERS
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
-from clip_search.ingest import add, needs_model
+from clip_search.ingest import Item, add, needs_model
 from clip_search.query import Hit, check_most
 from clip_search.schema import HEAVY, SOURCE_STATE
 from clip_search.web import bodies
 from clip_search.web.guard import answer
 from clip_search.web.intake import intake
+from clip_search.web.pool import Pool
 from clip_search.web.searching import search
-from clip_search.web.state import body, collection, described, state
+from clip_search.web.state import State, apart, body, collection, content, described, state
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 _NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has_text", "has_thumbnail")
@@ -71,10 +73,9 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 @router.post("/{name}/rows", status_code=201, openapi_extra=described(bodies.NewItems))
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
-    found, content = collection(request), await request.body()
-    items, options = await run_in_threadpool(intake, content)  # searches don't wait while vectors are decoded
-    threads = state(request).model.run if any(needs_model(item) for item in items) else run_in_threadpool
-    outcome = await threads(add, state(request).sidecar, found, items, options)
+    found, shared = collection(request), state(request)
+    items, options = await apart(request, intake, await content(request))
+    outcome = await _threads(shared, items).run(add, shared.sidecar, found, items, options)
     done = outcome.done
     counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
@@ -129,10 +130,18 @@ async def search_rows(request: Request, name: str) -> Response:
     """Search by text, image, URL, vector, id, or a weighted mix of any, minus others."""
     start, shared = time.perf_counter(), state(request)
     found, sent = collection(request), await body(request, bodies.Search)
-    hits = await search(shared, found, sent.query())
+    hits = await search(shared, found, await apart(request, sent.query))
     shown = bool(shared.sidecar.options.fetch.folders)
     took_ms = round(1000 * (time.perf_counter() - start), 3)
     return answer({"hits": [_hit(found, hit, shown) for hit in hits], "took_ms": took_ms})
+
+
+def _threads(shared: State, items: Sequence[Item | ClipError]) -> Pool:
+    """The pool for the slowest thing that rows need."""
+    good = [item for item in items if isinstance(item, Item)]
+    if any(item.image and item.image.kind == "image_url" for item in good):
+        return shared.fetching
+    return shared.model if any(map(needs_model, good)) else shared.writing
 
 
 def _stats(found: Collection) -> dict[str, Any] | None:

@@ -15,10 +15,11 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
-from clip_search.errors import TooLarge, status
+from clip_search.errors import status
 from clip_search.kinds import for_json
 from clip_search.options import HttpOptions
 from clip_search.web.metrics import Metrics
+from clip_search.web.reading import Body, Reader, Receive, check_size
 
 _LOG = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
@@ -32,7 +33,6 @@ _OWN_SITES = {"", "same-origin", "none"}
 """Sec-Fetch-Site of programs, of the page itself, of what a user types; ``same-site`` is another port or host name."""
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -46,16 +46,17 @@ class Refused(ClipError):
 
 
 class Guard:
-    """ASGI middleware: host, site, origin, token and size are checked, answers are counted, errors become JSON."""
+    """ASGI middleware: host, site, origin, token and size are checked, bodies bounded, answers counted, errors made JSON."""
 
-    def __init__(self, app: App, options: HttpOptions, metrics: Metrics) -> None:
-        self._app, self._options, self._metrics = app, options, metrics
+    def __init__(self, app: App, options: HttpOptions, metrics: Metrics, reader: Reader) -> None:
+        self._app, self._options, self._metrics, self._reader = app, options, metrics, reader
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         start, seen = time.perf_counter(), [0]
+        scope["body"] = body = Body(self._reader, receive, self._reader.limit(scope["path"]))
 
         async def counted(message: MutableMapping[str, Any]) -> None:
             seen[0] = message.get("status", seen[0])
@@ -63,12 +64,14 @@ class Guard:
 
         try:
             self._check(scope, Headers(scope=scope))
-            await self._app(scope, self._bounded(receive), counted)
+            await self._app(scope, receive, counted)
         except Exception as problem:
             if seen[0]:  # too late for another answer: the server closes the connection
                 _LOG.exception("an answer broke off")
             else:
                 await failure(problem)(scope, receive, counted)
+        finally:
+            body.close()
         self._metrics.answered(_route(scope), seen[0], time.perf_counter() - start)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
@@ -81,8 +84,8 @@ class Guard:
         for origin in headers.getlist("origin"):
             self._check_origin(origin, hosts[0])
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._options.body_bytes:
-            raise self._too_large(int(length))
+        if length.isdecimal():
+            check_size(int(length), self._reader.limit(scope["path"]))
         if self._options.token and not _is_open(scope["path"]) and scope["method"] != "OPTIONS":
             self._check_token(headers.get("authorization", ""))
 
@@ -115,25 +118,6 @@ class Guard:
         if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._options.token.encode()):
             raise Refused(401, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Stop reading a body that grows beyond the limit, whatever its length header said."""
-        total = 0
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal total
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > self._options.body_bytes:
-                raise self._too_large(total)
-            return message
-
-        return bounded
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(
-            f"the body has {size:,} bytes or more, at most {self._options.body_bytes:,} are taken: send less at once"
-        )
-
 
 def failure(problem: Exception) -> Response:
     """An error as JSON: ``error`` as OpenAI's clients read it, ``message`` as clip-retrieval's do."""
@@ -151,6 +135,8 @@ def failure(problem: Exception) -> Response:
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if isinstance(problem, Unavailable) else {}
     if code == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if code == 408:
+        headers["Connection"] = "close"
     return answer({"message": message, "error": details}, code, headers)
 
 

@@ -22,7 +22,7 @@ from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer
 from clip_search.web.pictures import picture_at, thumbnails_of
 from clip_search.web.searching import search
-from clip_search.web.state import State, body, described, state
+from clip_search.web.state import State, apart, body, described, state
 
 router = APIRouter(tags=["clip-retrieval"])
 _LOG = logging.getLogger(__name__)
@@ -81,8 +81,9 @@ async def knn_service(request: Request) -> Response:
         _LOG.warning(_NO_FILTERS)
     with shared.metrics.timed("full_knn_request_time"):
         found = shared.sidecar.collection(sent.indice_name)
-        hits = await search(shared, found, _query(sent))
-        return answer(await run_in_threadpool(_described, shared, found, hits, sent.num_images))
+        hits = await search(shared, found, await apart(request, _query, sent))
+        threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
+        return answer(await threads.run(_described, shared, found, hits, sent.num_images))
 
 
 @router.post("/metadata", openapi_extra=described(Metadata))
@@ -132,7 +133,7 @@ def _described(shared: State, found: Collection, hits: list[Hit], detailed: int)
         for n, (entry, hit) in enumerate(zip(answers[:detailed], hits, strict=False)):
             entry.update(_chosen(hit.card, options.http.columns))
             paths = (hit.card.get("image_path"), hit.card["source"]) if n < _MOST_PICTURES else ()
-            if picture := kept.get(hit.row) or picture_at(paths, options.fetch):
+            if picture := kept.get(hit.row) or picture_at(paths, shared.sidecar):
                 entry["image"] = base64.b64encode(picture).decode()
     return answers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +13,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_search.budget import Share
+from clip_search.errors import Busy
 from clip_search.faiss_index import Floats
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
@@ -64,8 +67,10 @@ class Embeddings(BaseModel):
 async def embeddings(request: Request) -> Response:
     """Embed texts and images."""
     sent = await body(request, Embeddings)
-    sidecar = state(request).sidecar
-    vectors, tokens = await state(request).model.run(_embedded, sidecar, sent)
+    shared = state(request)
+    sidecar = shared.sidecar
+    fetches = any(_is_image(one, sent.modality) and not one.startswith("data:") for one in sent.input)
+    vectors, tokens = await (shared.fetching if fetches else shared.model).run(_embedded, sidecar, sent)
     data = [
         {"object": "embedding", "index": n, "embedding": _encoded(vector, sent.encoding_format)}
         for n, vector in enumerate(vectors)
@@ -113,19 +118,27 @@ def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str])
     numbers = [*images]
     for start in range(0, len(numbers), _FETCHED):
         part = numbers[start : start + _FETCHED]
-        with ThreadPoolExecutor(_READERS) as pool:
-            files = dict(zip(part, pool.map(lambda n: _file(sidecar, images[n]), part), strict=True))
-        errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
-        good = {n: file for n, file in files.items() if isinstance(file, bytes)}
-        rows = sidecar.embedder.images([*good.values()])
+        with Share(sidecar.fetched) as share:
+            files = _files(sidecar, share, {n: images[n] for n in part})
+            errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
+            good = {n: file for n, file in files.items() if isinstance(file, bytes)}
+            rows = sidecar.embedder.images([*good.values()])
         _take(found, errors, [*good], rows, rows.errors)
     return found
 
 
-def _file(sidecar: Sidecar, image: str) -> bytes | ClipError:
+def _files(sidecar: Sidecar, share: Share, images: Mapping[int, str]) -> dict[int, bytes | ClipError]:
+    """Return the files by position, or why there is none."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(images, pool.map(partial(_file, sidecar, share), images.values()), strict=True))
+
+
+def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
     """Return the encoded file of a data: URI or a URL, or why there is none."""
     try:
-        return file_bytes(image) if image.startswith("data:") else sidecar.image(Term("image_url", image))
+        return file_bytes(image) if image.startswith("data:") else sidecar.image(Term("image_url", image), share)
+    except Busy:
+        raise
     except ClipError as problem:
         return problem
 

@@ -7,13 +7,12 @@ from importlib.resources import files
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import ClipError
 from clip_search import fetch
 from clip_search.collection import Collection
-from clip_search.errors import NotFound
-from clip_search.options import FetchOptions
+from clip_search.errors import Busy, NotFound
+from clip_search.sidecar import Sidecar
 from clip_search.thumbnails import thumbnail
 from clip_search.web.state import collection, state
 
@@ -29,8 +28,8 @@ _POLICY = (
 @router.get("/v1/collections/{name}/thumbnails/{row}", tags=["collections"])
 async def row_thumbnail(request: Request, name: str, row: RowNumber) -> Response:
     """A small JPEG of a row's picture."""
-    options = state(request).sidecar.options.fetch
-    picture = await run_in_threadpool(picture_of, collection(request), row, options)
+    shared = state(request)
+    picture = await shared.pictures.run(picture_of, collection(request), row, shared.sidecar)
     if picture is None:
         raise NotFound(f"row {row} of collection {name} has no picture that can be shown")
     headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
@@ -52,7 +51,7 @@ async def page_file(file: str) -> Response:
     return _file(file, kind)
 
 
-def picture_of(found: Collection, row: int, options: FetchOptions) -> bytes | None:
+def picture_of(found: Collection, row: int, sidecar: Sidecar) -> bytes | None:
     """The thumbnail that was kept of a row, or one of its source where that lies below a folder named at start."""
     names = [name for name in ("thumbnail", "source", "image_path") if name in found.table.schema.names]
     values = found.table.get([row], names).get(row)
@@ -60,7 +59,7 @@ def picture_of(found: Collection, row: int, options: FetchOptions) -> bytes | No
         return None
     if values["thumbnail"]:
         return bytes(values["thumbnail"])
-    return picture_at((values.get("image_path"), values["source"]), options)
+    return picture_at((values.get("image_path"), values["source"]), sidecar)
 
 
 def thumbnails_of(found: Collection, rows: Sequence[int]) -> dict[int, bytes]:
@@ -69,11 +68,18 @@ def thumbnails_of(found: Collection, rows: Sequence[int]) -> dict[int, bytes]:
     return {row: bytes(values["thumbnail"]) for row, values in kept.items() if values["thumbnail"]}
 
 
-def picture_at(paths: Iterable[str | None], options: FetchOptions) -> bytes | None:
-    """A thumbnail of the first file that is there and lies below a folder named at start."""
+def picture_at(paths: Iterable[str | None], sidecar: Sidecar) -> bytes | None:
+    """A thumbnail of the first file that is there and lies below a folder named at start.
+
+    Raises:
+        Busy: others have the memory for it.
+    """
+    options = sidecar.options.fetch
     for path in filter(None, paths if options.folders else ()):
         try:
-            return thumbnail(fetch.read(path, options))
+            return thumbnail(fetch.read(path, options), sidecar.decoding)
+        except Busy:
+            raise
         except ClipError:
             continue
     return None

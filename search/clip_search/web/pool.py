@@ -1,4 +1,4 @@
-"""Threads set apart for what may wait for Triton, so that searches by vector and the health routes never wait behind it."""
+"""Threads set apart for what may stand still, so that searches by vector and the health routes never wait behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from clip_client.errors import Unavailable
+from clip_search.errors import Busy
 
 _Out = TypeVar("_Out")
 
@@ -17,12 +17,14 @@ class Pool:
     """Bounded threads, and a bounded line before them; of one event loop.
 
     Args:
+        purpose: names the pool in messages.
         threads: how many calls run at once.
         waiting: how many more may wait for a thread.
         wait_s: how long they do.
     """
 
-    def __init__(self, threads: int, waiting: int, wait_s: float) -> None:
+    def __init__(self, purpose: str, threads: int, waiting: int, wait_s: float) -> None:
+        self._purpose = purpose
         self._limiter = anyio.CapacityLimiter(threads)
         self._free = anyio.Semaphore(threads)
         self._most, self._wait_s = threads + waiting, wait_s
@@ -32,10 +34,12 @@ class Pool:
         """Call in a thread of the pool.
 
         Raises:
-            Unavailable: the line is full, or no thread came free in time.
+            Busy: the line is full, or no thread came free in time.
         """
         if self._inside >= self._most:
-            raise Unavailable(f"{self._inside} requests wait for the model already: try again in a moment")
+            raise Busy(
+                f"{self._inside} requests wait for {self._purpose} already, at most {self._most} may: try again in a moment"
+            )
         self._inside += 1
         try:
             await self._enter()
@@ -51,5 +55,5 @@ class Pool:
             with anyio.fail_after(self._wait_s):
                 await self._free.acquire()
         except TimeoutError as problem:
-            message = f"no turn within {self._wait_s:g} s, the model is busy or stuck: try again in a moment"
-            raise Unavailable(message) from problem
+            message = f"no turn within {self._wait_s:g} s, too many wait for {self._purpose}: try again in a moment"
+            raise Busy(message) from problem

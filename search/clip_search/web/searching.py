@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-
 from clip_client.errors import ClipError, Timeout
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
@@ -25,7 +23,7 @@ async def search(shared: State, collection: Collection, query: Query) -> list[Hi
     sidecar, metrics = shared.sidecar, shared.metrics
     tower = sidecar.tower(collection, query.tower)
     vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
-    return await run_in_threadpool(_found, sidecar, metrics, collection, tower, query, vectors)
+    return await shared.searching.run(_found, sidecar, metrics, collection, tower, query, vectors)
 
 
 def _found(
@@ -41,12 +39,11 @@ async def _vector(shared: State, collection: Collection, tower: Any, term: Term)
         return await _text(shared, collection, term.value)
     if term.kind == "vector":
         return sidecar.vector(collection, tower, term)  # checked at once: nothing to wait for
-    if term.kind in _STEPS:
-        with shared.metrics.timed(_STEPS[term.kind]):
-            return await shared.model.run(sidecar.vector, collection, tower, term)
     if term.kind == "id":
-        return await run_in_threadpool(sidecar.vector, collection, tower, term)
-    return await shared.model.run(sidecar.vector, collection, tower, term)
+        return await shared.searching.run(sidecar.vector, collection, tower, term)
+    with shared.metrics.timed(_STEPS[term.kind]):
+        threads = shared.fetching if term.kind == "image_url" else shared.model
+        return await threads.run(sidecar.vector, collection, tower, term)
 
 
 async def _text(shared: State, collection: Collection, text: str) -> Floats:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
@@ -15,19 +18,42 @@ from clip_search.sidecar import Sidecar
 from clip_search.web.bodies import parsed
 from clip_search.web.metrics import Metrics
 from clip_search.web.pool import Pool
+from clip_search.web.reading import Body, Reader
 
-_Body = TypeVar("_Body", bound=BaseModel)
+_Kind = TypeVar("_Kind", bound=BaseModel)
+_Out = TypeVar("_Out")
+_SMALL = 64 * 2**10
+"""Bodies up to so much are read in a fraction of a millisecond: a thread would cost more."""
+
+
+def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:
+    return partial(Pool, purpose, threads=threads, waiting=400, wait_s=TIMEOUT_S)
 
 
 @dataclass(frozen=True)
 class State:
-    """The sidecar, its metrics, whether its collections have been opened, and pools for what may have to wait for Triton."""
+    """Parts that the routes share; a pool of threads for each thing that may stand still, so that nothing else waits for it.
+
+    Attributes:
+        opened: set once all collections are.
+        searching: for the index alone.
+        model: waits for Triton.
+        fetching: waits for other hosts, then for Triton.
+        writing: waits for the disk.
+        pictures: waits for memory to decode pictures.
+        health: asks Triton, for a moment.
+    """
 
     sidecar: Sidecar
     metrics: Metrics
+    reader: Reader
     opened: threading.Event = field(default_factory=threading.Event)
-    model: Pool = field(default_factory=lambda: Pool(threads=40, waiting=400, wait_s=TIMEOUT_S))
-    health: Pool = field(default_factory=lambda: Pool(threads=8, waiting=400, wait_s=TIMEOUT_S))
+    searching: Pool = field(default_factory=_pool("the index"))
+    model: Pool = field(default_factory=_pool("the model"))
+    fetching: Pool = field(default_factory=_pool("pictures that are fetched"))
+    writing: Pool = field(default_factory=_pool("the table"))
+    pictures: Pool = field(default_factory=_pool("small pictures", threads=8))
+    health: Pool = field(default_factory=_pool("the model's health", threads=8))
 
 
 def state(request: Request) -> State:
@@ -40,9 +66,21 @@ def collection(request: Request) -> Collection:
     return state(request).sidecar.collection(request.path_params["name"])
 
 
-async def body(request: Request, kind: type[_Body]) -> _Body:
+async def body(request: Request, kind: type[_Kind]) -> _Kind:
     """The request's JSON."""
-    return parsed(await request.body(), kind)
+    return await apart(request, parsed, await content(request), kind)
+
+
+async def content(request: Request) -> bytes:
+    """The request's body."""
+    sent: Body = request.scope["body"]
+    return await sent.content()
+
+
+async def apart(request: Request, work: Callable[..., _Out], *arguments: Any) -> _Out:
+    """Call what takes the longer the larger the body is: beside the event loop if it is large."""
+    sent: Body = request.scope["body"]
+    return work(*arguments) if sent.size <= _SMALL else await run_in_threadpool(work, *arguments)
 
 
 def described(kind: type[BaseModel]) -> dict[str, Any]:

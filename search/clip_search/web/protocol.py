@@ -1,0 +1,140 @@
+"""HTTP connections with bounds that httptools and uvicorn lack: on the size and time of a head, and on their number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from clip_search.errors import Busy, Stalled
+from clip_search.options import Bounds
+from clip_search.web.guard import Refused, failure
+
+
+class _HeadTooLarge(Exception):
+    """Ends the parser's work."""
+
+
+def bounded(bounds: Bounds) -> type[HttpToolsProtocol]:
+    """The protocol for uvicorn's option ``http``, with these bounds."""
+    return type("BoundedProtocol", (_Bounded,), {"bounds": bounds})
+
+
+class _Bounded(HttpToolsProtocol):
+    """One connection; a timer runs while the head of a request is awaited, or the rest of one that was answered early."""
+
+    bounds: Bounds
+    _timer: asyncio.TimerHandle | None = None
+    _refusal: Exception | None = None
+    _in_head = True
+    _in_request = False
+    _is_over = False
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.bounds.connections:
+            self._refuse(
+                Busy(f"{self.bounds.connections} connections are open, no more are taken: close some, or try again later")
+            )
+        else:
+            self._await(self._no_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over or self.transport.is_closing():
+            return
+        waits = self._in_head
+        super().data_received(data)
+        if waits and self._in_head:  # what the parser keeps of a header that isn't complete
+            self._head_bytes += len(data)
+            if self._head_bytes > self.bounds.head_bytes:
+                self._refuse(self._too_large())
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal or Refused(400, f"{msg} The bytes that were sent aren't HTTP/1.1: look at the client"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_request, self._head_bytes, self._refusal = True, 0, None
+        self._await(self._no_head)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._check_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._check_head()
+
+    def on_headers_complete(self) -> None:
+        self._cancel()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_request, self._in_head = False, True
+        self._head_bytes = 0
+        self._cancel()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if (
+            self._in_request and not self._in_head and self.cycle.response_complete
+        ):  # the rest of its body is passed over, for a while
+            self._await(self.transport.close)
+
+    def _check_head(self) -> None:
+        """Bound what has been read of the head, and of trailers behind the body."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.bounds.head_bytes or len(self.headers) > self.bounds.headers:
+            self._refusal = self._too_large()
+            raise _HeadTooLarge
+
+    def _too_large(self) -> Refused:
+        return Refused(
+            431,
+            f"the request's head has more than {self.bounds.head_bytes:,} bytes or {self.bounds.headers} headers: send a "
+            "shorter URL and fewer headers",
+        )
+
+    def _no_head(self) -> None:
+        """Close a connection whose request doesn't come; one that has sent nothing needs no answer."""
+        if self.cycle is not None and not self.cycle.response_complete:  # the request before is still being answered
+            self._await(self._no_head)
+        elif self._in_request or self._head_bytes:
+            self._refuse(Stalled(f"no request within {self.bounds.head_s:g} s: expected its line and all of its headers"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, problem: Exception) -> None:
+        """Answer without the application, pass over what still comes, so that the answer arrives, and close."""
+        self._is_over = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_answered(problem))
+            self.transport.write_eof()
+            self._await(self.transport.close)
+        else:
+            self.transport.close()
+
+    def _await(self, then: Callable[[], Any]) -> None:
+        self._cancel()
+        self._timer = self.loop.call_later(self.bounds.head_s, then)
+
+    def _cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+
+def _answered(problem: Exception) -> bytes:
+    answer = failure(problem)
+    headers = {**dict(answer.headers), "connection": "close"}
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    return b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)])

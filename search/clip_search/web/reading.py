@@ -1,0 +1,166 @@
+"""Bodies of requests: read within a size and at a lowest speed, in files while they arrive, in memory once they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import IO, Any
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect
+
+from clip_search.budget import Budget
+from clip_search.errors import Stalled, TooLarge, storage_problem
+from clip_search.options import Options
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+_BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
+_IN_MEMORY = 256 * 2**10
+"""Up to so much a body needs no file: a search by vector or text has a few KB."""
+_WRITERS = 8
+_COPIES = 3
+"""A body, the strings in it, and the files that these are in base64."""
+_VALUE_BYTES = 80
+"""What a JSON value takes in Python at most, beside the characters that it was sent as; a float takes 32."""
+_MARKS = (b",", b":", b"[", b"{")
+"""Each value but the outermost follows one of them."""
+
+
+class Reader:
+    """Reads bodies; their memory and their files are bounded for all of them together.
+
+    Args:
+        options: the sidecar's.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.bounds, self._most = options.bounds, options.http.body_bytes
+        self.memory = Budget("the body", max(self.bounds.body_memory, 4 * self._most), self.bounds.wait_s)
+        self.disk = Budget("the bodies that arrive", max(self.bounds.body_disk, 4 * self._most), self.bounds.wait_s)
+        self.folder = options.indexes
+        self.writers = anyio.CapacityLimiter(_WRITERS)
+
+    def limit(self, path: str) -> int:
+        """The most bytes that a request to a path may have: many rows or inputs at once, or one search."""
+        return self._most if _BULK.fullmatch(path) else min(self._most, self.bounds.search_bytes)
+
+
+class Body:
+    """The body of one request.
+
+    Attributes:
+        size: bytes that have arrived.
+    """
+
+    def __init__(self, reader: Reader, receive: Receive, limit: int) -> None:
+        self._reader, self._receive, self._limit = reader, receive, limit
+        self.size, self._values, self._waited_s = 0, 0, 0.0
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._on_disk, self._in_memory = 0, 0
+
+    async def content(self) -> bytes:
+        """Read all of it, then wait until there is memory for it.
+
+        Raises:
+            TooLarge: it is, or what is in it would take too much memory.
+            Stalled: it doesn't arrive fast enough.
+            Busy: others have the memory, or the room on the disk.
+            StorageFull: the disk has no room.
+            ClientDisconnect: the client went away.
+        """
+        while await self._arrived():
+            if sum(map(len, self._pieces)) > _IN_MEMORY:
+                await self._spool()
+        if self._file:
+            await self._spool()
+        await self._take()
+        content = await self._in_thread(self._loaded) if self._file else b"".join(self._pieces)
+        self._let_go()
+        return content
+
+    def close(self) -> None:
+        """Give back what it took: nothing is left of the request."""
+        self._let_go()
+        self._reader.memory.give_back(self._in_memory)
+        self._in_memory = 0
+
+    async def _arrived(self) -> bool:
+        """Wait for the next piece; returns whether there are more."""
+        message = await self._next()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        self.size += len(piece)
+        check_size(self.size, self._limit)
+        self._values += sum(map(piece.count, _MARKS))
+        self._pieces.append(piece)
+        return bool(message.get("more_body", False))
+
+    async def _next(self) -> MutableMapping[str, Any]:
+        """Only the time that is spent waiting for the client counts."""
+        bounds, start = self._reader.bounds, time.monotonic()
+        left_s = bounds.body_s + self.size / bounds.body_rate - self._waited_s
+        try:
+            with anyio.fail_after(min(bounds.body_s, left_s)):
+                message = await self._receive()
+        except TimeoutError as problem:
+            raise Stalled(
+                f"the body stopped at {self.size:,} bytes: expected {bounds.body_rate:,} a second, and no pause of more than "
+                f"{bounds.body_s:g} s; send less at once"
+            ) from problem
+        self._waited_s += time.monotonic() - start
+        return message
+
+    async def _spool(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        size = sum(map(len, pieces))
+        await self._reader.disk.take_soon(size)
+        self._on_disk += size
+        await self._in_thread(self._write, pieces)
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._reader.folder)  # noqa: SIM115  (closed with the request)
+        self._file.writelines(pieces)
+
+    def _loaded(self) -> bytes:
+        assert self._file  # noqa: S101  (it was written)
+        self._file.seek(0)
+        return self._file.read()
+
+    async def _take(self) -> None:
+        size = _COPIES * self.size + _VALUE_BYTES * self._values
+        await self._reader.memory.take_soon(size)
+        self._in_memory = size
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await anyio.to_thread.run_sync(work, *arguments, limiter=self._reader.writers)
+        except OSError as problem:
+            raise storage_problem(problem) from problem
+
+    def _let_go(self) -> None:
+        """Forget the pieces and the file."""
+        self._pieces = []
+        if self._file:
+            with contextlib.suppress(OSError):  # what it holds back can't be written
+                self._file.close()
+        self._file = None
+        self._reader.disk.give_back(self._on_disk)
+        self._on_disk = 0
+
+
+def check_size(size: int, limit: int) -> None:
+    """Refuse a body of that many bytes if they are too many.
+
+    Raises:
+        TooLarge: they are.
+    """
+    if size > limit:
+        raise TooLarge(f"the body has {size:,} bytes or more, at most {limit:,} are taken: send less at once")
