@@ -35,6 +35,10 @@ NAME = "owner"
 NOWHERE = "127.0.0.1:9"
 
 
+class Panic(BaseException):
+    """What Rust code raises in the place of an Exception."""
+
+
 class Faulty(Cell):
     """A cell whose requests fail as a test wants it."""
 
@@ -46,9 +50,11 @@ class Faulty(Cell):
         return super().read()
 
     def write(self, content: bytes, before: Version | None) -> Version | None:
-        fault, self.fault = self.fault, self.fault if self.fault in ("down", "careless") else ""
+        fault, self.fault = self.fault, self.fault if self.fault in ("down", "careless", "panic") else ""
         if fault == "down":
             raise OSError("no route to the store")
+        if fault == "panic":
+            raise Panic("index out of bounds")
         if fault == "careless":
             obstore.put(self._store, self._name, content)
             return {"e_tag": "1"}
@@ -153,11 +159,12 @@ def test_an_owner_whose_clock_is_late_is_not_robbed() -> None:
     lease(store).close()
 
 
-def test_an_outage_stops_writing_for_as_long_as_it_lasts() -> None:
+@pytest.mark.parametrize(("fault", "reason"), [("down", "no route to the store"), ("panic", "index out of bounds")])
+def test_an_outage_stops_writing_for_as_long_as_it_lasts(fault: str, reason: str) -> None:
     owner = lease(MemoryStore(), Faulty)
-    owner._cell.fault = "down"  # type: ignore[attr-defined]
+    owner._cell.fault = fault  # type: ignore[attr-defined]
     soon(owner.trouble)
-    with pytest.raises(Unavailable, match=r"can't be renewed \(no route to the store\): it is tried again"):
+    with pytest.raises(Unavailable, match=rf"can't be renewed \({reason}\): it is tried again"):
         owner.check()
     owner._cell.fault = ""  # type: ignore[attr-defined]
     soon(lambda: not owner.trouble())  # nobody else came meanwhile

@@ -204,7 +204,7 @@ class Lease:
             except Unavailable as problem:
                 self._lost = str(problem)
                 _LOG.error("this sidecar no longer writes: %s", problem)
-            except Exception as problem:  # obstore's, of any kind
+            except BaseException as problem:  # panics of Rust code aren't Exceptions
                 self._problem = cleaned(problem)
                 _LOG.warning("the lease on %s couldn't be renewed: %s", self._database, self._problem)
 

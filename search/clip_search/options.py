@@ -12,10 +12,10 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
-INDEXES = "indexes"
-"""Folder of the indexes in that of a database."""
 MAX_RESULTS = 10_000
 """The most that one search looks at, offset included."""
+INDEXES = "indexes"
+"""Folder of the indexes in that of a database."""
 
 
 @dataclass(frozen=True)
