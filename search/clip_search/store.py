@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import lancedb
 
 from clip_client.errors import Unavailable
 from clip_search.errors import Conflict, storage_problem
+from clip_search.options import CACHE_BYTES
 from clip_search.ownership import owned
 from clip_search.schema import About, check_collection, schema
 from clip_search.table import Table
 
 _LOCK, _INDEX_LOCK = ".clipserve-lock", "lock"
 """Names that no collection can have."""
+_METADATA_BYTES = 32 * 2**20
+"""LanceDB's own bound is 1 GB, and each commit puts something there that is never asked for again."""
 
 
 class Store:
@@ -26,12 +30,14 @@ class Store:
         uri: as LanceDB takes it.
         index_folder: local folder of the indexes. It is locked, and so is a database in a folder: no second sidecar
             changes either of them.
+        cache_bytes: what LanceDB may keep of its indexes of a collection in memory.
 
     Raises:
         Unavailable: another sidecar has it, or it can't be opened.
     """
 
-    def __init__(self, uri: str, index_folder: Path) -> None:
+    def __init__(self, uri: str, index_folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
+        self._uri, self._cache_bytes = uri, cache_bytes
         with contextlib.ExitStack() as locks:
             try:
                 self._database: Any = lancedb.connect(uri)
@@ -76,7 +82,8 @@ class Store:
             raise self._there(name)
         wanted = schema(about, columns)
         try:
-            return Table(self._database.create_table(name, schema=wanted))
+            self._database.create_table(name, schema=wanted)
+            return self.open(name)
         except Exception as problem:  # LanceDB raises anything
             if "already exists" in str(problem):
                 raise self._there(name) from problem
@@ -90,7 +97,12 @@ class Store:
         Raises:
             Exception: LanceDB's, of any kind.
         """
-        return Table(self._database.open_table(name))
+        return Table(self._fresh(name), reopen=partial(self._fresh, name))
+
+    def _fresh(self, name: str) -> Any:
+        """Return a handle of a table with caches of its own, which go with it."""
+        session = lancedb.Session(self._cache_bytes, _METADATA_BYTES)
+        return lancedb.connect(self._uri, session=session).open_table(name)
 
     def drop(self, name: str) -> None:
         """Remove a collection for good; nothing is to be done for one that isn't there.
