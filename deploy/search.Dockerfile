@@ -6,7 +6,7 @@ COPY client /opt/clipserve/client
 COPY export /opt/clipserve/export
 COPY search /opt/clipserve/search
 COPY serve /opt/clipserve/serve
-RUN pip install --no-cache-dir "/opt/clipserve[search]" \
+RUN pip install --no-cache-dir "/opt/clipserve[search,object-store]" \
     && useradd --create-home --uid 1000 search \
     && mkdir /data && chown search /data
 

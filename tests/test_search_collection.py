@@ -165,6 +165,7 @@ def test_many_at_once_are_committed_together(opener: Opener) -> None:
 def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)  # the test alone does the upkeep
     monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
+    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()
@@ -175,7 +176,8 @@ def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytes
 
 def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 2)
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 1)
+    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()

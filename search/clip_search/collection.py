@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -31,6 +32,7 @@ from clip_search.part import Found, Rows
 from clip_search.rows import NewRow, OnConflict
 from clip_search.schema import about, own_columns
 from clip_search.table import Table
+from clip_search.trimming import trim
 from clip_search.tuning import Source
 from clip_search.writer import Add, Added, Delete, Writer
 
@@ -38,9 +40,11 @@ _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
-_OPTIMIZE_COMMITS = 200
+_OPTIMIZE_COMMITS = 100  # some 5 files each
 _PATIENCE = 4
-"""While rows keep coming, upkeep waits until it is due so many times over: it takes the cores from searches for seconds."""
+"""While rows keep coming, indexing waits until it is due so many times over: it takes the cores from searches for seconds."""
+_QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
+"""Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer."""
 _FILTERS = 32
 _SURE_S = 1.0  # a table of a million rows is read in that time; a search doesn't wait longer for a disk that fails
 _NICENESS = 10  # a tenth of the weight of a search
@@ -62,7 +66,8 @@ class Collection:
         self._checks = Checks([self.cards, *self.engines.values()])
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
-        self._seen_commits = self._optimized_at = self._commits.count
+        self._seen_commits = self._commits.count
+        self._optimized_at, self._optimized_s = self._commits.count - table.fragments(), time.monotonic()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
         self._closing = threading.Event()
         self._upkeep_lock, self._rebuild_lock = threading.Lock(), threading.Lock()
@@ -150,7 +155,7 @@ class Collection:
             if self._commits.unsure:
                 self._look_again().result()
             self._checks.round()
-            if commits - self._optimized_at >= _OPTIMIZE_COMMITS * patience:
+            if self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:
                 self.cards.save()
@@ -228,10 +233,19 @@ class Collection:
                     _LOG.exception("upkeep of collection %s failed", self.name)
                 self._closing.wait(10)
 
+    def _is_compaction_due(self, commits: int, *, pausing: bool) -> bool:
+        """Tell if there are many files; beside rows that keep coming, very many, unless compaction is quick."""
+        is_quick = self.table.merging_s < _QUICK_SHARE * (time.monotonic() - self._optimized_s)
+        return commits - self._optimized_at >= _OPTIMIZE_COMMITS * (1 if pausing or is_quick else _SLOW_PATIENCE)
+
     def _optimize(self) -> None:
         self._optimized_at = self._commits.count
-        self.table.index_scalars()
-        self.table.optimize()
+        try:
+            self.table.index_scalars()
+            self.table.optimize()
+        finally:
+            self._optimized_s = time.monotonic()
+            trim()
 
 
 def _lower_priority() -> None:

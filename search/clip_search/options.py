@@ -12,6 +12,8 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
+CACHE_BYTES = 64 * 2**20
+"""Memory for LanceDB's indexes of ids and columns; most of what doesn't fit is in the operating system's cache of files."""
 MAX_RESULTS = 10_000
 """The most that one search looks at, offset included."""
 INDEXES = "indexes"
@@ -37,6 +39,11 @@ class IndexOptions:
     tail_rows: int = 8_192
     memory_bytes: int = 4 * 2**30
     threads: int = 1
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory for LanceDB's own indexes: where vectors are searched in them, as much as an index may take."""
+        return self.memory_bytes if self.engine == "lancedb" else CACHE_BYTES
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):

@@ -36,7 +36,7 @@ class Sidecar:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._folder = options.indexes
-        self.store = Store(options.data, self._folder)
+        self.store = Store(options.data, self._folder, options.index.cache_bytes)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds

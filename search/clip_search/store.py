@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from clip_client.errors import Unavailable
 from clip_search import objects
 from clip_search.errors import Conflict, storage_problem
 from clip_search.lease import Lease
-from clip_search.options import INDEXES
+from clip_search.options import CACHE_BYTES, INDEXES
 from clip_search.ownership import owned
 from clip_search.private import keep_private
 from clip_search.schema import About, check_collection, schema
@@ -21,6 +22,8 @@ from clip_search.table import Table
 
 _LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"
 """Names that no collection can have."""
+_METADATA_BYTES = 32 * 2**20
+"""LanceDB's own bound is 1 GB, and each commit puts something there that is never asked for again."""
 
 
 class Store:
@@ -30,13 +33,15 @@ class Store:
         uri: as LanceDB takes it.
         index_folder: local folder of the indexes. It is locked, and so is a database in a folder; in an object store there is a
             lease on it. No second sidecar changes either of them.
+        cache_bytes: what LanceDB may keep of its indexes of a collection in memory.
 
     Raises:
         Unavailable: another sidecar has it, or it can't be opened.
     """
 
-    def __init__(self, uri: str, index_folder: Path) -> None:
+    def __init__(self, uri: str, index_folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
         self._lease: Lease | None = None
+        self._uri, self._cache_bytes = uri, cache_bytes
         with contextlib.ExitStack() as locks:
             try:
                 self._database: Any = lancedb.connect(uri)
@@ -105,7 +110,8 @@ class Store:
         wanted = schema(about, columns)
         self.check_owner()
         try:
-            return Table(self._database.create_table(name, schema=wanted), self.check_owner)
+            self._database.create_table(name, schema=wanted)
+            return self.open(name)
         except Exception as problem:  # LanceDB raises anything
             if "already exists" in str(problem):
                 raise self._there(name) from problem
@@ -119,7 +125,12 @@ class Store:
         Raises:
             Exception: LanceDB's, of any kind.
         """
-        return Table(self._database.open_table(name), self.check_owner)
+        return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name))
+
+    def _fresh(self, name: str) -> Any:
+        """Return a handle of a table with caches of its own, which go with it."""
+        session = lancedb.Session(self._cache_bytes, _METADATA_BYTES)
+        return lancedb.connect(self._uri, session=session).open_table(name)
 
     def drop(self, name: str) -> None:
         """Remove a collection for good; nothing is to be done for one that isn't there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -19,19 +20,18 @@ from clip_search.faiss_index import Floats
 from clip_search.filters import checked
 from clip_search.kinds import EXACT
 from clip_search.part import Rows
-from clip_search.schema import HEAVY, check_kind, identity, own_columns, tower_column
+from clip_search.readers import Readers
+from clip_search.scalar_indexes import wanted
+from clip_search.schema import HEAVY, check_kind, identity, tower_column
 from clip_search.widening import finish_widening, widen
 
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096
-_KEPT = timedelta(minutes=10)
-_SCALAR = {
-    **dict.fromkeys(("string", "int", "float", "uint", "timestamp", "date"), "BTree"),
-    "bool": "Bitmap",
-    **dict.fromkeys(("list<string>", "list<int>", "list<bool>"), "LabelList"),
-}
-"""Kind of a column -> its scalar index; LanceDB has none for the others."""
+_MERGED_ROWS_A_S = 50_000
+"""Guess at LanceDB's compaction, until one has been timed."""
+_SLOWER = 4
+"""A compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it."""
 _MOST_ROWS = 2**62
 _Out = TypeVar("_Out")
 _FILTER_TIME = timedelta(seconds=20)
@@ -45,20 +45,27 @@ class Table:
     used, else Unavailable or StorageFull.
 
     Args:
-        table: LanceDB's.
+        table: LanceDB's handle.
         may_write: raises before each write that mustn't be done.
+        reopen: gives a fresh handle, with nothing in its caches.
 
     Attributes:
         schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
         identity: what tells it from every other table.
+        merging_s: time that :meth:`optimize` took last; a guess before the first.
     """
 
-    def __init__(self, table: Any, may_write: Callable[[], None] = lambda: None) -> None:
-        self._table, self._may_write = table, may_write
+    def __init__(
+        self, table: Any, may_write: Callable[[], None] = lambda: None, *, reopen: Callable[[], Any] | None = None
+    ) -> None:
+        self._table, self._may_write, self._reopen = table, may_write, reopen
         finish_widening(table)
         self.schema: pa.Schema = table.schema
         self.identity = identity(self.schema) or str(table.name)
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
+        self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
+        self._readers = Readers()
+        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S
         self._dropped = False
 
     @property
@@ -71,8 +78,9 @@ class Table:
 
     def refresh(self) -> None:
         """Look at what is stored, whatever was believed."""
-        self._asked(self._table.checkout_latest)
-        self._written(lambda: finish_widening(self._table))
+        with self._appending:
+            self._asked(self._table.checkout_latest)
+            self._written(lambda: finish_widening(self._table))
         self.schema = self._asked(lambda: self._table.schema)
 
     def drop(self, drop: Callable[[], None]) -> None:
@@ -94,12 +102,13 @@ class Table:
         Raises:
             Unavailable, StorageFull: they can't be written; none is there then.
         """
-        self._written(lambda: self._table.add(rows))
+        with self._appending:
+            self._written(lambda: self._table.add(rows))
 
     def upsert(self, rows: pa.Table) -> None:
         """Add rows, in the place of those with the same ids; raises as :meth:`append`."""
-        merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         with self._rewriting:
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             self._written(lambda: merge.execute(rows, on_bad_vectors="null"))  # null stays null
 
     def delete(self, rows: Rows) -> None:
@@ -109,7 +118,8 @@ class Table:
 
     def reserve(self, note: dict[str, Any]) -> None:
         """Note which row numbers may be given; raises as :meth:`append`."""
-        self._written(lambda: self._table.update_field_metadata(note))
+        with self._appending:
+            self._written(lambda: self._table.update_field_metadata(note))
         self.schema = self._asked(lambda: self._table.schema)
 
     def add_columns(self, columns: dict[str, str]) -> None:
@@ -215,20 +225,26 @@ class Table:
         return any(tower_column(tower) in one.columns for one in self._asked(self._table.list_indices))
 
     def optimize(self) -> None:
-        """Merge small files, bring the scalar indexes up to date, drop old versions."""
+        """Merge small files, bring the scalar indexes up to date, drop the versions that nobody reads any more.
+
+        LanceDB's caches keep something of each version for good: a fresh handle lets go of them.
+        """
         with self._rewriting:
-            self._written(lambda: self._table.optimize(cleanup_older_than=_KEPT))
+            start, unread = time.monotonic(), self._readers.unread(_SLOWER * self.merging_s)
+            self._written(lambda: self._table.optimize(cleanup_older_than=unread))
+            self.merging_s = time.monotonic() - start
+            if self._reopen:
+                with self._appending:
+                    self._table = self._asked(self._reopen)
+
+    def fragments(self) -> int:
+        """Return the number of files that hold its rows."""
+        return int(self._asked(self._table.stats)["fragment_stats"]["num_fragments"])
 
     def index_scalars(self) -> None:
-        """Give the keys and the user's columns an index, where they have none: ``merge_insert`` and filters want one."""
-        import lancedb.index
-
+        """Give the keys and the user's columns an index, where they have none."""
         have = {name for one in self._asked(self._table.list_indices) for name in one.columns}
-        kinds = {"id": "string", "row": "int", **own_columns(self.schema)}
-        for name in kinds.keys() - have:
-            if (index := _SCALAR.get(kinds[name])) is None:
-                continue  # filters read the column
-            kind = getattr(lancedb.index, index)()
+        for name, kind in wanted(self.schema, have):
             with self._rewriting, warnings.catch_warnings(action="ignore"):
                 self._written(partial(self._table.create_index, name, config=kind))
 
@@ -247,10 +263,11 @@ class Table:
     def _scan(
         self, columns: Sequence[str], where: str | None, rows: int, time: timedelta | None = None
     ) -> Iterator[pa.RecordBatch]:
-        query = self._table.search().select(list(columns)).limit(None)
-        batches = self._asked(lambda: iter((query.where(where) if where else query).to_batches(rows, timeout=time)))
-        while (batch := self._asked(lambda: next(batches, None))) is not None:
-            yield batch
+        with self._readers.reading():
+            query = self._table.search().select(list(columns)).limit(None)
+            batches = self._asked(lambda: iter((query.where(where) if where else query).to_batches(rows, timeout=time)))
+            while (batch := self._asked(lambda: next(batches, None))) is not None:
+                yield batch
 
     def _filtered(self, read: Callable[[], _Out], where: str) -> _Out:
         """Read through a client's filter, which was checked; only what is wrong with that is its fault.
@@ -288,7 +305,8 @@ class Table:
         if self._dropped and done == "written":
             raise self._gone()
         try:
-            return ask()
+            with self._readers.reading():
+                return ask()
         except ClipError:
             raise
         except BaseException as problem:
@@ -296,7 +314,8 @@ class Table:
 
     def _written(self, write: Callable[[], Any]) -> None:
         self._may_write()
-        self._asked(write, "written")
+        with self._readers.writing():
+            self._asked(write, "written")
 
     def _gone(self) -> NotFound:
         return NotFound(f"collection {self._table.name} was dropped: there is nothing left of it")

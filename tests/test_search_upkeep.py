@@ -1,0 +1,155 @@
+"""Files, memory and threads while rows are replaced for ever; versions of the table that somebody reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lancedb
+import psutil
+import pytest
+from collections_on_disk import Opener, fill, rows
+
+from clip_search.collection import Collection
+
+WARM, COMMITS = 50, 100
+MEBI = 2**20
+
+
+def replaced(collection: Collection, commits: range) -> None:
+    """Rows replaced, three in a commit, all over the table."""
+    for n in commits:
+        three = rows(*((n * 37 + k * 331) % 1000 for k in range(3)))
+        collection.add(three, on_conflict="replace", fingerprint="").result()
+
+
+def files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def optimized(collection: Collection) -> None:
+    """Compacted, twice: the version before the first was the newest then; and nothing is younger than the clean-up wants."""
+    for _ in range(2):
+        collection.table.optimize()
+        replaced(collection, range(1))
+        time.sleep(1.1 + 4 * collection.table.merging_s)
+    collection.table.optimize()
+
+
+@pytest.fixture
+def alone(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Collection:
+    """A collection of 1,000 rows whose upkeep is done by the test alone."""
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    collection = opener.open()
+    fill(collection)
+    return collection
+
+
+def test_replacing_rows_for_ever_takes_no_more_files_memory_descriptors_and_threads(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 25)
+    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 1)
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 0.05)
+    process = psutil.Process()
+    collection = opener.open()
+    fill(collection)
+    replaced(collection, range(WARM))
+    before, open_before = process.memory_info().rss, process.num_fds()
+    replaced(collection, range(WARM, WARM + COMMITS))
+    assert files(opener.folder) < 300
+    assert (process.memory_info().rss - before) / COMMITS < 0.15 * MEBI
+    assert process.num_fds() - open_before < 30
+    assert process.num_threads() < 120
+
+
+def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[lancedb.Session] = []
+    monkeypatch.setattr("lancedb.Session", lambda *sizes, real=lancedb.Session: sessions.append(real(*sizes)) or sessions[-1])
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    collection = opener.open()
+    fill(collection)
+    replaced(collection, range(50))
+    held = sessions[-1].size_bytes
+    collection.table.optimize()
+    collection.present(["r1"])
+    assert sessions[-1].size_bytes < held / 4
+
+
+def test_a_version_stays_while_it_is_read(alone: Collection, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.table._VECTOR_ROWS", 10)
+    replaced(alone, range(3))
+    version = alone.table.version
+    reading = alone.table.vectors("image", 0, 10**6)
+    next(reading)
+    replaced(alone, range(3, 6))
+    optimized(alone)
+    assert readable(opener, version)
+    assert sum(len(numbers) for numbers, _ in reading) == 1000 - 10
+    replaced(alone, range(6, 9))
+    optimized(alone)
+    assert not readable(opener, version)
+
+
+def readable(opener: Opener, version: int) -> bool:
+    """Whether another reader can still read a version of the table."""
+    table = lancedb.connect(opener.folder / "db").open_table("a")
+    try:
+        table.checkout(version)
+        return bool(len(table.search().limit(None).to_arrow()))
+    except (ValueError, RuntimeError):
+        return False
+
+
+def test_what_is_written_while_files_are_merged_is_found_at_once(alone: Collection) -> None:
+    ended = threading.Event()
+    merging = threading.Thread(target=lambda: [alone.table.optimize() for _ in iter(ended.is_set, True)])
+    merging.start()
+    try:
+        for ids in batches(30):
+            added = [row for n, row in zip(range(3), rows(0, 1, 2), strict=True) if setattr(row, "id", ids[n]) is None]
+            assert alone.add(added, on_conflict="error", fingerprint="").result().added == 3
+            assert alone.present(ids) == set(ids)
+            assert alone.delete(ids=ids[:1]).result() == 1
+            assert alone.present(ids) == set(ids[1:])
+    finally:
+        ended.set()
+        merging.join()
+    assert len(alone.table) == 1000 + 2 * 30
+    assert len(set().union(*alone.table.ids())) == 1000 + 2 * 30
+
+
+def batches(count: int) -> Iterator[list[str]]:
+    return ([f"new {n} {k}" for k in range(3)] for n in range(count))
+
+
+def test_files_that_a_run_before_has_left_are_merged(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 15)
+    for start in range(0, 30, 10):
+        collection = opener.open()
+        for n in range(start, start + 10):
+            collection.add(rows(n), on_conflict="error", fingerprint="").result()
+    collection.maintain()
+    collection.maintain()
+    assert collection.table.fragments() == 1
+
+
+def test_merging_waits_for_a_pause_where_it_takes_long(alone: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
+    alone.table.merging_s = 3600
+    alone.maintain()
+    assert alone.table.fragments() == 10
+    alone.maintain()
+    assert alone.table.fragments() == 1
+
+
+def test_merging_does_not_wait_where_it_takes_no_time(alone: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
+    alone.table.merging_s = 0
+    alone.maintain()
+    assert alone.table.fragments() == 1
