@@ -28,6 +28,7 @@ import numpy as np
 from kill_ledger import TOWERS, Change, Ledger, differences, vector
 from kill_points import Death, kill
 
+from clip_client import Unavailable
 from clip_search import checks, collection
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
@@ -100,12 +101,13 @@ class Load:
         return self._collection.add(rows, on_conflict=kind, fingerprint="")
 
 
-def rebuilding(collection: Any, seed: int) -> None:
+def rebuilding(collection: Any, seed: int, excuse: tuple[type[Exception], ...]) -> None:
     """Index everything anew now and then."""
     draw = random.Random(seed)
     while True:
         time.sleep(draw.random() * 0.4)
-        collection.rebuild_soon().result(60)
+        with contextlib.suppress(*excuse):
+            collection.rebuild_soon().result(60)
 
 
 def reading(collection: Any, ledger: Ledger, seed: int, folder: Path) -> None:
@@ -125,10 +127,8 @@ def vandalising(folder: Path, seed: int, rate: float) -> None:
     draw, copy = random.Random(f"{seed} damages"), folder / "vandal"
     while True:
         time.sleep(draw.random() * 2 / rate)
-        files = sorted(
-            path for path in (folder / "indexes" / "a").rglob("*") if path.suffix in (".json", ".arrow", ".faiss", ".npy")
-        )
-        with contextlib.suppress(OSError, IndexError):
+        with contextlib.suppress(OSError, LookupError, ValueError):  # gone, none, or empty
+            files = sorted(path for path in (folder / "indexes" / "a").rglob("*.*") if path.is_file())
             path = draw.choice(files)
             content = bytearray(path.read_bytes())
             content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -163,7 +163,10 @@ def live(order: dict[str, Any], ready: int) -> None:
     threading.Timer(_LONGEST_S, kill).start()
     loads = [Load(opened_now, ledger, n, order["seed"]).go_on for n in range(CLIENTS)]
     pool = ThreadPoolExecutor(CLIENTS + 3)  # not left in order: who fails ends the process
-    running = [*map(pool.submit, loads), pool.submit(rebuilding, opened_now, order["seed"])]
+    running = [
+        *map(pool.submit, loads),
+        pool.submit(rebuilding, opened_now, order["seed"], (Unavailable,) if order["vandal"] else ()),
+    ]
     running.append(pool.submit(reading, opened_now, ledger, order["seed"], folder))
     if order["vandal"]:
         running.append(pool.submit(vandalising, folder, order["seed"], order["vandal"]))

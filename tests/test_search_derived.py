@@ -161,7 +161,7 @@ def test_another_collections_files_as_a_whole_are_noticed(opener: Opener, log: i
     assert "is of another collection" in log.getvalue()
 
 
-@pytest.mark.parametrize(("of", "to"), itertools.permutations(("cards", "image", "text", "acknowledged"), 2))
+@pytest.mark.parametrize(("of", "to"), list(itertools.permutations(("cards", "image", "text", "acknowledged"), 2)))
 @pytest.mark.parametrize("whole", [False, True])
 def test_files_in_another_folder_than_their_own_are_noticed(
     opener: Opener, log: io.StringIO, of: str, to: str, whole: bool

@@ -86,11 +86,12 @@ class Lives:
         kinds = sorted({path.parent.name[:4] + path.suffix for path in files})
         kind, how = self.draw.choice(kinds), self.draw.choice([*_DAMAGES])
         path = self.draw.choice([path for path in files if path.parent.name[:4] + path.suffix == kind])
-        copies = sorted(self.old.rglob(path.name)) or sorted(self.old.rglob(f"*{path.suffix}"))
+        copies = sorted(self.old.rglob(path.name)) or sorted(self.old.rglob(f"*{path.suffix}")) or [path]
+        older = self.draw.choice(copies).read_bytes()
         if self.draw.random() < 0.3 or not self.old.exists():
             shutil.rmtree(self.old, ignore_errors=True)
             shutil.copytree(self.files, self.old)
-        _DAMAGES[how](path, self.draw, copies)
+        _DAMAGES[how](path, self.draw, older)
         self.books[f"damage: {how}"] += 1
 
     def check(self) -> None:
@@ -142,21 +143,16 @@ def test_no_damaged_file_makes_it_lie(lives: Lives) -> None:
     lives.check()
 
 
-def _flip(path: Path, draw: random.Random, copies: list[Path]) -> None:
+def _flip(path: Path, draw: random.Random, older: bytes) -> None:
     content = bytearray(path.read_bytes())
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
     path.write_bytes(content)
 
 
-def _swap(path: Path, draw: random.Random, copies: list[Path]) -> None:
-    if copies:
-        shutil.copyfile(draw.choice(copies), path)
-
-
-_DAMAGES: dict[str, Callable[[Path, random.Random, list[Path]], Any]] = {
+_DAMAGES: dict[str, Callable[[Path, random.Random, bytes], Any]] = {
     "flip a bit": _flip,
-    "truncate": lambda path, draw, copies: os.truncate(path, draw.randrange(path.stat().st_size)),
-    "empty": lambda path, draw, copies: os.truncate(path, 0),
-    "delete": lambda path, draw, copies: path.unlink(),
-    "an older version": _swap,
+    "truncate": lambda path, draw, older: os.truncate(path, draw.randrange(path.stat().st_size)),
+    "empty": lambda path, draw, older: os.truncate(path, 0),
+    "delete": lambda path, draw, older: path.unlink(),
+    "an older version": lambda path, draw, older: path.write_bytes(older),
 }

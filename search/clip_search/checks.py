@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 from clip_search import derived
 from clip_search.derived import Sums
 
-_BLOCKS = 4  # 4 MiB a round, two rounds a second: a hundredth of a core, and 8 minutes for 4 GB
+_BLOCKS = 4  # 4 MiB a round, two rounds a second: 2 ms of a core a second, and 8 minutes for 4 GB
 _PASS_S = 10.0
 """Time between the starts of two passes at least: a small collection isn't read all the time."""
 

@@ -149,12 +149,12 @@ class Collection:
     def maintain(self) -> None:
         """One round of upkeep, as done in the background: checks of files; compaction and index builds, where they are due."""
         with self._upkeep_lock:
+            self._checks.round()
             commits = self._commits.count
             patience = 1 if commits == self._seen_commits else _PATIENCE
             self._seen_commits = commits
             if self._commits.unsure:
                 self._look_again().result()
-            self._checks.round()
             if self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:
