@@ -221,7 +221,7 @@ def test_a_body_of_many_small_values_is_refused_before_it_is_read(tight: Sidecar
     before = tight.rss()
     body = b'{"rows":[' + b",".join([value] * (7 * MB // (len(value) + 1))) + b"]}"
     status, answer = tight.ask("POST", f"{WHERE}/rows", body)
-    assert (status, "bytes of memory, there are 83,886,080" in answer["message"]) == (413, True)
+    assert (status, "bytes of memory, there are 100,663,296" in answer["message"]) == (413, True)
     assert tight.rss() - before < 40 * MB
 
 

@@ -23,10 +23,10 @@ _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
 _IN_MEMORY = 256 * 2**10
 """Up to so much a body needs no file: a search by vector or text has a few KB."""
 _WRITERS = 8
-_COPIES, _WIDE_COPIES = 3, 9
+_COPIES, _WIDE_COPIES = 3, 10
 """A body, the strings in it, the files that these are in base64; a text with an emoji takes four bytes for each character."""
-_VALUE_BYTES = 80
-"""What a JSON value takes in Python at most, beside the characters that it was sent as; a float takes 32."""
+_VALUE_BYTES = 112
+"""A JSON value takes so much at most while it is read, beside its characters: a number where texts are taken as well 106."""
 _MARKS = (b",", b":", b"[", b"{")
 """Each value but the outermost follows one of them."""
 
@@ -40,7 +40,7 @@ class Reader:
 
     def __init__(self, options: Options) -> None:
         self.bounds, self._most = options.bounds, options.http.body_bytes
-        self.memory = Budget("the body", max(self.bounds.body_memory, 10 * self._most), self.bounds.wait_s)
+        self.memory = Budget("the body", max(self.bounds.body_memory, 12 * self._most), self.bounds.wait_s)
         self.disk = Budget("the bodies that arrive", max(self.bounds.body_disk, 4 * self._most), self.bounds.wait_s)
         self.folder = options.indexes
         self.writers = anyio.CapacityLimiter(_WRITERS)
