@@ -85,8 +85,8 @@ def dripped(connection: socket.socket, piece: bytes, seconds: float) -> None:
             time.sleep(0.1)
 
 
-def searched(sidecar: Sidecar) -> int:
-    return sidecar.ask("POST", f"{WHERE}/search", {"vector": VECTOR})[0]
+def searched(sidecar: Sidecar, vector: Any = VECTOR) -> int:
+    return sidecar.ask("POST", f"{WHERE}/search", {"vector": vector})[0]
 
 
 @pytest.mark.parametrize(
@@ -320,15 +320,16 @@ def slowest(asked: Callable[[], Any], rounds: int = 20) -> float:
 
 
 def test_only_what_is_fetched_waits_for_hosts_that_stand_still(server: Server, tmp_path: Path) -> None:
-    """80 requests for pictures of one silent host: twice as many as there are threads for them."""
-    with bounded_sidecar.running(tmp_path, server.address, fetch_s=3, wait_s=30) as sidecar, silent_host() as url:
+    """80 requests for pictures of one silent host: twice as many as there are threads, with bodies for more than the memory."""
+    bounds = {"fetch_s": 3, "wait_s": 30, "body_bytes": 8 * MB, "body_memory": 1}
+    with bounded_sidecar.running(tmp_path, server.address, **bounds) as sidecar, silent_host() as url:
         assert sidecar.ask("POST", "/v1/collections", {"name": "a"})[0] == 201
         image = base64_of(PICTURES[0])
         assert sidecar.ask("POST", f"{WHERE}/rows", {"rows": [{"id": "p", "image": image}]})[0] == 201
         vector = sidecar.ask("POST", f"{WHERE}/get", {"ids": ["p"], "vectors": True})[1]["rows"][0]["vector_image"]
         needy: list[tuple[str, Any]] = [
             (f"{WHERE}/search", {"image_url": url}),
-            (f"{WHERE}/rows", {"rows": [{"image_url": url}]}),
+            (f"{WHERE}/rows", json.dumps({"rows": [{"image_url": url}]}).encode() + b" " * (3 * MB)),
             ("/v1/embeddings", {"model": "clip", "input": [url], "modality": "image"}),
             ("/knn-service", {"modality": "image", "num_images": 1, "indice_name": "a", "image_url": url}),
         ]
@@ -336,7 +337,7 @@ def test_only_what_is_fetched_waits_for_hosts_that_stand_still(server: Server, t
             waiting = [pool.submit(sidecar.ask, "POST", *needy[n % 4]) for n in range(80)]
             time.sleep(1)
             free = {
-                "vector": lambda: sidecar.ask("POST", f"{WHERE}/search", {"vector": vector})[0],
+                "vector": lambda: searched(sidecar, vector),
                 "image": lambda: sidecar.ask("POST", f"{WHERE}/search", {"image": image})[0],
                 "text": lambda: sidecar.ask("POST", f"{WHERE}/search", {"text": "a cat"})[0],
                 "live": lambda: sidecar.ask("GET", "/health/live")[0],
@@ -346,11 +347,7 @@ def test_only_what_is_fetched_waits_for_hosts_that_stand_still(server: Server, t
             assert {name for name, asked in free.items() if slowest(asked, 5) > 1} == set()
             answers = Counter(one.result(60)[0] for one in waiting)
         assert set(answers) <= {400, 503}
-        assert searched_by(sidecar, vector) == 200
-
-
-def searched_by(sidecar: Sidecar, vector: str) -> int:
-    return sidecar.ask("POST", f"{WHERE}/search", {"vector": vector})[0]
+        assert searched(sidecar, vector) == 200
 
 
 def test_a_budget_serves_in_the_order_of_asking_and_gets_everything_back() -> None:

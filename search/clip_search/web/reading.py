@@ -22,6 +22,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
 _IN_MEMORY = 256 * 2**10
 """Up to so much a body needs no file: a search by vector or text has a few KB."""
+_COUNTED = 2**20
+"""Requests that take less aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
 _WRITERS = 8
 _COPIES, _WIDE_COPIES = 3, 10
 """A body, the strings in it, the files that these are in base64; a text with an emoji takes four bytes for each character."""
@@ -137,8 +139,9 @@ class Body:
 
     async def _take(self) -> None:
         size = (_WIDE_COPIES if self._is_wide else _COPIES) * self.size + _VALUE_BYTES * self._values
-        await self._reader.memory.take_soon(size)
-        self._in_memory = size
+        if size > _COUNTED:
+            await self._reader.memory.take_soon(size)
+            self._in_memory = size
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
