@@ -188,6 +188,15 @@ def test_requests_one_after_the_other_on_a_connection_have_a_head_each(tight: Si
         assert connection.makefile("rb").read().count(b"HTTP/1.1 200") == 41
 
 
+def test_a_request_that_arrives_whole_may_be_larger_than_a_head(tight: Sidecar) -> None:
+    body = json.dumps({"vector": VECTOR}).encode() + b" " * 60_000
+    for _ in range(20):
+        with connected(
+            tight, head(f"{WHERE}/search", f"Content-Length: {len(body)}", "Connection: close") + body
+        ) as connection:
+            assert connection.makefile("rb").readline().split()[1:2] == [b"200"]
+
+
 def test_more_connections_than_may_be_are_told_so(tight: Sidecar) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(60):
