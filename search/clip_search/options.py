@@ -100,7 +100,7 @@ class Bounds:
 
     Attributes:
         search_bytes: largest request that neither adds rows nor asks for embeddings: a picture of 12 MB in base64.
-        body_memory: bytes for bodies that are whole and what is read from them; never below four times the largest body.
+        body_memory: bytes for bodies that are whole and what is read from them; never below twelve times the largest body.
         body_disk: bytes of larger bodies that are still arriving, in files; never below four times the largest body.
         fetch_memory: bytes for files that were fetched or read by path; each takes 32 MB until it is there.
         decode_memory: bytes for pictures that are being decoded here, for their thumbnails.

@@ -29,6 +29,7 @@ class _Bounded(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _refusal: Exception | None = None
     _in_head = True
+    _had_head = False
     _in_request = False
     _is_over = False
     _head_bytes = 0
@@ -49,9 +50,9 @@ class _Bounded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over or self.transport.is_closing():
             return
-        waits = self._in_head
+        self._had_head = not self._in_head
         super().data_received(data)
-        if waits and self._in_head:  # what the parser keeps of a header that isn't complete
+        if not self._had_head:  # all of it belongs to a head that isn't complete: the parser keeps it
             self._head_bytes += len(data)
             if self._head_bytes > self.bounds.head_bytes:
                 self._refuse(self._too_large())
@@ -74,7 +75,7 @@ class _Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._cancel()
-        self._in_head = False
+        self._in_head, self._had_head = False, True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -115,6 +116,8 @@ class _Bounded(HttpToolsProtocol):
 
     def _refuse(self, problem: Exception) -> None:
         """Answer without the application, pass over what still comes, so that the answer arrives, and close."""
+        if self._is_over:
+            return
         self._is_over = True
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(_answered(problem))

@@ -22,11 +22,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
 _IN_MEMORY = 256 * 2**10
 """Up to so much a body needs no file: a search by vector or text has a few KB."""
+_COUNTED = 2**20
+"""Requests that take less aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
 _WRITERS = 8
-_COPIES = 3
-"""A body, the strings in it, and the files that these are in base64."""
-_VALUE_BYTES = 80
-"""What a JSON value takes in Python at most, beside the characters that it was sent as; a float takes 32."""
+_COPIES, _WIDE_COPIES = 3, 10
+"""A body, the strings in it, the files that these are in base64; a text with an emoji takes four bytes for each character."""
+_VALUE_BYTES = 112
+"""A JSON value takes so much at most while it is read, beside its characters: a number where texts are taken as well 106."""
 _MARKS = (b",", b":", b"[", b"{")
 """Each value but the outermost follows one of them."""
 
@@ -40,7 +42,7 @@ class Reader:
 
     def __init__(self, options: Options) -> None:
         self.bounds, self._most = options.bounds, options.http.body_bytes
-        self.memory = Budget("the body", max(self.bounds.body_memory, 4 * self._most), self.bounds.wait_s)
+        self.memory = Budget("the body", max(self.bounds.body_memory, 12 * self._most), self.bounds.wait_s)
         self.disk = Budget("the bodies that arrive", max(self.bounds.body_disk, 4 * self._most), self.bounds.wait_s)
         self.folder = options.indexes
         self.writers = anyio.CapacityLimiter(_WRITERS)
@@ -59,7 +61,7 @@ class Body:
 
     def __init__(self, reader: Reader, receive: Receive, limit: int) -> None:
         self._reader, self._receive, self._limit = reader, receive, limit
-        self.size, self._values, self._waited_s = 0, 0, 0.0
+        self.size, self._values, self._is_wide, self._waited_s = 0, 0, False, 0.0
         self._pieces: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._on_disk, self._in_memory = 0, 0
@@ -99,6 +101,7 @@ class Body:
         self.size += len(piece)
         check_size(self.size, self._limit)
         self._values += sum(map(piece.count, _MARKS))
+        self._is_wide |= not piece.isascii() or b"\\" in piece
         self._pieces.append(piece)
         return bool(message.get("more_body", False))
 
@@ -135,9 +138,10 @@ class Body:
         return self._file.read()
 
     async def _take(self) -> None:
-        size = _COPIES * self.size + _VALUE_BYTES * self._values
-        await self._reader.memory.take_soon(size)
-        self._in_memory = size
+        size = (_WIDE_COPIES if self._is_wide else _COPIES) * self.size + _VALUE_BYTES * self._values
+        if size > _COUNTED:
+            await self._reader.memory.take_soon(size)
+            self._in_memory = size
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
