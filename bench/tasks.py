@@ -16,7 +16,7 @@ from PIL import Image
 
 from clip_client.preprocess import preprocess
 from clip_export import labelled
-from clip_export.labelled import CAPTIONS_PARQUET, Picture
+from clip_export.labelled import Picture
 from work import Loaded
 
 QUERIES_PARQUET = "queries.parquet"
@@ -60,7 +60,7 @@ def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs]
 
 def labels(folder: Path, pictures: Sequence[Picture]) -> list[tuple[str, ...]]:
     """Of each picture: its keywords where a parquet file has them, else its captions."""
-    path = folder / CAPTIONS_PARQUET
+    path = folder / "captions.parquet"
     if not path.exists() or "keywords" not in pq.read_schema(path).names:
         return [picture.captions for picture in pictures]
     rows = pq.read_table(path, columns=["file_name", "keywords"]).to_pylist()

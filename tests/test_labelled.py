@@ -43,6 +43,17 @@ def test_all_captions_of_a_picture_are_kept(folder: Path) -> None:
     assert captions(folder) == {"0.jpg": ("a", "c")}
 
 
+def test_tables_of_other_names_and_forms_are_read(folder: Path) -> None:
+    (folder / "captions.csv").write_text("file_name;caption\n0.jpg;a\n")
+    assert captions(folder) == {"0.jpg": ("a",)}
+    (folder / "captions.csv").rename(folder / "metadata.csv")
+    assert captions(folder) == {"0.jpg": ("a",)}
+    (folder / "metadata.csv").write_text("file_name,year\n0.jpg,1999\n")
+    assert set(captions(folder).values()) == {()}  # of years, not of captions
+    (folder / "metadata.jsonl").write_text('{"file_name": "1.jpg", "caption": "b"}\n')
+    assert captions(folder) == {"1.jpg": ("b",)}
+
+
 def test_captions_as_coco_has_them(folder: Path) -> None:
     document = {
         "images": [{"id": 1, "file_name": "0.jpg"}, {"id": 2, "file_name": "1.jpg"}],

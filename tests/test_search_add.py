@@ -206,6 +206,8 @@ FORMS = {
     "metadata.jsonl": '{"file_name": "a.jpg", "caption": "one"}\n{"file_name": "a.jpg", "caption": "two"}\n'
     '{"file_name": "a.jpg", "caption": "three"}',
     "metadata.csv": "file_name,caption\na.jpg,one\na.jpg,two\na.jpg,three\n",
+    "captions.csv": "file_name;caption\na.jpg;one\na.jpg;two\na.jpg;three\n",
+    "captions.jsonl": '{"file": "a.jpg", "captions": ["one", "two"]}\n{"file": "a.jpg", "captions": "three"}\n',
 }
 
 

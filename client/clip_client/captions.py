@@ -16,8 +16,9 @@ from clip_client.text_files import decoded, parsed_json
 
 Fields = dict[str, Any]
 
-TABLES = ("captions.parquet", "captions.json", "metadata.parquet", "metadata.jsonl", "metadata.csv")
-"""Names of tables that are looked for in a folder."""
+CAPTION_TABLES = ("captions.parquet", "captions.json", "captions.jsonl", "captions.csv")
+TABLES = (*CAPTION_TABLES, "metadata.parquet", "metadata.jsonl", "metadata.csv")
+"""Names of tables that are looked for in a folder; those of captions have some, the others may."""
 
 CAPTION = "caption"
 _CAPTIONS = (CAPTION, "captions")

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from clip_client.captions import Table, caption_list, is_caption, read_table
+from clip_client.captions import CAPTION_TABLES, TABLES, Table, caption_list, is_caption, read_table
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import Scan, scan
-
-CAPTIONS_JSON, CAPTIONS_PARQUET = "captions.json", "captions.parquet"
 
 _TRAIN, _PARTS = "train", ("train", "test", "val", "validation")
 _SET_ASIDE = 256
@@ -72,11 +70,11 @@ def _class(path: Path) -> str:
 
 
 def _captioned(folder: Path, found: Scan) -> list[Picture]:
-    """Pictures that a file of captions names; none where there is no such file."""
-    path = next((folder / name for name in (CAPTIONS_PARQUET, CAPTIONS_JSON) if (folder / name).exists()), None)
-    if path is None:
+    """Pictures that a table of captions names; none where there is no such table."""
+    tables = ((folder / name, _table(folder / name)) for name in TABLES if (folder / name).exists())
+    path, table = next(((path, table) for path, table in tables if table), (folder, None))
+    if table is None:
         return []
-    table = _table(path)
     names = Names([*(file.name for file in found.pictures), *found.left_out], folder)
     captions: dict[str, list[Mapping[str, Any]]] = {}
     for written, rows in table.rows.items():
@@ -93,16 +91,18 @@ def _captioned(folder: Path, found: Scan) -> list[Picture]:
     return [replace(pictures[0], problems=tuple(problems)), *pictures[1:]]
 
 
-def _table(path: Path) -> Table:
-    """A table of captions that has at least one row."""
-    wanted = "the columns file_name and caption" if path.suffix == ".parquet" else '[{"file": …, "captions": […]}, …]'
+def _table(path: Path) -> Table | None:
+    """A table with a caption in one row at least; None for a table of other things."""
+    wanted = '[{"file": …, "captions": […]}, …]' if path.suffix == ".json" else "the columns file_name and caption"
     try:
         table = read_table(path)
     except InvalidInput as problem:
         raise InvalidInput(f"{path}: expected {wanted}: {problem}") from problem
-    if not any(any(map(is_caption, row)) for rows in table.rows.values() for row in rows):
+    if any(any(map(is_caption, row)) for rows in table.rows.values() for row in rows):
+        return table
+    if path.name in CAPTION_TABLES:
         raise InvalidInput(f"{path}: expected {wanted}, got no row with both; {'; '.join(table.problems[:3])}")
-    return table
+    return None
 
 
 def _below(written: str) -> str:

@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from clip_client.errors import InvalidInput
 from clip_search.filter_grammar import MAX_DEPTH, too_deep, tree
+from clip_search.filter_nulls import Lists
 from clip_search.filter_values import Values, bare, only, quoted, refused, shown
 
 _MAX_TERMS = 400
@@ -44,6 +45,10 @@ def checked(where: str, schema: pa.Schema) -> str:
 
 class _Writer(Values):
     """One filter on its way back to SQL; every kind of node has a method, and what has none is refused."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema)
+        self._lists = Lists()
 
     def sql(self, node: exp.Expr, depth: int = 0) -> str:
         """Return the SQL of a node and all below it."""
@@ -81,6 +86,8 @@ class _Writer(Values):
         if isinstance(node, _ARITHMETIC):
             self._check_numbers(node)
         left, right = (self._operand(one, depth) for one in (node.this, node.expression))
+        left, right = (right, left) if isinstance(node, exp.EQ | exp.NEQ) and _is_value(node.this) else (left, right)
+        left = self._lists.apart(left, node)
         return f"{left} {_OPERATIONS[type(node)]} {right}"
 
     def _check_numbers(self, node: exp.Expr) -> None:
@@ -114,7 +121,8 @@ class _Writer(Values):
 
     def _in(self, node: exp.Expr, depth: int, negated: bool) -> str:
         values = only(node, "this", "expressions").expressions
-        return f"{self._operand(node.this, depth)} {'NOT ' if negated else ''}IN ({self.literals(values)})"
+        operand = self._lists.apart(self._operand(node.this, depth), node)
+        return f"{operand} {'NOT ' if negated else ''}IN ({self.literals(values)})"
 
     def _between(self, node: exp.Expr, depth: int, negated: bool) -> str:
         only(node, "this", "low", "high")
@@ -156,6 +164,10 @@ _WRITERS: dict[type[exp.Expr], _Write] = {
     exp.Extract: _Writer.extract,
     exp.Anonymous: _Writer.function,
 }
+
+
+def _is_value(node: exp.Expr) -> bool:
+    return isinstance(bare(node), exp.Literal | exp.Boolean | exp.Neg)
 
 
 def _flat(node: exp.Expr, kind: type[exp.Expr]) -> list[exp.Expr]:
