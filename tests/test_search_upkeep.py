@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lancedb
@@ -27,6 +27,14 @@ def replaced(collection: Collection, commits: range) -> None:
 
 def files(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def becomes(condition: Callable[[], bool], within_s: float = 30) -> bool:
+    """Tell if something becomes true by the upkeep's work."""
+    end = time.monotonic() + within_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
 
 
 def optimized(collection: Collection) -> None:
@@ -57,12 +65,12 @@ def test_replacing_rows_for_ever_takes_no_more_files_memory_descriptors_and_thre
     collection = opener.open()
     fill(collection)
     replaced(collection, range(WARM))
-    before, open_before = process.memory_info().rss, process.num_fds()
+    before, open_before, threads_before = process.memory_info().rss, process.num_fds(), process.num_threads()
     replaced(collection, range(WARM, WARM + COMMITS))
-    assert files(opener.folder) < 300
+    assert becomes(lambda: files(opener.folder) < 500), files(opener.folder)
     assert (process.memory_info().rss - before) / COMMITS < 0.15 * MEBI
     assert process.num_fds() - open_before < 30
-    assert process.num_threads() < 120
+    assert process.num_threads() - threads_before < 20
 
 
 def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
