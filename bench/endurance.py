@@ -144,7 +144,7 @@ def sampled(sidecar: Sidecar, vectors: Floats, per_s: float, seconds: float) -> 
 def tables(samples: Floats, first: float, last: float) -> Sequence[Table]:
     """The state at times, the slope of the memory, and what is taken at the start and the end."""
     points = samples[np.linspace(0, len(samples) - 1, min(7, len(samples))).astype(int)]
-    states = [[f"after {at / 60:.0f} min", round(mb), *map(int, rest)] for at, mb, *rest in points.tolist()]
+    states = [[f"after {at / 60:.1f} min", round(mb), *map(int, rest)] for at, mb, *rest in points.tolist()]
     most = [round(number) for number in samples[:, 1:].max(axis=0).tolist()]
     settled = samples[samples[:, 0] >= min(SETTLING_S, samples[-1, 0] / 2)]
     slope, error = line(settled[:, 0] / 60, settled[:, 1])
