@@ -77,6 +77,9 @@ def check_everything(world: World, clients: Sequence[Client], shared: Shared) ->
     world.disarm()
     world.check_alive()
     with world.client() as search:
+        for other in search.collections():
+            if other["name"] != world.name:  # or each restart would open more of them
+                search.drop(other["name"])
         listed = list(search.rows(world.name, vectors=True, page=10_000))
         shared.settle(listed)
         rows = {id: row for holder in (shared, *clients) for id, row in holder.rows.items()}
