@@ -232,6 +232,8 @@ def frozen(server: Server) -> Iterator[None]:
     """Suspend tritonserver for a while."""
     process = server.tritonserver()
     process.send_signal(signal.SIGSTOP)
+    while any(status.read_text().rsplit(") ", 1)[1][0] != "T" for status in Path(f"/proc/{process.pid}/task").glob("*/stat")):
+        time.sleep(0.001)  # its threads stop one after the other, on a busy machine not at once
     try:
         yield
     finally:

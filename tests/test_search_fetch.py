@@ -192,6 +192,12 @@ def test_redirects_that_drip_share_the_time() -> None:
         assert time.monotonic() - start < 1.5
 
 
+def test_headers_that_the_deadline_cuts_off_are_not_taken_for_whole() -> None:
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\n"
+    with dripping(redirect, b"", 30) as port, pytest.raises(Timeout, match=r"a\.jpg didn't answer within 1 s"):
+        fetched(f"http://127.0.0.1:{port}/a.jpg", LOCAL)
+
+
 def test_a_name_that_is_looked_up_for_ever_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: over.wait(10) and [])

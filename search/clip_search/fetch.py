@@ -87,9 +87,13 @@ def _opened(url: str, options: FetchOptions, deadline: Deadline) -> urllib3.Base
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         pool = _pool(parts, address, port, deadline)
-        return pool.urlopen("GET", target, headers=headers, redirect=False, retries=False, preload_content=False)
+        response = pool.urlopen("GET", target, headers=headers, redirect=False, retries=False, preload_content=False)
     except (urllib3.exceptions.HTTPError, ValueError, OSError) as problem:
         raise _unfetched(url, options, deadline, problem) from problem
+    if deadline.expired:  # whose connection was shut, which may look like the end of the headers
+        response.close()
+        raise TooSlow(f"{url} didn't answer within {options.timeout_s:g} s")
+    return response
 
 
 def _pool(parts: SplitResult, address: Address, port: int, deadline: Deadline) -> urllib3.HTTPConnectionPool:
