@@ -382,7 +382,7 @@ KINDS += [("JPEG", "CMYK"), ("WEBP", "RGBA"), ("GIF", "P"), ("BMP", "RGB"), ("TI
 
 @pytest.mark.parametrize(("kind", "mode"), KINDS)
 def test_every_picture_that_may_be_sent_fits_the_memory_for_decoding(kind: str, mode: str) -> None:
-    """What is taken grows with the number of pixels: a hundred by a hundred tell it of 100 million."""
+    """Memory grows with the number of pixels: a hundred by a hundred tell it of 100 million."""
     file = io.BytesIO()
     Image.new(mode, (100, 100)).save(file, kind)
     asked: list[int] = []

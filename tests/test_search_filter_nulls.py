@@ -64,6 +64,9 @@ MERGED = [
     "NOT ((2 = n OR 5 = n OR 1 = n OR n = 8) AND (n = 4 OR n = 6 OR n = 7 OR n = 9))",
     "((n IN (1) AND n IN (2)) IS FALSE)",
     "NOT (lower(s) IN ('a') AND lower(s) IN ('b'))",
+    "(n IN (1) AND n IN (2)) IS NULL",
+    "coalesce(n IN (1) AND n IN (2), b)",
+    "(n IN (1, 2) AND n IN (3)) = b",
     "NOT NOT ((n != 2 AND n != 5) OR (n != 4 AND n != 6))",
 ]
 

@@ -36,7 +36,7 @@ NOWHERE = "127.0.0.1:9"
 
 
 class Panic(BaseException):
-    """What Rust code raises in the place of an Exception."""
+    """Panic of Rust code, which isn't an Exception."""
 
 
 class Faulty(Cell):

@@ -96,7 +96,7 @@ class HttpOptions:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What requests may take, all together and each, and for how long; defaults are explained in docs/search.md.
+    """Limits of requests, of all together and of each, in bytes and seconds; defaults are explained in docs/search.md.
 
     Attributes:
         search_bytes: largest request that neither adds rows nor asks for embeddings: a picture of 12 MB in base64.
