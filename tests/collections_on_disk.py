@@ -11,9 +11,9 @@ from sidecars import SIZE, unit
 
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Store
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import About
 
 OPTIONS = IndexOptions(exact_rows=400, tail_rows=200)
 COUNT = 1000

@@ -29,12 +29,12 @@ from kill_ledger import TOWERS, Change, Ledger, differences, vector
 from kill_points import Death, kill
 
 from clip_client import Unavailable
-from clip_search import checks, collection
+from clip_search import collection
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Store
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import About
 
 SIZE, CLIENTS, IDS = 12, 3, 40
 LIES, BROKEN, HANGS = 3, 4, 5
@@ -145,7 +145,7 @@ def lied(folder: Path, wrong: list[str]) -> None:
 
 def live(order: dict[str, Any], ready: int) -> None:
     """Open, compare with the ledger, change until death."""
-    for module, values in ((collection, UPKEEP["collection"]), (checks, UPKEEP["checks"])):
+    for module, values in ((collection, UPKEEP["collection"]), (block_checks, UPKEEP["checks"])):
         for name, value in values.items():
             assert hasattr(module, name), f"{module.__name__} has no {name} any more: name its new place here"
             setattr(module, name, value)

@@ -14,8 +14,8 @@ from clip_client import ContractMismatch, InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow, checked_id, checked_vector
-from clip_search.store import Store
+from clip_search.storage.database import Store
+from clip_search.storage.rows import NewRow, checked_id, checked_vector
 
 LANCE = IndexOptions(engine="lancedb", exact_rows=400)
 

@@ -15,8 +15,8 @@ from collections_on_disk import VECTORS, Opener, found, rows, settled
 from clip_client import ClipError, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound, StorageFull
-from clip_search.rows import NewRow
-from clip_search.writer import Operation
+from clip_search.storage.rows import NewRow
+from clip_search.storage.writer import Operation
 
 FULL = OSError(28, "No space left on device (os error 28)")
 

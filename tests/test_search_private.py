@@ -13,8 +13,8 @@ import pytest
 import sidecars
 
 from clip_client.search import Row
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Store
+from clip_search.storage.schema import About
 
 NOWHERE = "127.0.0.1:9"
 

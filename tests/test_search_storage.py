@@ -21,8 +21,8 @@ from clip_search.embedder import Embedder
 from clip_search.errors import StorageFull, cleaned
 from clip_search.lru import Lru
 from clip_search.options import Options
-from clip_search.schema import About
 from clip_search.sidecar import Sidecar
+from clip_search.storage.schema import About
 
 LANCE_FILES = "db/a.lance/data/*.lance"
 
@@ -273,7 +273,9 @@ def test_texts_that_wait_too_long_or_are_too_many_are_refused(embedder: Embedder
 
 
 def test_tables_made_before_they_had_an_identity_open(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.schema._metadata", lambda about: {b"clipserve": b'{"size": 32, "fingerprint": "model1"}'})
+    monkeypatch.setattr(
+        "clip_search.storage.schema._metadata", lambda about: {b"clipserve": b'{"size": 32, "fingerprint": "model1"}'}
+    )
     fill(opener.open())
     opener.collection.rebuild()
     collection = opener.open()

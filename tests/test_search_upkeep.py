@@ -91,7 +91,7 @@ def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
 
 
 def test_a_version_stays_while_it_is_read(alone: Collection, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.table._VECTOR_ROWS", 10)
+    monkeypatch.setattr("clip_search.storage.table._VECTOR_ROWS", 10)
     replaced(alone, range(3))
     version = alone.table.version
     reading = alone.table.vectors("image", 0, 10**6)

@@ -17,24 +17,23 @@ from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
-from clip_search.acknowledged import Acknowledged
-from clip_search.cards import Cards
-from clip_search.checks import Checks
-from clip_search.columns import Columns
+from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.engine import Engine, FaissEngine, Queries
 from clip_search.errors import NotFound, cleaned
-from clip_search.faiss_index import Floats
-from clip_search.lance_engine import LanceEngine
+from clip_search.index.block_checks import Checks
+from clip_search.index.engine import Engine, FaissEngine, Queries
+from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.tuning import Source
 from clip_search.lru import Lru
+from clip_search.memory_trim import trim
 from clip_search.options import IndexOptions
-from clip_search.part import Found, Rows
-from clip_search.rows import NewRow, OnConflict
-from clip_search.schema import about, own_columns
-from clip_search.table import Table
-from clip_search.trimming import trim
-from clip_search.tuning import Source
-from clip_search.writer import Add, Added, Delete, Writer
+from clip_search.storage.acknowledged_version import Acknowledged
+from clip_search.storage.columns import Columns
+from clip_search.storage.row_cache import Cards
+from clip_search.storage.rows import NewRow, OnConflict
+from clip_search.storage.schema import about, own_columns
+from clip_search.storage.table import Table
+from clip_search.storage.writer import Add, Added, Delete, Writer
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5

@@ -14,18 +14,18 @@ import pyarrow as pa
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
-from clip_search.acknowledged import Acknowledged
-from clip_search.cards import Cards
-from clip_search.columns import Columns, refused
-from clip_search.engine import Engine
+from clip_search.arrays import Rows
 from clip_search.errors import Conflict, cleaned
-from clip_search.known import Known
-from clip_search.numbers import Numbers
-from clip_search.part import Rows
-from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
-from clip_search.table import Table
-from clip_search.writer import Add, Added, Delete, Operation
+from clip_search.index.engine import Engine
+from clip_search.storage.acknowledged_version import Acknowledged
+from clip_search.storage.columns import Columns, refused
+from clip_search.storage.id_filter import Known
+from clip_search.storage.row_cache import Cards
+from clip_search.storage.row_numbers import Numbers
+from clip_search.storage.rows import NewRow, to_arrow
+from clip_search.storage.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
+from clip_search.storage.table import Table
+from clip_search.storage.writer import Add, Added, Delete, Operation
 
 _LOG = logging.getLogger(__name__)
 _Out = TypeVar("_Out")

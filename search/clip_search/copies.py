@@ -13,8 +13,8 @@ import numpy as np
 from clip_client.spec import TOWERS, Tower
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
-from clip_search.rows import NewRow
-from clip_search.schema import SOURCE_STATE, own_columns, tower_column
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import SOURCE_STATE, own_columns, tower_column
 
 
 def completed(row: NewRow, collection: Collection, same_as: str, embedded: Several[Tower]) -> NewRow:

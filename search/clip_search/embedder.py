@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from clip_client.clip import Clip, Embeddings
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
 from clip_client.spec import ModelSpec
+from clip_search.arrays import Floats
 from clip_search.errors import cleaned
-from clip_search.faiss_index import Floats
 from clip_search.lru import Lru
 
 _LOG = logging.getLogger(__name__)

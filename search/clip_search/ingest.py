@@ -14,14 +14,14 @@ from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.budget import Share
 from clip_search.collection import Collection
-from clip_search.columns import Columns
 from clip_search.copies import completed
 from clip_search.errors import Busy
 from clip_search.query import Term
-from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.sidecar import Sidecar
+from clip_search.storage.columns import Columns
+from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
+from clip_search.storage.writer import Added
 from clip_search.thumbnails import thumbnail
-from clip_search.writer import Added
 
 _READERS = 8
 _FETCHED = 32

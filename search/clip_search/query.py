@@ -10,8 +10,8 @@ import numpy as np
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
+from clip_search.arrays import Floats
 from clip_search.errors import TooLarge
-from clip_search.faiss_index import Floats
 from clip_search.options import MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]

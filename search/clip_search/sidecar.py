@@ -13,18 +13,17 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
+from clip_search.arrays import Floats, Rows
 from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
-from clip_search.faiss_index import Floats
+from clip_search.index.tuning_queries import TuningQueries
 from clip_search.options import Options
-from clip_search.part import Rows
 from clip_search.query import Hit, Query, Term, distinct, mixed
-from clip_search.rows import checked_vector
-from clip_search.schema import About, check_collection
-from clip_search.store import Store
-from clip_search.texts import TuningQueries
+from clip_search.storage.database import Store
+from clip_search.storage.rows import checked_vector
+from clip_search.storage.schema import About, check_collection
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
