@@ -29,8 +29,9 @@ from kill_ledger import TOWERS, Change, Ledger, differences, vector
 from kill_points import Death, kill
 
 from clip_client import Unavailable
-from clip_search import collection
+from clip_search import upkeep
 from clip_search.collection import Collection
+from clip_search.index import block_checks
 from clip_search.options import IndexOptions
 from clip_search.storage.database import Store
 from clip_search.storage.rows import NewRow
@@ -42,7 +43,7 @@ LIES, BROKEN, HANGS = 3, 4, 5
 _OPENING_S = 60
 _LONGEST_S = 1.0
 _RENAME = os.replace  # without the points of death
-UPKEEP = {"collection": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
+UPKEEP = {"upkeep": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
 
 
 def opened(folder: Path, ledger: Ledger) -> tuple[Any, Any]:
@@ -145,7 +146,7 @@ def lied(folder: Path, wrong: list[str]) -> None:
 
 def live(order: dict[str, Any], ready: int) -> None:
     """Open, compare with the ledger, change until death."""
-    for module, values in ((collection, UPKEEP["collection"]), (block_checks, UPKEEP["checks"])):
+    for module, values in ((upkeep, UPKEEP["upkeep"]), (block_checks, UPKEEP["checks"])):
         for name, value in values.items():
             assert hasattr(module, name), f"{module.__name__} has no {name} any more: name its new place here"
             setattr(module, name, value)

@@ -15,7 +15,7 @@ import pytest
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, found, rows, settled
 
 from clip_client.errors import Unavailable
-from clip_search import collection as collections
+from clip_search import upkeep
 from clip_search.collection import Collection
 from clip_search.index import block_checks
 from clip_search.index.faiss_index import VectorIndex
@@ -32,7 +32,7 @@ FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/par
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upkeep is done by the test alone; a pass follows the other, blocks are small."""
-    monkeypatch.setattr(collections, "_PAUSE_S", 3600)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 3600)
     monkeypatch.setattr(block_checks, "_PASS_S", 0)
     monkeypatch.setattr(derived_files, "BLOCK_BYTES", 4096)
 
@@ -261,7 +261,7 @@ def test_files_that_upkeep_replaced_are_no_damage(serving: Opener, log: io.Strin
 
 
 def test_upkeep_checks_by_itself(serving: Opener, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collections, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 0.01)
     collection = serving.open()
     path = sorted((serving.folder / "a").glob("image/part-*/index.faiss"))[0]
     flip(path)

@@ -163,9 +163,9 @@ def test_many_at_once_are_committed_together(opener: Opener) -> None:
 
 
 def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)  # the test alone does the upkeep
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
-    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)  # the test alone does the upkeep
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 5)
+    monkeypatch.setattr("clip_search.upkeep._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()
@@ -175,9 +175,9 @@ def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytes
 
 
 def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 1)
-    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 1)
+    monkeypatch.setattr("clip_search.upkeep._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()
@@ -185,7 +185,7 @@ def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opene
 
 
 def files(collection: Collection) -> int:
-    return int(collection.table._table.stats()["fragment_stats"]["num_fragments"])
+    return int(collection.table._handle.raw.stats()["fragment_stats"]["num_fragments"])
 
 
 def test_one_bad_request_fails_alone(opener: Opener) -> None:

@@ -18,7 +18,7 @@ from sidecars import unit
 import clip_search.storage.schema
 from clip_client import Unavailable
 from clip_client.spec import TOWERS
-from clip_search import collection as collections
+from clip_search import upkeep
 from clip_search.collection import Collection
 from clip_search.index.part import Part
 from clip_search.options import IndexOptions
@@ -36,7 +36,7 @@ NEW = range(300, 310)
 @pytest.fixture(autouse=True)
 def no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upkeep is done by the test alone."""
-    monkeypatch.setattr(collections, "_PAUSE_S", 3600)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 3600)
 
 
 def add(collection: Collection, numbers: range, prefix: str = "r", towers: tuple[str, ...] = TOWERS) -> None:

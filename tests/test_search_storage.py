@@ -115,7 +115,7 @@ def test_what_a_read_raises_is_told_apart(
     def broken(*arguments: Any, **named: Any) -> Any:
         raise problem
 
-    monkeypatch.setattr(collection.table._table, "count_rows", broken)
+    monkeypatch.setattr(collection.table._handle.raw, "count_rows", broken)
     with pytest.raises(kind):
         collection.stats()
 

@@ -1,14 +1,10 @@
-"""A collection: its table, an engine per tower, the cards of its rows, one writer, and upkeep in the background."""
+"""Collection: its table, an engine per tower, a row cache, one writer, and upkeep in the background."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import logging
-import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -19,13 +15,11 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.errors import NotFound, cleaned
-from clip_search.index.block_checks import Checks
+from clip_search.errors import NotFound
 from clip_search.index.engine import Engine, FaissEngine, Queries
 from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
-from clip_search.memory_trim import trim
 from clip_search.options import IndexOptions
 from clip_search.storage.acknowledged_version import Acknowledged
 from clip_search.storage.columns import Columns
@@ -34,19 +28,14 @@ from clip_search.storage.rows import NewRow, OnConflict
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
 from clip_search.storage.writer import Add, Added, Delete, Writer
+from clip_search.upkeep import Upkeep
 
-_LOG = logging.getLogger(__name__)
-_PAUSE_S = 0.5
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
-_OPTIMIZE_COMMITS = 100  # some 5 files each
-_PATIENCE = 4
-"""While rows keep coming, indexing waits until it is due so many times over: it takes the cores from searches for seconds."""
-_QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
-"""Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer."""
 _FILTERS = 32
-_SURE_S = 1.0  # a table of a million rows is read in that time; a search doesn't wait longer for a disk that fails
-_NICENESS = 10  # a tenth of the weight of a search
+"""Filters whose rows are remembered: a page of search results asks for one many times."""
+_SURE_S = 1.0
+"""Wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails."""
 
 
 class Collection:
@@ -62,18 +51,11 @@ class Collection:
         self.cards.load()
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
-        self._checks = Checks([self.cards, *self.engines.values()])
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
-        self._seen_commits = self._commits.count
-        self._optimized_at, self._optimized_s = self._commits.count - table.fragments(), time.monotonic()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
-        self._closing = threading.Event()
-        self._upkeep_lock, self._rebuild_lock = threading.Lock(), threading.Lock()
-        self._rebuilding: Future[None] | None = None
         self.writer = Writer(self._commits.apply, name)
-        self._upkeep = threading.Thread(target=self._maintain_forever, name=f"upkeep of {name}", daemon=True)
-        self._upkeep.start()
+        self._upkeep = Upkeep(name, self._commits, self.writer)
 
     def add(
         self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
@@ -146,44 +128,22 @@ class Collection:
         }
 
     def maintain(self) -> None:
-        """One round of upkeep, as done in the background: checks of files; compaction and index builds, where they are due."""
-        with self._upkeep_lock:
-            self._checks.round()
-            commits = self._commits.count
-            patience = 1 if commits == self._seen_commits else _PATIENCE
-            self._seen_commits = commits
-            if self._commits.unsure:
-                self._look_again().result()
-            if self._is_compaction_due(commits, pausing=patience == 1):
-                self._optimize()
-            if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:
-                self.cards.save()
+        """Do one round of upkeep, as the background does: checks of files; compaction and index builds that are due."""
+        self._upkeep.round()
 
     def rebuild(self) -> None:
         """Compact the table, index everything anew and swap it in."""
-        with self._upkeep_lock:
-            self._optimize()
-            last = self.cards.boundary
-            self.cards.replace(self.table.cards(0, last), last)
-            for engine in self.engines.values():
-                engine.rebuild()
+        self._upkeep.rebuild()
 
     def rebuild_soon(self) -> Future[None]:
-        """Start :meth:`rebuild` in the background; one that is under way is joined."""
-        with self._rebuild_lock:
-            if self._rebuilding and not self._rebuilding.done():
-                return self._rebuilding
-            self._rebuilding = Future()
-            self._rebuilding.set_running_or_notify_cancel()  # who waits may give up, the work goes on
-            work = partial(self._rebuilt, self._rebuilding)
-            threading.Thread(target=work, name=f"rebuild of {self.name}", daemon=True).start()
-            return self._rebuilding
+        """Start :meth:`rebuild` in the background, or join one that is under way."""
+        return self._upkeep.rebuild_soon()
 
     def close(self) -> None:
         """Finish what was queued and stop."""
-        self._closing.set()
+        self._upkeep.stop()
         self.writer.close(Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment"))
-        self._upkeep.join(timeout=5)
+        self._upkeep.join()
 
     def drop(self, drop: Callable[[], None]) -> None:
         """Finish what was queued, stop, remove the table by ``drop``, and what was derived from it.
@@ -191,62 +151,19 @@ class Collection:
         Raises:
             ClipError: the table can't be removed; what was queued is in it.
         """
-        self._closing.set()
+        self._upkeep.stop()
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
-        self._upkeep.join(timeout=5)
+        self._upkeep.join()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _rebuilt(self, done: Future[None]) -> None:
-        _lower_priority()
-        try:
-            self.rebuild()
-            done.set_result(None)
-        except BaseException as problem:  # as in the upkeep
-            _LOG.exception("rebuilding collection %s failed", self.name)
-            reason = f"collection {self.name} can't be rebuilt ({cleaned(problem)}): the log says more"
-            done.set_exception(Unavailable(reason))
 
     def _make_sure(self) -> None:
         """After a change whose outcome nobody knows, wait a moment for what is in memory to agree with the table."""
         if self._commits.unsure:
             with contextlib.suppress(ClipError):
-                wait([self._look_again()], _SURE_S)
-
-    def _look_again(self) -> Future[int]:
-        """Let the writer read the table, as it does before any change."""
-        return self.writer.submit(Delete())
+                wait([self.writer.look_again()], _SURE_S)
 
     def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)
-
-    def _maintain_forever(self) -> None:
-        _lower_priority()
-        while not self._closing.wait(_PAUSE_S):
-            try:
-                self.maintain()
-            except BaseException:  # tried again later; panics of LanceDB's Rust code aren't Exceptions
-                if not self._closing.is_set():
-                    _LOG.exception("upkeep of collection %s failed", self.name)
-                self._closing.wait(10)
-
-    def _is_compaction_due(self, commits: int, *, pausing: bool) -> bool:
-        """Tell if there are many files; beside rows that keep coming, very many, unless compaction is quick."""
-        is_quick = self.table.merging_s < _QUICK_SHARE * (time.monotonic() - self._optimized_s)
-        return commits - self._optimized_at >= _OPTIMIZE_COMMITS * (1 if pausing or is_quick else _SLOW_PATIENCE)
-
-    def _optimize(self) -> None:
-        self._optimized_at = self._commits.count
-        try:
-            self.table.index_scalars()
-            self.table.optimize()
-        finally:
-            self._optimized_s = time.monotonic()
-            trim()
-
-
-def _lower_priority() -> None:
-    """Of this thread and those that it starts: searches and commits go before."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

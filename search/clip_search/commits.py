@@ -69,7 +69,7 @@ class Commits:
     """
 
     def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine], acknowledged: Acknowledged) -> None:
-        self._table, self._cards, self._engines, self._acknowledged = table, cards, engines, acknowledged
+        self.table, self.cards, self.engines, self._acknowledged = table, cards, engines, acknowledged
         self.known = Known(())
         self._numbers = Numbers(table)
         self.count = 0
@@ -81,13 +81,13 @@ class Commits:
         Raises:
             NotFound, Unavailable: it can't be read.
         """
-        self._table.refresh()
-        self.known.agree(self._table.ids())
-        rows = self._table.numbers()
-        self._cards.complete(rows)
-        for engine in self._engines.values():
+        self.table.refresh()
+        self.known.agree(self.table.ids())
+        rows = self.table.numbers()
+        self.cards.complete(rows)
+        for engine in self.engines.values():
             engine.agree()
-        seen = [self._cards.boundary, *(engine.last_row() for engine in self._engines.values())]
+        seen = [self.cards.boundary, *(engine.last_row() for engine in self.engines.values())]
         self._numbers.agree(max([*rows[-1:].tolist(), *seen]))
         self._acknowledged.note()
         self.count += 1
@@ -104,7 +104,7 @@ class Commits:
 
     def columns(self) -> Columns:
         """Return the columns as they are, ready to take rows."""
-        return Columns(own_columns(self._table.schema), functools.cache(self._table.beyond_floats))
+        return Columns(own_columns(self.table.schema), functools.cache(self.table.beyond_floats))
 
     def _add(self, adds: Sequence[Add]) -> None:
         """Write in one commit what has no id in common; an id that comes again waits for the next."""
@@ -129,7 +129,7 @@ class Commits:
 
     def _write(self, adds: Sequence[Add]) -> list[Added | InvalidInput | Conflict]:
         self._be_sure()
-        there = self._table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
+        there = self.table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
         columns = self.columns()
         plans = [_planned(add, there, columns) for add in adds]
         writing = [plan for plan in plans if isinstance(plan, _Plan) and plan.rows]
@@ -140,29 +140,29 @@ class Commits:
     def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
         """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
         rows = [row for plan in plans for row in plan.rows]
-        if SOURCE_STATE not in self._table.schema.names and any(row.source_state is not None for row in rows):
+        if SOURCE_STATE not in self.table.schema.names and any(row.source_state is not None for row in rows):
             columns.new[SOURCE_STATE] = "string"
-        new = self._arrow(plans, _fitting(self._table.schema, columns))
+        new = self._arrow(plans, _fitting(self.table.schema, columns))
         self._adapt(columns)
-        new = new.select(self._table.schema.names)
+        new = new.select(self.table.schema.names)
         replaced = _rows(row for plan in plans for row in plan.replaced())
-        write = self._table.upsert if len(replaced) else self._table.append
+        write = self.table.upsert if len(replaced) else self.table.append
         numbers = new["row"].to_numpy()
-        if self._commit(lambda: write(new), lambda: len(self._table.there(numbers)) / len(numbers)):
+        if self._commit(lambda: write(new), lambda: len(self.table.there(numbers)) / len(numbers)):
             self._in_memory(lambda: self._show(new, rows, replaced))
 
     def _adapt(self, columns: Columns) -> None:
         """Give the table the columns that rows need."""
         if columns.widened:
             self._commit(
-                lambda: self._table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
+                lambda: self.table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
             )
         if columns.new:
-            self._commit(lambda: self._table.add_columns(columns.new), lambda: self._have(columns.new))
+            self._commit(lambda: self.table.add_columns(columns.new), lambda: self._have(columns.new))
 
     def _have(self, columns: Mapping[str, str]) -> float:
         """Return 1 if the table has columns of these kinds, else 0."""
-        there = {field.name: field.type for field in self._table.schema}
+        there = {field.name: field.type for field in self.table.schema}
         return float(all(there.get(name) == check_kind(name, kind) for name, kind in columns.items()))
 
     def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
@@ -173,9 +173,9 @@ class Commits:
     def _show(self, new: pa.Table, rows: Sequence[NewRow], replaced: Rows) -> None:
         """Make committed rows findable, those that they replace not."""
         self.known.add(row.id for row in rows)
-        self._cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
+        self.cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
         numbers = new["row"].to_numpy()
-        for tower, engine in self._engines.items():
+        for tower, engine in self.engines.items():
             here = new[f"has_{tower}"].to_numpy()
             if here.any():
                 engine.append(numbers[here], np.stack([row.vectors[tower] for row in rows if tower in row.vectors]))
@@ -183,7 +183,7 @@ class Commits:
 
     def _hide(self, rows: Rows) -> None:
         if len(rows):
-            for engine in self._engines.values():
+            for engine in self.engines.values():
                 engine.hide(rows)
 
     def _delete_one(self, operation: Operation) -> None:
@@ -196,10 +196,10 @@ class Commits:
         assert isinstance(operation, Delete)  # noqa: S101  (there is no third kind)
         self._be_sure()
         if operation.where:
-            rows = self._table.matching(operation.where)
+            rows = self.table.matching(operation.where)
         else:
-            rows = np.sort(_rows(self._table.rows_of(self.known.maybe(operation.ids)).values()))
-        if len(rows) and self._commit(lambda: self._table.delete(rows), lambda: 1 - len(self._table.there(rows)) / len(rows)):
+            rows = np.sort(_rows(self.table.rows_of(self.known.maybe(operation.ids)).values()))
+        if len(rows) and self._commit(lambda: self.table.delete(rows), lambda: 1 - len(self.table.there(rows)) / len(rows)):
             self._in_memory(lambda: self._hide(rows))
         return len(rows)
 
@@ -220,7 +220,7 @@ class Commits:
             write()
             return True
         except BaseException as problem:  # as above
-            self._read(self._table.refresh)
+            self._read(self.table.refresh)
             share = self._read(extent)
             if share:
                 self._read(self.agree)

@@ -99,9 +99,13 @@ class Writer:
             self._waiting.put(operation)
         return operation.done
 
+    def look_again(self) -> Future[Any]:
+        """Let the table be read, as before any change."""
+        return self.submit(Delete())
+
     @property
     def alive(self) -> bool:
-        """Whether it goes on working."""
+        """True while it works."""
         return self._thread.is_alive()
 
     def close(self, why: ClipError) -> None:
