@@ -33,7 +33,7 @@ from clip_search import upkeep
 from clip_search.collection import Collection
 from clip_search.index import block_checks
 from clip_search.options import IndexOptions
-from clip_search.storage.database import Store
+from clip_search.storage.database import Database
 from clip_search.storage.rows import NewRow
 from clip_search.storage.schema import About
 
@@ -48,7 +48,7 @@ UPKEEP = {"upkeep": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PAS
 
 def opened(folder: Path, ledger: Ledger) -> tuple[Any, Any]:
     """The database of a folder and its collection; made if it was never whole."""
-    store = Store(str(folder / "db"), folder / "indexes")
+    store = Database(str(folder / "db"), folder / "indexes")
     try:
         table = store.open("a")
     except Exception:

@@ -14,7 +14,7 @@ from clip_client import ContractMismatch, InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound
 from clip_search.options import IndexOptions
-from clip_search.storage.database import Store
+from clip_search.storage.database import Database
 from clip_search.storage.rows import NewRow, checked_id, checked_vector
 
 LANCE = IndexOptions(engine="lancedb", exact_rows=400)
@@ -289,14 +289,14 @@ def test_quotes_in_ids(opener: Opener) -> None:
 def test_one_owner_at_a_time(opener: Opener) -> None:
     opener.open()
     with pytest.raises(Unavailable, match="in use by another sidecar"):
-        Store(str(opener.folder / "db"), opener.folder)
+        Database(str(opener.folder / "db"), opener.folder)
 
 
 def test_somebody_elses_table(opener: Opener) -> None:
     opener.open()
-    opener.store._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
+    opener.database._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
     with pytest.raises(ContractMismatch, match="wasn't made by clipserve"):
-        Collection("other", opener.store.open("other"), opener.folder / "other", OPTIONS, opener.texts)
+        Collection("other", opener.database.open("other"), opener.folder / "other", OPTIONS, opener.texts)
 
 
 def test_cards_are_mapped_not_loaded(opener: Opener) -> None:

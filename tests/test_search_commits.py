@@ -336,7 +336,7 @@ def test_a_change_after_the_end_is_refused_and_never_waits(opener: Opener) -> No
 def test_a_dropped_collection_is_gone_for_who_still_holds_it(opener: Opener, log: io.StringIO) -> None:
     collection = opener.open()
     add(collection, 1).result()
-    collection.drop(lambda: opener.store.drop("a"))
+    collection.drop(lambda: opener.database.drop("a"))
     asked: list[Callable[[], object]] = [
         lambda: add(collection, 2),
         lambda: collection.delete(ids=["r1"]),
@@ -348,6 +348,6 @@ def test_a_dropped_collection_is_gone_for_who_still_holds_it(opener: Opener, log
     for ask in asked:
         with pytest.raises(NotFound, match="was dropped"):
             ask()
-    assert opener.store.names() == []
+    assert opener.database.names() == []
     assert not (opener.folder / "db" / "a.lance").exists()
     assert "ERROR upkeep" not in log.getvalue()

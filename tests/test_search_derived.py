@@ -190,8 +190,8 @@ def test_files_in_another_folder_than_their_own_are_noticed(
 def test_files_of_a_collection_of_the_same_name_that_was_dropped_are_noticed(opener: Opener) -> None:
     old = opener.folder.parent / "old"
     shutil.copytree(opener.folder / "a", old)
-    opener.open().drop(lambda: opener.store.drop("a"))
-    opener.store.close()
+    opener.open().drop(lambda: opener.database.drop("a"))
+    opener.database.close()
     opener.collection = None
     shutil.copytree(old, opener.folder / "a")
     collection = opener.open()

@@ -26,7 +26,7 @@ from servers import free_ports
 from clip_client import Unavailable
 from clip_client.search import Row, Term
 from clip_search.storage import object_store
-from clip_search.storage.database import Store
+from clip_search.storage.database import Database
 from clip_search.storage.lease import Lease
 from clip_search.storage.object_store import Cell, Stored, Version
 from clip_search.storage.schema import About
@@ -255,20 +255,20 @@ def bucket() -> Iterator[str]:
 @pytest.mark.parametrize("same", ["{}", "{}/", "{}?x=y"])
 def test_a_database_on_s3_has_one_owner_by_whichever_path(bucket: str, tmp_path: Path, same: str) -> None:
     database = f"{bucket}/{tmp_path.name}"
-    first = Store(database, tmp_path / "one")
+    first = Database(database, tmp_path / "one")
     first.create("a", About(4, ""), {})
     with pytest.raises(Unavailable, match=r"is in use by sidecar \d+ on"):
-        Store(same.format(database), tmp_path / "two")
-    Store(f"{database}-2", tmp_path / "two").close()
+        Database(same.format(database), tmp_path / "two")
+    Database(f"{database}-2", tmp_path / "two").close()
     first.close()
-    second = Store(same.format(database), tmp_path / "two")
+    second = Database(same.format(database), tmp_path / "two")
     assert second.names() == ["a"]
     second.close()
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"s3://nowhere/db can't be (reserved|opened) \("):
-        Store("s3://nowhere/db", tmp_path)
+        Database("s3://nowhere/db", tmp_path)
 
 
 def test_without_the_library_it_is_said_which_is_missing(bucket: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from clip_search.collection import Collection
 from clip_search.index.part import Part
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
-from clip_search.storage.row_cache import Cards
+from clip_search.storage.row_cache import RowCache
 from clip_search.storage.row_numbers import BLOCK
 from clip_search.storage.rows import NewRow
 from clip_search.storage.table import Table
@@ -74,7 +74,7 @@ class Killed:
         for owner, names in {
             derived_files: ("write_manifest", "remove_others"),
             Part: ("save",),
-            Cards: ("_written",),
+            RowCache: ("_written",),
             Table: ("append", "upsert", "delete", "reserve"),
         }.items():
             for name in names:
@@ -279,7 +279,7 @@ def test_a_table_that_lost_its_newest_version_is_named(opener: Opener) -> None:
 
 def test_it_goes_on_without_what_is_lost_once_that_is_wanted(opener: Opener) -> None:
     count = older(opener)
-    opener.store.close()
+    opener.database.close()
     shutil.rmtree(opener.folder / "a" / "acknowledged")
     assert len(opener.open(OPTIONS).table) == count
     right(opener.collection)

@@ -21,9 +21,9 @@ from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
-from clip_search.storage.acknowledged_version import Acknowledged
+from clip_search.storage.acknowledged_version import AcknowledgedVersion
 from clip_search.storage.columns import Columns
-from clip_search.storage.row_cache import Cards
+from clip_search.storage.row_cache import RowCache
 from clip_search.storage.rows import NewRow, OnConflict
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
@@ -45,9 +45,9 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
-        acknowledged = Acknowledged(folder / "acknowledged", table)
+        acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
         acknowledged.check()
-        self.cards = Cards(folder / "cards", table.identity, table.cards)
+        self.cards = RowCache(folder / "cards", table.identity, table.cards)
         self.cards.load()
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}

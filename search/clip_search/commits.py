@@ -17,11 +17,11 @@ from clip_client.spec import Tower
 from clip_search.arrays import Rows
 from clip_search.errors import Conflict, cleaned
 from clip_search.index.engine import Engine
-from clip_search.storage.acknowledged_version import Acknowledged
+from clip_search.storage.acknowledged_version import AcknowledgedVersion
 from clip_search.storage.columns import Columns, refused
-from clip_search.storage.id_filter import Known
-from clip_search.storage.row_cache import Cards
-from clip_search.storage.row_numbers import Numbers
+from clip_search.storage.id_filter import IdFilter
+from clip_search.storage.row_cache import RowCache
+from clip_search.storage.row_numbers import RowNumbers
 from clip_search.storage.rows import NewRow, to_arrow
 from clip_search.storage.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
 from clip_search.storage.table import Table
@@ -68,10 +68,12 @@ class Commits:
         unsure: a failure left open what is in the table; it is read again before anything else is changed.
     """
 
-    def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine], acknowledged: Acknowledged) -> None:
+    def __init__(
+        self, table: Table, cards: RowCache, engines: Mapping[Tower, Engine], acknowledged: AcknowledgedVersion
+    ) -> None:
         self.table, self.cards, self.engines, self._acknowledged = table, cards, engines, acknowledged
-        self.known = Known(())
-        self._numbers = Numbers(table)
+        self.known = IdFilter(())
+        self._numbers = RowNumbers(table)
         self.count = 0
         self.unsure = True
 

@@ -21,7 +21,7 @@ from clip_search.errors import Conflict, NotFound, cleaned
 from clip_search.index.tuning_queries import TuningQueries
 from clip_search.options import Options
 from clip_search.query import Hit, Query, Term, distinct, mixed
-from clip_search.storage.database import Store
+from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
 
@@ -35,7 +35,7 @@ class Sidecar:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._folder = options.indexes
-        self.store = Store(options.data, self._folder, options.index.cache_bytes)
+        self.database = Database(options.data, self._folder, options.index.cache_bytes)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
@@ -44,7 +44,7 @@ class Sidecar:
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
         self._changing: set[str] = set()
-        self._opening = self.store.names()
+        self._opening = self.database.names()
         self.broken: dict[str, str] = {}
 
     def open_all(self) -> None:
@@ -93,7 +93,7 @@ class Sidecar:
             same = size in (None, spec.embedding_size)
             size, fingerprint = size or spec.embedding_size, (spec.fingerprint if same and fingerprint is None else fingerprint)
         with self._claimed(name):
-            self.store.create(name, About(size, fingerprint or ""), columns)
+            self.database.create(name, About(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
             except BaseException:  # as above
@@ -106,7 +106,7 @@ class Sidecar:
         Raises:
             NotFound, Unavailable: it isn't there, or can't be removed.
         """
-        self.store.check_owner()
+        self.database.check_owner()
         with contextlib.ExitStack() as claim:
             with self._lock:
                 collection = None if name in self.broken else self.collection(name)
@@ -115,7 +115,7 @@ class Sidecar:
             if collection is None:
                 return self._drop_closed(name)
             try:
-                collection.drop(lambda: self.store.drop(name))
+                collection.drop(lambda: self.database.drop(name))
             except BaseException:  # as above
                 self._open_again(name)
                 raise
@@ -196,10 +196,10 @@ class Sidecar:
         for collection in self.collections():
             collection.close()
         self.embedder.close()
-        self.store.close()
+        self.database.close()
 
     def _open_one(self, name: str) -> Collection:
-        opened = Collection(name, self.store.open(name), self._folder / name, self.options.index, self.texts.sample)
+        opened = Collection(name, self.database.open(name), self._folder / name, self.options.index, self.texts.sample)
         with self._lock:
             self._open[name] = opened
         return opened
@@ -207,7 +207,7 @@ class Sidecar:
     def _drop_closed(self, name: str) -> None:
         """Remove what is there of a collection that isn't open."""
         try:
-            self.store.drop(name)
+            self.database.drop(name)
         except BaseException as problem:  # as above
             self._note_broken(name, problem)
             raise

@@ -12,7 +12,7 @@ from functools import partial
 from clip_client.errors import Unavailable
 from clip_search.commits import Commits
 from clip_search.errors import cleaned
-from clip_search.index.block_checks import Checks
+from clip_search.index.block_checks import BlockChecks
 from clip_search.memory_trim import trim
 from clip_search.storage.writer import Writer
 
@@ -36,7 +36,7 @@ class Upkeep:
     def __init__(self, name: str, commits: Commits, writer: Writer) -> None:
         self._name, self._commits, self._writer = name, commits, writer
         self._table, self._cards, self._engines = commits.table, commits.cards, commits.engines
-        self._checks = Checks([self._cards, *self._engines.values()])
+        self._checks = BlockChecks([self._cards, *self._engines.values()])
         self._seen_commits = commits.count
         self._optimized_at, self._optimized_s = commits.count - self._table.fragments(), time.monotonic()
         self._closing = threading.Event()

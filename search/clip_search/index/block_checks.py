@@ -29,7 +29,7 @@ class Keeper(Protocol):
 _Block: TypeAlias = tuple[Keeper, Path, int]
 
 
-class Checks:
+class BlockChecks:
     """Passes over all files of some keepers; used by one thread at a time, which changes these files too."""
 
     def __init__(self, keepers: Sequence[Keeper]) -> None:

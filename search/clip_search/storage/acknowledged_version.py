@@ -12,7 +12,7 @@ from clip_search.storage.table import Table
 _LOG = logging.getLogger(__name__)
 
 
-class Acknowledged:
+class AcknowledgedVersion:
     """The note of one table, in a folder of its own."""
 
     def __init__(self, folder: Path, table: Table) -> None:

@@ -26,7 +26,7 @@ _METADATA_BYTES = 32 * 2**20
 """LanceDB's own bound is 1 GB, and each commit puts something there that is never asked for again."""
 
 
-class Store:
+class Database:
     """A folder or an object store with a table per collection.
 
     Args:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 _RECENT = 100_000
 
 
-class Known:
+class IdFilter:
     """64-bit hashes of ids, 8 bytes each. Never denies an id that is there; may take one for there that isn't."""
 
     def __init__(self, batches: Iterable[Iterable[str]]) -> None:
@@ -20,7 +20,7 @@ class Known:
 
     def agree(self, batches: Iterable[Iterable[str]]) -> None:
         """Take these for all that are there."""
-        fresh = Known(batches)
+        fresh = IdFilter(batches)
         self._sorted, self._recent = fresh._sorted, fresh._recent
 
     def add(self, ids: Iterable[str]) -> None:

@@ -72,7 +72,7 @@ class Deck:
         return self.path is not None and _state(self.path) != self.state
 
 
-class Cards:
+class RowCache:
     """Decks in the order of their rows; the last ones live in memory until :meth:`save`.
 
     Attributes:

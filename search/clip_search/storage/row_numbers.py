@@ -11,7 +11,7 @@ _MOST_IN_A_COMMIT = 2**24
 """More rows than any commit had in tables without a note; their versions tell how many commits there were."""
 
 
-class Numbers:
+class RowNumbers:
     """The numbers of new rows, ascending; used by one thread at a time, :meth:`agree` first.
 
     Whatever keeps something by a row's number (indexes, cards, caches of browsers) needs never doubt whose it is.
