@@ -31,7 +31,7 @@ from clip_search.storage.writer import Add, Added, Delete, Writer
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
-"""Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
+"""Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32
 """Filters whose rows are remembered: a page of search results asks for one many times."""
 _SURE_S = 1.0
@@ -60,7 +60,7 @@ class Collection:
     def add(
         self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
     ) -> Future[Added]:
-        """Queue rows; done once they are durable and found. Metadata that don't fit refuse their row alone.
+        """Queue rows; the future is done once they are durable and searchable. Metadata that don't fit refuse their row alone.
 
         Raises:
             ContractMismatch: vectors of another model.
@@ -77,11 +77,11 @@ class Collection:
         return self._commits.columns()
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
-        """Queue a deletion by ids or by filter; done once the rows are gone and no longer found."""
+        """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
-        """The ``k`` nearest rows to a query [D] of unit length among those that a filter keeps.
+        """Return the ``k`` nearest rows to a query [D] of unit length among the rows that a filter keeps.
 
         Raises:
             InvalidInput: LanceDB doesn't accept the filter.
@@ -90,7 +90,7 @@ class Collection:
         return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
 
     def matching(self, where: str) -> Rows:
-        """The rows that a filter keeps, ascending; remembered until the next commit."""
+        """Return the rows that a filter keeps, ascending; cached until the next commit."""
         key = (where, self._commits.count)
         rows = self._filters.get(key)
         if rows is None:
@@ -99,24 +99,24 @@ class Collection:
         return rows
 
     def row_of(self, id: str) -> int:
-        """The number of a row.
+        """Return the number of a row.
 
         Raises:
             NotFound: no such id.
         """
         self._make_sure()
-        found = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
-        if id not in found:
+        rows = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
+        if id not in rows:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
-        return found[id]
+        return rows[id]
 
     def present(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that are there."""
+        """Return the ids that the collection has, of those given."""
         self._make_sure()
         return set(self.table.rows_of(self._commits.known.maybe(ids)))
 
     def stats(self) -> dict[str, Any]:
-        """Everything about it, ready for JSON."""
+        """Return size, model, columns and indexes, ready for JSON."""
         return {
             "name": self.name,
             "rows": len(self.table),
@@ -158,7 +158,7 @@ class Collection:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _make_sure(self) -> None:
-        """After a change whose outcome nobody knows, wait a moment for what is in memory to agree with the table."""
+        """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
         if self._commits.unsure:
             with contextlib.suppress(ClipError):
                 wait([self.writer.look_again()], _SURE_S)

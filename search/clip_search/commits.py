@@ -1,4 +1,4 @@
-"""Changes of a collection: applied to its table, then to what is in memory, which agrees with the table whatever fails."""
+"""Commits of a collection: changes are applied to its table, then in memory, which agrees with the table whatever fails."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class _Plan:
     refused: Mapping[str, str]
 
     def replaced(self) -> list[int]:
-        """The numbers of the rows that go."""
+        """Return the numbers of the rows that are replaced."""
         return [self.there[row.id] for row in self.rows if row.id in self.there]
 
     def outcome(self) -> Added | InvalidInput:
-        """Return what is told once it is written; an error if every row was refused."""
+        """Return the outcome of an addition that was written; an error if every row was refused."""
         rows, refused = self.add.rows, self.refused
         if refused and len(refused) == len(rows):
             errors = {n: refused[row.id] for n, row in enumerate(rows)}
@@ -78,7 +78,7 @@ class Commits:
         self.unsure = True
 
     def agree(self) -> None:
-        """Read the table; what is in memory agrees with it then.
+        """Read the table and bring memory in line with it.
 
         Raises:
             NotFound, Unavailable: it can't be read.
@@ -96,7 +96,7 @@ class Commits:
         self.unsure = False
 
     def apply(self, group: Sequence[Operation]) -> None:
-        """Apply operations in their order, each with its own outcome; additions that follow each other are written together."""
+        """Apply operations in their order, each with its own outcome; consecutive additions share a commit."""
         for kind, run in itertools.groupby(group, type):
             if kind is Add:
                 self._add([operation for operation in run if isinstance(operation, Add)])
@@ -109,13 +109,13 @@ class Commits:
         return Columns(own_columns(self.table.schema), functools.cache(self.table.beyond_floats))
 
     def _add(self, adds: Sequence[Add]) -> None:
-        """Write in one commit what has no id in common; an id that comes again waits for the next."""
+        """Write additions with no id in common in one commit; one that repeats an id waits for the next."""
         while adds:
             together, adds = _disjoint(adds)
             self._attempt(together)
 
     def _attempt(self, adds: Sequence[Add]) -> None:
-        """Write together; what can't be is written one by one, so that nobody fails for another's sake."""
+        """Write additions in one commit; if it fails, one by one, so that a bad one fails alone."""
         try:
             outcomes = self._write(adds)
         except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
@@ -140,7 +140,7 @@ class Commits:
         return [plan.outcome() if isinstance(plan, _Plan) else plan for plan in plans]
 
     def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
-        """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
+        """Write rows and make them searchable; all checks come before the first write."""
         rows = [row for plan in plans for row in plan.rows]
         if SOURCE_STATE not in self.table.schema.names and any(row.source_state is not None for row in rows):
             columns.new[SOURCE_STATE] = "string"
@@ -154,7 +154,7 @@ class Commits:
             self._in_memory(lambda: self._show(new, rows, replaced))
 
     def _adapt(self, columns: Columns) -> None:
-        """Give the table the columns that rows need."""
+        """Add and widen the table's columns as the rows need it."""
         if columns.widened:
             self._commit(
                 lambda: self.table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
@@ -173,7 +173,7 @@ class Commits:
         return pa.concat_tables([to_arrow(plan.rows, first, plan.add.fingerprint, schema) for plan, first in numbered])
 
     def _show(self, new: pa.Table, rows: Sequence[NewRow], replaced: Rows) -> None:
-        """Make committed rows findable, those that they replace not."""
+        """Make committed rows searchable and hide the rows that they replace."""
         self.known.add(row.id for row in rows)
         self.cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
         numbers = new["row"].to_numpy()
@@ -232,7 +232,7 @@ class Commits:
             return False
 
     def _in_memory(self, change: Callable[[], None]) -> None:
-        """Do in memory what is done in the table; where that fails, the table is read instead."""
+        """Apply a committed change in memory; if that fails, read the table instead."""
         try:
             change()
         except BaseException:  # as above
@@ -242,12 +242,12 @@ class Commits:
         self.count += 1
 
     def _read(self, read: Callable[[], _Out]) -> _Out:
-        """Read from the table what became of a change; if that fails too, nobody knows, until it can be read again."""
+        """Read from the table the outcome of a change; if that fails too, it stays unknown until the table can be read."""
         self.unsure = True
         try:
-            found = read()
+            answer = read()
             self.unsure = False
-            return found
+            return answer
         except BaseException as problem:  # as above
             message = (
                 f"it isn't known if the change was stored ({cleaned(problem)}): look for its rows before you send it again"
@@ -256,7 +256,7 @@ class Commits:
 
 
 def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
-    """The first ones that have no id in common, and those that wait; none overtakes one with an id of its own."""
+    """Split additions: those with no id in common, and the rest; none overtakes another that shares an id with it."""
     chosen: list[Add] = []
     waiting: list[Add] = []
     ids = set[str]()
@@ -275,7 +275,7 @@ def _fitting(schema: pa.Schema, columns: Columns) -> pa.Schema:
 
 
 def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Conflict:
-    """Return what an addition writes, or why it is refused; the columns make room for it."""
+    """Return the plan of an addition, or the conflict that refuses it; the columns take what it needs."""
     conflicts = [row.id for row in add.rows if row.id in there]
     if conflicts and add.on_conflict == "error":
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
@@ -286,5 +286,5 @@ def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Co
 
 
 def _rows(numbers: Iterable[int]) -> Rows:
-    """Row numbers as an array: int64 when there are none, too."""
+    """Return row numbers as an int64 array, empty ones too."""
     return np.array(list(numbers), np.int64)

@@ -1,4 +1,4 @@
-"""Free memory of the C library's allocator, given back to the operating system."""
+"""Return of free heap memory to the operating system."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def trim() -> None:
-    """Give back what glibc keeps for later, some milliseconds' work; nothing where there is another C library."""
-    if sys.platform == "linux" and (found := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        found(0)
+    """Let glibc return the heap that it keeps for later, in some milliseconds; do nothing with another C library."""
+    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        malloc_trim(0)

@@ -1,4 +1,4 @@
-"""The sidecar without HTTP: collections, what is searched for in them, what is put into them."""
+"""Sidecar without HTTP: collections, searches in them, rows into them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
 
 
 class Sidecar:
-    """One database with its collections open, and one Triton."""
+    """Open collections of one database, and one Triton."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -48,7 +48,7 @@ class Sidecar:
         self.broken: dict[str, str] = {}
 
     def open_all(self) -> None:
-        """Open every collection; one that can't be is named in ``broken``, the others go on."""
+        """Open every collection; one that can't be opened is named in ``broken``."""
         for name in list(self._opening):
             try:
                 self._open_one(name)
@@ -57,23 +57,23 @@ class Sidecar:
             self._opening.remove(name)
 
     def names(self) -> list[str]:
-        """Names of the collections that can be asked, sorted."""
+        """Return the names of the open collections, sorted."""
         return [collection.name for collection in self.collections()]
 
     def collections(self) -> list[Collection]:
-        """Collections that can be asked, by name; one may be dropped while it is asked."""
+        """Return the open collections by name; one may be dropped while it is used."""
         with self._lock:
             return [self._open[name] for name in sorted(self._open)]
 
     def collection(self, name: str) -> Collection:
-        """A collection by name.
+        """Return a collection by name.
 
         Raises:
             NotFound: there is none.
             Unavailable: it is still being opened, or can't be.
         """
-        if found := self._open.get(name):
-            return found
+        if collection := self._open.get(name):
+            return collection
         if reason := self.broken.get(name):
             raise Unavailable(f"collection {name} can't be opened ({reason}): the log says more")
         if name in self._opening:
@@ -81,7 +81,7 @@ class Sidecar:
         raise NotFound(f"no collection {str(name)[:100]}: there is {', '.join(self.names()) or 'none yet'}")
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
-        """Make a collection; what isn't said of its model is taken from the one that is served.
+        """Make a collection; size and fingerprint default to those of the served model.
 
         Raises:
             InvalidInput, Conflict: it can't be made.
@@ -101,7 +101,7 @@ class Sidecar:
                 raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good, a broken one too; of several who ask at once, one does.
+        """Remove a collection and its indexes for good, a broken one too; of several calls at once, one does.
 
         Raises:
             NotFound, Unavailable: it isn't there, or can't be removed.
@@ -121,7 +121,7 @@ class Sidecar:
                 raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term) -> Floats:
-        """What a term stands for, float32 [D] of unit length; texts come from :meth:`text` instead.
+        """Return a term's vector, float32 [D] of unit length; texts come from :meth:`text` instead.
 
         Raises:
             ClipError: as its kind has it.
@@ -138,7 +138,7 @@ class Sidecar:
         return rows[0]
 
     def check_model(self, collection: Collection) -> None:
-        """Refuse to search with another model than the one that made the vectors.
+        """Refuse to search with another model than the vectors' own.
 
         Raises:
             ContractMismatch: they differ.
@@ -153,7 +153,7 @@ class Sidecar:
             )
 
     def image(self, term: Term, share: Share) -> bytes:
-        """The encoded file of an image term; what it takes of memory is in the share, unless it came with the request.
+        """Return the encoded file of an image term; its memory is in the share, unless it came with the request.
 
         Raises:
             InvalidInput: it can't be had.
@@ -171,13 +171,13 @@ class Sidecar:
         return file
 
     def tower(self, collection: Collection, asked: Tower | None) -> Tower:
-        """The vectors to search: those asked for, else images where there are any."""
+        """Return the tower to search: the requested one, else images if there are any."""
         if asked:
             return asked
         return next((tower for tower in TOWERS if collection.engines[tower].size()), "image")
 
     def search(self, collection: Collection, tower: Tower, query: Query, vectors: Sequence[Floats]) -> list[Hit]:
-        """Hits of a query whose terms have these vectors, best first."""
+        """Return the hits of a query whose terms have these vectors, best first."""
         vector = mixed(vectors, [term.weight for term in query.terms])
         own = {collection.row_of(term.value) for term in query.terms if term.kind == "id"}
         scores, rows = collection.search(vector, tower, query.wanted, query.where)
@@ -192,7 +192,7 @@ class Sidecar:
         return hits(collection, scores[query.offset : end], rows[query.offset : end], query.columns)
 
     def close(self) -> None:
-        """Finish what was queued and let go of everything."""
+        """Finish queued changes and close everything."""
         for collection in self.collections():
             collection.close()
         self.embedder.close()
@@ -205,7 +205,7 @@ class Sidecar:
         return opened
 
     def _drop_closed(self, name: str) -> None:
-        """Remove what is there of a collection that isn't open."""
+        """Remove a collection that isn't open."""
         try:
             self.database.drop(name)
         except BaseException as problem:  # as above
@@ -226,7 +226,7 @@ class Sidecar:
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[None]:
-        """Have a name for oneself while it is made or dropped.
+        """Reserve a name while its collection is made or dropped.
 
         Raises:
             Conflict: somebody else makes or drops it.
@@ -251,8 +251,8 @@ class Sidecar:
 
 
 def hits(collection: Collection, scores: Floats, rows: Rows, columns: Sequence[str] | None) -> list[Hit]:
-    """Rows with their cards; one that was deleted this instant is left out."""
+    """Return hits with their values, without rows that were deleted this instant."""
     wanted = None if columns is None else ["id", "source", "has_thumbnail", *columns]
     cards = collection.cards.take(rows, wanted)
-    found = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
-    return [Hit(row, score, card) for row, score, card in found if card is not None]
+    values = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
+    return [Hit(row, score, card) for row, score, card in values if card is not None]

@@ -12,7 +12,7 @@ from clip_client.errors import InvalidInput
 
 
 class Books:
-    """Counts of items by what became of them; whoever takes an item enters it once.
+    """Counts of items by outcome; each item is entered once.
 
     Args:
         errors: file for the reasons, a JSON object a line; None for none. It is emptied at the start.
@@ -40,13 +40,13 @@ class Books:
         return self.added + self.unchanged + self.replaced + self.left_out
 
     def leave_out(self, item: str, reason: str) -> None:
-        """Count an item that isn't taken, name it, and say why."""
+        """Count an item that is left out, and print its name and the reason."""
         self.left_out += 1
         self._say(f"left out {_line(item)}: {_line(reason)}")
         self._write({"item": item, "reason": reason})
 
     def note(self, item: str, reason: str) -> None:
-        """Say which part of an item couldn't be taken; the item itself is counted by who takes it."""
+        """Print the reason why a part of an item is left out; the item itself is counted elsewhere."""
         self._say(f"{_line(item)}: {_line(reason)}")
         self._write({"item": item, "reason": reason, "kind": "partial"})
 
@@ -82,7 +82,7 @@ class Books:
             self._lose(problem)
 
     def _lose(self, problem: OSError) -> None:
-        """Go on without the file: what is said is still printed."""
+        """Continue without the file; reasons are still printed."""
         self._say(f"the errors can't be written any more ({problem}): the file lacks what follows")
         file, self._file, self._is_whole = self._file, None, False
         with contextlib.suppress(OSError):  # what it holds back can't be written either
@@ -91,6 +91,6 @@ class Books:
 
 
 def _line(text: str) -> str:
-    """A text on one line that any terminal takes."""
+    """Return a text on one line, printable on any terminal."""
     shown = "".join(char if char.isprintable() or char == "\u200d" else repr(char)[1:-1] for char in text)
     return shown.encode("utf-8", "backslashreplace").decode()

@@ -39,10 +39,10 @@ def query(arguments: argparse.Namespace) -> int:
 
 
 def stats(arguments: argparse.Namespace) -> int:
-    """Print what is known of a collection."""
+    """Print a collection's size, model, columns and indexes."""
     with client(arguments) as search:
-        found = search.stats(arguments.collection)
-    print(json.dumps(found) if arguments.json else _told(found))
+        stats = search.stats(arguments.collection)
+    print(json.dumps(stats) if arguments.json else _told(stats))
     return 0
 
 
@@ -50,48 +50,48 @@ def rebuild(arguments: argparse.Namespace) -> int:
     """Index everything anew and wait for it."""
     patient = Search(arguments.url, token=read_token(arguments.token_file), timeout_s=24 * 3600)
     with patient as search, _CONSOLE.status(f"indexing {arguments.collection}"):
-        found = search.rebuild(arguments.collection, wait=True)
-    print(_told(found))
+        stats = search.rebuild(arguments.collection, wait=True)
+    print(_told(stats))
     return 0
 
 
 def client(arguments: argparse.Namespace) -> Search:
-    """A client as the options say."""
+    """Make a client from the options."""
     return Search(arguments.url, token=read_token(arguments.token_file))
 
 
 def ensure(search: Search, collection: str, **about: Any) -> None:
-    """Make the collection unless it is there."""
-    if collection not in {found["name"] for found in search.collections()}:
+    """Make the collection unless it exists."""
+    if collection not in {about["name"] for about in search.collections()}:
         search.create(collection, **about)
 
 
 def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Lists of up to ``size``."""
+    """Yield lists of up to ``size`` items."""
     following = iter(items)
     while part := list(islice(following, size)):
         yield part
 
 
 def progress() -> Progress:
-    """A progress bar on standard error."""
+    """Make a progress bar on standard error."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=_CONSOLE
     )  # fmt: skip
 
 
 def say(line: str) -> None:
-    """Print a remark on standard error, above a progress bar that is there."""
+    """Print a remark on standard error, above any progress bar."""
     _CONSOLE.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def term(what: str) -> Term:
-    """A search by the picture at a path, else by a text."""
+    """Make a term: the picture at a path, else a text."""
     return Term(image=Path(what)) if is_picture_name(what) and os.path.isfile(what) else Term(text=what)
 
 
 def _link(arguments: argparse.Namespace) -> str:
-    """The page's address that restores a search by text."""
+    """Return the page's address for a search by text."""
     wanted = {"collection": arguments.collection, "text": arguments.query, "filter": arguments.filter}
     return f"{arguments.url}/#{urlencode({name: value for name, value in wanted.items() if value}, quote_via=quote)}"
 
@@ -105,14 +105,14 @@ def _hits(hits: Iterable[Hit]) -> Table:
 
 
 def _shown(text: str) -> str:
-    """A text that can't move the cursor or write over its neighbours."""
+    """Return a text without characters that move the cursor."""
     return "".join(char if char.isprintable() or char in "\n\u200d" else repr(char)[1:-1] for char in text)
 
 
-def _told(found: Mapping[str, Any]) -> str:
-    lines = [f"{found['name']}: {found['rows']} rows of {found['dimension']}, model {found['fingerprint'] or 'unknown'}"]
-    lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in found["columns"].items()) or "none"))
-    for tower, index in found["indexes"].items():
+def _told(stats: Mapping[str, Any]) -> str:
+    lines = [f"{stats['name']}: {stats['rows']} rows of {stats['dimension']}, model {stats['fingerprint'] or 'unknown'}"]
+    lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in stats["columns"].items()) or "none"))
+    for tower, index in stats["indexes"].items():
         if index["rows"]:
             known = index.get("recall") is not None
             recall = f", recall {index['recall']:.3f} of text queries" if known else ", recall not measured"

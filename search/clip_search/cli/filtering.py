@@ -19,7 +19,7 @@ from clip_search.cli.commands import client, say, term
 
 
 def filter_(arguments: argparse.Namespace) -> int:
-    """Copy the files of the best matches; one that is gone is named."""
+    """Copy the files of the best matches; name those that are gone."""
     try:
         arguments.output_folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -44,7 +44,7 @@ def filter_(arguments: argparse.Namespace) -> int:
 
 
 class _Copies:
-    """Files in the output folder; what is there already is never written over."""
+    """Output folder, in which no file is ever overwritten."""
 
     def __init__(self, folder: Path, books: Books) -> None:
         self._folder, self._books = folder, books
@@ -52,7 +52,7 @@ class _Copies:
         self._sources: set[str] = set()
 
     def take(self, hit: Hit) -> None:
-        """Copy the file of a hit, unless the very same is there."""
+        """Copy the file of a hit, unless the same file is there."""
         source = source_path(hit.source or "")
         try:
             if not hit.source or not os.path.exists(source):
@@ -66,7 +66,7 @@ class _Copies:
             self._books.leave_out(hit.id, str(problem))
 
     def _copied(self, source: str) -> bool:
-        """Copy a file to the first name that is free; false if it is there under that name."""
+        """Copy a file to the first free name; return false if it is there under that name."""
         with open_regular(source) as file:
             for target in self._names(os.path.basename(source)):
                 if target in self._targets:
@@ -92,7 +92,7 @@ class _Copies:
             raise
 
     def _names(self, name: str) -> Iterator[str]:
-        """The file's own name, then with a number."""
+        """Yield the file's own name, then names with a number."""
         stem, ending = os.path.splitext(name)
         yield str(self._folder / name)
         number = 2

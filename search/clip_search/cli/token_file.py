@@ -1,4 +1,4 @@
-"""The token that clients send, from a file: on a command line everybody could read it."""
+"""Token of clients, read from a file: on a command line everybody could read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clip_client.errors import InvalidInput
 
 
 def read_token(path: Path | None) -> str:
-    """The token in a file; empty for no file.
+    """Return the token in a file; empty for no file.
 
     Raises:
         InvalidInput: the file can't be read or is empty.

@@ -1,4 +1,4 @@
-"""Checks while serving: the files in use are read again, a block at a time, so that damage is noticed soon."""
+"""Checks of files while they are in use: one block after the other is read again, so that damage is noticed soon."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PASS_S = 10.0
 
 
 class Keeper(Protocol):
-    """Holder of files that were opened."""
+    """Holder of open files."""
 
     def files(self) -> Mapping[Path, Sums]:
-        """Return the files in use, and what they hold."""
+        """Return the files in use with their checksums."""
 
     def distrust(self, path: Path, why: str) -> None:
-        """Let go of a file that isn't any more what was opened, if it is still in use, and say so in the log."""
+        """Stop using a damaged file, if it is still in use, and log it."""
 
 
 _Block: TypeAlias = tuple[Keeper, Path, int]

@@ -1,4 +1,4 @@
-"""What a collection asks of an engine, and the two that there are."""
+"""Engine protocol and the faiss engine."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ _QUERIES = 500
 _RETUNE_S = 5.0
 """Pause between two looks for better queries to tune on."""
 _HIDDEN_SHARE = 0.3
-"""All is indexed anew once so much of a part is hidden."""
+"""Share of hidden rows from which a part is indexed anew."""
 
 Queries = Callable[[int], "tuple[Floats, Source]"]
-"""Asked for n queries [n, D] to tune on; may give fewer."""
+"""Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
 
 
 class Engine(Keeper, Protocol):
-    """Nearest rows of one tower's vectors."""
+    """Search over one tower's vectors."""
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
-        """The ``k`` nearest to a query [D] among the rows that a filter keeps; ``only`` gives these rows."""
+        """Return the ``k`` nearest to a query [D] among the rows that a filter keeps; ``only`` gives these rows."""
 
     def size(self) -> int:
-        """How many rows have a vector."""
+        """Return the number of rows with a vector."""
 
     def vectors(self, rows: Rows) -> Floats:
-        """Vectors of rows, float32 [n, D]; zeros where a row has none."""
+        """Return vectors of rows, float32 [n, D]; zeros for a row without one."""
 
     def append(self, rows: Rows, vectors: Floats) -> None:
-        """New rows are in the table."""
+        """Take in rows that are new in the table."""
 
     def hide(self, rows: Rows) -> None:
-        """Rows are gone from the table."""
+        """Hide rows that are gone from the table."""
 
     def agree(self) -> None:
-        """Take in what the table has, let go of what it hasn't."""
+        """Bring the engine's rows in line with the table's."""
 
     def last_row(self) -> int:
-        """The greatest row number that the engine has seen; -1 if none."""
+        """Return the greatest row number that the engine has seen; -1 if none."""
 
     def maintain(self, patience: int) -> bool:
-        """Index what has no index yet, once it is ``patience`` times as much as is worth it; whether anything was done."""
+        """Index new rows once they are ``patience`` times as many as are worth it; tell if anything was done."""
 
     def rebuild(self) -> None:
         """Index everything anew."""
 
     def stats(self) -> dict[str, Any]:
-        """How the vectors are searched."""
+        """Return kind, size and recall of the index, ready for JSON."""
 
 
 class FaissEngine:
-    """faiss in memory, derived from the table and saved beside it; :meth:`agree` comes first."""
+    """Engine with faiss in memory, derived from the table and saved beside it; :meth:`agree` comes first."""
 
     def __init__(self, table: Table, tower: Tower, folder: Path, size: int, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
@@ -132,7 +132,7 @@ class FaissEngine:
         return {folder / name: sums for folder, files in saved for name, sums in files.items()} | self._manifest
 
     def distrust(self, path: Path, why: str) -> None:
-        """Write the files of a part anew; its rows are indexed anew if what is in memory isn't what they were either."""
+        """Write the files of a part anew; index its rows anew if memory doesn't match their checksums either."""
         with self._building:
             if path not in self.files():
                 return  # another has taken its place
@@ -195,13 +195,13 @@ class FaissEngine:
         return Part.of(index, np.concatenate(order), self._tune(index))
 
     def _chunks(self, first: int, last: int, order: list[Rows]) -> Iterator[Floats]:
-        """The vectors of a range, in the table's order, which is noted."""
+        """Yield the vectors of a range in the table's order, and note that order."""
         for rows, vectors in self._table.vectors(self._tower, first, last):
             order.append(rows)
             yield vectors
 
     def _replaced(self, part: Part) -> Part | None:
-        """Put an exact part, from the table, in the place of one; None if it has no rows any more."""
+        """Replace a part by an exact one from the table; None if no rows of it are left."""
         rows = self._table.rows(self._tower)
         rows = rows[(rows >= part.first) & (rows <= part.last)]
         exact = None
@@ -221,7 +221,7 @@ class FaissEngine:
         return tuned(index, queries, source, self._options.recall_target)
 
     def _retune(self, now: Snapshot) -> bool:
-        """Parts are tuned again once there are better queries than they were tuned on."""
+        """Tune parts again once better queries are known than they were tuned on."""
         waiting = [part for part in now.parts if part.index.kind != "flat" and part.tuned.source != SOURCES[-1]]
         if not waiting or time.monotonic() < self._retune_at:
             return False
@@ -233,7 +233,7 @@ class FaissEngine:
         return bool(waiting)
 
     def _table_vectors(self, rows: Rows) -> tuple[Rows, Floats]:
-        """Rows and their vectors from the table, by row."""
+        """Return rows with their vectors from the table, by row."""
         vectors = np.empty((len(rows), self.index.size), np.float32)
         for batch, values in self._table.vectors(self._tower, int(rows[0]), int(rows[-1])):
             here = np.isin(batch, rows)
@@ -242,7 +242,7 @@ class FaissEngine:
 
 
 def recall(now: Snapshot) -> float | None:
-    """What was reached, over all rows, the tail being exact; None while a part hasn't been measured."""
+    """Return the recall over all rows, the tail's being exact; None while a part hasn't been measured."""
     if any(part.index.kind != "flat" and not part.tuned.queries for part in now.parts):
         return None
     sizes = [(len(part.rows), part.tuned.recall) for part in now.parts] + [(now.tail.count, 1.0)]
@@ -251,7 +251,7 @@ def recall(now: Snapshot) -> float | None:
 
 
 def _start(now: Snapshot) -> int:
-    """Where the next part begins: at the tail, or further back while the part before isn't larger than what comes after it.
+    """Return the first row of the next part: the tail's, or an earlier part's that isn't larger than all after it.
 
     So each row is indexed anew only when what it lies in doubles.
     """

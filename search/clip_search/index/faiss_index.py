@@ -1,4 +1,4 @@
-"""The one module that knows faiss: vectors in, the positions and inner products of the nearest out."""
+"""faiss indexes: vectors in, positions and inner products of the nearest out. No other module imports faiss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _LINKS, _BUILD_EFFORT = 24, 100
 _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
 _GRAPH_ROWS = 2_000_000
-"""Below that, inverted lists are faster at equal recall of text queries, and are built in a fifth of the time."""
+"""Rows up to which inverted lists are faster than a graph at equal recall of text queries, and built in a fifth of the time."""
 
 _BLOCK_ROWS = 16_384
 _PIECE_BYTES = 2**20
@@ -38,11 +38,11 @@ EFFORTS: dict[Kind, tuple[int, ...]] = {
     "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 768, 1024, 2048, 4096),
     "ivf8": _PROBES,
 }
-"""What may be tuned of each kind, rising: lists probed of an IVF, candidates of an HNSW search."""
+"""Search efforts of each kind, ascending: lists probed of an IVF, candidates of an HNSW search."""
 
 
 def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kind:
-    """Exact while small; then inverted lists, beyond millions a graph, of half-precision vectors; 8 bits if memory is short."""
+    """Return the kind for a size: exact, inverted lists or, from millions on, a graph; 8 bits a number if memory is short."""
     if rows <= exact_rows:
         return "flat"
     graph = rows > _GRAPH_ROWS
@@ -72,7 +72,7 @@ class VectorIndex:
 
     @staticmethod
     def training_rows(kind: Kind, rows: int) -> int:
-        """How many vectors ``build`` wants as its sample."""
+        """Return the number of vectors that ``build`` takes as its sample."""
         return min(rows, _TRAINING_ROWS_PER_LIST * _lists(rows)) if kind in ("ivf", "ivf8") else min(rows, 1)
 
     @classmethod
@@ -96,7 +96,7 @@ class VectorIndex:
         return int(self._index.ntotal)
 
     def search(self, queries: Floats, k: int, effort: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
-        """The nearest to each query [Q, D]: inner products and positions, both [Q, k], best first; -1 fills up.
+        """Return the nearest to each query [Q, D]: inner products and positions, both [Q, k], best first; -1 fills up.
 
         Args:
             effort: one of ``EFFORTS`` of the kind, or anything between.
@@ -120,13 +120,13 @@ class VectorIndex:
         best = faiss.ResultHeap(len(queries), k, keep_max=True)
         for start in range(0, len(self), _BLOCK_ROWS):
             block = self.vectors(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
-            scores, found = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-            best.add_result(scores, found + start)
+            scores, positions = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+            best.add_result(scores, positions + start)
         best.finalize()
         return best.D, best.I
 
     def vectors(self, positions: Positions) -> Floats:
-        """The vectors at these positions, float32 [n, D], as precise as the kind keeps them."""
+        """Return the vectors at these positions, float32 [n, D], as precise as the kind keeps them."""
         return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(positions, np.int64)), np.float32)
 
     def _parameters(self, effort: int, selector: Any) -> Any:
@@ -142,7 +142,7 @@ class VectorIndex:
 
 
 class _OnGpu:
-    """A copy of an index on the first GPU, where faiss was built for one; asked by one thread at a time.
+    """Copy of an index on the first GPU, if faiss was built for one; used by one thread at a time.
 
     faiss's indexes on a GPU pass over selectors without a word and give no vectors back: that stays the original's.
     """
@@ -172,16 +172,16 @@ class _OnGpu:
 
 
 def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
-    """The nearest to a query [D] of vectors [N, D] without an index: inner products and positions, at most ``k``, best first.
+    """Compare a query [D] with vectors [N, D]: inner products and positions of the nearest, at most ``k``, best first.
 
     In this thread alone: numpy's matrix product would start another, which goes on spinning for a core of its own.
     """
-    scores, found = faiss.knn(query[None], vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-    return scores[0], found[0]
+    scores, positions = faiss.knn(query[None], vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
+    return scores[0], positions[0]
 
 
 def file_vectors(path: Path) -> Floats:
-    """All vectors of somebody's index file, float32 [N, D], as precise as it keeps them.
+    """Return all vectors of an index file from elsewhere, float32 [N, D], as precise as it keeps them.
 
     Raises:
         InvalidInput: it isn't one, or keeps none.
@@ -196,7 +196,7 @@ def file_vectors(path: Path) -> Floats:
 
 
 class FlatFile:
-    """Somebody's exact index file of vectors [N, D], written when it is closed."""
+    """Exact index file of vectors [N, D] for other programs, written when it is closed."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -239,7 +239,7 @@ def _lists(rows: int) -> int:
 
 
 def _selector(allowed: Mask | None) -> tuple[Any, Any]:
-    """faiss's form of a mask, and what must live as long as it: faiss keeps a bare pointer."""
+    """Return faiss's form of a mask, and the array that must outlive it: faiss keeps a bare pointer."""
     if allowed is None:
         return None, None
     bits = np.packbits(allowed, bitorder="little")

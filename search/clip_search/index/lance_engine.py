@@ -1,4 +1,4 @@
-"""LanceDB's own index on disk, for collections larger than memory."""
+"""Engine with LanceDB's own index on disk, for collections larger than memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clip_search.storage.table import Table
 
 
 class LanceEngine:
-    """Searches the table itself; rows without an index yet are searched exactly, by LanceDB."""
+    """Engine that searches the table itself; LanceDB compares rows without an index one by one."""
 
     def __init__(self, table: Table, tower: Tower, size: int, options: IndexOptions) -> None:
         self._table, self._tower, self._size, self._options = table, tower, size, options
@@ -24,18 +24,18 @@ class LanceEngine:
         self._new = 0
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None]) -> Found:
-        found = self._table.nearest(query, self._tower, k, where)
-        scores = np.array([1 - hit["_distance"] for hit in found], np.float32)
-        return scores, np.array([hit["row"] for hit in found], np.int64)
+        hits = self._table.nearest(query, self._tower, k, where)
+        scores = np.array([1 - hit["_distance"] for hit in hits], np.float32)
+        return scores, np.array([hit["row"] for hit in hits], np.int64)
 
     def size(self) -> int:
         return self._table.count(self._tower)
 
     def vectors(self, rows: Rows) -> Floats:
         vectors = np.zeros((len(rows), self._size), np.float32)
-        found = self._table.vectors_of(self._tower, rows.tolist())
+        by_row = self._table.vectors_of(self._tower, rows.tolist())
         for n, row in enumerate(rows.tolist()):
-            vectors[n] = found.get(row, 0)
+            vectors[n] = by_row.get(row, 0)
         return vectors
 
     def append(self, rows: Rows, vectors: Floats) -> None:

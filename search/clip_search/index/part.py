@@ -1,4 +1,4 @@
-"""Parts of an index: rows that are indexed together, and the tail of new rows that are compared one by one."""
+"""Parts of an index, and the tail of new rows, which are compared one by one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from clip_search.storage.derived_files import Sink, Sums
 
 _FILES = ("index.faiss", "rows.npy")
 _FILTERED_EXACTLY = 0.2
-"""A filter that keeps less than this share is searched exactly: a graph would find too few of its rows."""
+"""Share of rows kept by a filter below which it is searched exactly: a graph would find too few of them."""
 
 
 @dataclass(eq=False)
 class Part:
-    """An index over rows; rows that are gone are masked until the next rebuild.
+    """Index over rows; deleted rows are masked until the next rebuild.
 
     Attributes:
         rows: int64 [N], the row at each position of the index.
@@ -44,7 +44,7 @@ class Part:
 
     @classmethod
     def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
-        """A part whose rows are all alive."""
+        """Make a part whose rows are all alive."""
         order = np.argsort(rows, kind="stable")
         return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned)
 
@@ -69,18 +69,18 @@ class Part:
         self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
 
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
-        """The nearest to a query [D] among the rows that are alive, and in ``only`` (ascending) if given."""
+        """Return the nearest to a query [D] among the alive rows, and in ``only`` (ascending) if given."""
         k = min(k, len(self.rows))
         allowed, exactly = self._allowed(only)
         if exactly:
-            scores, found = self.index.exact(query[None], k, allowed)
+            scores, hits = self.index.exact(query[None], k, allowed)
         else:
-            scores, found = self.index.search(query[None], k, self._effort(k, allowed), allowed)
-        real = found[0] >= 0
-        return scores[0][real], self.rows[found[0][real]]
+            scores, hits = self.index.search(query[None], k, self._effort(k, allowed), allowed)
+        real = hits[0] >= 0
+        return scores[0][real], self.rows[hits[0][real]]
 
     def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
-        """Which of these rows are here, bool [n], and their vectors [m, D]."""
+        """Return a mask [n] of the rows that are here, and their vectors [m, D]."""
         here = present(self.ascending, rows)
         return here, self.index.vectors(self._positions(rows[here]))
 
@@ -93,7 +93,7 @@ class Part:
         return allowed, bool(np.count_nonzero(allowed) < _FILTERED_EXACTLY * len(allowed))
 
     def _positions(self, rows: Rows) -> Rows:
-        """Where those of ``rows`` that are here stand."""
+        """Return the positions of those of ``rows`` that are here."""
         return self.order[positions(self.ascending, rows)]
 
     def _effort(self, k: int, allowed: Mask | None) -> int:
@@ -101,14 +101,14 @@ class Part:
         return int(max(self.tuned.effort, k if self.index.kind == "hnsw" else 1) / share)
 
     def save(self, folder: Path) -> None:
-        """Write to a folder that isn't there yet."""
+        """Write the part to a new folder."""
         folder.mkdir()
         self.index.save(folder / "index.faiss")
         np.save(folder / "rows.npy", self.rows)
         self.files, self.folder = self._sums(), folder
 
     def is_intact(self) -> bool:
-        """Tell if what is in memory is what its files were."""
+        """Tell if memory still matches the checksums of the files."""
         in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
         return in_order and self.files == self._sums()
 
@@ -141,7 +141,7 @@ class Part:
 
 @dataclass(eq=False)
 class Tail:
-    """New rows, compared one by one; grows at its end while it is read.
+    """New rows, compared one by one; the tail grows at its end while it is read.
 
     Attributes:
         rows, alive, matrix: [capacity], [capacity], [capacity, D]; the first ``count`` are in use.
@@ -154,11 +154,11 @@ class Tail:
 
     @classmethod
     def empty(cls, size: int, capacity: int = 1024) -> Tail:
-        """No rows, room for some."""
+        """Make an empty tail with room for some rows."""
         return cls(np.empty(capacity, np.int64), np.zeros(capacity, bool), np.empty((capacity, size), np.float32))
 
     def append(self, rows: Rows, vectors: Floats) -> Tail:
-        """The tail with these rows too: this very one where there is room (``count`` is set last), else a larger copy."""
+        """Return the tail with these rows too: itself if there is room (``count`` is set last), else a larger copy."""
         end = self.count + len(rows)
         tail = self if end <= len(self.rows) else self._grown(max(end, 2 * len(self.rows)))
         tail.rows[tail.count : end], tail.matrix[tail.count : end], tail.alive[tail.count : end] = rows, vectors, True
@@ -166,7 +166,7 @@ class Tail:
         return tail
 
     def after(self, row: int) -> Tail:
-        """A copy of the rows that come after ``row``."""
+        """Return a copy of the rows that come after ``row``."""
         start = int(np.searchsorted(self.rows[: self.count], row, "right"))
         rest = Tail.empty(self.matrix.shape[1], max(1024, 2 * (self.count - start)))
         rest = rest.append(self.rows[start : self.count], self.matrix[start : self.count])
@@ -174,7 +174,7 @@ class Tail:
         return rest
 
     def alive_rows(self) -> Rows:
-        """The rows that aren't hidden, ascending."""
+        """Return the rows that aren't hidden, ascending."""
         return self.rows[: self.count][self.alive[: self.count]]
 
     def hide(self, rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""The index of one tower's vectors: parts and a tail, read without a lock, replaced in one step."""
+"""Snapshots of one tower's index: parts and a tail, read without a lock, replaced in one step."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from clip_search.index.part import Part, Tail
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a search sees: parts whose rows ascend from one to the next, and the tail of what came after."""
+    """Parts whose rows ascend from one to the next, and the tail of later rows."""
 
     parts: tuple[Part, ...]
     tail: Tail
 
     @property
     def boundary(self) -> int:
-        """The last row that has an index; -1 if none."""
+        """Last row that has an index; -1 if none."""
         return max((part.last for part in self.parts), default=-1)
 
     @property
     def last(self) -> int:
-        """The last row that is here, or was; -1 if none."""
+        """Last row that is here, or was; -1 if none."""
         return int(self.tail.rows[self.tail.count - 1]) if self.tail.count else self.boundary
 
 
 class Index:
-    """Searches a snapshot; whoever changes it holds the lock and leaves a new one."""
+    """Index of one tower: a search reads a snapshot, a change replaces it under a lock."""
 
     def __init__(self, size: int, parts: tuple[Part, ...] = ()) -> None:
         self.size = size
@@ -42,37 +42,37 @@ class Index:
         return sum(len(part.rows) - part.dead for part in now.parts) + int(np.count_nonzero(now.tail.alive[: now.tail.count]))
 
     def search(self, query: Floats, k: int, only: Rows | None = None) -> Found:
-        """The ``k`` nearest to a query [D], among ``only`` (ascending) if given."""
+        """Return the ``k`` nearest to a query [D], among ``only`` (ascending) if given."""
         now = self.snapshot
-        found = [part.search(query, k, only) for part in now.parts]
+        results = [part.search(query, k, only) for part in now.parts]
         if now.tail.count:
-            found.append(now.tail.search(query, k, only))
-        return _best(found, k)
+            results.append(now.tail.search(query, k, only))
+        return _best(results, k)
 
     def vectors(self, rows: Rows) -> Floats:
-        """The vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
+        """Return the vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
         now = self.snapshot
         vectors = np.zeros((len(rows), self.size), np.float32)
         holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
         for part in holders:
-            here, found = part.vectors(rows)
-            vectors[here] = found
+            here, own = part.vectors(rows)
+            vectors[here] = own
         return vectors
 
     def append(self, rows: Rows, vectors: Floats) -> None:
-        """New rows, all after those that are here."""
+        """Append rows, all greater than those that are here."""
         with self._lock:
             self.snapshot = Snapshot(self.snapshot.parts, self.snapshot.tail.append(rows, vectors))
 
     def hide(self, rows: Rows) -> None:
-        """Rows that are gone."""
+        """Hide deleted rows."""
         with self._lock:
             holders: tuple[Part | Tail, ...] = (*self.snapshot.parts, self.snapshot.tail)
             for part in holders:
                 part.hide(rows)
 
     def agree(self, rows: Rows) -> Rows:
-        """Show what is here of these rows (ascending) and nothing else; returns those that aren't here."""
+        """Keep these rows (ascending) and hide all others; return those that aren't here."""
         with self._lock:
             now = self.snapshot
             holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
@@ -82,7 +82,7 @@ class Index:
         return np.setdiff1d(rows, np.concatenate(here))
 
     def replace(self, part: Part, *, first: int) -> None:
-        """Put ``part`` in the place of everything from row ``first`` to its last; what was hidden meanwhile stays hidden."""
+        """Replace everything from row ``first`` to the part's last by ``part``; rows hidden meanwhile stay hidden."""
         with self._lock:
             now = self.snapshot
             alive = np.concatenate([*(old.rows[old.alive] for old in now.parts), now.tail.alive_rows()])
@@ -90,7 +90,7 @@ class Index:
             self.snapshot = Snapshot((*(old for old in now.parts if old.last < first), part), now.tail.after(part.last))
 
     def exchange(self, old: Part, new: Part | None) -> None:
-        """Put a part over the same rows, or nothing, in the place of one; what is hidden stays hidden."""
+        """Replace a part by one over the same rows, or by nothing; hidden rows stay hidden."""
         with self._lock:
             now = self.snapshot
             if new:
@@ -99,20 +99,20 @@ class Index:
             self.snapshot = Snapshot(tuple(part for part in parts if part), now.tail)
 
     def forget(self, first: int) -> None:
-        """Let go of the parts that reach to row ``first`` or beyond, and of the tail."""
+        """Drop the parts that reach to row ``first`` or beyond, and the tail."""
         with self._lock:
             parts = tuple(part for part in self.snapshot.parts if part.last < first)
             self.snapshot = Snapshot(parts, Tail.empty(self.size))
 
     def clear(self, last: int) -> None:
-        """Nothing up to row ``last`` is left."""
+        """Note that no row up to ``last`` is left."""
         with self._lock:
             self.snapshot = Snapshot((), self.snapshot.tail.after(last))
 
 
-def _best(found: list[Found], k: int) -> Found:
-    if not found:
+def _best(results: list[Found], k: int) -> Found:
+    if not results:
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    scores, rows = (np.concatenate([one[n] for one in found]) for n in (0, 1))
+    scores, rows = (np.concatenate([result[n] for result in results]) for n in (0, 1))
     order = np.argsort(-scores, kind="stable")[:k]
     return scores[order], rows[order]

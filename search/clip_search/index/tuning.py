@@ -1,4 +1,4 @@
-"""How hard an approximate index must search: tried on queries against exact search, until the recall target is reached."""
+"""Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from clip_search.index.faiss_index import EFFORTS, VectorIndex
 Shares: TypeAlias = npt.NDArray[np.float64]
 
 AT = 10
-"""Recall is counted over so many nearest."""
+"""Neighbours over which recall is counted."""
 
 Source = Literal["vectors", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""What may be tuned on, from worst to best: stored vectors, texts of all sorts, what people asked."""
+"""Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
 _ENOUGH = 8
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning came to.
+    """Outcome of tuning.
 
     Attributes:
         effort: what the index is searched with.
@@ -44,7 +44,7 @@ class Tuned:
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
-    """The least effort whose recall at 10 reaches the target on the queries [Q, D], and on either half; else the greatest.
+    """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half; else the greatest.
 
     All of them must reach it less the standard error, so that other queries than these get it too. Either half: the effort
     shall not be fitted to one kind, and what people asked comes first.
@@ -67,11 +67,11 @@ def _reaches(shares: Shares, target: float) -> bool:
     return bool(min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target)
 
 
-def recalls(found: Positions, truth: Positions) -> Shares:
-    """Share of each query's ``truth`` [Q, k] that is in its ``found`` [Q, k], float64 [Q]."""
-    return np.array([np.isin(true, one).mean() for one, true in zip(found, truth, strict=True)])
+def recalls(results: Positions, truth: Positions) -> Shares:
+    """Return the share of each query's ``truth`` [Q, k] that is in its ``results`` [Q, k], float64 [Q]."""
+    return np.array([np.isin(true, result).mean() for result, true in zip(results, truth, strict=True)])
 
 
 def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
-    """Nothing to try with: search harder than is likely to be needed, and claim no recall."""
+    """Return more effort than is likely to be needed, and claim no recall: there are no queries to tune on."""
     return Tuned(efforts[-4], 0.0, target, 0, source)

@@ -1,4 +1,4 @@
-"""Queries to tune on: what people asked lately, then plain texts of all sorts, through the text tower."""
+"""Queries to tune on: people's latest, then plain texts of all sorts, through the text tower."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
 
 
 class TuningQueries:
-    """Text vectors of one model."""
+    """Text queries of one model as vectors."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
@@ -44,9 +44,9 @@ class TuningQueries:
         self._asked.append(vector)
 
     def sample(self, count: int, fingerprint: str, size: int) -> tuple[Floats, Source]:
-        """At most ``count`` queries [n, D] of a model; none where it isn't the one that is served.
+        """Return at most ``count`` queries [n, D] of a model; none if another model is served.
 
-        They are called ``asked`` once half of them are what people asked.
+        Their source is ``asked`` once half of them are people's.
         """
         with self._lock:
             try:
@@ -55,8 +55,8 @@ class TuningQueries:
                 return np.empty((0, size), np.float32), "vectors"
         asked = [vector for vector in list(self._asked) if len(vector) == size]
         half = count // 2
-        found = np.concatenate([np.reshape(asked, (-1, size))[-half:], plain])
-        return found[:count].astype(np.float32), "asked" if len(asked) >= half else "texts"
+        queries = np.concatenate([np.reshape(asked, (-1, size))[-half:], plain])
+        return queries[:count].astype(np.float32), "asked" if len(asked) >= half else "texts"
 
     def _texts(self, fingerprint: str, size: int) -> Floats:
         spec = self._encoder.spec
@@ -71,7 +71,7 @@ class TuningQueries:
 
 
 def _plain_texts() -> list[str]:
-    """Phrases, and random words of them in several lengths, by turns: people ask in all of these ways."""
+    """Return phrases, and random words of them in several lengths, by turns: people ask in all of these ways."""
     phrases = files("clip_search").joinpath("tuning_texts.txt").read_text(encoding="utf-8").splitlines()
     words, draw = " ".join(phrases).split(), random.Random(0)  # noqa: S311  (to be the same each time)
     mixes = [[" ".join(draw.choices(words, k=length)) for _ in phrases] for length in _LENGTHS]

@@ -1,4 +1,4 @@
-"""The last version of a table that a client was told of, noted beside the indexes: an older table has lost changes."""
+"""Last acknowledged version of a table, noted beside the indexes: an older table has lost changes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class AcknowledgedVersion:
-    """The note of one table, in a folder of its own."""
+    """Note of one table's version, in a folder of its own."""
 
     def __init__(self, folder: Path, table: Table) -> None:
         self._folder, self._table = folder, table
 
     def check(self) -> None:
-        """Refuse the table if it is older than what was acknowledged; without a note, nothing is known.
+        """Refuse a table that is older than its note; without a note, accept it.
 
         Raises:
             Unavailable: changes are lost.
@@ -37,7 +37,7 @@ class AcknowledgedVersion:
             )
 
     def note(self) -> None:
-        """Write down the version that the table has; a note that can't be written fails no change."""
+        """Note the table's version; log a note that can't be written."""
         try:
             derived_files.make_folder(self._folder)
             derived_files.write_manifest(self._folder, {"table": self._table.identity, "version": self._table.version})

@@ -1,4 +1,4 @@
-"""Columns that new rows need: added with their first value, widened from int to float, and never by a row that is refused."""
+"""Columns that new rows need: added with their first value, widened from int to float, never by a refused row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clip_search.storage.schema import check_column, check_new_columns
 
 
 class Columns:
-    """The columns of a table and what rows, taken one after the other, add to them.
+    """Columns of a table, and what rows add to them one after the other.
 
     Args:
         known: kinds by name of the columns that the table has.
@@ -30,14 +30,14 @@ class Columns:
         self.widened: set[str] = set()
 
     def fresh(self) -> Columns:
-        """Return the table's columns without what rows have added to them here."""
+        """Return the table's columns without the additions of rows."""
         return Columns(self._known, self._is_large)
 
     def take(self, metadata: Mapping[str, Any], declared: Mapping[str, str]) -> None:
-        """Make room for a row's metadata; a new column is of the declared kind, else of its first value's.
+        """Add the columns of a row's metadata; a new one is of the declared kind, else of its first value's.
 
         Raises:
-            InvalidInput: a name or a value can't be had; nothing has changed then.
+            InvalidInput: if a name or a value doesn't fit; nothing has changed then.
         """
         kinds = {name: self._kind(name, value, declared) for name, value in metadata.items() if value is not None}
         new = {name: kind for name, kind in kinds.items() if self._now(name) is None}
@@ -51,7 +51,7 @@ class Columns:
         self._large.update(name for name, kind in kinds.items() if kind == "int" and abs(metadata[name]) > EXACT)
 
     def _now(self, name: str) -> str | None:
-        """Return the kind that a column has by now."""
+        """Return the kind of a column so far."""
         return "float" if name in self.widened else self.new.get(name) or self._known.get(name)
 
     def _kind(self, name: str, value: Any, declared: Mapping[str, str]) -> str:
@@ -80,7 +80,7 @@ class Columns:
 
 
 def refused(columns: Columns, rows: Iterable[NewRow], declared: Mapping[str, str]) -> dict[str, str]:
-    """Make room for rows; the reason by id of each whose metadata can't be had."""
+    """Add the columns of rows; return by id the reason why a row's metadata don't fit."""
     reasons = {}
     for row in rows:
         try:

@@ -1,4 +1,4 @@
-"""The LanceDB database: collections by name, and one owner of it at a time."""
+"""LanceDB database: collections by name, and one owner at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from clip_search.storage.table import Table
 _LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"
 """Names that no collection can have."""
 _METADATA_BYTES = 32 * 2**20
-"""LanceDB's own bound is 1 GB, and each commit puts something there that is never asked for again."""
+"""Bound on LanceDB's cache of metadata. Its own is 1 GB, and each commit adds something that is never read again."""
 
 
 class Database:
-    """A folder or an object store with a table per collection.
+    """Folder or object store with a table per collection.
 
     Args:
         uri: as LanceDB takes it.
@@ -67,11 +67,11 @@ class Database:
         keep_private(index_folder, {_INDEX_LOCK, *self._names()}.__contains__)
 
     def trouble(self) -> str:
-        """Return why nothing can be written, since the lease of the database is lost; empty while it is ours."""
+        """Return the reason why the lease of the database is lost, after which nothing is written; empty while it is ours."""
         return self._lease.trouble() if self._lease else ""
 
     def check_owner(self) -> None:
-        """Refuse to write to a database that may be somebody else's by now.
+        """Refuse to write to a database that may have another owner by now.
 
         Raises:
             Unavailable: it may.
@@ -80,7 +80,7 @@ class Database:
             self._lease.check()
 
     def names(self) -> list[str]:
-        """All collections, sorted.
+        """Return the names of all collections, sorted.
 
         Raises:
             Unavailable: the database can't be read.
@@ -133,7 +133,7 @@ class Database:
         return lancedb.connect(self._uri, session=session).open_table(name)
 
     def drop(self, name: str) -> None:
-        """Remove a collection for good; nothing is to be done for one that isn't there.
+        """Remove a collection for good, if it exists.
 
         Raises:
             Unavailable: it can't be removed.
@@ -149,5 +149,5 @@ class Database:
         return Conflict(f"collection {name} is there already: add to it, drop it, or choose another name")
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database and release its lock or lease."""
         self._locks.close()

@@ -17,7 +17,7 @@ BLOCK_BYTES = 2**20
 
 
 class Damaged(Exception):
-    """A derived file isn't what was written; the message names it."""
+    """Damage of a derived file, which the message names."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,15 @@ class Sink(io.RawIOBase):
         self._running: list[int] = []
 
     def writable(self) -> bool:
-        """Return that it is there to be written."""
+        """Return True: it can be written to."""
         return True
 
     def tell(self) -> int:
-        """Return how much was written."""
+        """Return the number of bytes written."""
         return self._size
 
     def write(self, content: Any) -> int:
-        """Take the bytes that follow; returns how many."""
+        """Take the next bytes; return their number."""
         rest = memoryview(content)
         while len(rest):
             room = BLOCK_BYTES - self._size % BLOCK_BYTES
@@ -104,7 +104,7 @@ class Sink(io.RawIOBase):
 
 
 def check_file(path: Path) -> None:
-    """Refuse what isn't a file: a pipe that is read never ends.
+    """Refuse anything but a regular file: reading a pipe never ends.
 
     Raises:
         Damaged: it is something else, or missing.
@@ -114,7 +114,7 @@ def check_file(path: Path) -> None:
 
 
 def check(path: Path, expected: str) -> Sums:
-    """Refuse a file that isn't the one whose checksum was noted; returns its checksums.
+    """Refuse a file that doesn't match its checksum; return its checksums.
 
     Raises:
         Damaged: it differs, or can't be read.
@@ -125,7 +125,7 @@ def check(path: Path, expected: str) -> Sums:
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Put a manifest into the place of the one before, in one step; it is good for this folder alone."""
+    """Replace the manifest in one step; it is valid in this folder alone."""
     content = {**content, "of": folder.name}
     body = json.dumps(content, sort_keys=True)
     new = folder / f"{MANIFEST}.new"
@@ -166,7 +166,7 @@ def remove(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for derived files; what is in its way goes."""
+    """Make a folder for derived files; remove what is in its way."""
     for path in (folder, *folder.parents[:1]):
         if (path.exists() or path.is_symlink()) and not path.is_dir():
             remove(path)
@@ -174,7 +174,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_others(folder: Path, keep: set[str]) -> None:
-    """Remove from a folder what the manifest doesn't name."""
+    """Remove files from a folder that the manifest doesn't name."""
     for path in folder.iterdir():
         if path.name not in keep | {MANIFEST}:
             remove(path)

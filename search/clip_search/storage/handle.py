@@ -18,7 +18,7 @@ FILTER_TIME = timedelta(seconds=20)
 
 
 class Handle:
-    """A table of LanceDB's, and whether it is there still.
+    """LanceDB table that may be dropped while it is used.
 
     Whatever LanceDB raises, panics of its Rust code among it (which aren't Exceptions), becomes one of: NotFound once the
     table was dropped, InvalidInput for a filter that can't be used, else Unavailable or StorageFull.

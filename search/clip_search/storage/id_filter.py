@@ -1,4 +1,4 @@
-"""Which ids may be in a table, so that new rows needn't be looked up in it."""
+"""Id filter: tells new ids from those that may be in a table, without a look into it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RECENT = 100_000
 
 
 class IdFilter:
-    """64-bit hashes of ids, 8 bytes each. Never denies an id that is there; may take one for there that isn't."""
+    """Filter of ids by 64-bit hashes, 8 bytes each. No false negatives; rare false positives."""
 
     def __init__(self, batches: Iterable[Iterable[str]]) -> None:
         hashes = [np.fromiter((hash(id) for id in batch), np.int64) for batch in batches]
@@ -19,19 +19,19 @@ class IdFilter:
         self._recent: set[int] = set()
 
     def agree(self, batches: Iterable[Iterable[str]]) -> None:
-        """Take these for all that are there."""
+        """Replace the content by these ids."""
         fresh = IdFilter(batches)
         self._sorted, self._recent = fresh._sorted, fresh._recent
 
     def add(self, ids: Iterable[str]) -> None:
-        """These are there now."""
+        """Add ids."""
         self._recent.update(hash(id) for id in ids)
         if len(self._recent) > _RECENT:
             self._sorted = np.union1d(self._sorted, np.fromiter(self._recent, np.int64))
             self._recent = set()  # after it, since others read the recent ones first
 
     def maybe(self, ids: Iterable[str]) -> list[str]:
-        """Those that may be there."""
+        """Return the ids that may be there."""
         wanted, recent = list(ids), self._recent
         known = self._sorted
         hashes = np.fromiter((hash(id) for id in wanted), np.int64, len(wanted))

@@ -32,7 +32,7 @@ TYPES: dict[str, pa.DataType] = {
 }
 """Kinds by name; there is ``decimal(P,S)`` beside them."""
 EXACT = 2**53
-"""Up to here a float holds every whole number."""
+"""Largest whole number up to which a float holds every one."""
 
 _NAMES = {kind: name for name, kind in TYPES.items()}
 _DECIMAL = re.compile(r"decimal\( ?(\d{1,2}), ?(\d{1,2}) ?\)", re.ASCII)
@@ -47,8 +47,8 @@ def arrow_type(kind: Any) -> pa.DataType | None:
     """Return the table's type of a kind; None if there is no such kind."""
     if not isinstance(kind, str):
         return None
-    if found := _DECIMAL.fullmatch(kind):
-        precision, scale = map(int, found.groups())
+    if match := _DECIMAL.fullmatch(kind):
+        precision, scale = map(int, match.groups())
         return pa.decimal128(precision, scale) if 1 <= precision <= 38 and scale <= precision else None
     return TYPES.get(kind)
 
@@ -110,11 +110,11 @@ class _Unfit(ValueError):
 
 @functools.cache
 def _converter(kind: str) -> Callable[[Any], Any]:
-    if found := _DECIMAL.fullmatch(kind):
-        return lambda value: _decimal(value, *map(int, found.groups()))
+    if match := _DECIMAL.fullmatch(kind):
+        return lambda value: _decimal(value, *map(int, match.groups()))
     if kind.startswith("list<"):
         convert = _converter(kind[5:-1])
-        return lambda value: [None if one is None else convert(one) for one in _typed(value, list)]
+        return lambda value: [None if item is None else convert(item) for item in _typed(value, list)]
     if kind not in _CONVERTERS:
         raise _Unfit("another program made it: clipserve doesn't write to it")
     return _CONVERTERS[kind]
@@ -161,10 +161,10 @@ def _exact_float(value: int) -> float:
 
 
 def _timestamp(value: Any) -> datetime:
-    found = _TIME.fullmatch(_typed(value, str))
-    if not found:
+    match = _TIME.fullmatch(_typed(value, str))
+    if not match:
         raise _Unfit("expected RFC 3339, to the microsecond")
-    day, time, fraction, zone = found.groups()
+    day, time, fraction, zone = match.groups()
     zone = "+00:00" if not zone or zone in "Zz" else zone
     return datetime.fromisoformat(f"{day}T{time}.{(fraction or '').ljust(6, '0')}{zone}").astimezone(timezone.utc)
 

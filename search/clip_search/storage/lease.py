@@ -114,10 +114,10 @@ class Lease:
 
     def _take(self) -> None:
         try:
-            found = self._cell.read()
-            if found and not self._note(found).released:
-                found = self._abandoned(found)
-            self._version = found.version if found else None
+            stored = self._cell.read()
+            if stored and not self._note(stored).released:
+                stored = self._abandoned(stored)
+            self._version = stored.version if stored else None
             self._put()
             self._check_store()
         except Unavailable:
@@ -126,13 +126,13 @@ class Lease:
             reason = f"{self._database} can't be reserved ({cleaned(problem)}): look at its address and credentials"
             raise Unavailable(reason) from problem
 
-    def _abandoned(self, found: Stored) -> Stored | None:
+    def _abandoned(self, stored: Stored) -> Stored | None:
         """Return the object of an owner that is gone: its time is over, and it says nothing while somebody listens.
 
         Raises:
             Unavailable: the owner is there. Its clock may be another than ours.
         """
-        note = self._note(found)
+        note = self._note(stored)
         if note.time > _clock():
             raise self._taken(note)
         patience_s = self._times.renew_s + self._times.margin_s
@@ -144,7 +144,7 @@ class Lease:
         )
         time.sleep(patience_s)
         again = self._cell.read()
-        if again and again.version != found.version and not self._note(again).released:
+        if again and again.version != stored.version and not self._note(again).released:
             raise self._taken(self._note(again))
         return again
 
@@ -174,14 +174,14 @@ class Lease:
         Raises:
             Unavailable: somebody else's is there, or nothing.
         """
-        found = self._cell.read()
-        if found is None:
+        stored = self._cell.read()
+        if stored is None:
             raise Unavailable(f"the note of who owns {self._database} was removed: start the sidecar again")
-        note = self._note(found)
+        note = self._note(stored)
         if note.token != self._token:
             raise self._taken(note)
-        self._version = found.version
-        return found.version if found.content == content else None
+        self._version = stored.version
+        return stored.version if stored.content == content else None
 
     def _check_store(self) -> None:
         """Refuse a store that overwrites the object although it was asked to make it: it would give everybody the lease.
@@ -189,8 +189,8 @@ class Lease:
         Raises:
             Unavailable: it does.
         """
-        found = self._cell.read()
-        if found is None or self._note(found).token != self._token or self._cell.write(found.content, None) is not None:
+        stored = self._cell.read()
+        if stored is None or self._note(stored).token != self._token or self._cell.write(stored.content, None) is not None:
             raise Unavailable(
                 f"the store of {self._database} doesn't keep the conditions of puts, so a second sidecar couldn't be kept "
                 "away: use one that does, or a folder"
@@ -208,9 +208,9 @@ class Lease:
                 self._problem = cleaned(problem)
                 _LOG.warning("the lease on %s couldn't be renewed: %s", self._database, self._problem)
 
-    def _note(self, found: Stored) -> Note:
+    def _note(self, stored: Stored) -> Note:
         try:
-            note = Note(**json.loads(found.content))
+            note = Note(**json.loads(stored.content))
             if not all(isinstance(text, str) for text in (note.owner, note.token)) or note.time.year < 2000:
                 raise ValueError("expected an owner, a token and a time")
             return note

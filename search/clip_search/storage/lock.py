@@ -1,4 +1,4 @@
-"""One owner of a folder at a time: a lock that ends with its process, however that ends."""
+"""Lock on a folder: one owner at a time, until its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clip_client.errors import Unavailable
 
 @contextmanager
 def owned(folder: Path, lock: str) -> Iterator[None]:
-    """Have a folder for oneself, by the file ``lock`` in it: any path to the folder leads to the same file.
+    """Lock a folder by the file ``lock`` in it: any path to the folder leads to the same file.
 
     Raises:
         Unavailable: another sidecar has it.

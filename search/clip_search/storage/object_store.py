@@ -1,4 +1,4 @@
-"""One object of an object store, changed by conditional puts alone: the only module that talks to obstore."""
+"""Object in an object store, changed by conditional puts. No other module imports obstore."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Cell:
         import obstore
 
         try:
-            found = obstore.get(self._store, self._name)
-            return Stored(bytes(found.bytes()), _version(found.meta))
+            answer = obstore.get(self._store, self._name)
+            return Stored(bytes(answer.bytes()), _version(answer.meta))
         except FileNotFoundError:
             return None
 

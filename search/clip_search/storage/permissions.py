@@ -1,4 +1,4 @@
-"""Files and folders for their user alone, those too that were made before the sidecar took care of it."""
+"""Permissions: files and folders for their user alone, older ones too."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def _close_below(path: Path) -> Iterator[OSError]:
 
 
 def _tried(name: str | Path, here: int | None) -> list[OSError]:
-    """Take the rights; an error if that can't be."""
+    """Take the rights of others; raise if that fails."""
     try:
-        found = os.stat(name, dir_fd=here, follow_symlinks=False)
-        if _is_open(found):
+        status = os.stat(name, dir_fd=here, follow_symlinks=False)
+        if _is_open(status):
             _close(name, here)
         return []
     except FileNotFoundError:
@@ -54,14 +54,14 @@ def _close(name: str | Path, here: int | None) -> None:
     # By the open file: whatever comes into the place of the name meanwhile is left alone.
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
     try:
-        found = os.fstat(file)
-        if _is_open(found):
-            os.fchmod(file, stat.S_IMODE(found.st_mode) & ~UMASK)
+        status = os.fstat(file)
+        if _is_open(status):
+            os.fchmod(file, stat.S_IMODE(status.st_mode) & ~UMASK)
     finally:
         os.close(file)
 
 
-def _is_open(found: os.stat_result) -> bool:
+def _is_open(status: os.stat_result) -> bool:
     """Say if others have rights to a file or folder of this user; one that is meant to be shared (sticky) isn't ours."""
-    kind = stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX)
-    return kind and found.st_uid == os.geteuid() and bool(found.st_mode & UMASK)
+    kind = stat.S_ISREG(status.st_mode) or (stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_ISVTX)
+    return kind and status.st_uid == os.geteuid() and bool(status.st_mode & UMASK)

@@ -1,4 +1,4 @@
-"""What a hit shows: all of a row but its vectors, from memory-mapped files beside the index and from memory for new rows.
+"""Row cache: all of a row but its vectors, from memory-mapped files beside the index and from memory for new rows.
 
 A read of some scattered rows from the table takes longer than the whole rest of a search. A row never changes (an upsert
 makes a new one), so these copies can't grow stale, only superfluous.
@@ -26,16 +26,16 @@ from clip_search.storage.derived_files import Sums
 _LOG = logging.getLogger(__name__)
 _SUFFIX = ".arrow"
 _NOT_SHOWN = {"row", "fingerprint", "time", "has_image", "has_text"}
-"""No hit has them, and turning a time into Python's takes longer than all the rest of a card."""
+"""Columns that hits don't show; turning a time into Python's takes longer than all the rest of a row."""
 _SMALL = 4_096  # rows; a deck in memory grows up to here
 
 Reader = Callable[[int, int], pa.Table]
-"""Asked for the cards of the rows from a first to a last one."""
+"""Source of rows: (first, last) -> their table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Deck:
-    """Cards of ascending rows, in memory or of a file that is mapped.
+    """Run of ascending rows, in memory or in a memory-mapped file.
 
     Attributes:
         rows, cards: int64 [N], in memory, and a table of N rows.
@@ -51,12 +51,12 @@ class Deck:
 
     @classmethod
     def of(cls, cards: pa.Table) -> Deck:
-        """Cards of a table that has a column ``row``, in memory."""
+        """Make a deck in memory of a table that has a column ``row``."""
         return cls(cards["row"].to_numpy(), cards)
 
     @classmethod
     def mapped(cls, path: Path, checksum: str) -> Deck:
-        """Cards of a file, of which only what is looked at gets loaded.
+        """Map a file; the operating system loads what is read of it.
 
         Raises:
             derived_files.Damaged, OSError, pa.ArrowInvalid: it isn't what was written.
@@ -73,7 +73,7 @@ class Deck:
 
 
 class RowCache:
-    """Decks in the order of their rows; the last ones live in memory until :meth:`save`.
+    """Cache of rows in decks, ascending; the last decks live in memory until :meth:`save`.
 
     Attributes:
         unsaved: the files aren't what they should be: :meth:`save` is due.
@@ -89,7 +89,7 @@ class RowCache:
         self.unsaved = False
 
     def load(self) -> None:
-        """Map the files; the rows of one that is damaged are read from the table, and the files made again later."""
+        """Map the files; read the rows of a damaged one from the table, and write it again later."""
         try:
             content = derived_files.read_manifest(self._folder, self._table, {"decks": {}, "last": -1})
         except derived_files.Damaged as problem:
@@ -102,11 +102,11 @@ class RowCache:
 
     @property
     def boundary(self) -> int:
-        """The last row that has, or had, a card; -1 if none."""
+        """Last row that is, or was, in the cache; -1 if none."""
         return max([self._last, *(int(deck.rows[-1]) for deck in self._decks)])
 
     def complete(self, rows: Rows) -> None:
-        """Read the cards that are missing of a table's ``rows`` (ascending)."""
+        """Read missing ones of a table's ``rows`` (ascending)."""
         here = np.concatenate([np.empty(0, np.int64), *(deck.rows for deck in self._decks)])
         missing = np.setdiff1d(rows, here)
         if len(missing) and missing[0] <= self.boundary:
@@ -119,7 +119,7 @@ class RowCache:
             self.append(self._read(int(missing[0]), int(missing[-1])))
 
     def append(self, cards: pa.Table) -> None:
-        """Cards of new rows, all after those that are here."""
+        """Append new rows, all greater than those that are here."""
         if not len(cards):
             return
         with self._lock:
@@ -131,8 +131,8 @@ class RowCache:
                 self._decks += (Deck.of(cards.combine_chunks()),)
 
     def take(self, rows: Rows, columns: Sequence[str] | None = None) -> list[dict[str, Any] | None]:
-        """The card of each row, with what hits show or these columns; None for a row that has none."""
-        found: dict[int, dict[str, Any]] = {}
+        """Return the values of each row, in the columns that hits show or in these; None for a row that isn't here."""
+        by_row: dict[int, dict[str, Any]] = {}
         for deck in self._decks:
             here = positions(deck.rows, rows)
             if len(here) and deck.path and deck.is_touched():
@@ -140,11 +140,11 @@ class RowCache:
                 return self.take(rows, columns)
             if len(here):
                 values = deck.cards.select(_there(columns, deck.cards.column_names)).take(here).to_pylist()
-                found.update(zip(deck.rows[here].tolist(), values, strict=True))
-        return [found.get(row) for row in rows.tolist()]
+                by_row.update(zip(deck.rows[here].tolist(), values, strict=True))
+        return [by_row.get(row) for row in rows.tolist()]
 
     def save(self) -> None:
-        """Move what is in memory to files; what else lies in their folder goes."""
+        """Move rows from memory to files; remove other files from their folder."""
         with self._filing:
             derived_files.make_folder(self._folder)
             for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
@@ -154,7 +154,7 @@ class RowCache:
             self._list()
 
     def replace(self, cards: pa.Table, last: int) -> None:
-        """Put these in the place of everything up to row ``last``."""
+        """Replace everything up to row ``last``."""
         with self._filing:
             derived_files.make_folder(self._folder)
             self._last = last
@@ -162,11 +162,11 @@ class RowCache:
             self._list()
 
     def files(self) -> dict[Path, Sums]:
-        """Return the files in use, and what they hold."""
+        """Return the files in use with their checksums."""
         return {deck.path: deck.sums for deck in self._decks if deck.path and deck.sums} | self._manifest
 
     def distrust(self, path: Path, why: str) -> None:
-        """Let go of a file that isn't any more what was opened: its rows are read from the table, and files made again."""
+        """Stop using a damaged file: read its rows from the table and write it again later."""
         with self._filing:
             if path not in self.files():
                 return  # another has taken its place
@@ -190,7 +190,7 @@ class RowCache:
             return self._reread(name)
 
     def _reread(self, name: str) -> Deck:
-        """Read the cards of a file from the table instead."""
+        """Read the rows of a file from the table instead."""
         first, last = (int(number) for number in name.split("-")[:2])
         return Deck.of(self._read(first, last).combine_chunks())
 
@@ -203,7 +203,7 @@ class RowCache:
             self._decks = (*before, *new, *after)
 
     def _list(self) -> None:
-        """Name the files that count, in one step; remove the others."""
+        """Name the valid files, in one step; remove the others."""
         decks = self._decks
         files = {deck.path.name: str(deck.sums) for deck in decks if deck.path}
         saved = [int(deck.rows[-1]) for deck in itertools.takewhile(lambda deck: deck.path, decks)]
@@ -233,7 +233,7 @@ def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
 
 def _state(path: Path) -> tuple[int, ...]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Row numbers, each given once in the life of a table: a block of them is noted in the table before the first is given."""
+"""Row numbers, each given once in the life of a table: a block is noted in the table before its first is given."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from clip_search.storage.schema import reservation, reserved
 from clip_search.storage.table import Table
 
 BLOCK = 100_000
-"""A restart goes on with the next block: what was given of the last one isn't noted."""
+"""Numbers in a block. A restart goes on with the next block: numbers given of the last aren't noted."""
 _MOST_IN_A_COMMIT = 2**24
-"""More rows than any commit had in tables without a note; their versions tell how many commits there were."""
+"""Bound on rows a commit in tables without a note; their version tells the number of commits."""
 
 
 class RowNumbers:
-    """The numbers of new rows, ascending; used by one thread at a time, :meth:`agree` first.
+    """Numbers of new rows, ascending; used by one thread at a time, :meth:`agree` first.
 
     Whatever keeps something by a row's number (indexes, cards, caches of browsers) needs never doubt whose it is.
     """
@@ -23,7 +23,7 @@ class RowNumbers:
         self._noted: int | None = None
 
     def agree(self, seen: int) -> None:
-        """Go on after row ``seen``, and after all that others may have given before."""
+        """Continue after row ``seen``, and after all numbers that may have been given before."""
         noted = reserved(self._table.schema)
         if noted is None:
             self._next = max(self._next, _MOST_IN_A_COMMIT * (self._table.version + 1))
@@ -33,7 +33,7 @@ class RowNumbers:
         self._noted = noted
 
     def take(self, count: int) -> int:
-        """Return the first of ``count`` numbers that follow each other; they are never given again.
+        """Return the first of ``count`` consecutive numbers, which are never given again.
 
         Raises:
             Unavailable, StorageFull: the table can't be written.

@@ -25,7 +25,7 @@ _MAX_ID = 2048
 
 @dataclass
 class NewRow:
-    """One row to be added.
+    """Row to be added.
 
     Attributes:
         id: the user's key; a random one if none was given.
@@ -45,7 +45,7 @@ class NewRow:
 
 
 def checked_id(value: Any) -> str:
-    """An id as given, or a new one.
+    """Return a valid id, or a new one for None.
 
     Raises:
         InvalidInput: it can't be one.
@@ -60,7 +60,7 @@ def checked_id(value: Any) -> str:
 
 
 def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
-    """A vector [size], made float32 and of unit length.
+    """Return a vector [size] as float32 of unit length.
 
     Raises:
         InvalidInput: another size, not numbers, NaN, or all zeros.
@@ -79,7 +79,7 @@ def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
 
 
 def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Schema) -> pa.Table:
-    """Rows as a table of this schema, numbered from ``first``."""
+    """Return rows as a table of this schema, numbered from ``first``."""
     columns: dict[str, pa.Array] = {
         "id": pa.array([row.id for row in rows], pa.string()),
         "row": pa.array(np.arange(first, first + len(rows))),

@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def wanted(schema: pa.Schema, have: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Name and LanceDB's configuration of each index that the keys and the user's columns lack."""
+    """Yield name and LanceDB's configuration of each index that the keys and the user's columns lack."""
     import lancedb.index
 
     kinds = {"id": "string", "row": "int", **own_columns(schema)}

@@ -1,4 +1,4 @@
-"""What a collection's table looks like, and what a user may put into it."""
+"""Schema of a collection's table: fixed columns, user's columns, names and kinds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
 _TAKEN = "meta_"
-"""In front of a name that is taken."""
+"""Prefix for a name that is taken."""
 LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
@@ -39,7 +39,7 @@ _FIXED = [
 _DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
 """Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
 SOURCE_STATE = "source_state"
-"""Column that whoever keeps a collection in line with files notes their state in; there from the first row on that has one."""
+"""Column for a client's note of a source's state; made with the first row that has one."""
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
 HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
 """Columns that hits don't show."""
@@ -47,7 +47,7 @@ HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
 
 @dataclass(frozen=True)
 class About:
-    """What a collection is, kept in its table's schema.
+    """Model of a collection, kept in its table's schema.
 
     Attributes:
         size: D, length of its vectors.
@@ -71,7 +71,7 @@ class About:
 
 
 def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
-    """The table of a collection with these metadata columns, ``{name: type}``."""
+    """Return the schema of a table with these metadata columns, ``{name: type}``."""
     check_new_columns((), columns)
     vectors = [pa.field(f"vector_{tower}", pa.list_(pa.float32(), about.size)) for tower in TOWERS]
     own = [pa.field(name, column_type(name, kind)) for name, kind in columns.items()]
@@ -114,12 +114,12 @@ def about(table: pa.Schema, name: str) -> About:
 
 
 def own_columns(table: pa.Schema) -> dict[str, str]:
-    """The user's columns with their types."""
+    """Return the user's columns with their types."""
     return {field.name: kind_of(field.type) for field in table if field.name not in RESERVED}
 
 
 def check_collection(name: Any) -> str:
-    """A name that is fit for a folder and a URL.
+    """Return a name that is fit for a folder and a URL.
 
     Raises:
         InvalidInput: it isn't.
@@ -162,11 +162,11 @@ def check_kind(name: Any, kind: Any) -> pa.DataType:
     Raises:
         InvalidInput: there is no such kind.
     """
-    if (found := arrow_type(kind)) is None:
+    if (arrow := arrow_type(kind)) is None:
         raise InvalidInput(
             f"column {shown(name)} can't be of type {shown(kind)}: expected one of {', '.join(TYPES)}, decimal(P,S)"
         )
-    return found
+    return arrow
 
 
 def check_column(name: Any) -> None:
@@ -194,5 +194,5 @@ def fitted_column(name: str) -> str:
 
 
 def tower_column(tower: Tower) -> str:
-    """Name of the column that holds a tower's vectors."""
+    """Return the name of the column of a tower's vectors."""
     return f"vector_{tower}"

@@ -69,7 +69,7 @@ class Table:
         return int(self._handle.ask(self._handle.raw.count_rows))
 
     def refresh(self) -> None:
-        """Look at what is stored, whatever was believed."""
+        """Read the table's newest version."""
         with self._appending:
             self._handle.ask(self._handle.raw.checkout_latest)
             self._handle.write(lambda: finish_widening(self._handle.raw))
@@ -134,51 +134,51 @@ class Table:
         return self._kept(checked(where, self.schema))
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
-        """Row by id of those that are there."""
-        found = self._handle.scan(["id", "row"], _among("id", ids), _SCAN_ROWS) if ids else ()
-        return {id: row for batch in found for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
+        """Return the row by id of the ids that are there."""
+        batches = self._handle.scan(["id", "row"], _among("id", ids), _SCAN_ROWS) if ids else ()
+        return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Values by row of those that are there.
+        """Return the values by row of the rows that are there.
 
         Raises:
             InvalidInput: a number is none that a row could have.
         """
         if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
             raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
-        found = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
-        return {values.pop("row"): values for batch in found for values in batch.to_pylist()}
+        batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
+        return {values.pop("row"): values for batch in batches for values in batch.to_pylist()}
 
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """The first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""
+        """Return the first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""
         rest = f"row > {after}"
         rows = self._kept(f"({checked(where, self.schema)}) AND {rest}") if where else self.numbers(rest)
         rows = rows[:limit]
         return [{"row": row, **values} for row, values in sorted(self.get(rows.tolist(), columns).items())]
 
     def ids(self) -> Iterator[list[str]]:
-        """All ids, in batches."""
+        """Yield all ids, in batches."""
         return (batch["id"].to_pylist() for batch in self._handle.scan(["id"], None, _SCAN_ROWS))
 
     def numbers(self, where: str | None = None, time: timedelta | None = None) -> Rows:
-        """The rows that there are, or those that a filter of our own keeps, int64, ascending."""
-        found = (batch["row"].to_numpy() for batch in self._handle.scan(["row"], where, _SCAN_ROWS, time))
-        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+        """Return all rows, or those that a filter of our own keeps, int64, ascending."""
+        batches = (batch["row"].to_numpy() for batch in self._handle.scan(["row"], where, _SCAN_ROWS, time))
+        return np.sort(np.concatenate([np.empty(0, np.int64), *batches]))
 
     def rows(self, tower: Tower) -> Rows:
-        """The rows that have a vector of this tower, int64, ascending."""
+        """Return the rows with a vector of this tower, int64, ascending."""
         return self.numbers(f"has_{tower} = true")
 
     def there(self, rows: Rows) -> Rows:
-        """Those of these rows that are there, ascending."""
+        """Return the rows that exist, of those given, ascending."""
         return self.numbers(_among("row", rows.tolist())) if len(rows) else rows
 
     def count(self, tower: Tower) -> int:
-        """How many rows have a vector of this tower."""
+        """Return the number of rows with a vector of this tower."""
         return int(self._handle.ask(lambda: self._handle.raw.count_rows(f"has_{tower} = true")))
 
     def vectors(self, tower: Tower, first: int, last: int) -> Iterator[tuple[Rows, Floats]]:
-        """Rows from ``first`` to ``last`` with their vectors [n, D], in batches."""
+        """Yield rows from ``first`` to ``last`` with their vectors [n, D], in batches."""
         column = tower_column(tower)
         for batch in self._handle.scan(
             ["row", column], f"has_{tower} = true AND row >= {first} AND row <= {last}", _VECTOR_ROWS
@@ -187,14 +187,14 @@ class Table:
             yield batch["row"].to_numpy(), batch[column].flatten().to_numpy().reshape(-1, size)  # [n * D] -> [n, D]
 
     def cards(self, first: int, last: int) -> pa.Table:
-        """All but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
+        """Return all but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
         columns = [name for name in self.schema.names if name not in HEAVY]
-        found = list(self._handle.scan(columns, f"row >= {first} AND row <= {last}", _SCAN_ROWS))
+        batches = list(self._handle.scan(columns, f"row >= {first} AND row <= {last}", _SCAN_ROWS))
         kinds = pa.schema([self.schema.field(name) for name in columns])
-        return pa.Table.from_batches(found, kinds if not found else None).sort_by("row")
+        return pa.Table.from_batches(batches, kinds if not batches else None).sort_by("row")
 
     def nearest(self, query: Floats, tower: Tower, k: int, where: str) -> list[dict[str, Any]]:
-        """LanceDB's own search: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
+        """Search through LanceDB: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
         search = self._handle.raw.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
         keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
         nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
@@ -203,14 +203,14 @@ class Table:
         )
 
     def vectors_of(self, tower: Tower, rows: Sequence[int]) -> dict[int, Floats]:
-        """Vectors by row of those that are there."""
+        """Return the vectors by row of the rows that have one."""
         column = tower_column(tower)
-        found = self.get(rows, [column])
-        return {row: np.array(values[column], np.float32) for row, values in found.items() if values[column] is not None}
+        by_row = self.get(rows, [column])
+        return {row: np.array(values[column], np.float32) for row, values in by_row.items() if values[column] is not None}
 
     def indexed(self, tower: Tower) -> bool:
-        """Whether LanceDB's own vector index is there."""
-        return any(tower_column(tower) in one.columns for one in self._handle.ask(self._handle.raw.list_indices))
+        """Tell if LanceDB's own vector index exists."""
+        return any(tower_column(tower) in index.columns for index in self._handle.ask(self._handle.raw.list_indices))
 
     def optimize(self) -> None:
         """Merge small files, bring the scalar indexes up to date, drop the versions that nobody reads any more.
@@ -229,8 +229,8 @@ class Table:
         return int(self._handle.ask(self._handle.raw.stats)["fragment_stats"]["num_fragments"])
 
     def index_scalars(self) -> None:
-        """Give the keys and the user's columns an index, where they have none."""
-        have = {name for one in self._handle.ask(self._handle.raw.list_indices) for name in one.columns}
+        """Build the missing indexes of the keys and the user's columns."""
+        have = {name for index in self._handle.ask(self._handle.raw.list_indices) for name in index.columns}
         for name, kind in wanted(self.schema, have):
             with self._rewriting, warnings.catch_warnings(action="ignore"):
                 self._handle.write(partial(self._handle.raw.create_index, name, config=kind))

@@ -1,4 +1,4 @@
-"""Age of the table versions that nobody reads any more: files of younger ones must stay."""
+"""Readers of table versions: the files of a version stay while it is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST_S = 1.0
 
 
 class Readers:
-    """The reads of a table that go on, each with the time since which the version that it reads was written, or later."""
+    """Running reads of a table, each with the earliest time at which its version was written."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,14 +35,14 @@ class Readers:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Write a version: it is the newest once that has worked."""
+        """Write a version, which is the newest once that has worked."""
         began = time.time()
         yield
         with self._lock:
             self._newest = max(self._newest, began)
 
     def unread(self, work_s: float) -> timedelta:
-        """Return the age above which nobody reads a version, for a clean-up that comes after so much other work, at most."""
+        """Return the age above which no version is read, for a clean-up that comes after at most so much other work."""
         with self._lock:
             oldest = min([self._newest, *self._since])
         return timedelta(seconds=max(time.time() - oldest, 0) + max(work_s, _LEAST_S))

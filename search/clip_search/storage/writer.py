@@ -1,4 +1,4 @@
-"""Group commit: what arrives while a commit is under way goes into the next one together."""
+"""Group commit: changes that arrive during a commit share the next one."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from clip_search.storage.rows import NewRow, OnConflict
 
 _LOG = logging.getLogger(__name__)
 GROUP_ROWS = 10_000
-"""A group is closed at so many rows."""
+"""Rows at which a group is closed."""
 
 
 @dataclass(eq=False)
 class Operation:
-    """A change that somebody waits for; its outcome is set once."""
+    """Change whose caller waits for its outcome, which is set once."""
 
-    done: Future[Any] = field(default_factory=Future, kw_only=True)
+    future: Future[Any] = field(default_factory=Future, kw_only=True)
 
     def begin(self) -> bool:
-        """Return whether it is still wanted; from here on it can't be cancelled."""
-        return self.done.set_running_or_notify_cancel()
+        """Tell if it wasn't cancelled; from here on it can't be."""
+        return self.future.set_running_or_notify_cancel()
 
     def end(self, outcome: Any) -> None:
-        """Tell who waits what came out: a result, or an error; what isn't the caller's fault goes into the log."""
-        if self.done.done():
+        """Set the outcome, a result or an error; log an error that isn't the caller's fault."""
+        if self.future.done():
             return
         if not isinstance(outcome, BaseException):
-            self.done.set_result(outcome)
+            self.future.set_result(outcome)
             return
         if not isinstance(outcome, InvalidInput | ContractMismatch):
             _LOG.error("a change failed", exc_info=outcome)
-        self.done.set_exception(outcome if isinstance(outcome, ClipError) else _explained(outcome))
+        self.future.set_exception(outcome if isinstance(outcome, ClipError) else _explained(outcome))
 
 
 @dataclass(eq=False)
 class Add(Operation):
-    """Rows to be added, all or none of those that conflict; its future gives an :class:`Added`.
+    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`.
 
     Attributes:
         columns: declared kinds of columns that aren't there yet.
@@ -57,7 +57,7 @@ class Add(Operation):
 
 @dataclass(eq=False)
 class Delete(Operation):
-    """Ids, or a filter, of rows to be deleted; its future gives their number."""
+    """Deletion of rows by ids or by a filter; its future gives their number."""
 
     ids: Sequence[str] = ()
     where: str = ""
@@ -65,7 +65,7 @@ class Delete(Operation):
 
 @dataclass(frozen=True)
 class Added:
-    """Outcome of an :class:`Add`: numbers of rows, the ids of all that are there, and by id why others aren't."""
+    """Outcome of an :class:`Add`: numbers of rows, ids in the table, and by id the reason of each refused row."""
 
     added: int
     replaced: int
@@ -75,7 +75,7 @@ class Added:
 
 
 class Writer:
-    """The one thread that changes a collection."""
+    """Thread that makes all changes of a collection."""
 
     def __init__(self, commit: Callable[[list[Operation]], None], name: str) -> None:
         self._commit = commit
@@ -97,7 +97,7 @@ class Writer:
             if not self.alive:
                 raise Unavailable("the collection's writer has stopped: start the sidecar again")
             self._waiting.put(operation)
-        return operation.done
+        return operation.future
 
     def look_again(self) -> Future[Any]:
         """Let the table be read, as before any change."""
@@ -109,7 +109,7 @@ class Writer:
         return self._thread.is_alive()
 
     def close(self, why: ClipError) -> None:
-        """Finish what waits, then stop; who comes later gets ``why``."""
+        """Finish queued changes, then stop; later ones raise ``why``."""
         with self._lock:
             if not self._closed:
                 self._closed = why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,12 @@ from clip_search.storage.kinds import word
 from clip_search.storage.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
 Key = tuple[str, int]
-"""A column of a table: its name there, and which of several with that name."""
+"""Column of a table: its name, and its number among several of that name."""
 
 
 @dataclass
 class Column:
-    """A column of a collection that takes one of foreign tables.
+    """Column of a collection for one of foreign tables.
 
     Attributes:
         name: None if it isn't kept.
@@ -43,7 +44,7 @@ class Column:
 
 
 class ForeignColumns:
-    """The columns of tables that may differ.
+    """Columns of tables that may differ.
 
     Args:
         schemas: of all parts.
@@ -55,7 +56,7 @@ class ForeignColumns:
         self._by_lower = {name.lower(): name for name in known}
         kinds: dict[Key, str] = {}
         self._sources: dict[Key, set[str]] = {}
-        for key, type in (one for schema in schemas for one in _fields(schema)):
+        for key, type in itertools.chain.from_iterable(map(_fields, schemas)):
             kinds[key] = merged(kinds.get(key, ""), kind_for(type))
             self._sources.setdefault(key, set()).add(_form(type))
         self._columns = {column.key: column for column in self._named({key: kind for key, kind in kinds.items() if kind})}
@@ -64,27 +65,27 @@ class ForeignColumns:
         return iter(self._columns.values())
 
     def kinds(self) -> dict[str, str]:
-        """Kinds by name of the collection's columns."""
+        """Return the kinds by name of the collection's columns."""
         return {column.name: column.kind for column in self if column.name is not None}
 
     def name(self, key: str) -> str:
-        """The collection's name of a column of the tables; empty if it isn't kept."""
+        """Return the collection's name of a column; empty if it isn't kept."""
         column = self._columns.get((key, 0))
         return column.name or "" if column else ""
 
     def rows(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-        """The metadata of each row."""
-        found: list[dict[str, Any]] = [{} for _ in range(len(batch))]
+        """Return the metadata of each row."""
+        metadata: list[dict[str, Any]] = [{} for _ in range(len(batch))]
         for position, (key, _) in enumerate(_fields(batch.schema)):
             column = self._columns.get(key)
             if column is not None and column.name is not None:
-                for row, value in zip(found, values(batch.column(position), column.kind, column.lost), strict=True):
+                for row, value in zip(metadata, values(batch.column(position), column.kind, column.lost), strict=True):
                     if value is not None:
                         row[column.name] = value
-        return found
+        return metadata
 
     def _named(self, kinds: Mapping[Key, str]) -> Iterable[Column]:
-        """Columns with names of their own; those that can stay as they are come first."""
+        """Return columns with names of their own; those that can keep theirs come first."""
         taken: set[str] = set()
         room = MAX_COLUMNS - len(RESERVED) - len(self._known)
         for key in sorted(kinds, key=lambda key: not _is_fit(key)):
@@ -96,7 +97,7 @@ class ForeignColumns:
             yield Column(key, name if is_kept else None, kind, is_text)
 
     def _place(self, name: str, kind: str, taken: set[str]) -> tuple[str, str]:
-        """The first of ``name``, ``name_2``, … that is free and of a kind that holds this one."""
+        """Return the first of ``name``, ``name_2``, … that is free and of a kind that holds this one."""
         number, fitted = 1, name
         while True:
             there = self._by_lower.get(fitted.lower(), fitted)
@@ -109,9 +110,9 @@ class ForeignColumns:
 
 def _fields(schema: pa.Schema) -> Iterator[tuple[Key, pa.DataType]]:
     seen: Counter[str] = Counter()
-    for one in schema:
-        yield (one.name, seen[one.name]), one.type
-        seen[one.name] += 1
+    for column in schema:
+        yield (column.name, seen[column.name]), column.type
+        seen[column.name] += 1
 
 
 def _form(type: pa.DataType) -> str:
@@ -129,7 +130,7 @@ def _is_fit(key: Key) -> bool:
 
 
 def _held(there: str | None, kind: str) -> str:
-    """The kind in which a column that is there takes values of another; empty if it can't."""
+    """Return the kind in which an existing column takes values of another; empty if it can't."""
     if there is None:
         return kind
     both = merged(there, kind)

@@ -1,4 +1,4 @@
-"""``clipserve search export``: a folder as clip-retrieval's, with ``img_emb``, ``text_emb``, ``metadata`` and indexes."""
+"""``clipserve search export``: a folder in clip-retrieval's format: vectors, metadata and indexes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 class _Writer:
-    """A folder that is being written; a row without a vector of a tower has zeros there."""
+    """Folder that is being written; a row without a vector of a tower has zeros there."""
 
     def __init__(self, folder: Path, stats: Mapping[str, Any]) -> None:
         count = max(1, math.ceil(stats["rows"] / _PARTITION))
@@ -67,7 +67,7 @@ class _Writer:
             start += len(part)
 
     def close(self) -> None:
-        """Finish the files; what an earlier export left beside them goes."""
+        """Finish the files; remove those of an earlier export."""
         if not self.rows:
             self._metadata.begin("0")
         written: set[Path] = set()
@@ -86,7 +86,7 @@ class _Writer:
 
 
 class _Vectors:
-    """The files of one tower."""
+    """Files of one tower."""
 
     def __init__(self, folder: Path, tower: Tower, size: int) -> None:
         self.tower, self._size = tower, size
@@ -98,7 +98,7 @@ class _Vectors:
         self.written, self.missing = {index}, 0
 
     def begin(self, name: str) -> None:
-        """Go on in another file."""
+        """Start the next file."""
         if self._file:
             self._file.close()
         path = self._folder / f"{EMBEDDINGS[self.tower]}_{name}.npy"
@@ -109,11 +109,11 @@ class _Vectors:
         """Append the rows' vectors."""
         vectors: Floats = np.zeros((len(rows), self._size), np.float32)
         for n, row in enumerate(rows):
-            found = row.get(f"vector_{self.tower}")
-            if found is None:
+            vector = row.get(f"vector_{self.tower}")
+            if vector is None:
                 self.missing += 1
             else:
-                vectors[n] = found
+                vectors[n] = vector
         if self._file:
             self._file.append(vectors)
         self._index.add(vectors)
@@ -126,7 +126,7 @@ class _Vectors:
 
 
 class _Metadata:
-    """The tables; columns keep their kinds."""
+    """Metadata tables; columns keep their kinds."""
 
     def __init__(self, folder: Path, kinds: Mapping[str, str]) -> None:
         self._folder, self._kinds = folder / "metadata", kinds
@@ -138,7 +138,7 @@ class _Metadata:
         self._file: pq.ParquetWriter | None = None
 
     def begin(self, name: str) -> None:
-        """Go on in another file."""
+        """Start the next file."""
         self.end()
         path = self._folder / f"metadata_{name}.parquet"
         self.written.add(path)
@@ -160,7 +160,7 @@ class _Metadata:
 
 
 def _value(name: str, kind: str, value: Any) -> Any:
-    """A value as its type in a table has it; JSON text for a type that clipserve doesn't know."""
+    """Return a value as its type in a table has it; JSON text for an unknown type."""
     if arrow_type(kind) is None:
         return None if value is None else json.dumps(value)
     return checked_value(name, kind, value)

@@ -29,7 +29,7 @@ _NO_DIRECTION = "NaN, infinity or length 0"
 _APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
 _LOOKED_UP = 1_000  # rows, of which a sidecar tells at once
 _SAME = 0.999
-"""Cosine of a vector and itself, rounded to half precision by an export in between."""
+"""Least cosine of a vector and itself after an export in half precision."""
 
 
 def import_(arguments: argparse.Namespace) -> int:
@@ -57,7 +57,7 @@ class _Import:
         self._on_conflict: OnConflict = "replace" if arguments.replace else "skip"
 
     def run(self, folder: Folder, bar: Progress) -> None:
-        """Send all rows, and tell which columns and values aren't as they were."""
+        """Send all rows; print the columns and values that changed."""
         about = self._search.stats(self._collection)
         if about["dimension"] != folder.size:
             raise InvalidInput(
@@ -84,18 +84,18 @@ class _Import:
             self._books.leave_out(_name(n), chunk.problem)
         if not rows:
             return
-        done = self._sent(rows, columns.kinds())
-        others = self._others(rows) if done.skipped else []
-        self._books.added += done.added
-        self._books.replaced += done.replaced
-        self._books.unchanged += done.skipped - len(others)
-        for n, reason in sorted(done.errors.items()):
+        added = self._sent(rows, columns.kinds())
+        others = self._others(rows) if added.skipped else []
+        self._books.added += added.added
+        self._books.replaced += added.replaced
+        self._books.unchanged += added.skipped - len(others)
+        for n, reason in sorted(added.errors.items()):
             self._books.leave_out(self._named(rows[n]), reason)
         for row in others:
             self._books.leave_out(self._named(row), f"id {row.id} has another vector in {self._collection}: {_APART}")
 
     def _others(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows whose ids are those of others, of a folder that was imported before or of other programs."""
+        """Enter rows whose ids belong to others: of a folder imported before, or of other programs."""
         there: dict[str, Mapping[str, Any]] = {}
         for part in batches([str(row.id) for row in rows], _LOOKED_UP):
             there |= {row["id"]: row for row in self._search.get(self._collection, part, vectors=True)}
@@ -105,12 +105,12 @@ class _Import:
         return _name(str(row.id).removeprefix(self._prefix))
 
     def _rows(self, chunk: Chunk, columns: ForeignColumns) -> list[Row]:
-        """The rows that have a vector; the others are named."""
+        """Return the rows with a vector; name the others."""
         metadata = columns.rows(chunk.metadata) if chunk.metadata else [{} for _ in chunk.numbers]
         sources = _sources(chunk.metadata) if chunk.metadata else [None] * len(chunk.numbers)
         own_id, rows = columns.name("id"), []
         for position, n in enumerate(chunk.numbers):
-            vectors = self._vectors(n, {tower: found[position] for tower, found in chunk.vectors.items()})
+            vectors = self._vectors(n, {tower: embeddings[position] for tower, embeddings in chunk.vectors.items()})
             id = f"{self._prefix}{n}"
             if metadata[position].get(own_id) == id:
                 del metadata[position][own_id]
@@ -129,7 +129,7 @@ class _Import:
         return good
 
     def _sent(self, rows: list[Row], kinds: Mapping[str, str]) -> Added:
-        """Send rows; what is too much at once is halved, and a row alone that isn't taken is its own error."""
+        """Send rows; halve a request that is too large; enter a single row that is refused."""
         try:
             return self._search.add(
                 self._collection, rows, on_conflict=self._on_conflict, fingerprint=self._fingerprint, columns=kinds
@@ -151,7 +151,7 @@ def _name(row: int | str) -> str:
 
 
 def _is_same(row: Row, there: Mapping[str, Any]) -> bool:
-    """True if a row that is there has the vectors of one that was sent."""
+    """Tell if a row in the collection has the vectors of one that was sent."""
     pairs = [(row.vector, there.get("vector_image")), (row.text_vector, there.get("vector_text"))]
     return all(_are_close(ours, theirs) for ours, theirs in pairs if ours is not None)
 
@@ -174,8 +174,8 @@ def _has_direction(vector: Floats) -> bool:
 
 
 def _sources(batch: pa.RecordBatch) -> list[str | None]:
-    """The path or URL that each row came from."""
+    """Return the path or URL of each row."""
     names = [name for name in _SOURCES if batch.schema.names.count(name) == 1 and is_string(batch.schema.field(name).type)]
-    found = [values(batch.column(name), "string", Counter()) for name in names]
-    rows = zip(*found, strict=True) if found else [()] * len(batch)
+    texts = [values(batch.column(name), "string", Counter()) for name in names]
+    rows = zip(*texts, strict=True) if texts else [()] * len(batch)
     return [next((text for text in row if text and len(text) <= _LONGEST_SOURCE), None) for row in rows]

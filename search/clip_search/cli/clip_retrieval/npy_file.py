@@ -1,4 +1,4 @@
-"""A .npy file that grows: numpy leaves room in the header for the number of rows to be written in last."""
+"""Growing .npy file: numpy leaves room in the header for the number of rows, which is written last."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NpyFile:
         self.rows += len(vectors)
 
     def close(self) -> None:
-        """Say how many rows there are."""
+        """Write the number of rows into the header."""
         self._file.seek(0)
         self._write_header()
         self._file.close()

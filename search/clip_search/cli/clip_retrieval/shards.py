@@ -1,4 +1,4 @@
-"""Files of clip-retrieval's folders, cut into shards whose rows are numbered; what can't be read is a shard's problem."""
+"""Files of clip-retrieval's folders in shards of numbered rows; a file that can't be read is a problem of its shard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """One file.
+    """File of a shard.
 
     Attributes:
         rows: how many it has, or says to have; None if that can't be told.
@@ -46,22 +46,22 @@ class Part:
 
     @property
     def number(self) -> int | None:
-        """The number that its name ends with."""
-        found = _NUMBER.search(self.path.stem)
-        return int(found[0]) if found else None
+        """Number at the end of the name."""
+        match = _NUMBER.search(self.path.stem)
+        return int(match[0]) if match else None
 
     def label(self) -> str:
-        """Return its name with its folder's."""
+        """Return the name with the folder's."""
         return f"{self.path.parent.name}/{self.path.name}"
 
     def named(self) -> str:
-        """Return its problem with its name."""
+        """Return the problem with the name."""
         return f"{self.label()} {self.problem}"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that follow each other.
+    """Run of consecutive rows.
 
     Attributes:
         vectors: by tower, float32 [D] each.
@@ -77,7 +77,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Shard:
-    """Files that describe the same rows, from number ``first``; those of a kind follow each other."""
+    """Files of the same rows, from number ``first``; those of a kind follow each other."""
 
     first: int
     rows: int
@@ -86,7 +86,7 @@ class Shard:
     problem: str = ""
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows, in order."""
+        """Yield all rows, in order."""
         end = self.first + self.rows
         if self.problem:
             yield Chunk(range(self.first, end), problem=self.problem)
@@ -113,34 +113,34 @@ class Shard:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of clip-retrieval's."""
+    """Folder in clip-retrieval's format."""
 
     shards: list[Shard]
 
     @cached_property
     def size(self) -> int:
-        """D, of the first vectors that can be read."""
-        found = (part for shard in self.shards if not shard.problem for parts in shard.vectors.values() for part in parts)
-        return int(next(found).vectors.shape[1])
+        """Size D of the first vectors that can be read."""
+        readable = (part for shard in self.shards if not shard.problem for parts in shard.vectors.values() for part in parts)
+        return int(next(readable).vectors.shape[1])
 
     @property
     def rows(self) -> int:
-        """Number of all rows, read or not."""
+        """Number of all rows, readable or not."""
         return sum(shard.rows for shard in self.shards)
 
     def schemas(self) -> list[pa.Schema]:
-        """Schemas of the metadata that can be read."""
+        """Return the schemas of readable metadata."""
         parts = (part for shard in self.shards if not shard.problem for part in shard.metadata)
         return [part.schema for part in parts if part.schema is not None]
 
 
 def open_folder(folder: Path) -> Folder:
-    """Look at a folder's files.
+    """Read the headers of a folder's files.
 
     Raises:
         InvalidInput: it has no vectors, nothing of it can be read, or its rows can't be numbered.
     """
-    vectors = {tower: found for tower in TOWERS if (found := _vector_parts(folder, tower))}
+    vectors = {tower: parts for tower in TOWERS if (parts := _vector_parts(folder, tower))}
     if not vectors:
         raise InvalidInput(f"no vectors in {folder}: expected img_emb, text_emb, image.index or text.index")
     metadata = [_parquet(path) for path in _files(folder / "metadata", "parquet")]
@@ -166,7 +166,7 @@ def _check(folder: Path, shards: Sequence[Shard]) -> None:
 
 
 def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part], is_only: bool) -> Shard:
-    """One file of each kind; a problem if they don't match."""
+    """Make a shard of one file of each kind; note a problem if they don't match."""
     parts = [*vectors.values(), *metadata]
     counts = [part.rows for part in parts if not part.problem] + [part.rows for part in parts if part.rows is not None]
     problem = next((part.named() for part in parts if part.problem), "")
@@ -180,7 +180,7 @@ def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part], is_only
 
 
 def _whole(folder: Path, vectors: dict[Tower, list[Part]], metadata: list[Part]) -> Shard:
-    """All files as one shard, since their numbers differ; nothing may be missing.
+    """Make one shard of all files, since their numbers differ; none may be missing.
 
     Raises:
         InvalidInput: something is.
@@ -203,12 +203,12 @@ def _vector_parts(folder: Path, tower: Tower) -> list[Part]:
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
-    """Files in the order of their names, without hidden ones such as macOS's ``._img_emb_0.npy``."""
+    """Return files in the order of their names, without hidden ones such as macOS's ``._img_emb_0.npy``."""
     return sorted(path for path in folder.glob(f"[!.]*.{ending}") if path.is_file())
 
 
 def _in_step(vectors: dict[Tower, list[Part]], metadata: list[Part]) -> tuple[dict[Tower, list[Part]], list[Part]]:
-    """Files of each kind in the order of the first kind's numbers; as they are where the kinds have different numbers."""
+    """Return files of each kind in the order of the first kind's numbers; unchanged if the kinds have different numbers."""
     order = [part.number for part in next(iter(vectors.values()))]
     kinds = [*vectors.values(), metadata] if metadata else [*vectors.values()]
     if len(set(order)) < len(order) or any({part.number for part in parts} != set(order) for parts in kinds):
@@ -218,7 +218,7 @@ def _in_step(vectors: dict[Tower, list[Part]], metadata: list[Part]) -> tuple[di
 
 
 def _npy(path: Path) -> Part:
-    """A file of vectors; nothing in it is executed."""
+    """Open a file of vectors; nothing in it is executed."""
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, MemoryError, OverflowError) as problem:
@@ -232,7 +232,7 @@ def _npy(path: Path) -> Part:
 
 
 def _header_rows(path: Path) -> int | None:
-    """Number of rows that the header of a damaged file gives, as far as its size makes that credible."""
+    """Return the number of rows in the header of a damaged file, as far as its size makes that credible."""
     try:
         with path.open("rb") as file:
             shape = _HEADERS[np.lib.format.read_magic(file)](file)[0]
@@ -258,7 +258,7 @@ def _parquet(path: Path) -> Part:
 
 
 def _batches(part: Part) -> Iterator[tuple[int, pa.RecordBatch | None, str]]:
-    """Rows with their count, or the reason why so many can't be read; a damaged group of rows leaves the others."""
+    """Yield rows, or a count of unreadable rows with the reason; a damaged group of rows leaves the others."""
     with pq.ParquetFile(part.path) as file:
         for group in range(file.num_row_groups):
             left = file.metadata.row_group(group).num_rows
@@ -271,11 +271,11 @@ def _batches(part: Part) -> Iterator[tuple[int, pa.RecordBatch | None, str]]:
 
 
 def _vectors(parts: Sequence[Part], first: int, last: int) -> list[Floats]:
-    """Rows ``first`` to ``last`` (excluded) of files that follow each other, float32 [D] each."""
-    found: list[Floats] = []
+    """Return rows ``first`` to ``last`` (excluded) of consecutive files, float32 [D] each."""
+    pieces: list[Floats] = []
     for part in parts:
         rows = part.vectors[max(0, first) : max(0, last)]
         with np.errstate(over="ignore"):  # becomes infinity, which is refused
-            found += list(np.asarray(rows, np.float32))
+            pieces += list(np.asarray(rows, np.float32))
         first, last = first - len(part.vectors), last - len(part.vectors)
-    return found
+    return pieces

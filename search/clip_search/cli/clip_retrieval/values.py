@@ -25,7 +25,7 @@ _UNREADABLE = "finer than Python can tell: null stands for it"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_S, _END_S = -62_135_596_800, 253_402_300_800  # 0001-01-01, 10000-01-01
 Lost = Counter[str]
-"""Number of values that couldn't be kept, by reason."""
+"""Counts of values that weren't kept, by reason."""
 
 
 def kind_for(type: pa.DataType) -> str:
@@ -41,24 +41,24 @@ def kind_for(type: pa.DataType) -> str:
     return next((kind for kind, fits in _FITS if fits(type)), "string")
 
 
-def merged(one: str, other: str) -> str:
+def merged(first: str, other: str) -> str:
     """Return the kind of column that holds what two kinds do, as JSON text if no other does."""
-    if one == other or not other:
-        return one
-    if not one:
+    if first == other or not other:
+        return first
+    if not first:
         return other
-    pair = {one, other}
+    pair = {first, other}
     if pair == {"int", "float"}:
         return "float"
     if pair == {"list<int>", "list<float>"}:
         return "list<float>"
     if all(kind.startswith("decimal(") for kind in pair):
-        return _wider(one, other)
+        return _wider(first, other)
     return "string"
 
 
 def values(array: pa.Array, kind: str, lost: Lost) -> list[Any]:
-    """Return an array's values as the API takes them for a column of a kind; what can't be kept is None and counted."""
+    """Return an array's values as the API takes them for a column of a kind; count those that can't be kept, as None."""
     array = _plain(array)
     if kind == "string":
         return _python(array, lost) if is_string(array.type) else _texts(array, lost)
@@ -66,12 +66,12 @@ def values(array: pa.Array, kind: str, lost: Lost) -> list[Any]:
         return _times(array, lost)
     if is_type.is_float16(array.type):
         array = array.cast(pa.float64())
-    found = _python(array, lost)
+    listed = _python(array, lost)
     if kind in ("float", "list<float>"):
-        return [_each(value, lambda one: _finite(one, lost)) for value in found]
+        return [_each(value, lambda number: _finite(number, lost)) for value in listed]
     if kind == "binary" or kind.startswith("decimal("):
-        return [None if value is None else for_json(value) for value in found]
-    return found
+        return [None if value is None else for_json(value) for value in listed]
+    return listed
 
 
 def _is_list(type: pa.DataType) -> bool:
@@ -89,7 +89,7 @@ def _is_binary(type: pa.DataType) -> bool:
 
 
 def _is_text(type: pa.DataType) -> bool:
-    """Tell if it goes into a column of strings without being one."""
+    """Tell if a type is stored as strings without being one."""
     return kind_for(type) == "string" and not is_string(_stored(type))
 
 
@@ -104,15 +104,15 @@ _FITS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
 )
 
 
-def _wider(one: str, other: str) -> str:
-    sizes = [tuple(map(int, kind[8:-1].split(","))) for kind in (one, other)]
+def _wider(first: str, other: str) -> str:
+    sizes = [tuple(map(int, kind[8:-1].split(","))) for kind in (first, other)]
     scale = max(scale for _, scale in sizes)
     precision = max(precision - scale for precision, scale in sizes) + scale
     return f"decimal({precision},{scale})" if precision <= 38 else "string"
 
 
 def _stored(type: pa.DataType) -> pa.DataType:
-    """The type without what only says how it is kept."""
+    """Return a type without its encoding (dictionary, run length, view)."""
     if isinstance(type, pa.BaseExtensionType):
         return _stored(type.storage_type)
     if is_type.is_dictionary(type) or is_type.is_run_end_encoded(type):
@@ -131,11 +131,11 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _python(array: pa.Array, lost: Lost) -> list[Any]:
-    """Python's values; those that it can't have are None."""
+    """Return Python's values; None for those that Python can't represent."""
     try:
         return list(array.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):
-        return [_value(one, lost) for one in array]
+        return [_value(scalar, lost) for scalar in array]
 
 
 def _value(scalar: pa.Scalar, lost: Lost) -> Any:
@@ -149,7 +149,7 @@ def _value(scalar: pa.Scalar, lost: Lost) -> Any:
 
 
 def _texts(array: pa.Array, lost: Lost) -> list[str | None]:
-    """JSON text; plain words where there are some."""
+    """Return JSON text; plain words if the value is a string."""
     if is_type.is_time(array.type):
         return list(array.cast(pa.string()).to_pylist())
     if is_type.is_timestamp(array.type) or is_type.is_date(array.type):
@@ -165,9 +165,9 @@ def _texts(array: pa.Array, lost: Lost) -> list[str | None]:
 
 
 def _coarse(type: pa.DataType) -> pa.DataType:
-    """The type with microseconds, which Python has, for nanoseconds within."""
+    """Return the type with microseconds, as Python has, for nanoseconds inside."""
     if is_type.is_struct(type):
-        return pa.struct([one.with_type(_coarse(one.type)) for one in type])
+        return pa.struct([field.with_type(_coarse(field.type)) for field in type])
     if is_type.is_list(type):
         return pa.list_(_coarse(type.value_type))
     if is_type.is_timestamp(type) and type.unit == "ns":
@@ -187,11 +187,11 @@ def _text(value: Any, lost: Lost) -> str | None:
 
 
 def _jsonable(value: Any, lost: Lost) -> Any:
-    """Nested values as JSON has them."""
+    """Return nested values as JSON has them."""
     if isinstance(value, dict):
-        return {str(name): _jsonable(one, lost) for name, one in value.items()}
+        return {str(name): _jsonable(item, lost) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(one, lost) for one in value]
+        return [_jsonable(item, lost) for item in value]
     if isinstance(value, float | np.floating):
         return _finite(float(value), lost)
     if isinstance(value, bytes | Decimal):
@@ -204,12 +204,12 @@ def _jsonable(value: Any, lost: Lost) -> Any:
 
 
 def _seconds(seconds: Decimal) -> str:
-    """A duration as ISO 8601 writes it."""
+    """Return a duration as ISO 8601 writes it."""
     return f"{'-' if seconds < 0 else ''}PT{abs(seconds):f}S"
 
 
 def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
-    return [convert(one) for one in value] if isinstance(value, list) else convert(value)
+    return [convert(item) for item in value] if isinstance(value, list) else convert(value)
 
 
 def _finite(value: float | int | None, lost: Lost) -> float | int | None:
@@ -230,7 +230,7 @@ def _is_exact(value: int, lost: Lost) -> bool:
 
 
 def _times(array: pa.Array, lost: Lost) -> list[str | None]:
-    """Timestamps in UTC to the microsecond, dates as they are."""
+    """Return timestamps in UTC to the microsecond, and dates unchanged."""
     if is_type.is_date32(array.type):
         numbers, first, end = array.cast(pa.int32()), _FIRST_S // 86_400, _END_S // 86_400
     else:

@@ -1,4 +1,4 @@
-"""``search add``: bring a collection in line with a folder of pictures."""
+"""``search add``: sync of a collection with a folder of pictures."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _DELETED = 1_000
 
 
 def add(arguments: argparse.Namespace) -> int:
-    """Send what is new or has changed; what is bad is named, and the rest goes on."""
-    found = scan(arguments.folder)
-    if not found.pictures and not found.left_out and not arguments.prune:
+    """Send new and changed pictures; name bad ones and go on."""
+    listing = scan(arguments.folder)
+    if not listing.pictures and not listing.left_out and not arguments.prune:
         raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
     with Books(arguments.errors, say) as books, client(arguments) as search:
         ensure(search, arguments.collection)
-        for name, reason in sorted(found.left_out.items()):
+        for name, reason in sorted(listing.left_out.items()):
             books.leave_out(as_id(name), reason)
-        sync = _Sync(arguments, search, found, books)
+        sync = _Sync(arguments, search, listing, books)
         try:
             sync.run()
         except (ClipError, KeyboardInterrupt):
@@ -52,7 +52,7 @@ def add(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class _Outcome:
-    """Outcome of files that were sent together.
+    """Outcome of a request with several files.
 
     Attributes:
         reasons: by number, of those that aren't in.
@@ -65,7 +65,7 @@ class _Outcome:
 
 @dataclass
 class _Counts:
-    """Of what the books count as replaced, and of rows without files."""
+    """Counts beside the books: kinds of replaced rows, and rows without files."""
 
     moved: int = 0
     described: int = 0
@@ -75,28 +75,28 @@ class _Counts:
 class _Sync:
     """One run over a folder."""
 
-    def __init__(self, arguments: argparse.Namespace, search: Search, found: Scan, books: Books) -> None:
+    def __init__(self, arguments: argparse.Namespace, search: Search, listing: Scan, books: Books) -> None:
         self._search, self._collection, self._books = search, arguments.collection, books
         self._again, self._prune = arguments.replace, arguments.prune
-        self._found, self._root = found, os.path.realpath(arguments.folder)
+        self._found, self._root = listing, os.path.realpath(arguments.folder)
         self._fields = Fields(search.stats(self._collection)["columns"])
-        self._read = Descriptions(arguments.folder, found, arguments.metadata, self._fields, books)
+        self._read = Descriptions(arguments.folder, listing, arguments.metadata, self._fields, books)
         self._counts = _Counts()
-        self._files: Sequence[PictureFile] = found.pictures
+        self._files: Sequence[PictureFile] = listing.pictures
         self._descriptions: list[Description] = []
         self._is_resumed = False
 
     def run(self) -> None:
-        """Compare, send, and say what was done."""
+        """Compare, send, and print the counts."""
         read = [self._read.of(file) for file in self._files]
         self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
-        done = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
-        steps = [step for step in done.steps if step.kind != "unchanged" or self._again]
-        self._books.unchanged += len(done.steps) - len(steps)
+        planned = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
+        steps = [step for step in planned.steps if step.kind != "unchanged" or self._again]
+        self._books.unchanged += len(planned.steps) - len(steps)
         self._send_all(steps)
         if self._prune:
-            self._remove([row.id for row in done.gone])
-        self._tell(done)
+            self._remove([row.id for row in planned.gone])
+        self._tell(planned)
 
     def _wanted(self, number: int) -> Wanted:
         file, said = self._files[number], self._descriptions[number]
@@ -104,7 +104,7 @@ class _Sync:
         return Wanted(file.name, as_source(file.path), file.size, file.mtime_ns, described(said.own), given)
 
     def _rows(self) -> Iterator[Known]:
-        """All rows, without more of each than is compared."""
+        """Yield all rows, with the columns that are compared."""
         for row in self._search.rows(self._collection, page=_PAGE):
             state = State.from_text(row.get("source_state"))
             self._is_resumed |= state is not None and (
@@ -125,7 +125,7 @@ class _Sync:
         return read_regular(self._files[number].path, Limits().image_bytes)
 
     def _send_all(self, steps: Sequence[Step]) -> None:
-        """New rows first: what is moved and changed replaces rows, which is another request."""
+        """Return requests: new rows first; moved and changed ones replace rows, which is another request."""
         new = [step for step in steps if step.kind == "new"]
         old = [step for step in steps if step.kind != "new"]
         with progress() as bar, ThreadPoolExecutor(_REQUESTS) as pool:
@@ -151,45 +151,45 @@ class _Sync:
 
     def _send(self, steps: Sequence[Step]) -> _Outcome:
         """Send rows in one request."""
-        rows, done = dict[int, Row](), _Outcome()
+        rows, outcome = dict[int, Row](), _Outcome()
         for step in steps:
             try:
                 rows[step.number] = self._row(step)
             except InvalidInput as problem:
-                done.reasons[step.number] = str(problem)
-        self._post(rows, "skip" if steps[0].kind == "new" else "replace", done)
-        origins = [step.row.id for step in steps if _leaves(step) and step.row and step.number not in done.reasons]
+                outcome.reasons[step.number] = str(problem)
+        self._post(rows, "skip" if steps[0].kind == "new" else "replace", outcome)
+        origins = [step.row.id for step in steps if _leaves(step) and step.row and step.number not in outcome.reasons]
         self._remove(origins, counted=False)
-        return done
+        return outcome
 
-    def _post(self, rows: dict[int, Row], on_conflict: OnConflict, done: _Outcome) -> None:
-        """Send rows; where all are refused for the sake of some, halves are tried."""
+    def _post(self, rows: dict[int, Row], on_conflict: OnConflict, outcome: _Outcome) -> None:
+        """Send rows; if all are refused because of some, try halves."""
         numbers = list(rows)
         try:
             added = self._search.add(self._collection, rows.values(), on_conflict=on_conflict) if rows else None
         except InvalidInput as problem:
             if problem.errors or len(rows) == 1:
-                done.reasons |= {numbers[n]: reason for n, reason in (problem.errors or {0: str(problem)}).items()}
+                outcome.reasons |= {numbers[n]: reason for n, reason in (problem.errors or {0: str(problem)}).items()}
                 return
             half = len(rows) // 2
             for part in (numbers[:half], numbers[half:]):
-                self._post({n: rows[n] for n in part}, on_conflict, done)
+                self._post({n: rows[n] for n in part}, on_conflict, outcome)
             return
         if added:
-            done.reasons |= {numbers[n]: reason for n, reason in added.errors.items()}
+            outcome.reasons |= {numbers[n]: reason for n, reason in added.errors.items()}
         if added and added.skipped:
-            self._meet(rows, added.skipped, done)
+            self._meet(rows, added.skipped, outcome)
 
-    def _meet(self, rows: dict[int, Row], skipped: int, done: _Outcome) -> None:
-        """Enter what somebody else added since the rows were read: the same files, or others with their ids."""
-        found = self._search.get(self._collection, [str(row.id) for row in rows.values()])
-        sources = {row["id"]: row["source"] for row in found}
+    def _meet(self, rows: dict[int, Row], skipped: int, outcome: _Outcome) -> None:
+        """Enter rows that another client added since the rows were read: the same files, or others with their ids."""
+        rows_now = self._search.get(self._collection, [str(row.id) for row in rows.values()])
+        sources = {row["id"]: row["source"] for row in rows_now}
         others = {n: sources[row.id] for n, row in rows.items() if sources.get(row.id, row.source) != row.source}
-        done.reasons |= {n: f"its id was given to {other} a moment ago: run it again" for n, other in others.items()}
-        done.there += skipped - len(others)
+        outcome.reasons |= {n: f"its id was given to {other} a moment ago: run it again" for n, other in others.items()}
+        outcome.there += skipped - len(others)
 
     def _row(self, step: Step) -> Row:
-        """The row of a file: with its picture where that has to be embedded, else with another row's vector."""
+        """Return the row of a file: with its picture if that has to be embedded, else with another row's vector."""
         file, said = self._files[step.number], self._descriptions[step.number]
         image, digest, size, mtime_ns = None, step.digest, file.size, file.mtime_ns
         if step.kind in ("new", "changed") or self._again:
@@ -211,20 +211,20 @@ class _Sync:
         )
 
     def _described(self, said: Description, state: State, before: State | None) -> tuple[dict[str, Any], State]:
-        """Metadata and state of a row; a table of a folder above, which isn't looked at here, may have said more."""
+        """Return metadata and state of a row; a table of a folder above, which isn't read here, may have given more."""
         if before is None or not is_above(before.folder, self._root):
             return metadata_of(said, before), with_description(state, said, before)
         said = replace(said, whole=False)
         state = with_description(replace(state, folder=before.folder), said, before)
         return metadata_of(said, before), replace(state, described=state.described + BELOW)
 
-    def _enter(self, steps: Sequence[Step], done: _Outcome) -> None:
-        """Enter steps that were tried into the books."""
-        self._books.unchanged += done.there
-        self._books.added -= done.there
+    def _enter(self, steps: Sequence[Step], outcome: _Outcome) -> None:
+        """Enter finished steps into the books."""
+        self._books.unchanged += outcome.there
+        self._books.added -= outcome.there
         for step in steps:
-            if step.number in done.reasons:
-                self._books.leave_out(as_id(self._files[step.number].name), done.reasons[step.number])
+            if step.number in outcome.reasons:
+                self._books.leave_out(as_id(self._files[step.number].name), outcome.reasons[step.number])
             elif step.kind == "new":
                 self._books.added += 1
             else:
@@ -237,21 +237,19 @@ class _Sync:
             removed = self._search.delete(self._collection, part)
             self._counts.pruned += removed if counted else 0
 
-    def _tell(self, done: Plan) -> None:
-        """Say what the books have no line for."""
+    def _tell(self, planned: Plan) -> None:
+        """Print the counts beside the books."""
         others = set(self._found.others) - self._read.used()
         bare = sum(not said.own and not said.given for said in self._descriptions) if self._read.has_rows else 0
-        gone = 0 if self._prune else len(done.gone)
-        first = next(iter(done.renamed), "")
+        gone = 0 if self._prune else len(planned.gone)
+        renamed, first = len(planned.renamed), next(iter(planned.renamed), "")
         lines = {
             f"{len(others)} files passed over that aren't pictures ({_endings(others)})": len(others),
             f"{len(self._found.repeated)} links passed over to what is there already": len(self._found.repeated),
             f"{self._counts.moved} moved, {self._counts.described} with new metadata alone: not embedded again": (
                 self._counts.moved + self._counts.described
             ),
-            f"{len(done.renamed)} have their folder's name in their id, since another file has the shorter one: {first}": len(
-                done.renamed
-            ),
+            f"{renamed} have their folder's name in their id, since another file has the shorter one: {first}": renamed,
             f"{bare} pictures without metadata": bare,
             f"{gone} rows whose files are gone: --prune removes them": gone,
             f"{self._counts.pruned} rows removed whose files are gone": self._counts.pruned,
@@ -262,7 +260,7 @@ class _Sync:
 
 
 def _windowed(pool: ThreadPoolExecutor, work: Any, parts: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Results in the order of the parts, of which only some are under way at a time: each holds its files in memory."""
+    """Yield results in the order of the parts, a few of which run at a time: each holds its files in memory."""
     waiting: deque[tuple[Any, Future[Any]]] = deque()
     for part in parts:
         waiting.append((part, pool.submit(work, part)))
@@ -274,12 +272,12 @@ def _windowed(pool: ThreadPoolExecutor, work: Any, parts: Iterable[Any]) -> Iter
 
 
 def _leaves(step: Step) -> bool:
-    """True for a file that was moved from a row of another id."""
+    """Tell if a file was moved from a row of another id."""
     return step.kind == "moved" and step.row is not None and step.row.id != step.id
 
 
 def _is_gone(path: str, is_itself: bool) -> bool:
-    """True if nothing is there, or no file without a link where it has to be itself; false where that can't be found out."""
+    """Tell if a path has no file (no file of its own, not a link, if ``itself``); false if that can't be found out."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Metadata of a folder's pictures: from the .txt and .json beside each, and from tables."""
+"""Metadata of a folder's pictures, from the .txt and .json beside each, and from tables."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class Beside:
 
     @classmethod
     def of(cls, names: Iterable[str], stems: Container[str] = ()) -> Beside:
-        """Those among the files of a folder; ``stems`` are the pictures', which each have what is called just like them."""
-        found = cls()
+        """Return the companions among a folder's files; ``stems`` are the pictures' names without endings."""
+        beside = cls()
         for name in names:
             stem, ending = os.path.splitext(name)
             if ending.lower() in _BESIDE:
-                found.files.setdefault(stem, {}).setdefault(ending.lower(), name)
+                beside.files.setdefault(stem, {}).setdefault(ending.lower(), name)
             if ending.lower() in _BESIDE and stem not in stems:
-                found.composed.setdefault(_composed(stem), {}).setdefault(ending.lower(), name)
-        return found
+                beside.composed.setdefault(_composed(stem), {}).setdefault(ending.lower(), name)
+        return beside
 
     def take(self, name: str) -> dict[str, str]:
-        """Names by ending of the files beside a picture."""
+        """Return the names by ending of the files beside a picture."""
         stem = os.path.splitext(name)[0]
-        found = self.composed.get(_composed(stem), {}) | self.files.get(stem, {})
-        self.used.update(found.values())
-        return found
+        names = self.composed.get(_composed(stem), {}) | self.files.get(stem, {})
+        self.used.update(names.values())
+        return names
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Place:
 
 
 class Descriptions:
-    """Reader of all that a folder says of its pictures.
+    """Reader of a folder's descriptions of its pictures.
 
     Args:
         folder: with the pictures.
@@ -84,14 +84,14 @@ class Descriptions:
         books: notes what couldn't be read.
     """
 
-    def __init__(self, folder: Path, found: Scan, metadata: Path | None, fields: Fields, books: Books) -> None:
+    def __init__(self, folder: Path, scan: Scan, metadata: Path | None, fields: Fields, books: Books) -> None:
         self._folder, self._fields, self._books = folder, fields, books
-        self._pictures = [file.name for file in found.pictures]
+        self._pictures = [file.name for file in scan.pictures]
         stems = {os.path.splitext(name)[0] for name in self._pictures}
-        self._beside = Beside.of(found.others, stems)
-        self._known = set(found.left_out)
+        self._beside = Beside.of(scan.others, stems)
+        self._known = set(scan.left_out)
         self.tables = {
-            name for name in found.others if os.path.basename(name) in TABLES and not _is_beside(name, stems)
+            name for name in scan.others if os.path.basename(name) in TABLES and not _is_beside(name, stems)
         }  # fmt: skip
         self._rows: dict[str, Values] = {}
         for name in sorted(self.tables, key=lambda name: (name.count("/"), TABLES.index(os.path.basename(name)), name)):
@@ -102,7 +102,7 @@ class Descriptions:
             self._take_table(_Place(str(metadata)), read_table(metadata), self._given)
 
     def of(self, file: PictureFile) -> Description:
-        """All that is said of one picture."""
+        """Return the description of one picture."""
         problems: list[str] = []
         rows = [self._read(name, ending, problems) for ending, name in sorted(self._beside.take(file.name).items())]
         own = self._fields.take(_together([*rows, self._rows.get(file.name, {})]), problems.append)
@@ -112,7 +112,7 @@ class Descriptions:
         return Description(own, given, not problems)
 
     def fitted(self, file: PictureFile, said: Description) -> Description:
-        """Return a picture's description as far as it fits the columns; for when all have been read."""
+        """Return a picture's description as far as it fits the columns, once all descriptions are read."""
         problems: list[str] = []
         own = self._fields.fit(said.own, problems.append)
         given = None if said.given is None else self._fields.fit(said.given, problems.append)
@@ -120,12 +120,12 @@ class Descriptions:
         return Description(own, given, said.whole and not problems)
 
     def used(self) -> set[str]:
-        """Files that aren't pictures and were read all the same."""
+        """Return the files read besides pictures."""
         return self._beside.used | self.tables
 
     @property
     def has_rows(self) -> bool:
-        """True if a table names one of the pictures."""
+        """Tell if a table names one of the pictures."""
         return bool(self._rows or self._given)
 
     def _note(self, file: PictureFile, problems: Iterable[str]) -> None:
@@ -141,13 +141,13 @@ class Descriptions:
             return None
 
     def _names(self, folder: str) -> Names:
-        """The pictures below a folder, as a table in it names them."""
+        """Return the pictures below a folder, as a table in it names them."""
         before = f"{folder}/" if folder else ""
         first, end = bisect_left(self._pictures, before), bisect_left(self._pictures, f"{folder}0") if folder else None
         return Names([name.removeprefix(before) for name in self._pictures[first:end]], self._folder / folder)
 
-    def _take_table(self, place: _Place, table: Table, found: dict[str, Values]) -> None:
-        """Give a table's rows to the pictures that they name; several rows of a picture become one."""
+    def _take_table(self, place: _Place, table: Table, named: dict[str, Values]) -> None:
+        """Assign a table's rows to the pictures that they name; several rows of a picture become one."""
         for problem in table.problems:
             self._books.note(place.name, problem)
         rows, names = dict[str, list[Values]](), self._names(place.folder)
@@ -163,11 +163,11 @@ class Descriptions:
                 column: [value] if column in lists and not isinstance(value, list) else value
                 for column, value in values.items()
             }
-            before = found.get(name, {})
-            found[name] = before | same | {CAPTION: [*before.get(CAPTION, ()), *caption_list(rows[name])]}
+            before = named.get(name, {})
+            named[name] = before | same | {CAPTION: [*before.get(CAPTION, ()), *caption_list(rows[name])]}
 
     def _read(self, name: str, ending: str, problems: list[str]) -> dict[str, Any]:
-        """The caption in a .txt, the fields in a .json."""
+        """Return the caption in a .txt and the fields in a .json."""
         path = self._folder / name
         try:
             if ending == ".json":
@@ -182,7 +182,7 @@ class Descriptions:
 
 
 def _together(rows: Sequence[Values]) -> Values:
-    """Fields as the last row has them, and the captions of all."""
+    """Return the fields of the last row, and the captions of all."""
     fields = {name: value for row in rows for name, value in merged([row]).items()}
     return fields | merged([{CAPTION: [*caption_list(rows)]}])
 

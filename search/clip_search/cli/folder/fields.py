@@ -1,4 +1,4 @@
-"""Fields of pictures as metadata: names and values that a collection's columns take, and a reason for each that they don't."""
+"""Fields of pictures as metadata: names and values that columns take, and a reason for each that they don't."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Note = Callable[[str], None]
 
 
 class Fields:
-    """Columns of a collection, those included that its next rows bring.
+    """Columns of a collection, with those of its next rows.
 
     All rows are taken first, so that a new column gets the kind that most of its values have; then each row is fitted.
 
@@ -35,23 +35,23 @@ class Fields:
         self._by_lower = {name.lower(): name for name in columns}  # filters don't tell capitals apart
 
     def take(self, fields: Mapping[str, Any], note: Note) -> dict[str, Any]:
-        """Return a row's fields by column; one that no column can hold is passed to ``note`` with its reason."""
+        """Return a row's fields by column; pass one that no column can hold to ``note`` with its reason."""
         kept: dict[str, Any] = {}
         for name, value in fields.items():
             try:
-                found = _sendable(value)
+                sent = _sendable(value)
                 column = self._column(name)
                 if column in kept:
                     raise InvalidInput(f"comes to column {column} as another field does: rename one")
             except InvalidInput as problem:
                 note(f"{str(name)[:80]!r} {problem}")
                 continue
-            if found is not None:
-                kept[column] = self._seen_as(column, found)
+            if sent is not None:
+                kept[column] = self._seen_as(column, sent)
         return kept
 
     def fit(self, metadata: Mapping[str, Any], note: Note) -> dict[str, Any]:
-        """Return what was taken of a row without the values that aren't of their column's kind; these are noted."""
+        """Return a row's fields without values that aren't of their column's kind; note these."""
         kept = dict[str, Any]()
         for column, value in metadata.items():
             if problem := _misfit(column, self._kind(column), value):
@@ -68,7 +68,7 @@ class Fields:
         }
 
     def _column(self, name: Any) -> str:
-        """The column of a field, by a name that SQL can have."""
+        """Return the column of a field, by a name that SQL takes."""
         fitted = fitted_column(str(name))
         fitted = self._by_lower.get(fitted.lower(), fitted)
         if fitted not in self._there and fitted not in self._seen:
@@ -97,7 +97,7 @@ class Fields:
 
 
 def _misfit(column: str, kind: str, value: Any) -> str:
-    """The reason why a column of a kind can't hold a value; empty if it can, also once an int column has become float."""
+    """Return the reason why a column of a kind can't hold a value; empty if it can, also once an int column is float."""
     own = _PLAIN.get(type(value), kind)
     if kind in _PLAIN.values() and kind != own and {kind, own} != {"int", "float"}:
         return f"{column!r} is {str(value)[:80]!r}, the column holds {kind}: correct it, or rename it"
@@ -109,7 +109,7 @@ def _misfit(column: str, kind: str, value: Any) -> str:
 
 
 def _sendable(value: Any) -> Any:
-    """A value as JSON has it: scalars, and lists of them.
+    """Return a value as JSON has it: scalars, and lists of them.
 
     Raises:
         InvalidInput: it is an object, bytes, or a number that no column holds.
@@ -119,7 +119,7 @@ def _sendable(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, list):
-        return [_sendable(one) for one in value]
+        return [_sendable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"is {value}: expected a finite number")
     if type(value) is int and not -(2**63) <= value < 2**63:

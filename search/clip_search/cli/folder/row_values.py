@@ -1,4 +1,4 @@
-"""Metadata and state of a row, from what is said of its file now and what was said before."""
+"""Metadata and state of a row, from the present and the former description of its file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clip_search.cli.folder.sync import State, described
 
 
 def metadata_of(said: Description, before: State | None) -> dict[str, Any]:
-    """Return values by column; None for those that the folder gave before and doesn't any more.
+    """Return values by column; None for one that the folder gave before and no longer does.
 
     What another table gave goes first, also where it isn't named this time.
     """
@@ -21,7 +21,7 @@ def metadata_of(said: Description, before: State | None) -> dict[str, Any]:
 
 
 def with_description(state: State, said: Description, before: State | None) -> State:
-    """Return a state with what is said of the file; what couldn't be read this time is remembered."""
+    """Return a state with the file's description; keep the former one of what couldn't be read this time."""
     before = before or State("", 0, 0)
     fields = {*said.own, *(() if said.whole else before.fields)}
     return replace(

@@ -1,4 +1,4 @@
-"""Plan of a sync: the files of a folder and the rows of a collection in, what has to be done out."""
+"""Plan of a sync: files of a folder and rows of a collection in, steps out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from clip_client.file_names import as_id, source_path
 
 BELOW = "~"
-"""Behind the digest of a description that a folder below gave, which knows no tables of the one above."""
+"""Suffix of a description's digest from a folder below, which knows no tables of the one above."""
 Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 
@@ -39,17 +39,17 @@ class State:
     given_fields: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """Write it as JSON."""
+        """Return the state as JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str | None) -> State | None:
-        """Read it back; None where there is none that can be read."""
+        """Read a state from JSON; None if it can't be read."""
         try:
-            found = json.loads(text or "null")
-            numbers = int(found["size"]), int(found["mtime_ns"])
-            own, given = (tuple(str(name) for name in found[key]) for key in ("fields", "given_fields"))
-            digest, described, folder, table = (str(found[key]) for key in ("digest", "described", "folder", "given"))
+            state = json.loads(text or "null")
+            numbers = int(state["size"]), int(state["mtime_ns"])
+            own, given = (tuple(str(name) for name in state[key]) for key in ("fields", "given_fields"))
+            digest, described, folder, table = (str(state[key]) for key in ("digest", "described", "folder", "given"))
             return cls(digest, *numbers, described, own, folder, table, given)
         except (ValueError, KeyError, TypeError, OverflowError):
             return None
@@ -57,7 +57,7 @@ class State:
 
 @dataclass(frozen=True)
 class Known:
-    """A row that is in the collection."""
+    """Row of the collection."""
 
     id: str
     source: str | None
@@ -66,7 +66,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file that should be in the collection.
+    """File that belongs into the collection.
 
     Attributes:
         name: below the folder.
@@ -104,7 +104,7 @@ class Step:
 
 @dataclass
 class Plan:
-    """Steps in the order of the files, rows whose files are gone, and ids that weren't free, with whose they are."""
+    """Steps in the order of the files, rows whose files are gone, and taken ids with their owners."""
 
     steps: list[Step] = field(default_factory=list)
     gone: list[Known] = field(default_factory=list)
@@ -137,22 +137,22 @@ def plan(files: Sequence[Wanted], rows: Iterable[Known], disk: Disk) -> Plan:
 
 
 def is_below(source: str, folder: str) -> bool:
-    """Return true if a source is a folder, or something in it."""
+    """Tell if a source is a folder, or something in it."""
     return f"{source_path(source)}/".startswith(f"{source_path(folder).rstrip('/')}/")
 
 
 def is_above(folder: str, root: str) -> bool:
-    """Return true if a folder, as a row has it, is another one that a root lies in."""
+    """Tell if a root lies in a folder of a row that isn't the root itself."""
     return folder != "" and source_path(folder) != root and is_below(root, folder)
 
 
 def digest_of(content: bytes) -> str:
-    """Return 128 bits that tell contents apart."""
+    """Return a 128-bit digest of a content."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
 def described(metadata: dict[str, Any]) -> str:
-    """Return 64 bits that tell metadata apart."""
+    """Return a 64-bit digest of metadata."""
     return blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -166,12 +166,14 @@ class _Planner:
     def plan(self) -> Plan:
         pairs = self._paired()
         moved = self._moved(pairs)
-        done = Plan()
+        planned = Plan()
         for number, row in enumerate(pairs):
-            done.steps.append(self._step(number, row, moved.get(number), done.renamed))
+            planned.steps.append(self._step(number, row, moved.get(number), planned.renamed))
         matched = {row.id for row in (*pairs, *moved.values()) if row}
-        done.gone = [row for row in self._ids.values() if row.id not in matched and self._is_below(row) and self._is_gone(row)]
-        return done
+        planned.gone = [
+            row for row in self._ids.values() if row.id not in matched and self._is_below(row) and self._is_gone(row)
+        ]
+        return planned
 
     def _step(self, number: int, row: Known | None, origin: Known | None, renamed: dict[str, str]) -> Step:
         if origin:
@@ -187,11 +189,11 @@ class _Planner:
         return Step(number, kind, row.id, row, row.state.digest)
 
     def _told(self, state: State) -> str:
-        """The digest of what was said of a file, as far as this folder says it."""
+        """Return the digest of a file's description, as far as this folder gives it."""
         return state.described.removesuffix(BELOW) if is_above(state.folder, self._disk.root) else state.described
 
     def _paired(self) -> list[Known | None]:
-        """The row of each file; None for a file that has none yet."""
+        """Return the row of each file; None for a new file."""
         by_source: dict[str, Known] = {}
         wishes = {file.source: as_id(file.name) for file in self._files}
         for row in self._ids.values():
@@ -201,7 +203,7 @@ class _Planner:
         return [by_source.get(file.source) or self._adopted(file, sources) for file in self._files]
 
     def _adopted(self, file: Wanted, paired: set[str]) -> Known | None:
-        """The row with a file's id, where nothing says that it is another file's."""
+        """Return the row with a file's id, unless it is another file's."""
         row = self._ids.get(as_id(file.name))
         if row is None or row.id in paired:
             return None
@@ -212,7 +214,7 @@ class _Planner:
         return row if fits or (row.state is None and self._is_gone(row)) else None
 
     def _moved(self, pairs: Sequence[Known | None]) -> dict[int, Known]:
-        """Rows of gone files by the number of the file that has their content; one of the same name goes first."""
+        """Return rows of gone files by the number of the file with their content; one of the same name goes first."""
         there = {row.id for row in pairs if row}
         waiting = [n for n, row in enumerate(pairs) if row is None or (row.state and not self._is_same(n, row.state))]
         sizes = {self._files[n].size for n in waiting}
@@ -222,15 +224,15 @@ class _Planner:
                 lost.setdefault((row.state.size, row.state.digest), []).append(row)
         lost_sizes = {size for size, _ in lost}
         waiting = [n for n in waiting if self._files[n].size in lost_sizes]
-        found: dict[int, Known] = {}
+        matches: dict[int, Known] = {}
         for fits in (_same_name, _any_name):
             for n in waiting:
                 candidates = lost.get((self._files[n].size, self._digest(n)), [])
                 chosen = next((row for row in candidates if fits(row, self._files[n])), None)
-                if chosen and n not in found:
+                if chosen and n not in matches:
                     candidates.remove(chosen)
-                    found[n] = chosen
-        return found
+                    matches[n] = chosen
+        return matches
 
     def _is_same(self, number: int, state: State) -> bool:
         file = self._files[number]
@@ -244,7 +246,7 @@ class _Planner:
         return self._digests[number]
 
     def _free_id(self, number: int, renamed: dict[str, str], own: Known | None = None) -> str:
-        """The name below the folder; with the folder's name in front, and its parents', where another file has that."""
+        """Return the name below the folder; with the folder's and its parents' names in front if another file has it."""
         wish = as_id(self._files[number].name)
         id = next(id for id in self._wishes(self._files[number].name) if self._is_free(id, own))
         self._taken.add(id)
@@ -266,7 +268,7 @@ class _Planner:
             number += 1
 
     def _is_below(self, row: Known) -> bool:
-        return any(is_below(one, self._disk.root) for one in (row.source or "", row.state.folder if row.state else ""))
+        return any(is_below(place, self._disk.root) for place in (row.source or "", row.state.folder if row.state else ""))
 
     def _is_gone(self, row: Known) -> bool:
         path = source_path(row.source or "")

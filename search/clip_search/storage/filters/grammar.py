@@ -121,7 +121,7 @@ def tree(where: str) -> exp.Expr:
         raise InvalidInput(f"filter: it has {len(where)} characters: expected at most {_MAX_CHARACTERS}")
     try:
         _check_tokens(_DIALECT.tokenize(where))
-        found = _DIALECT.parse_into(exp.Condition, where)
+        conditions = _DIALECT.parse_into(exp.Condition, where)
     except InvalidInput:
         raise
     except RecursionError as problem:
@@ -131,9 +131,9 @@ def tree(where: str) -> exp.Expr:
         raise InvalidInput(
             f"filter: {where[:200]!r} can't be read (sql parser error{place}); allowed are {ALLOWED}"
         ) from problem
-    if len(found) != 1 or found[0] is None:
+    if len(conditions) != 1 or conditions[0] is None:
         raise InvalidInput(f"filter: {where[:200]!r} isn't one condition: expected e.g. year >= 2003 AND caption LIKE '%cat%'")
-    return found[0]
+    return conditions[0]
 
 
 def too_deep() -> InvalidInput:
@@ -141,11 +141,11 @@ def too_deep() -> InvalidInput:
     return InvalidInput(f"filter: it is nested beyond the recursion limit: expected at most {MAX_DEPTH} levels")
 
 
-def _check_tokens(found: list[Token]) -> None:
-    if len(found) > _MAX_TOKENS:
-        raise InvalidInput(f"filter: it has {len(found):,} words and signs: expected at most {_MAX_TOKENS:,}")
+def _check_tokens(tokens: list[Token]) -> None:
+    if len(tokens) > _MAX_TOKENS:
+        raise InvalidInput(f"filter: it has {len(tokens):,} words and signs: expected at most {_MAX_TOKENS:,}")
     depth = 0
-    for token in found:
+    for token in tokens:
         depth += token.token_type in (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
         depth -= token.token_type in (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
         if depth > MAX_DEPTH:

@@ -41,7 +41,7 @@ class Lists:
 
 
 def _is_list(node: exp.Expr) -> bool:
-    """Return whether the optimiser sees a list: IN, or one of several values for which it is short."""
+    """Tell if the optimiser sees a list: IN, or one of several values for which it is short."""
     around = _parent(node)
     return isinstance(node, exp.In) or (isinstance(node, exp.EQ) and isinstance(around, exp.Or)) or (
         isinstance(node, exp.NEQ) and isinstance(around, exp.And)

@@ -81,11 +81,11 @@ class _Writer(Values):
 
     def _operation(self, node: exp.Expr, depth: int) -> str:
         if isinstance(node, exp.And | exp.Or):
-            return _LOGIC[type(node)].join(self._inner(one, depth) for one in _flat(node, type(node)))
+            return _LOGIC[type(node)].join(self._inner(operand, depth) for operand in _flat(node, type(node)))
         only(node, "this", "expression", "typed", "safe")
         if isinstance(node, _ARITHMETIC):
             self._check_numbers(node)
-        left, right = (self._operand(one, depth) for one in (node.this, node.expression))
+        left, right = (self._operand(side, depth) for side in (node.this, node.expression))
         left, right = (right, left) if isinstance(node, exp.EQ | exp.NEQ) and _is_value(node.this) else (left, right)
         left = self._lists.apart(left, node)
         return f"{left} {_OPERATIONS[type(node)]} {right}"
@@ -174,9 +174,9 @@ def _flat(node: exp.Expr, kind: type[exp.Expr]) -> list[exp.Expr]:
     """Operands of a chain of one operator, in order."""
     waiting, operands = [node], list[exp.Expr]()
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, kind):
-            waiting += [one.args["expression"], one.this]
+        current = waiting.pop()
+        if isinstance(current, kind):
+            waiting += [current.args["expression"], current.this]
         else:
-            operands.append(one)
+            operands.append(current)
     return operands

@@ -92,7 +92,7 @@ class Values(ABC):
         """Return the SQL of ``TRIM(BOTH 'x' FROM column)``."""
         only(node, "this", "expression", "position")
         name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position") or ""), "btrim")
-        return self._called(FUNCTIONS[name], [one for one in (node.this, node.args.get("expression")) if one], depth)
+        return self._called(FUNCTIONS[name], [part for part in (node.this, node.args.get("expression")) if part], depth)
 
     def extract(self, node: exp.Expr, depth: int) -> str:
         """Return the SQL of ``EXTRACT(YEAR FROM column)``."""
@@ -101,11 +101,11 @@ class Values(ABC):
 
     def function(self, node: exp.Expr, depth: int) -> str:
         """Return the SQL of a call."""
-        found = FUNCTIONS.get(str(node.this).lower())
-        if found is None:
+        function = FUNCTIONS.get(str(node.this).lower())
+        if function is None:
             near = ", ".join(sorted(FUNCTIONS))
             raise InvalidInput(f"filter: the function {str(node.this)[:80]} isn't allowed: allowed are {near}")
-        return self._called(found, only(node, "this", "expressions").expressions, depth)
+        return self._called(function, only(node, "this", "expressions").expressions, depth)
 
     def _called(self, function: Function, arguments: Sequence[exp.Expr], depth: int) -> str:
         most = len(function.arguments)
