@@ -23,8 +23,8 @@ from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vec
 from clip_search.storage.writer import Added
 from clip_search.thumbnails import thumbnail
 
-_READERS = 8
-_FETCHED = 32
+_READERS = 8  # threads that fetch or decode; they wait more than they compute
+_FETCHED = 32  # files of 32 MB at most, 1 GB together: the budget's default
 _NICER, _NICEST = 10, 19
 _Out = TypeVar("_Out")
 

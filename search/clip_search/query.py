@@ -20,7 +20,7 @@ IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")
 
 SAME = 0.94
 """Cosine from which two hits count as the same picture, as in clip-retrieval."""
-_MOST_COMPARED = 2_000
+_MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 
 
 def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:

@@ -19,7 +19,7 @@ from clip_search.storage.writer import Writer
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
 """Pause between two rounds: new rows are searched exactly until then, which takes no longer for so few."""
-_FAILED_PAUSE_S = 10.0
+_FAILED_PAUSE_S = 10.0  # a full disk or a lost store doesn't mend itself in half a second
 _OPTIMIZE_COMMITS = 100
 """Commits between two compactions: LanceDB writes some 5 files each."""
 _PATIENCE = 4

@@ -18,13 +18,13 @@ from clip_search.arrays import Floats, Mask, Positions
 Kind = Literal["flat", "ivf", "hnsw", "ivf8"]
 
 _LOG = logging.getLogger(__name__)
-_LINKS, _BUILD_EFFORT = 24, 100
-_TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8
+_LINKS, _BUILD_EFFORT = 24, 100  # of a graph: neighbours a vector, candidates while it is built
+_TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8  # of k-means; faiss warns below 39 rows a list
 _GRAPH_ROWS = 2_000_000
 """Rows up to which inverted lists are faster than a graph at equal recall of text queries, and built in a fifth of the time."""
 
-_BLOCK_ROWS = 16_384
-_PIECE_BYTES = 2**20
+_BLOCK_ROWS = 16_384  # vectors compared at a time: 32 MB at 512 numbers
+_PIECE_BYTES = 2**20  # a checksum's block is filled by one call
 _GPU_MOST = 2048
 """Hits, and lists probed, that faiss's GPU indexes can select at most."""
 

@@ -21,7 +21,7 @@ AT = 10
 Source = Literal["vectors", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 """Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
-_ENOUGH = 8
+_ENOUGH = 8  # fewer queries say nothing about a recall
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "current.json"
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**20  # read again in a millisecond, beside searches
 
 
 class Damaged(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-_RECENT = 100_000
+_RECENT = 100_000  # hashes in a set, 6 MB, before they are sorted in
 
 
 class IdFilter:

@@ -17,7 +17,7 @@ from clip_search.errors import cleaned
 from clip_search.storage.object_store import Cell, Stored, Version
 
 _LOG = logging.getLogger(__name__)
-_TRIES = 3
+_TRIES = 3  # a put whose answer is lost is read back, then tried again
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Version = Mapping[str, Any]
 """``e_tag`` and ``version`` of an object, as the store names them."""
-_REQUEST_S = 5
-_RETRIES = 2
+_REQUEST_S = 5  # well below the lease
+_RETRIES = 2  # within that time
 _SCHEMES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE", "abfss": "AZURE"}
 """Stores whose puts may have a condition, and how the names of their variables begin."""
 _CONNECTION = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "user_agent")

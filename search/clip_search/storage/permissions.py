@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
-UMASK = 0o077
+UMASK = 0o077  # no rights for group and others
 
 
 def keep_private(folder: Path, ours: Callable[[str], bool]) -> None:

@@ -20,7 +20,7 @@ from clip_search.storage.kinds import checked_value
 from clip_search.storage.schema import SOURCE_STATE, own_columns, tower_column
 
 OnConflict = Literal["error", "replace", "skip"]
-_MAX_ID = 2048
+_MAX_ID = 2048  # paths and URLs fit
 
 
 @dataclass

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-_LEAST_S = 1.0
+_LEAST_S = 1.0  # a clean-up of a small table takes no longer
 
 
 class Readers:

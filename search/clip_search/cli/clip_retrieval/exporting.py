@@ -21,8 +21,8 @@ from clip_search.cli.commands import batches, client, progress
 from clip_search.index.faiss_index import FlatFile
 from clip_search.storage.kinds import arrow_type, checked_value
 
-_PARTITION = 1_000_000
-_TOGETHER = 1_000
+_PARTITION = 1_000_000  # rows in a file, as clip-retrieval's inference writes by default
+_TOGETHER = 1_000  # rows in a step of the export: some megabytes of vectors
 
 
 def export(arguments: argparse.Namespace) -> int:

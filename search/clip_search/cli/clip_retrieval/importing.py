@@ -24,7 +24,7 @@ from clip_search.cli.commands import batches, client, ensure, progress
 from clip_search.storage.kinds import word
 
 _SOURCES = ("image_path", "url")
-_LONGEST_SOURCE = 4096
+_LONGEST_SOURCE = 4096  # PATH_MAX of Linux
 _NO_DIRECTION = "NaN, infinity or length 0"
 _APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
 _LOOKED_UP = 1_000  # rows, of which a sidecar tells at once

@@ -25,9 +25,9 @@ from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, W
 from clip_search.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
-_REQUESTS = 2
-_PAGE = 5_000
-_DELETED = 1_000
+_REQUESTS = 2  # one is embedded while the next is read
+_PAGE = 5_000  # rows in an answer, some megabytes of JSON
+_DELETED = 1_000  # ids in a request
 
 
 def add(arguments: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from clip_search.storage.filters.values import Values, bare, only, quoted, refus
 
 _MAX_TERMS = 400
 """Columns, values and operations: a chain of 1,000 fits the stack of LanceDB's threads, one of 2,000 ends the process."""
-_MAX_PATTERN = 256
+_MAX_PATTERN = 256  # characters; matching takes time in proportion
 
 _OPERATIONS: dict[type[exp.Expr], str] = {
     **{exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="},

@@ -21,7 +21,7 @@ _MAX_NESTED = 4
 """Function in function: DataFusion doubles a COALESCE for each one around it."""
 _MAX_LIST = 2_000
 _MAX_ARGUMENT = 1_024  # repeated for each row of a batch
-_MAX_DIGITS = 64
+_MAX_DIGITS = 64  # more than any number of 64 bits needs
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,4})?")
 
 
