@@ -23,7 +23,7 @@ _TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8  # of k-means; faiss warns bel
 _GRAPH_ROWS = 2_000_000
 """Rows up to which inverted lists are faster than a graph at equal recall of text queries, and built in a fifth of the time."""
 
-_BLOCK_ROWS = 16_384  # vectors compared at a time: 32 MB at 512 numbers
+_BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
 _PIECE_BYTES = 2**20  # a checksum's block is filled by one call
 _GPU_MOST = 2048
 """Hits, and lists probed, that faiss's GPU indexes can select at most."""

@@ -25,7 +25,7 @@ from clip_search.storage.widening import finish_widening, widen
 
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
-_VECTOR_ROWS = 4_096  # vectors in a batch of a scan: 8 MB at 512 numbers
+_VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
 _MERGED_ROWS_A_S = 50_000
 """Guess at LanceDB's compaction, until one has been timed."""
 _SLOWER = 4
