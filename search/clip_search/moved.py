@@ -75,10 +75,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Return the module under its present name."""
         now = f"{__package__}.{_NOW[spec.name.rpartition('.')[2]]}"
         warnings.warn(f"{spec.name} is {now} now: import that", DeprecationWarning, stacklevel=2)
-        return importlib.import_module(now)
+        module = importlib.import_module(now)
+        spec.loader_state = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: its present name has executed it."""
+        """Give the module, which is executed already, its own spec back."""
+        if module.__spec__:
+            module.__spec__ = module.__spec__.loader_state
 
 
 def install() -> None:
