@@ -175,7 +175,7 @@ class Tail:
 
     def alive_rows(self) -> Rows:
         """Return the rows that aren't hidden, ascending."""
-        return self.rows[: self.count][self.alive[: self.count]]
+        return self.rows[: self.count][self.alive[: self.count].copy()]  # as in :meth:`search`
 
     def hide(self, rows: Rows) -> None:
         """Never return these again."""
@@ -188,7 +188,7 @@ class Tail:
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
         """As :meth:`Part.search`, exactly."""
         count = self.count
-        chosen = np.flatnonzero(self.alive[:count])
+        chosen = np.flatnonzero(self.alive[:count].copy())  # numpy looks twice: a row that is hidden in between breaks that
         if only is not None:
             chosen = chosen[present(only, self.rows[chosen])]
         matrix = self.matrix[:count] if len(chosen) == count else self.matrix[chosen]
