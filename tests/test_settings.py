@@ -13,8 +13,8 @@ import pytest
 from clip_client import InvalidInput, cli
 from clip_client.arguments import count, port, ports
 from clip_client.settings import Formatter, Repeated, add_settings
-from clip_search import serve
-from clip_search.cli import _parser
+from clip_search.cli import serve
+from clip_search.cli.parser import _parser
 from clip_search.options import Options
 
 
@@ -201,7 +201,7 @@ def test_defaults_of_the_sidecar_are_those_of_its_options() -> None:
 
 
 def test_without_settings_nothing_is_imported_for_them() -> None:
-    code = "import sys; from clip_search.cli import _parser; _parser(['serve']); print('pydantic' in sys.modules)"
+    code = "import sys; from clip_search.cli.parser import _parser; _parser(['serve']); print('pydantic' in sys.modules)"
     environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path)}
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
     assert told == "False\n"

@@ -18,7 +18,7 @@ from clip_search.collection import Collection
 from clip_search.errors import NotFound
 from clip_search.ingest import Item, add, needs_model
 from clip_search.query import Hit, check_most
-from clip_search.schema import HEAVY, SOURCE_STATE
+from clip_search.storage.schema import HEAVY, SOURCE_STATE
 from clip_search.web import request_models as bodies
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import body_of
