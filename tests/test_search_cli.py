@@ -128,3 +128,14 @@ def test_options_that_cant_be(options: list[str], status: int, message: str, tmp
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert ended.returncode == status
     assert message in ended.stderr
+
+
+def test_a_sidecar_takes_options_from_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    (tmp_path / "options.toml").write_text("[search]\nport = 1\nbody_mb = 1\n")
+    monkeypatch.setenv("CLIPSERVE_CONFIG", str(tmp_path / "options.toml"))
+    monkeypatch.setenv("CLIPSERVE_SEARCH_TOKEN_FILE", str(tmp_path / "token"))
+    with sidecars.running(tmp_path / "data", "127.0.0.1:9") as sidecar:
+        status, answer = sidecar.ask("POST", "/v1/collections", b"x" * 2**21, Authorization="Bearer s3cret")
+        assert (status, "at most 1,048,576" in answer["message"]) == (413, True)
+        assert sidecar.ask("GET", "/v1/collections")[0] == 401
