@@ -113,16 +113,29 @@ def test_what_goes_wrong_is_said_in_a_line(sidecar: Sidecar, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "status", "message"),
     [
-        (["--recall", "1.5"], "the recall target is 1.5: expected above 0"),
-        (["--data", "s3://bucket/x"], "name a local folder for the indexes, --index DIR"),
-        (["--token-file", "/nowhere"], "the token can't be read"),
-        (["--triton", "nonsense"], "expected host:port"),
+        (["--recall", "1.5"], 2, "the recall target is 1.5: expected above 0"),
+        (["--memory", "nan"], 2, "nan GB of memory: expected a number above 0"),
+        (["--text-cache", "-1"], 2, "-1 entries of a cache: expected a number from 0 on"),
+        (["--data", "s3://bucket/x"], 1, "name a local folder for the indexes, --index DIR"),
+        (["--token-file", "/nowhere"], 1, "the token can't be read"),
+        (["--triton", "nonsense"], 1, "expected host:port"),
     ],
 )
-def test_options_that_cant_be(options: list[str], message: str, tmp_path: Path) -> None:
+def test_options_that_cant_be(options: list[str], status: int, message: str, tmp_path: Path) -> None:
     command = [CLIPSERVE, "search", "serve", "--data", tmp_path, "--port", "1", *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert ended.returncode == 1
+    assert ended.returncode == status
     assert message in ended.stderr
+
+
+def test_a_sidecar_takes_options_from_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    (tmp_path / "options.toml").write_text("[search]\nport = 1\nbody_mb = 1\n")
+    monkeypatch.setenv("CLIPSERVE_CONFIG", str(tmp_path / "options.toml"))
+    monkeypatch.setenv("CLIPSERVE_SEARCH_TOKEN_FILE", str(tmp_path / "token"))
+    with sidecars.running(tmp_path / "data", "127.0.0.1:9") as sidecar:
+        status, answer = sidecar.ask("POST", "/v1/collections", b"x" * 2**21, Authorization="Bearer s3cret")
+        assert (status, "at most 1,048,576" in answer["message"]) == (413, True)
+        assert sidecar.ask("GET", "/v1/collections")[0] == 401

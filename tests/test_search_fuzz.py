@@ -17,7 +17,9 @@ import schemathesis
 import sidecars
 from fuzzing import Client, Found, Requests
 from hypothesis import HealthCheck, Phase
+from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 from servers import Server
 from sidecars import PICTURES, Sidecar
 
@@ -26,6 +28,7 @@ from clip_client.search import Row, Search
 COUNT = int(os.environ.get("CLIPSERVE_FUZZ", "1200"))
 SEED = int(os.environ.get("CLIPSERVE_FUZZ_SEED", "0"))
 CLIENTS = 4
+CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
 _TIDY = 250
 """Collections that the requests made are dropped after so many of one client, since each has threads of its own."""
 
@@ -134,9 +137,12 @@ def test_requests_made_from_the_openapi_document(fuzzed: Sidecar, mode: Generati
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
             answer = case.call(timeout=fuzzing.TIMEOUT_S)
-            found.answered(
-                answer.status_code, f"{case.method} {case.formatted_path} {case.query} {case.body!r} {answer.text[:150]}"
-            )
+            told = f"{case.method} {case.formatted_path} {case.query} {case.body!r} {answer.text[:150]}"
+            found.answered(answer.status_code, told)
+            try:
+                case.validate_response(answer, checks=CONFORMANCE)
+            except FailureGroup as problem:
+                found.failures.append(f"{told}: not as the document says, {problem.exceptions}")
 
         try:
             ask()

@@ -56,6 +56,13 @@ _NOW = {
     "token_file": "cli.token_file",
     "trimming": "memory_trim",
     "tuning": "index.tuning",
+    "web.bodies": "web.request_models",
+    "web.intake": "web.row_parser",
+    "web.pictures": "web.row_thumbnails",
+    "web.pool": "web.thread_pool",
+    "web.reading": "web.body_reader",
+    "web.searching": "web.query_runner",
+    "web.state": "web.app_state",
     "widening": "storage.widening",
     "writer": "storage.writer",
 }
@@ -68,12 +75,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Return a spec for a former name, None for any other."""
-        package, _, module = name.rpartition(".")
-        return importlib.machinery.ModuleSpec(name, self) if package == __package__ and module in _NOW else None
+        return importlib.machinery.ModuleSpec(name, self) if _former(name) in _NOW else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """Return the module under its present name."""
-        now = f"{__package__}.{_NOW[spec.name.rpartition('.')[2]]}"
+        now = f"{__package__}.{_NOW[_former(spec.name)]}"
         warnings.warn(f"{spec.name} is {now} now: import that", DeprecationWarning, stacklevel=2)
         module = importlib.import_module(now)
         spec.loader_state = module.__spec__
@@ -83,6 +89,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Give the module, which is executed already, its own spec back."""
         if module.__spec__:
             module.__spec__ = module.__spec__.loader_state
+
+
+def _former(name: str) -> str:
+    """Return a module's name within the package; empty for modules of others."""
+    prefix = f"{__package__}."
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
 
 
 def install() -> None:

@@ -1,8 +1,9 @@
-"""What a sidecar can be told, as frozen values that are passed on explicitly."""
+"""Options of a sidecar, and their defaults: frozen values that are passed on explicitly."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -13,24 +14,24 @@ Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 CACHE_BYTES = 64 * 2**20
-"""Memory for LanceDB's indexes of ids and columns; most of what doesn't fit is in the operating system's cache of files."""
+"""Memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest."""
 MAX_RESULTS = 10_000
-"""The most that one search looks at, offset included."""
+"""Most hits of a search, offset included."""
 INDEXES = "indexes"
-"""Folder of the indexes in that of a database."""
+"""Folder of the indexes, in the folder of a database."""
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How vectors are searched.
+    """Options of the index.
 
     Attributes:
         engine: ``faiss`` keeps an index in memory, ``lancedb`` searches its own index on disk.
         recall_target: share of the true nearest 10 that an approximate search must find.
-        exact_rows: up to so many rows a collection is searched exactly.
-        tail_rows: so many new rows are searched exactly before they get an index of their own; more while rows keep coming.
-        memory_bytes: what an index may take; above it a smaller kind is chosen.
-        threads: used while an index is built; searches go on beside it.
+        exact_rows: a collection of up to this many rows is searched exactly.
+        tail_rows: new rows that are searched exactly before they get a part of their own; more while rows keep coming.
+        memory_bytes: largest index; a collection that needs more gets a smaller kind.
+        threads: of a build; half of the cores, so that searches go on beside it.
     """
 
     engine: Engine = "faiss"
@@ -38,11 +39,11 @@ class IndexOptions:
     exact_rows: int = 10_000
     tail_rows: int = 8_192
     memory_bytes: int = 4 * 2**30
-    threads: int = 1
+    threads: int = max(1, (os.cpu_count() or 2) // 2)
 
     @property
     def cache_bytes(self) -> int:
-        """Memory for LanceDB's own indexes: where vectors are searched in them, as much as an index may take."""
+        """Memory for LanceDB's own indexes; if they hold the vectors, as much as an index may take."""
         return self.memory_bytes if self.engine == "lancedb" else CACHE_BYTES
 
     def __post_init__(self) -> None:
@@ -54,13 +55,13 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """What may be fetched for a client, and how much of it.
+    """Files that may be fetched or read for a client.
 
     Attributes:
-        folders: pictures are read from below these, and from nowhere else.
-        networks: addresses that may be fetched from although they aren't public.
-        ports: may be fetched from besides 80 and 443.
-        timeout_s: bound on one URL, redirects included.
+        folders: pictures are read from below them, and from nowhere else.
+        networks: private addresses that may be fetched from.
+        ports: ports that may be fetched from besides 80 and 443.
+        timeout_s: time for a URL, redirects included.
         image_bytes: largest file.
     """
 
@@ -73,16 +74,16 @@ class FetchOptions:
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Who may ask, and how much at once.
+    """Options of HTTP: address, access, size of a request.
 
     Attributes:
         host: address to listen on.
         port: TCP port.
-        token: what clients must send as a bearer token; empty for none.
+        token: bearer token that clients must send; empty for none.
         origins: other sites whose pages may call this one (CORS); ``*`` for any.
         names: host names that the server goes by, besides addresses and ``localhost``.
         body_bytes: largest request.
-        columns: metadata columns that clip-retrieval's route returns, where they exist.
+        columns: metadata columns in the answers of clip-retrieval's route, where they exist.
     """
 
     host: str = "127.0.0.1"
@@ -96,21 +97,21 @@ class HttpOptions:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits of requests, of all together and of each, in bytes and seconds; defaults are explained in docs/search.md.
+    """Limits of requests, each and all together, in bytes and seconds; docs/search.md gives the reasons.
 
     Attributes:
-        search_bytes: largest request that neither adds rows nor asks for embeddings: a picture of 12 MB in base64.
-        body_memory: bytes for bodies that are whole and what is read from them; never below twelve times the largest body.
-        body_disk: bytes of larger bodies that are still arriving, in files; never below four times the largest body.
-        fetch_memory: bytes for files that were fetched or read by path; each takes 32 MB until it is there.
-        decode_memory: bytes for pictures that are being decoded here, for their thumbnails.
-        wait_s: how long a request waits for any of these before it is refused.
-        body_s: a body may pause so long, and has so long beside the time that ``body_rate`` gives it.
-        body_rate: bytes a second that a body has to keep up.
-        head_s: how long the head of a request may take.
-        head_bytes: of a request: method, path and headers.
-        headers: how many.
-        connections: how many at once.
+        search_bytes: largest request that neither adds rows nor asks for embeddings; a picture of 12 MB in base64.
+        body_memory: memory for whole bodies and their content; never below twelve times the largest body.
+        body_disk: room for arriving bodies, in files; never below four times the largest body.
+        fetch_memory: memory for files that are fetched or read by path; each counts 32 MB until it is there.
+        decode_memory: memory for pictures that are decoded here, for their thumbnails.
+        wait_s: longest wait of a request for any of these; then it is refused.
+        body_s: longest pause of a body, and time beside that of ``body_rate``.
+        body_rate: lowest speed of a body, in bytes a second.
+        head_s: time for the head of a request.
+        head_bytes: largest head: method, path and headers.
+        headers: most headers of a request.
+        connections: most connections at once.
     """
 
     search_bytes: int = 16 * 2**20
@@ -129,14 +130,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Options:
-    """All of it.
+    """All options.
 
     Attributes:
         data: folder or object-store URI of the LanceDB database.
-        index_folder: where derived indexes are kept; beside the database if unset.
+        index_folder: folder of the derived indexes; in that of the database if None.
         triton: host:port of Triton's gRPC endpoint.
-        model: what the checkpoint was published as.
-        text_cache: how many text embeddings are kept; 0 for none.
+        model: name that the checkpoint was published as.
+        text_cache: entries of the cache of text embeddings; 0 for none.
     """
 
     data: str
@@ -151,10 +152,10 @@ class Options:
 
     @property
     def indexes(self) -> Path:
-        """Folder of the derived indexes.
+        """Return the folder of the derived indexes.
 
         Raises:
-            InvalidInput: the database is in an object store and no folder was named.
+            InvalidInput: if the database is in an object store and no folder was named.
         """
         if self.index_folder:
             return self.index_folder

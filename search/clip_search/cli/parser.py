@@ -1,27 +1,29 @@
-"""``clipserve search``: serve, and the verbs of a client on the command line."""
+"""Command ``clipserve search``: its verbs and their options."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import ipaddress
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 from clip_client import door
 from clip_client.arguments import count, port, ports
 from clip_client.errors import ClipError
+from clip_client.settings import Formatter, Repeated, add_settings
+from clip_search.options import Engine, HttpOptions, IndexOptions, Options
 
 FAILED = 1
-_URL = "http://127.0.0.1:1234"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, or 1 for anything that went wrong."""
-    arguments = _parser().parse_args(argv)
+    """Run the command; return the exit status: 0, or 1 for an error."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        arguments = _parser(argv).parse_args(argv)
         return int(arguments.run(arguments))
     except ClipError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -35,7 +37,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
-    """A verb of a client, looked up when it is called: each loads only what it needs."""
+    """Return a verb whose module is imported when it is called."""
 
     def run(arguments: argparse.Namespace) -> int:
         return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), verb)(arguments))
@@ -43,10 +45,13 @@ def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace
     return run
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clipserve search", description="Store, index and search embeddings.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _serve_options(_verb(verbs, "serve", _serve, "start the sidecar; runs until SIGINT or SIGTERM", client=False))
+    serve = _verb(verbs, "serve", _serve, "start the sidecar; runs until SIGINT or SIGTERM", client=False)
+    _serve_options(serve)
+    if argv[:1] == ["serve"]:
+        add_settings(serve, "search", argv)
     _add_options(
         _verb(
             verbs,
@@ -76,10 +81,10 @@ def _verb(
     *,
     client: bool = True,
 ) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = verbs.add_parser(name, help=text, description=text, formatter_class=Formatter)
     parser.set_defaults(run=run)
     if client:
-        parser.add_argument("--url", default=_URL, help="where the sidecar listens")
+        parser.add_argument("--url", default=f"http://{HttpOptions.host}:{HttpOptions.port}", help="where the sidecar listens")
         parser.add_argument("--collection", default="default", metavar="NAME", help="which collection")
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
     return parser
@@ -87,40 +92,57 @@ def _verb(
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--data",
-        default="search-data",
-        metavar="DIR",
-        help="the LanceDB database: a folder, or an object store that LanceDB takes",
-    )
+    add("--data", default="search-data", metavar="DIR", help="the LanceDB database: a folder, or an object store's URI")
     add("--index", type=Path, metavar="DIR", help="where derived indexes are kept; in DIR/indexes of the database if unset")
-    add("--triton", default="localhost:8001", metavar="HOST:PORT", help="Triton's gRPC endpoint")
-    add("--model", default="clip", metavar="NAME", help="what the checkpoint was published as")
-    add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=port, default=1234, help="TCP port")
-    add(
-        "--images",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="pictures below it may be read by path (repeatable)",
-    )
-    add("--engine", choices=("faiss", "lancedb"), default="faiss", help="index in memory, or LanceDB's own on disk")
-    add("--recall", type=float, default=0.98, metavar="SHARE", help="of the true nearest 10, to be found by text queries")
-    add("--memory", type=float, default=4.0, metavar="GB", help="what one index may take")
-    add("--exact-rows", type=count, default=10_000, metavar="N", help="up to so many rows are searched exactly")
-    add("--threads", type=count, default=max(1, (os.cpu_count() or 2) // 2), metavar="N", help="used while an index is built")
-    add("--text-cache", type=int, default=10_000, metavar="N", help="text embeddings that are remembered; 0 for none")
+    add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
+    add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
+    add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
+        help="text embeddings that are remembered; 0 for none")  # fmt: skip
+    index = IndexOptions()
+    add("--engine", choices=get_args(Engine), default=index.engine, help="index in memory, or LanceDB's own on disk")
+    add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
+        help="of the true nearest 10, to be found by text queries")  # fmt: skip
+    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")
+    add("--exact-rows", type=count, default=index.exact_rows, metavar="N", help="up to so many rows are searched exactly")
+    add("--threads", type=count, default=index.threads, metavar="N", help="used while an index is built")
+    _access_options(parser)
+
+
+def _access_options(parser: argparse.ArgumentParser) -> None:
+    """Options of who may ask, for what, and how much at once."""
+    add, http = parser.add_argument, HttpOptions()
+    add("--host", default=http.host, help="address to listen on")
+    add("--port", type=port, default=http.port, help="TCP port")
     add("--token-file", type=Path, metavar="FILE", help="clients must send the token in it")
-    add("--cors", action="append", default=[], metavar="ORIGIN", help="site whose pages may call; '*' for any (repeatable)")
-    add("--name", action="append", default=[], metavar="HOST", help="host name that the sidecar is reached by (repeatable)")
-    add("--allow-network", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR",
-        help="network that isn't public but may be fetched from (repeatable)")  # fmt: skip
-    add("--allow-port", type=ports, action="append", default=[], metavar="N[-M]",
-        help="port that may be fetched from besides 80 and 443 (repeatable)")  # fmt: skip
-    add("--body-mb", type=count, default=64, metavar="MB", help="largest request")
-    add("--columns-to-return", default="url,image_path,caption,NSFW", metavar="A,B", help="metadata in clip-retrieval's route")
+    _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path")
+    _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
+    _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
+    _repeated(parser, "--allow-network", ipaddress.ip_network, "CIDR", "network that isn't public but may be fetched from")
+    _repeated(parser, "--allow-port", ports, "N[-M]", "port that may be fetched from besides 80 and 443")
+    add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
+    add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
+
+
+def _repeated(parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], Any], metavar: str, text: str) -> None:
+    parser.add_argument(flag, type=kind, action=Repeated, default=[], metavar=metavar, help=f"{text} (repeatable)")
+
+
+def _share(text: str) -> float:
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"the recall target is {text}: expected above 0, at most 1")
+    return float(text)
+
+
+def _gigabytes(text: str) -> float:
+    if not 0 < float(text) < 10**9:
+        raise argparse.ArgumentTypeError(f"{text} GB of memory: expected a number above 0")
+    return float(text)
+
+
+def _entries(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} entries of a cache: expected a number from 0 on")
+    return int(text)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``clipserve search serve``: options from the command line, then uvicorn."""
+"""Command ``clipserve search serve``: options, then uvicorn."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from clip_search.web.app import app
 from clip_search.web.protocol import bounded
 
 _SWITCH_S = 0.0001
-"""Python's 5 ms are what a search waits for each time that another thread reads rows which are being added."""
+"""With Python's 5 ms a search would wait so long each time that another thread reads rows to add."""
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Read the options and serve; returns the exit status."""
+    """Read the options and serve; return the exit status."""
     os.umask(UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def serve(options: Options) -> int:
-    """Serve until a signal; returns the exit status."""
+    """Serve until a signal; return the exit status."""
     listening = _listening(options.http)
     sidecar = Sidecar(options)
     if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
@@ -58,10 +58,10 @@ def serve(options: Options) -> int:
 
 
 def parsed(arguments: argparse.Namespace) -> Options:
-    """Options from the command line.
+    """Return the options that a command line says.
 
     Raises:
-        InvalidInput: a value can't be used.
+        InvalidInput: if a value can't be used.
     """
     index = IndexOptions(
         engine=arguments.engine,

@@ -1,4 +1,4 @@
-"""The application: routes, and the guard around them."""
+"""Application: routes, and the guard around them."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.sidecar import Sidecar
-from clip_search.web import collections, health, knn, openai, pictures
+from clip_search.web import collections, health, knn, openai, pages, row_thumbnails
+from clip_search.web.api_document import Application
+from clip_search.web.app_state import State
+from clip_search.web.body_reader import Reader
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
-from clip_search.web.reading import Reader
-from clip_search.web.state import Described, State
+from clip_search.web.response_models import ANY_ROUTE
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
 
 def app(sidecar: Sidecar) -> FastAPI:
-    """The application of a sidecar; collections are opened when it starts, while it answers already."""
-    shared = State(sidecar, Metrics(sidecar), Reader(sidecar.options))
-    made = Described(title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan)
-    made.state.shared = shared
-    for part in (collections, knn, openai, health, pictures):
-        made.include_router(part.router)
-    made.add_exception_handler(ClipError, _failed)
-    made.add_exception_handler(HTTPException, _http)
-    made.add_exception_handler(RequestValidationError, _parameter)
-    made.add_exception_handler(ClientDisconnect, _gone)
-    options = sidecar.options.http
-    made.add_middleware(Guard, options=options, metrics=shared.metrics, reader=shared.reader)
+    """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts."""
+    shared, options = State(sidecar, Metrics(sidecar), Reader(sidecar.options)), sidecar.options.http
+    application = Application(
+        title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
+    )  # fmt: skip
+    application.state.shared = shared
+    application.asks_token = bool(options.token)
+    for part in (collections, knn, openai, health, row_thumbnails, pages):
+        application.include_router(part.router, responses=ANY_ROUTE)
+    application.add_exception_handler(ClipError, _failed)
+    application.add_exception_handler(HTTPException, _http)
+    application.add_exception_handler(RequestValidationError, _parameter)
+    application.add_exception_handler(ClientDisconnect, _gone)
+    application.add_middleware(Guard, options=options, metrics=shared.metrics, reader=shared.reader)
     if options.origins:
-        made.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
-    return made
+        application.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
+    return application
 
 
 @contextlib.asynccontextmanager
@@ -59,18 +63,18 @@ async def _failed(request: Request, problem: Exception) -> Response:
 
 
 async def _gone(request: Request, problem: Exception) -> Response:
-    """The client went away while it sent its body: nobody reads this, it is counted under nginx's status for it."""
+    """Count a request whose client went away while it sent the body, under nginx's status for it; nobody reads the answer."""
     return Response(status_code=499)
 
 
 async def _http(request: Request, problem: Exception) -> Response:
-    """What Starlette itself refuses: no such route, another method."""
+    """Answer what Starlette itself refuses: no such route, another method."""
     assert isinstance(problem, HTTPException)  # noqa: S101  (it was registered for this type)
     return failure(Refused(problem.status_code, f"{request.method} {request.scope['path'][:200]}: {problem.detail}; see /docs"))
 
 
 async def _parameter(request: Request, problem: Exception) -> Response:
-    """A path or query parameter of another type."""
+    """Answer a path or query parameter of another type."""
     assert isinstance(problem, RequestValidationError)  # noqa: S101  (it was registered for this type)
     first = problem.errors()[0]
     return failure(InvalidInput(f"{first['loc'][-1]}: {first['msg']}, got {str(first['input'])[:80]!r}; see /docs"))

@@ -1,4 +1,4 @@
-"""``/v1/collections``: create, drop, list, add, delete, get, search, stats, rebuild."""
+"""Routes below ``/v1/collections``: create, drop, list, add, delete, get, search, statistics, rebuild."""
 
 from __future__ import annotations
 
@@ -19,26 +19,35 @@ from clip_search.errors import NotFound
 from clip_search.ingest import Item, add, needs_model
 from clip_search.query import Hit, check_most
 from clip_search.storage.schema import HEAVY, SOURCE_STATE
-from clip_search.web import bodies
+from clip_search.web import request_models as bodies
+from clip_search.web import response_models as answers
+from clip_search.web.api_document import body_of
+from clip_search.web.app_state import State, body, collection, content, off_loop, state
 from clip_search.web.guard import answer
-from clip_search.web.intake import intake
-from clip_search.web.pool import Pool
-from clip_search.web.searching import search
-from clip_search.web.state import State, apart, body, collection, content, described, state
+from clip_search.web.query_runner import search
+from clip_search.web.response_models import failures
+from clip_search.web.row_parser import parsed_rows
+from clip_search.web.thread_pool import Pool
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 _NOT_METADATA = ("id", "row", "source", "fingerprint", "time", "has_image", "has_text", "has_thumbnail")
+_STATISTICS: answers.Responses = {200: {"model": answers.Statistics}}
 
 
-@router.get("")
+@router.get("", response_model=answers.Collections)
 async def list_collections(request: Request) -> Response:
-    """All collections with their statistics."""
-    sidecar = state(request).sidecar
-    found = [await run_in_threadpool(_stats, one) for one in sidecar.collections()]
-    return answer({"collections": [stats for stats in found if stats]})
+    """Return all collections with their statistics."""
+    every = [await run_in_threadpool(_stats, named) for named in state(request).sidecar.collections()]
+    return answer({"collections": [stats for stats in every if stats]})
 
 
-@router.post("", status_code=201, openapi_extra=described(bodies.NewCollection))
+@router.post(
+    "",
+    status_code=201,
+    response_model=answers.Statistics,
+    responses=failures(409, 413, 503, 507),
+    openapi_extra=body_of(bodies.NewCollection),
+)
 async def create(request: Request) -> Response:
     """Make a collection."""
     new = await body(request, bodies.NewCollection)
@@ -47,129 +56,149 @@ async def create(request: Request) -> Response:
     return answer(await run_in_threadpool(made.stats), 201)
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_model=answers.Statistics, responses=failures(404, 503))
 async def stats(request: Request, name: str) -> Response:
-    """Rows, columns, and how its vectors are searched, the recall that was reached among it."""
+    """Return rows, columns, and how the vectors are searched, with the recall that was reached."""
     return answer(await run_in_threadpool(collection(request).stats))
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", response_model=answers.Dropped, responses=failures(404, 503))
 async def drop(request: Request, name: str) -> Response:
     """Remove a collection for good."""
     await run_in_threadpool(state(request).sidecar.drop, name)
     return answer({"dropped": name})
 
 
-@router.post("/{name}/rebuild", status_code=202)
+@router.post(
+    "/{name}/rebuild",
+    status_code=202,
+    response_model=answers.Statistics,
+    responses={**_STATISTICS, **failures(404, 503, 507)},
+)
 async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
     """Index everything anew; searches go on and change over in one step."""
-    found = collection(request)
-    done = found.rebuild_soon()
+    named = collection(request)
+    rebuilt = named.rebuild_soon()
     if wait:
-        await asyncio.wrap_future(done)
-    return answer(await run_in_threadpool(found.stats), 200 if wait else 202)
+        await asyncio.wrap_future(rebuilt)
+    return answer(await run_in_threadpool(named.stats), 200 if wait else 202)
 
 
-@router.post("/{name}/rows", status_code=201, openapi_extra=described(bodies.NewItems))
+@router.post(
+    "/{name}/rows",
+    status_code=201,
+    response_model=answers.Added,
+    responses=failures(404, 409, 413, 503, 504, 507),
+    openapi_extra=body_of(bodies.NewItems),
+)
 async def add_rows(request: Request, name: str) -> Response:
-    """Add rows; answered once they are durable and found. A row that is bad is named in ``errors``, the others are added."""
-    found, shared = collection(request), state(request)
-    items, options = await apart(request, intake, await content(request))
-    outcome = await _threads(shared, items).run(add, shared.sidecar, found, items, options)
-    done = outcome.done
-    counts = {"added": done.added, "replaced": done.replaced, "skipped": done.skipped, "ids": done.ids}
+    """Add rows; answer once they are durable and searchable. ``errors`` names each bad row, the others are added."""
+    named, shared = collection(request), state(request)
+    items, options = await off_loop(request, parsed_rows, await content(request))
+    outcome = await _threads(shared, items).run(add, shared.sidecar, named, items, options)
+    added = outcome.done
+    counts = {"added": added.added, "replaced": added.replaced, "skipped": added.skipped, "ids": added.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
 
 
-@router.get("/{name}/rows")
+@router.get("/{name}/rows", response_model=answers.RowPage, responses=failures(404, 413, 503))
 async def list_rows(
     request: Request, name: str, filter: str = "", after: int = -1, limit: int = 100, vectors: bool = False
 ) -> Response:
-    """Rows by their number, after one of them; ``next`` is what to send as ``after`` for more."""
+    """List rows by number, behind the row ``after``; ``next`` is the ``after`` of the following page."""
     check_most("limit", limit)
     if limit < 1 or not -1 <= after < 2**62:
         raise InvalidInput(f"limit is {limit}, after is {after}: expected at least 1, and -1 or a row's number")
-    found = collection(request)
-    rows = await run_in_threadpool(found.table.page, filter, after, limit, _columns(found, vectors))
+    named = collection(request)
+    rows = await run_in_threadpool(named.table.page, filter, after, limit, _columns(named, vectors))
     return answer({"rows": [_shown(row) for row in rows], "next": rows[-1]["row"] if len(rows) == limit else None})
 
 
-@router.post("/{name}/get", openapi_extra=described(bodies.Ids))
+@router.post("/{name}/get", response_model=answers.Rows, responses=failures(404, 413, 503), openapi_extra=body_of(bodies.Ids))
 async def get_rows(request: Request, name: str) -> Response:
-    """Rows by id; those that aren't there are left out."""
+    """Return rows by id; unknown ids are left out."""
     sent = await body(request, bodies.Ids)
     return answer({"rows": await run_in_threadpool(_rows, collection(request), sent.ids, sent.vectors)})
 
 
-@router.get("/{name}/rows/{id:path}")
+@router.get("/{name}/rows/{id:path}", response_model=answers.Row, responses=failures(404, 503))
 async def get_row(request: Request, name: str, id: str, vectors: bool = False) -> Response:
-    """One row by id."""
+    """Return a row by id."""
     rows = await run_in_threadpool(_rows, collection(request), [id], vectors)
     if not rows:
         raise NotFound(f"no row {id!r} in collection {name}: list its rows to see which there are")
     return answer(rows[0])
 
 
-@router.delete("/{name}/rows/{id:path}")
+@router.delete("/{name}/rows/{id:path}", response_model=answers.Deleted, responses=failures(404, 503, 507))
 async def delete_row(request: Request, name: str, id: str) -> Response:
-    """Delete one row by id."""
+    """Delete a row by id."""
     return await _deleted(collection(request), bodies.Deletion(ids=[id]))
 
 
-@router.post("/{name}/delete", openapi_extra=described(bodies.Deletion))
+@router.post(
+    "/{name}/delete",
+    response_model=answers.Deleted,
+    responses=failures(404, 413, 503, 507),
+    openapi_extra=body_of(bodies.Deletion),
+)
 async def delete_rows(request: Request, name: str) -> Response:
-    """Delete rows by ids or by filter; answered once they are gone and no longer found."""
+    """Delete rows by ids or by filter; answer once searches no longer return them."""
     sent = await body(request, bodies.Deletion)
     if bool(sent.ids) == bool(sent.filter):
         raise InvalidInput("send either ids or a filter: what to delete must be said once")
     return await _deleted(collection(request), sent)
 
 
-@router.post("/{name}/search", openapi_extra=described(bodies.Search))
+@router.post(
+    "/{name}/search",
+    response_model=answers.Hits,
+    responses=failures(404, 409, 413, 503, 504),
+    openapi_extra=body_of(bodies.Search),
+)
 async def search_rows(request: Request, name: str) -> Response:
-    """Search by text, image, URL, vector, id, or a weighted mix of any, minus others."""
+    """Search by text, image, URL, vector, id, or a weighted mix of them, minus others."""
     start, shared = time.perf_counter(), state(request)
-    found, sent = collection(request), await body(request, bodies.Search)
-    hits = await search(shared, found, await apart(request, sent.query))
-    shown = bool(shared.sidecar.options.fetch.folders)
+    named, sent = collection(request), await body(request, bodies.Search)
+    hits = await search(shared, named, await off_loop(request, sent.query))
+    from_files = bool(shared.sidecar.options.fetch.folders)
     took_ms = round(1000 * (time.perf_counter() - start), 3)
-    return answer({"hits": [_hit(found, hit, shown) for hit in hits], "took_ms": took_ms})
+    return answer({"hits": [_hit(named, hit, from_files) for hit in hits], "took_ms": took_ms})
 
 
 def _threads(shared: State, items: Sequence[Item | ClipError]) -> Pool:
-    """The pool for the slowest thing that rows need."""
+    """Return the pool for the slowest step that the rows need."""
     good = [item for item in items if isinstance(item, Item)]
     if any(item.image and item.image.kind == "image_url" for item in good):
         return shared.fetching
     return shared.model if any(map(needs_model, good)) else shared.writing
 
 
-def _stats(found: Collection) -> dict[str, Any] | None:
-    """Statistics; None of a collection that was dropped this instant."""
+def _stats(named: Collection) -> dict[str, Any] | None:
+    """Return statistics; None for a collection that was dropped this instant."""
     try:
-        return found.stats()
+        return named.stats()
     except NotFound:
         return None
 
 
-async def _deleted(found: Collection, sent: bodies.Deletion) -> Response:
-    done = found.delete(ids=sent.ids, where=sent.filter or "")
-    return answer({"deleted": await asyncio.wrap_future(done)})
+async def _deleted(named: Collection, sent: bodies.Deletion) -> Response:
+    return answer({"deleted": await asyncio.wrap_future(named.delete(ids=sent.ids, where=sent.filter or ""))})
 
 
-def _rows(found: Collection, ids: list[str], vectors: bool) -> list[dict[str, Any]]:
-    rows = found.table.rows_of(ids)
-    values = found.table.get(list(rows.values()), _columns(found, vectors))
+def _rows(named: Collection, ids: list[str], vectors: bool) -> list[dict[str, Any]]:
+    rows = named.table.rows_of(ids)
+    values = named.table.get(list(rows.values()), _columns(named, vectors))
     return [_shown({"row": rows[id], **values[rows[id]]}) for id in ids if rows.get(id) in values]
 
 
-def _columns(found: Collection, vectors: bool) -> list[str]:
-    wanted = {SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS if vectors)}
-    return [name for name in found.table.schema.names if name not in HEAVY - wanted and name != "row"]
+def _columns(named: Collection, vectors: bool) -> list[str]:
+    hidden = HEAVY - {SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS if vectors)}
+    return [name for name in named.table.schema.names if name not in hidden and name != "row"]
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as it is sent: the user's columns under ``metadata``, vectors in base64 of float32."""
+    """Return a row as it is sent: the user's columns under ``metadata``, vectors in base64 of float32."""
     fixed = {name: row[name] for name in ("id", "row", "source", "fingerprint", "time")}
     vectors = {name: _encoded(value) for name, value in row.items() if name.startswith("vector_") and value is not None}
     own = {name: value for name, value in row.items() if name not in _NOT_METADATA and name not in HEAVY}
@@ -177,16 +206,16 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**fixed, **state, **vectors, "metadata": own}
 
 
-def _hit(found: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:
-    """A hit as it is sent; a picture that wasn't kept may still be had where files may be read."""
+def _hit(named: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:
+    """Return a hit as it is sent; without a stored thumbnail there may be one of the file, where files may be read."""
     card = hit.card
-    pictured = card["has_thumbnail"] or (from_files and (card["source"] or card.get("image_path")))
+    has_picture = card["has_thumbnail"] or (from_files and (card["source"] or card.get("image_path")))
     return {
         "id": card["id"],
         "row": hit.row,
         "score": hit.score,
         "source": card["source"],
-        "thumbnail": f"/v1/collections/{found.name}/thumbnails/{hit.row}" if pictured else None,
+        "thumbnail": f"/v1/collections/{named.name}/thumbnails/{hit.row}" if has_picture else None,
         "metadata": {name: value for name, value in card.items() if name not in _NOT_METADATA},
     }
 

@@ -1,4 +1,4 @@
-"""Who may ask, how much at once, and what an error looks like: around every route."""
+"""Guard around every route: it checks host, site, token and size, and gives errors their form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_search.errors import status
 from clip_search.options import HttpOptions
 from clip_search.storage.kinds import for_json
+from clip_search.web.body_reader import Body, Reader, Receive, check_size
 from clip_search.web.metrics import Metrics
-from clip_search.web.reading import Body, Reader, Receive, check_size
 
 _LOG = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
-_OPEN = ("/health/live", "/health/ready", "/", "/page/")
-"""Reachable without the token: what orchestrators ask, and the page, which asks for it."""
+_OPEN = ("/health/live", "/health/ready", "/", "/docs")
+"""Reachable without the token, beside the pages' files: probes, and the pages, which ask for it."""
 
 _PAGES = ("/", "/docs")
 """Paths that links of other sites may lead to, beside the page's files."""
@@ -38,7 +38,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Refused(ClipError):
-    """A request that isn't let in, with the status that it gets."""
+    """Refusal of a request, with the status of the answer."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refused(ClipError):
 
 
 class Guard:
-    """ASGI middleware: host, site, origin, token and size are checked, bodies bounded, answers counted, errors made JSON."""
+    """ASGI middleware: checks host, site, origin, token and size, bounds bodies, counts answers, makes errors JSON."""
 
     def __init__(self, app: App, options: HttpOptions, metrics: Metrics, reader: Reader) -> None:
         self._app, self._options, self._metrics, self._reader = app, options, metrics, reader
@@ -86,27 +86,27 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdecimal():
             check_size(int(length), self._reader.limit(scope["path"]))
-        if self._options.token and not _is_open(scope["path"]) and scope["method"] != "OPTIONS":
+        if self._options.token and not is_open(scope["path"]) and scope["method"] != "OPTIONS":
             self._check_token(headers.get("authorization", ""))
 
     def _check_host(self, host: str) -> None:
-        """A page elsewhere may point its own name at this machine; only names that are ours are answered."""
-        found = _HOST.fullmatch(host)
-        name = (found[1] or found[2]).lower() if found else ""
-        if not found or int(found[3] or 0) > 65_535 or (found[1] and not _is_address(name)):
+        """Refuse names that aren't the sidecar's: a page elsewhere may point its own name at this machine."""
+        match = _HOST.fullmatch(host)
+        name = (match[1] or match[2]).lower() if match else ""
+        if not match or int(match[3] or 0) > 65_535 or (match[1] and not _is_address(name)):
             raise Refused(400, f"the Host header is {host[:100]!r}: expected a name or an address, and perhaps a port")
         if name not in ("localhost", self._options.host, *self._options.names) and not _is_address(name):
             raise Refused(403, f"the Host header names {name[:100]!r}: start the sidecar with --name {name[:100]}")
 
     def _check_origin(self, origin: str, host: str) -> None:
-        """A browser says which page asks; pages of other sites only where they were allowed."""
+        """Refuse pages of other sites, unless allowed: a browser says which page asks."""
         if not origin or "*" in self._options.origins or origin in self._options.origins:
             return
         if origin.partition("://")[2] != host:
             raise Refused(403, f"pages of {origin[:100]} may not call this sidecar: start it with --cors {origin[:100]}")
 
     def _check_site(self, headers: Headers) -> None:
-        """A browser says if another site's page is behind a request, also where it needs no answer: of an image, say."""
+        """Refuse what other sites' pages load without reading it, images say: a browser says which site is behind a request."""
         sites = {site.strip().lower() for site in ",".join(headers.getlist("sec-fetch-site")).split(",")}
         pages = {*headers.getlist("origin"), *map(_origin, headers.getlist("referer"))}
         if sites <= _OWN_SITES or "*" in self._options.origins or (pages and pages <= set(self._options.origins)):
@@ -120,7 +120,7 @@ class Guard:
 
 
 def failure(problem: Exception) -> Response:
-    """An error as JSON: ``error`` as OpenAI's clients read it, ``message`` as clip-retrieval's do."""
+    """Return an error as JSON: ``error`` as OpenAI's clients read it, ``message`` as clip-retrieval's do."""
     if isinstance(problem, Refused):
         code = problem.code
     elif isinstance(problem, ClipError):
@@ -141,17 +141,18 @@ def failure(problem: Exception) -> Response:
 
 
 def answer(content: Any, code: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON."""
+    """Return a JSON response."""
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY, default=for_json)
     return Response(body, code, headers, "application/json")
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern, not the path: each id would be a series of its own."""
+    """Return the route's pattern, not the path: each id would be a series of its own."""
     return getattr(scope.get("route"), "path", "other")
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Tell if a path is reachable without the token."""
     return path in _OPEN or path.startswith("/page/")
 
 
@@ -160,7 +161,7 @@ def _is_page(path: str) -> bool:
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port of a page."""
+    """Return scheme, host and port of a page."""
     return "/".join(url.split("/", 3)[:3])
 
 

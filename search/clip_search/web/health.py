@@ -1,39 +1,41 @@
-"""Whether it lives, whether it is ready and what isn't, and what it counted."""
+"""Routes for operation: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
+from clip_search.web import response_models as answers
+from clip_search.web.app_state import State, state
 from clip_search.web.guard import answer
-from clip_search.web.state import State, state
 
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/health/live")
+@router.get("/health/live", response_model=answers.Live)
 async def live() -> Response:
-    """200 while the process answers."""
+    """Answer 200 while the process lives."""
     return answer({"live": True})
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", response_model=answers.Readiness, responses={503: {"model": answers.Readiness}})
 async def ready(request: Request) -> Response:
-    """200 when everything can be asked; else 503 with what isn't ready. Searches by vector may go on."""
+    """Answer 200 if everything is ready, else 503 with the parts that aren't. Searches by vector may go on."""
     missing = await state(request).health.run(_missing, state(request))
     return answer({"ready": not missing, "not_ready": missing}, 503 if missing else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """Return the metrics in Prometheus' text format."""
     text = await run_in_threadpool(state(request).metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/metrics-summary")
+@router.get("/metrics-summary", response_class=PlainTextResponse)
 async def metrics_summary(request: Request) -> Response:
-    """The knn service's steps, by their share of its time."""
+    """Return the steps of the knn service, by their share of its time."""
     return Response(state(request).metrics.summary(), media_type="text/plain")
 
 
@@ -44,6 +46,6 @@ def _missing(shared: State) -> dict[str, str]:
         missing["database"] = reason
     if reason := sidecar.embedder.not_ready():
         missing["triton"] = reason
-    stopped = [found.name for found in sidecar.collections() if not found.writer.alive]
-    stopped_reasons = {f"collection {name}": "its writer has stopped" for name in stopped}
-    return {**missing, **{f"collection {name}": why for name, why in dict(sidecar.broken).items()}, **stopped_reasons}
+    broken = {f"collection {name}": reason for name, reason in dict(sidecar.broken).items()}
+    stopped = [collection.name for collection in sidecar.collections() if not collection.writer.alive]
+    return {**missing, **broken, **{f"collection {name}": "its writer has stopped" for name in stopped}}

@@ -1,4 +1,4 @@
-"""clip-retrieval's routes, as its back answers them: ``/knn-service``, ``/metadata``, ``/indices-list``, ``/config.json``."""
+"""Routes of clip-retrieval's back: ``/knn-service``, ``/metadata``, ``/indices-list``, ``/config.json``."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from clip_search.arrays import Rows
 from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
 from clip_search.query import SAME, Hit, Query, Term
-from clip_search.web.bodies import file_bytes
+from clip_search.web import response_models as answers
+from clip_search.web.api_document import body_of
+from clip_search.web.app_state import State, body, off_loop, state
 from clip_search.web.guard import answer
-from clip_search.web.pictures import picture_at, thumbnails_of
-from clip_search.web.searching import search
-from clip_search.web.state import State, apart, body, described, state
+from clip_search.web.query_runner import search
+from clip_search.web.request_models import file_bytes
+from clip_search.web.response_models import failures
+from clip_search.web.row_thumbnails import picture_at, thumbnails_of
 
 router = APIRouter(tags=["clip-retrieval"])
 _LOG = logging.getLogger(__name__)
 _NO_FILTERS = "safety, violence and aesthetic models aren't part of this server: asked for, they are passed over"
-_SAID = threading.Event()
+_WARNED = threading.Event()
 _MOST_PICTURES = 500
 """Hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer."""
 
 
 class Knn(BaseModel):
-    """A request to the knn service; what else a client sends is passed over, as there."""
+    """Request to the knn service; unknown fields are ignored, as there."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -53,7 +56,7 @@ class Knn(BaseModel):
     aesthetic_weight: float | Literal[""] | None = None
 
     def term(self) -> Term:
-        """The one source that is used: text, else image, else URL, else embedding."""
+        """Return the term to search for: text, else image, else URL, else embedding."""
         if self.text:
             return Term("text", self.text)
         if self.image:
@@ -66,56 +69,66 @@ class Knn(BaseModel):
 
 
 class Metadata(BaseModel):
-    """Rows whose metadata are asked for."""
+    """Request for the metadata of rows."""
 
     ids: Annotated[list[int], Field(max_length=MAX_RESULTS)]
     indice_name: str
 
 
-@router.post("/knn-service", openapi_extra=described(Knn))
+@router.post(
+    "/knn-service",
+    response_model=list[answers.KnnHit],
+    responses=failures(404, 409, 413, 503, 504),
+    openapi_extra=body_of(Knn),
+)
 async def knn_service(request: Request) -> Response:
-    """Search as clip-retrieval's back does."""
+    """Search, as clip-retrieval's back does."""
     shared, sent = state(request), await body(request, Knn)
-    if (sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight) and not _SAID.is_set():
-        _SAID.set()
+    if (sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight) and not _WARNED.is_set():
+        _WARNED.set()
         _LOG.warning(_NO_FILTERS)
     with shared.metrics.timed("full_knn_request_time"):
-        found = shared.sidecar.collection(sent.indice_name)
-        hits = await search(shared, found, await apart(request, _query, sent))
+        named = shared.sidecar.collection(sent.indice_name)
+        hits = await search(shared, named, await off_loop(request, _query, sent))
         threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
-        return answer(await threads.run(_described, shared, found, hits, sent.num_images))
+        return answer(await threads.run(_described, shared, named, hits, sent.num_images))
 
 
-@router.post("/metadata", openapi_extra=described(Metadata))
+@router.post(
+    "/metadata",
+    response_model=list[answers.RowMetadata],
+    responses=failures(404, 413, 503),
+    openapi_extra=body_of(Metadata),
+)
 async def metadata(request: Request) -> Response:
-    """Metadata by the numbers that the knn service gave."""
+    """Return metadata by the row numbers that the knn service gave."""
     shared, sent = state(request), await body(request, Metadata)
-    found = shared.sidecar.collection(sent.indice_name)
+    named = shared.sidecar.collection(sent.indice_name)
     rows = np.array([id for id in sent.ids if 0 <= id < 2**62], np.int64)
-    cards = await run_in_threadpool(_cards, found, rows)
+    cards = await run_in_threadpool(_cards, named, rows)
     columns = shared.sidecar.options.http.columns
     return answer([{"id": row, "metadata": _chosen(card, columns)} for row, card in cards])
 
 
-@router.get("/indices-list")
+@router.get("/indices-list", response_model=list[str])
 async def indices_list(request: Request) -> Response:
-    """Names of the collections."""
+    """Return the names of the collections."""
     return answer(state(request).sidecar.names())
 
 
-@router.get("/config.json")
+@router.get("/config.json", response_model=answers.PageConfig)
 async def config(request: Request) -> Response:
-    """What clip-retrieval's page asks first."""
+    """Return the settings that clip-retrieval's page asks for first."""
     names = state(request).sidecar.names()
     first = names[0] if names else ""
     here = str(request.base_url)
     return answer({"defaultBackend": here, "defaultIndex": first, "urlColumn": "url", "notice": _NO_FILTERS})
 
 
-def _cards(found: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:
-    """Numbers and cards of the rows that are there: cards outlive their rows for a while."""
-    rows = rows[np.isin(rows, found.table.there(np.unique(rows)))]
-    return [(row, card) for row, card in zip(rows.tolist(), found.cards.take(rows), strict=True) if card is not None]
+def _cards(named: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:
+    """Return numbers and cards of the rows that are there: cards outlive their rows for a while."""
+    rows = rows[np.isin(rows, named.table.there(np.unique(rows)))]
+    return [(row, card) for row, card in zip(rows.tolist(), named.cards.take(rows), strict=True) if card is not None]
 
 
 def _query(sent: Knn) -> Query:
@@ -124,22 +137,22 @@ def _query(sent: Knn) -> Query:
     return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower)
 
 
-def _described(shared: State, found: Collection, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
-    """Numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
+def _described(shared: State, named: Collection, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
+    """Return numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
     options = shared.sidecar.options
-    answers: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
+    entries: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
     with shared.metrics.timed("metadata_get_time"):
-        kept = thumbnails_of(found, [hit.row for hit in hits[: min(detailed, _MOST_PICTURES)] if hit.card["has_thumbnail"]])
-        for n, (entry, hit) in enumerate(zip(answers[:detailed], hits, strict=False)):
+        kept = thumbnails_of(named, [hit.row for hit in hits[: min(detailed, _MOST_PICTURES)] if hit.card["has_thumbnail"]])
+        for n, (entry, hit) in enumerate(zip(entries[:detailed], hits, strict=False)):
             entry.update(_chosen(hit.card, options.http.columns))
             paths = (hit.card.get("image_path"), hit.card["source"]) if n < _MOST_PICTURES else ()
             if picture := kept.get(hit.row) or picture_at(paths, shared.sidecar):
                 entry["image"] = base64.b64encode(picture).decode()
-    return answers
+    return entries
 
 
 def _chosen(card: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
-    """The columns asked for; what clip-retrieval's pages show and a row has no column for comes from its source and text."""
+    """Return the columns asked for; source and text stand in for columns of clip-retrieval's pages that a row lacks."""
     source = card.get("source")
     place = "url" if source and source.lower().startswith(("http://", "https://")) else "image_path"
     values = {place: source, "caption": card.get("text"), **{name: value for name, value in card.items() if value is not None}}

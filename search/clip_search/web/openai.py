@@ -1,4 +1,4 @@
-"""OpenAI's ``/v1/embeddings`` for texts and images, with infinity's ``modality``."""
+"""Routes of OpenAI's API: ``/v1/embeddings`` for texts and images, with infinity's ``modality``, and ``/v1/models``."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from clip_search.budget import Share
 from clip_search.errors import Busy
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
-from clip_search.web.bodies import file_bytes
+from clip_search.web import response_models as answers
+from clip_search.web.api_document import body_of
+from clip_search.web.app_state import body, state
 from clip_search.web.guard import answer
-from clip_search.web.state import body, described, state
+from clip_search.web.request_models import file_bytes
+from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _MOST = 2048  # as OpenAI has it
 _MOST_URLS = 64
-"""Pictures to be fetched for one request: each may take ten seconds."""
+"""Pictures fetched for one request, at most: each may take ten seconds."""
 _FETCHED = 16
-"""Pictures that are held at once, each of up to 32 MB."""
-_READERS = 8
+"""Pictures in memory at once, each of up to 32 MB."""
+_READERS = 8  # threads that fetch; most of their time is spent waiting
 
 
 def _listed(value: Any) -> Any:
-    """One text as a list of it; token numbers are told apart from what makes no sense at all."""
-    if isinstance(value, list) and any(isinstance(one, int | list) for one in value):
+    """Return one text as a list; refuse token numbers with a reason of their own."""
+    if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
         raise ValueError("token numbers are another tokenizer's, they aren't taken: send the texts")
     return [value] if isinstance(value, str) and value else value
 
@@ -48,10 +51,10 @@ Inputs = Annotated[
 
 
 class Embeddings(BaseModel):
-    """A request for embeddings.
+    """Request for embeddings.
 
-    With ``modality`` each input is an image, by URL or as a data: URI, or each is a text. Without, data: URIs are images and
-    all else is text.
+    ``modality`` says if the inputs are images, each a URL or a data: URI, or texts. Without it, data: URIs are images and all
+    else is text.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -63,13 +66,18 @@ class Embeddings(BaseModel):
     modality: Literal["text", "image"] | None = None
 
 
-@router.post("/embeddings", openapi_extra=described(Embeddings))
+@router.post(
+    "/embeddings",
+    response_model=answers.EmbeddingList,
+    responses=failures(413, 503, 504),
+    openapi_extra=body_of(Embeddings),
+)
 async def embeddings(request: Request) -> Response:
     """Embed texts and images."""
     sent = await body(request, Embeddings)
     shared = state(request)
     sidecar = shared.sidecar
-    fetches = any(_is_image(one, sent.modality) and not one.startswith("data:") for one in sent.input)
+    fetches = any(_is_image(item, sent.modality) and not item.startswith("data:") for item in sent.input)
     vectors, tokens = await (shared.fetching if fetches else shared.model).run(_embedded, sidecar, sent)
     data = [
         {"object": "embedding", "index": n, "embedding": _encoded(vector, sent.encoding_format)}
@@ -79,42 +87,42 @@ async def embeddings(request: Request) -> Response:
     return answer({"object": "list", "data": data, "model": sidecar.embedder.spec.name, "usage": usage})
 
 
-@router.get("/models")
+@router.get("/models", response_model=answers.ModelList, responses=failures(503, 504))
 async def models(request: Request) -> Response:
-    """The one model that is served."""
+    """Return the model that is served."""
     spec = await state(request).model.run(lambda: state(request).sidecar.embedder.spec)
     model = {"id": spec.name, "object": "model", "created": 0, "owned_by": spec.checkpoint, "fingerprint": spec.fingerprint}
     return answer({"object": "list", "data": [model]})
 
 
 def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
-    """Return a vector [D] for each input, and how many tokens the texts had; a picture has none."""
+    """Return a vector [D] for each input, and the number of tokens of the texts."""
     inputs, size = sent.input, sidecar.embedder.spec.embedding_size
     if sent.dimensions not in (None, size):
         raise InvalidInput(f"dimensions is {sent.dimensions}, the model makes {size}: leave it out")
-    images = {n: one for n, one in enumerate(inputs) if _is_image(one, sent.modality)}
-    texts = {n: one for n, one in enumerate(inputs) if n not in images}
+    images = {n: item for n, item in enumerate(inputs) if _is_image(item, sent.modality)}
+    texts = {n: item for n, item in enumerate(inputs) if n not in images}
     errors: dict[int, str] = {}
-    found = _images(sidecar, images, errors)
+    vectors = _images(sidecar, images, errors)
     if texts and not errors:
         rows = sidecar.embedder.texts([*texts.values()])
-        _take(found, errors, [*texts], rows, rows.errors)
+        _take(vectors, errors, [*texts], rows, rows.errors)
     if errors:
         n, reason = min(errors.items())
         raise InvalidInput(f"input {n} can't be embedded: {reason}", errors=errors)
-    return [found[n] for n in range(len(inputs))], sidecar.embedder.tokens([*texts.values()]) if texts else 0
+    return [vectors[n] for n in range(len(inputs))], sidecar.embedder.tokens([*texts.values()]) if texts else 0
 
 
-def _is_image(one: str, modality: str | None) -> bool:
-    return modality == "image" or (modality is None and one.startswith("data:"))
+def _is_image(item: str, modality: str | None) -> bool:
+    return modality == "image" or (modality is None and item.startswith("data:"))
 
 
 def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str]) -> dict[int, Floats]:
-    """Embed images by position, some at a time; what can't be read or embedded is noted."""
-    urls = sum(not one.startswith("data:") for one in images.values())
+    """Embed images by position, some at a time; note those that can't be read or embedded."""
+    urls = sum(not item.startswith("data:") for item in images.values())
     if urls > _MOST_URLS:
         raise InvalidInput(f"{urls} pictures are to be fetched: expected at most {_MOST_URLS}; send more requests")
-    found: dict[int, Floats] = {}
+    vectors: dict[int, Floats] = {}
     numbers = [*images]
     for start in range(0, len(numbers), _FETCHED):
         part = numbers[start : start + _FETCHED]
@@ -123,18 +131,18 @@ def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str])
             errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
             good = {n: file for n, file in files.items() if isinstance(file, bytes)}
             rows = sidecar.embedder.images([*good.values()])
-        _take(found, errors, [*good], rows, rows.errors)
-    return found
+        _take(vectors, errors, [*good], rows, rows.errors)
+    return vectors
 
 
 def _files(sidecar: Sidecar, share: Share, images: Mapping[int, str]) -> dict[int, bytes | ClipError]:
-    """Return the files by position, or why there is none."""
+    """Return the files by position, or the reason why there is none."""
     with ThreadPoolExecutor(_READERS) as pool:
         return dict(zip(images, pool.map(partial(_file, sidecar, share), images.values()), strict=True))
 
 
 def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
-    """Return the encoded file of a data: URI or a URL, or why there is none."""
+    """Return the encoded file of a data: URI or a URL, or the reason why there is none."""
     try:
         return file_bytes(image) if image.startswith("data:") else sidecar.image(Term("image_url", image), share)
     except Busy:
@@ -144,7 +152,7 @@ def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
 
 
 def _take(
-    found: dict[int, Floats],
+    vectors: dict[int, Floats],
     errors: dict[int, str],
     numbers: Sequence[int],
     rows: Sequence[Floats | None],
@@ -155,7 +163,7 @@ def _take(
         if row is None:
             errors[n] = reasons[at]
         else:
-            found[n] = row
+            vectors[n] = row
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

@@ -1,4 +1,4 @@
-"""HTTP connections with bounds that httptools and uvicorn lack: on the size and time of a head, and on their number."""
+"""HTTP connections with bounds that httptools and uvicorn lack: on their number, and on the size and time of a head."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from clip_search.web.guard import Refused, failure
 
 
 class _HeadTooLarge(Exception):
-    """Ends the parser's work."""
+    """Signal that ends the parser's work."""
 
 
 def bounded(bounds: Bounds) -> type[HttpToolsProtocol]:
-    """The protocol for uvicorn's option ``http``, with these bounds."""
+    """Return the protocol for uvicorn's option ``http``, with these bounds."""
     return type("BoundedProtocol", (_Bounded,), {"bounds": bounds})
 
 
 class _Bounded(HttpToolsProtocol):
-    """One connection; a timer runs while the head of a request is awaited, or the rest of one that was answered early."""
+    """Connection with a timer, for the head of a request and for the rest of one that was answered early."""
 
     bounds: Bounds
     _timer: asyncio.TimerHandle | None = None
@@ -86,13 +86,12 @@ class _Bounded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if (
-            self._in_request and not self._in_head and self.cycle.response_complete
-        ):  # the rest of its body is passed over, for a while
+        if self._in_request and not self._in_head and self.cycle.response_complete:
+            # the rest of the body is read and dropped, for a while
             self._await(self.transport.close)
 
     def _check_head(self) -> None:
-        """Bound what has been read of the head, and of trailers behind the body."""
+        """Bound the head, and trailers behind the body."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.bounds.head_bytes or len(self.headers) > self.bounds.headers:
             self._refusal = self._too_large()
@@ -106,7 +105,7 @@ class _Bounded(HttpToolsProtocol):
         )
 
     def _no_head(self) -> None:
-        """Close a connection whose request doesn't come; one that has sent nothing needs no answer."""
+        """Close a connection whose request doesn't come; without an answer if nothing was sent."""
         if self.cycle is not None and not self.cycle.response_complete:  # the request before is still being answered
             self._await(self._no_head)
         elif self._in_request or self._head_bytes:
@@ -115,7 +114,7 @@ class _Bounded(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Exception) -> None:
-        """Answer without the application, pass over what still comes, so that the answer arrives, and close."""
+        """Answer without the application, drop what still comes, so that the answer arrives, and close."""
         if self._is_over:
             return
         self._is_over = True

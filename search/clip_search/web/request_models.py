@@ -1,4 +1,4 @@
-"""Request bodies: what is accepted, checked in one place, and the source of the OpenAPI description."""
+"""Models of request bodies: they check what is sent, and are its schema in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 class Body(BaseModel):
-    """Strict: nothing is converted, nothing unknown is passed over."""
+    """Base of strict models: they convert no value and ignore no unknown field."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class NewCollection(Body):
-    """A collection to be made; what isn't said of its model is taken from the one that is served."""
+    """Request to make a collection; dimension and fingerprint are the served model's if left out."""
 
     name: str
     dimension: Annotated[int, Field(ge=1, le=16_384)] | None = None
@@ -44,7 +44,7 @@ class NewCollection(Body):
 
 
 class NewItem(Body):
-    """A row to be added: an image, a text, ready vectors, or several of them."""
+    """Row to add: an image, a text, ready vectors, or several of them."""
 
     id: str | None = None
     image: Base64 | None = None
@@ -56,12 +56,12 @@ class NewItem(Body):
     metadata: Annotated[dict[str, Any], Field(description="values by column")] = {}
     source: Annotated[str, Field(max_length=4096)] | None = None
     source_state: Annotated[str, Field(max_length=65_536)] | None = None
-    same_as: Annotated[str, Field(description="id of a row that gives what isn't sent: vectors, columns")] | None = None
+    same_as: Annotated[str, Field(description="id of a row to copy vectors and columns from, unless sent")] | None = None
 
     def item(self) -> Item:
-        """The row as the sidecar wants it."""
+        """Return the row as the sidecar takes it."""
         vectors: dict[Tower, Any] = {"image": self.vector, "text": self.text_vector}
-        ready: dict[Tower, Any] = {tower: floats(one) for tower, one in vectors.items() if one is not None}
+        ready: dict[Tower, Any] = {tower: floats(vector) for tower, vector in vectors.items() if vector is not None}
         for name in ("image_url", "image_path", "source_state", "same_as"):
             checked_text(name, getattr(self, name))
         images = _terms(self, 1.0, IMAGES)
@@ -72,7 +72,7 @@ class NewItem(Body):
 
 
 class NewItems(Body):
-    """Rows to be added together; each is checked by itself."""
+    """Request to add rows; each is checked by itself."""
 
     rows: Annotated[list[NewItem], Field(min_length=1, max_length=MAX_ROWS)]
     on_conflict: OnConflict = "error"
@@ -81,21 +81,21 @@ class NewItems(Body):
 
 
 class Deletion(Body):
-    """Rows to be deleted: by id, or all that a filter keeps."""
+    """Request to delete rows: by id, or all that a filter keeps."""
 
     ids: Annotated[list[str], Field(max_length=MAX_ROWS)] = []
     filter: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Ids(Body):
-    """Rows to get."""
+    """Request for rows by id."""
 
     ids: Annotated[list[str], Field(min_length=1, max_length=1000)]
     vectors: bool = False
 
 
 class SearchTerm(Body):
-    """One thing to look for."""
+    """Term of a mix."""
 
     text: Text | None = None
     image: Base64 | None = None
@@ -106,7 +106,7 @@ class SearchTerm(Body):
 
 
 class Search(Body):
-    """A search: one term, a weighted mix, minus others."""
+    """Search for one term, or a weighted mix of terms, minus others."""
 
     text: Text | None = None
     image: Base64 | None = None
@@ -124,9 +124,9 @@ class Search(Body):
     columns: list[str] | None = None
 
     def query(self) -> Query:
-        """The search as the sidecar wants it."""
-        mix = [term for one in self.mix for term in _terms(one, one.weight)]
-        minus = [term for one in self.minus for term in _terms(one, -one.weight)]
+        """Return the search as the sidecar takes it."""
+        mix = [term for part in self.mix for term in _terms(part, part.weight)]
+        minus = [term for part in self.minus for term in _terms(part, -part.weight)]
         terms = (*_terms(self, 1.0), *mix, *minus)
         same = SAME if self.deduplicate is True else self.deduplicate or None
         columns = None if self.columns is None else tuple(self.columns)
@@ -134,10 +134,10 @@ class Search(Body):
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:
-    """A JSON body, whatever its content type says.
+    """Parse a JSON body, whatever its content type says.
 
     Raises:
-        InvalidInput: it isn't JSON, or not of this kind; the message names the first field that is wrong.
+        InvalidInput: if it isn't JSON, or not of this kind; the message names the first field that is wrong.
     """
     try:
         return kind.model_validate_json(body or b"null")
@@ -146,7 +146,7 @@ def parsed(body: bytes, kind: type[_Body]) -> _Body:
 
 
 def validated(kind: type[_Body], content: Any) -> _Body:
-    """A body whose JSON was read already; raises as :func:`parsed`."""
+    """Check a body whose JSON was read already; raises as :func:`parsed`."""
     try:
         return kind.model_validate(content)
     except ValidationError as problem:
@@ -154,7 +154,7 @@ def validated(kind: type[_Body], content: Any) -> _Body:
 
 
 def _first(problem: ValidationError) -> InvalidInput:
-    """The first field that is wrong."""
+    """Return the first field that is wrong."""
     first = problem.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"])) or "the body"
     if first["type"] == "too_long":
@@ -164,20 +164,20 @@ def _first(problem: ValidationError) -> InvalidInput:
 
 
 def checked_text(name: str, text: str | None) -> None:
-    """Refuse what no encoding can write.
+    """Refuse a text that no encoding can write.
 
     Raises:
-        InvalidInput: the text has a lone surrogate.
+        InvalidInput: if the text has a lone surrogate.
     """
     if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidInput(f"{name} has half of a surrogate pair: send UTF-8")
 
 
 def floats(vector: list[float] | str) -> Any:
-    """A vector as sent -> numbers.
+    """Return the numbers of a vector as sent.
 
     Raises:
-        InvalidInput: the base64 is broken.
+        InvalidInput: if the base64 is broken.
     """
     if isinstance(vector, list):
         return vector
@@ -188,10 +188,10 @@ def floats(vector: list[float] | str) -> Any:
 
 
 def file_bytes(image: str) -> bytes:
-    """An image as sent -> the bytes of its file.
+    """Return the bytes of an image file as sent.
 
     Raises:
-        InvalidInput: neither base64 nor a data: URI with it.
+        InvalidInput: if it is neither base64 nor a data: URI with it.
     """
     if image.startswith("data:"):
         header, comma, image = image.partition(",")

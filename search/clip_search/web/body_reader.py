@@ -1,4 +1,4 @@
-"""Bodies of requests: read within a size and at a lowest speed, in files while they arrive, in memory once they are whole."""
+"""Reader of request bodies, within a size and a time: in files while they arrive, in memory once they are whole."""
 
 from __future__ import annotations
 
@@ -21,24 +21,20 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
 _IN_MEMORY = 256 * 2**10
-"""Up to so much a body needs no file: a search by vector or text has a few KB."""
+"""Largest body without a file: a search by vector or text has a few KB."""
 _COUNTED = 2**20
-"""Requests that take less aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
-_WRITERS = 8
+"""Requests that take less memory aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
+_WRITERS = 8  # threads that write or read bodies' files; a disk isn't faster with more
 _COPIES, _WIDE_COPIES = 3, 10
-"""A body, the strings in it, the files that these are in base64; a text with an emoji takes four bytes for each character."""
+"""Copies of a body: itself, its strings, the files in base64; a text with an emoji takes four bytes for each character."""
 _VALUE_BYTES = 112
-"""A JSON value takes so much at most while it is read, beside its characters: a number where texts are taken as well 106."""
+"""Most memory of a JSON value beside its characters, while it is parsed: 106 for a number that might be a text."""
 _MARKS = (b",", b":", b"[", b"{")
-"""Each value but the outermost follows one of them."""
+"""Characters in front of each value but the outermost."""
 
 
 class Reader:
-    """Reads bodies; their memory and their files are bounded for all of them together.
-
-    Args:
-        options: the sidecar's.
-    """
+    """Budgets of all bodies together: of memory and of files."""
 
     def __init__(self, options: Options) -> None:
         self.bounds, self._most = options.bounds, options.http.body_bytes
@@ -48,12 +44,12 @@ class Reader:
         self.writers = anyio.CapacityLimiter(_WRITERS)
 
     def limit(self, path: str) -> int:
-        """The most bytes that a request to a path may have: many rows or inputs at once, or one search."""
+        """Return the largest body of a path, in bytes: of many rows or inputs, or of one search."""
         return self._most if _BULK.fullmatch(path) else min(self._most, self.bounds.search_bytes)
 
 
 class Body:
-    """The body of one request.
+    """Body of one request.
 
     Attributes:
         size: bytes that have arrived.
@@ -70,11 +66,11 @@ class Body:
         """Read all of it, then wait until there is memory for it.
 
         Raises:
-            TooLarge: it is, or what is in it would take too much memory.
-            Stalled: it doesn't arrive fast enough.
-            Busy: others have the memory, or the room on the disk.
-            StorageFull: the disk has no room.
-            ClientDisconnect: the client went away.
+            TooLarge: if it is too large, or would take too much memory once parsed.
+            Stalled: if it doesn't arrive fast enough.
+            Busy: if others have the memory, or the room on the disk.
+            StorageFull: if the disk has no room.
+            ClientDisconnect: if the client went away.
         """
         while await self._arrived():
             if sum(map(len, self._pieces)) > _IN_MEMORY:
@@ -87,13 +83,13 @@ class Body:
         return content
 
     def close(self) -> None:
-        """Give back what it took: nothing is left of the request."""
+        """Return its memory and its file."""
         self._let_go()
         self._reader.memory.give_back(self._in_memory)
         self._in_memory = 0
 
     async def _arrived(self) -> bool:
-        """Wait for the next piece; returns whether there are more."""
+        """Wait for the next piece; tell if there are more."""
         message = await self._next()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
@@ -106,7 +102,7 @@ class Body:
         return bool(message.get("more_body", False))
 
     async def _next(self) -> MutableMapping[str, Any]:
-        """Only the time that is spent waiting for the client counts."""
+        """Return the next message; only the time that is spent waiting for the client counts."""
         bounds, start = self._reader.bounds, time.monotonic()
         left_s = bounds.body_s + self.size / bounds.body_rate - self._waited_s
         try:
@@ -150,7 +146,7 @@ class Body:
             raise storage_problem(problem) from problem
 
     def _let_go(self) -> None:
-        """Forget the pieces and the file."""
+        """Drop the pieces and the file."""
         self._pieces = []
         if self._file:
             with contextlib.suppress(OSError):  # what it holds back can't be written
@@ -161,10 +157,10 @@ class Body:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Refuse a body of that many bytes if they are too many.
+    """Refuse a body that is too large.
 
     Raises:
-        TooLarge: they are.
+        TooLarge: if it is.
     """
     if size > limit:
         raise TooLarge(f"the body has {size:,} bytes or more, at most {limit:,} are taken: send less at once")

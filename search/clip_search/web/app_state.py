@@ -1,4 +1,4 @@
-"""What the routes share."""
+"""State that the routes share, and access to the parts of a request."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
 from clip_search.sidecar import Sidecar
-from clip_search.web.bodies import parsed
+from clip_search.web.body_reader import Body, Reader
 from clip_search.web.metrics import Metrics
-from clip_search.web.pool import Pool
-from clip_search.web.reading import Body, Reader
+from clip_search.web.request_models import parsed
+from clip_search.web.thread_pool import Pool
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Out = TypeVar("_Out")
 _SMALL = 64 * 2**10
-"""Bodies up to so much are read in a fraction of a millisecond: a thread would cost more."""
+"""Bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more."""
 
 
 def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:
@@ -32,10 +32,10 @@ def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:
 
 @dataclass(frozen=True)
 class State:
-    """Parts that the routes share; a pool of threads for each thing that may stand still, so that nothing else waits for it.
+    """Shared parts; a pool of threads for each thing that may stand still, so that nothing else waits for it.
 
     Attributes:
-        opened: set once all collections are.
+        opened: set once all collections are open.
         searching: for the index alone.
         model: waits for Triton.
         fetching: waits for other hosts, then for Triton.
@@ -57,49 +57,27 @@ class State:
 
 
 def state(request: Request) -> State:
-    """What was put into the application."""
+    """Return the application's state."""
     return request.app.state.shared  # type: ignore[no-any-return]
 
 
 def collection(request: Request) -> Collection:
-    """The collection that the path names."""
+    """Return the collection that the path names."""
     return state(request).sidecar.collection(request.path_params["name"])
 
 
 async def body(request: Request, kind: type[_Kind]) -> _Kind:
-    """The request's JSON."""
-    return await apart(request, parsed, await content(request), kind)
+    """Read and parse the request's JSON."""
+    return await off_loop(request, parsed, await content(request), kind)
 
 
 async def content(request: Request) -> bytes:
-    """The request's body."""
+    """Read the request's body."""
     sent: Body = request.scope["body"]
     return await sent.content()
 
 
-async def apart(request: Request, work: Callable[..., _Out], *arguments: Any) -> _Out:
-    """Call what takes the longer the larger the body is: beside the event loop if it is large."""
+async def off_loop(request: Request, work: Callable[..., _Out], *arguments: Any) -> _Out:
+    """Call a function that takes longer the larger the body is: in a thread if the body is large."""
     sent: Body = request.scope["body"]
     return work(*arguments) if sent.size <= _SMALL else await run_in_threadpool(work, *arguments)
-
-
-def described(kind: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI's description of a body that is parsed here and not by FastAPI, whatever its content type."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-class Described(FastAPI):
-    """An application whose OpenAPI document has the parts of described bodies where its references look for them."""
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the document."""
-        if not self.openapi_schema:
-            document = super().openapi()
-            parts = document.setdefault("components", {}).setdefault("schemas", {})
-            operations = [one for path in document["paths"].values() for one in path.values()]
-            for operation in operations:
-                for content in operation.get("requestBody", {}).get("content", {}).values():
-                    content["schema"] = dict(content["schema"])
-                    parts.update(content["schema"].pop("$defs", {}))
-        return super().openapi()

@@ -1,4 +1,4 @@
-"""A search over HTTP: terms to vectors side by side, then the index, in a thread."""
+"""Search over HTTP: terms become vectors side by side, then a thread searches the index."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
 from clip_search.query import Hit, Query, Term
 from clip_search.sidecar import Sidecar
+from clip_search.web.app_state import State
 from clip_search.web.metrics import Metrics
-from clip_search.web.state import State
 
 _STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time", "image_url": "download_time"}
 
 
 async def search(shared: State, collection: Collection, query: Query) -> list[Hit]:
-    """Hits of a query, best first; raises as :class:`Sidecar` does."""
+    """Return the hits of a query, best first; raises as :class:`Sidecar` does."""
     sidecar, metrics = shared.sidecar, shared.metrics
     tower = sidecar.tower(collection, query.tower)
     vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
-    return await shared.searching.run(_found, sidecar, metrics, collection, tower, query, vectors)
+    return await shared.searching.run(_hits, sidecar, metrics, collection, tower, query, vectors)
 
 
-def _found(
+def _hits(
     sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, query: Query, vectors: Sequence[Floats]
 ) -> list[Hit]:
     with metrics.timed("knn_index_time"):
@@ -38,7 +38,7 @@ async def _vector(shared: State, collection: Collection, tower: Any, term: Term)
     if term.kind == "text":
         return await _text(shared, collection, term.value)
     if term.kind == "vector":
-        return sidecar.vector(collection, tower, term)  # checked at once: nothing to wait for
+        return sidecar.vector(collection, tower, term)  # checked here: there is nothing to wait for
     if term.kind == "id":
         return await shared.searching.run(sidecar.vector, collection, tower, term)
     with shared.metrics.timed(_STEPS[term.kind]):
@@ -55,6 +55,6 @@ async def _text(shared: State, collection: Collection, text: str) -> Floats:
             if isinstance(problem, ClipError):
                 raise
             raise Timeout(f"the text wasn't embedded within {TIMEOUT_S:g} s: is Triton busy or stuck?") from problem
-    sidecar.check_model(collection)  # after it, since another checkpoint may just have come up
+    sidecar.check_model(collection)  # afterwards: another checkpoint may have come up meanwhile
     sidecar.texts.asked(vector)
     return vector

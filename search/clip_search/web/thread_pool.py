@@ -14,13 +14,13 @@ _Out = TypeVar("_Out")
 
 
 class Pool:
-    """Bounded threads, and a bounded line before them; of one event loop.
+    """Threads and a line before them, both bounded; of one event loop.
 
     Args:
         purpose: names the pool in messages.
-        threads: how many calls run at once.
-        waiting: how many more may wait for a thread.
-        wait_s: how long they do.
+        threads: calls that run at once.
+        waiting: further calls that may wait for a thread.
+        wait_s: longest wait.
     """
 
     def __init__(self, purpose: str, threads: int, waiting: int, wait_s: float) -> None:
@@ -34,7 +34,7 @@ class Pool:
         """Call in a thread of the pool.
 
         Raises:
-            Busy: the line is full, or no thread came free in time.
+            Busy: if the line is full, or no thread comes free in time.
         """
         if self._inside >= self._most:
             raise Busy(

@@ -1,4 +1,4 @@
-"""Rows as sent over HTTP → items, each with an error of its own: what can't be read of one doesn't touch its neighbours."""
+"""Request to add rows -> items, each with an error of its own: a row that can't be read doesn't touch its neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clip_search.ingest import AddOptions, Item
 from clip_search.storage.kinds import shown
 from clip_search.storage.rows import OnConflict
 from clip_search.storage.schema import check_kind
-from clip_search.web.bodies import MAX_ROWS, Body, Columns, NewItem, validated
+from clip_search.web.request_models import MAX_ROWS, Body, Columns, NewItem, validated
 
 _MAX_DIGITS = 400
 _BRANCHES = {"str", "list[float]"}
@@ -23,7 +23,7 @@ _BRANCHES = {"str", "list[float]"}
 
 
 class _Request(Body):
-    """A request whose rows aren't read yet."""
+    """Request whose rows aren't read yet."""
 
     rows: Annotated[list[Any], Field(min_length=1, max_length=MAX_ROWS)]
     on_conflict: OnConflict = "error"
@@ -31,11 +31,11 @@ class _Request(Body):
     columns: Columns = Field(default_factory=dict)
 
 
-def intake(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
-    """Read a request to add rows: an item, or its error, by position.
+def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
+    """Read a request to add rows: an item or its error by position, and the options of all.
 
     Raises:
-        InvalidInput: no JSON object with a list of rows, or what concerns all of them is wrong.
+        InvalidInput: if there is no JSON object with a list of rows, or an option is wrong.
     """
     content = _json(body)
     if not isinstance(content, dict):
@@ -47,7 +47,7 @@ def intake(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
 
 
 def _json(body: bytes) -> Any:
-    """JSON, and what programs write for it: NaN, Infinity, numbers of any length, lone surrogates."""
+    """Read JSON, and what programs write for it: NaN, Infinity, numbers of any length, lone surrogates."""
     try:
         return from_json(body or b"null")
     except ValueError:
@@ -76,7 +76,7 @@ def _item(row: Any) -> Item | ClipError:
 
 
 def _told(problem: ValidationError) -> InvalidInput:
-    """The first thing that is wrong with a row."""
+    """Return the first fault of a row."""
     first = problem.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES) or "the row"
     got = "" if first["type"] in ("missing", "extra_forbidden") else f", got {shown(first['input'])}"

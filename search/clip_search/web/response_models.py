@@ -1,0 +1,258 @@
+"""Answers: their schemas in the OpenAPI document. Routes write JSON themselves; nothing here runs while one is answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+from typing_extensions import NotRequired, TypedDict
+
+from clip_client.spec import Tower
+
+Vector: TypeAlias = Annotated[str, Field(description="little-endian float32 in base64")]
+Metadata: TypeAlias = Annotated[dict[str, Any], Field(description="values by column")]
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+class FailureDetails(TypedDict):
+    """Error as OpenAI's clients read it; ``errors`` has a reason by position, where the request was a batch."""
+
+    message: str
+    type: str
+    param: None
+    code: int
+    errors: NotRequired[dict[str, str]]
+
+
+class Failure(TypedDict):
+    """Error: ``message`` as clip-retrieval's clients read it, ``error`` as OpenAI's do."""
+
+    message: str
+    error: FailureDetails
+
+
+class IndexPart(TypedDict):
+    """Part of a faiss index, and the recall that was measured when it was tuned."""
+
+    kind: str
+    rows: int
+    hidden: int
+    effort: int
+    recall: float
+    target: float
+    queries: int
+    source: str
+
+
+class FaissIndex(TypedDict):
+    """Index in memory; ``tail_rows`` new rows are compared one by one."""
+
+    engine: Literal["faiss"]
+    rows: int
+    parts: list[IndexPart]
+    tail_rows: int
+    recall: float | None
+    recall_target: float
+
+
+class LanceIndex(TypedDict):
+    """LanceDB's own index on disk."""
+
+    engine: Literal["lancedb"]
+    rows: int
+    indexed: bool
+
+
+class Statistics(TypedDict):
+    """Statistics of a collection."""
+
+    name: str
+    rows: int
+    dimension: int
+    fingerprint: str
+    columns: Annotated[dict[str, str], Field(description="kinds by name")]
+    table_version: int
+    indexes: dict[Tower, FaissIndex | LanceIndex]
+
+
+class Collections(TypedDict):
+    """Statistics of all collections."""
+
+    collections: list[Statistics]
+
+
+class Dropped(TypedDict):
+    """Name of the collection that was removed."""
+
+    dropped: str
+
+
+class RowError(TypedDict):
+    """Reason why a row was left out; ``index`` is its position in the request."""
+
+    index: int
+    message: str
+
+
+class Added(TypedDict):
+    """Outcome of an addition; ``added + replaced + skipped`` and the errors are as many as the rows that were sent."""
+
+    added: int
+    replaced: int
+    skipped: int
+    ids: list[str]
+    errors: list[RowError]
+
+
+class Row(TypedDict):
+    """Row of a collection; vectors are there on request."""
+
+    id: str
+    row: int
+    source: str | None
+    fingerprint: str | None
+    time: datetime | None
+    source_state: NotRequired[str]
+    vector_image: NotRequired[Vector]
+    vector_text: NotRequired[Vector]
+    metadata: Metadata
+
+
+class Rows(TypedDict):
+    """Rows by id."""
+
+    rows: list[Row]
+
+
+class RowPage(TypedDict):
+    """Rows by number; ``next`` is the ``after`` of the following page."""
+
+    rows: list[Row]
+    next: int | None
+
+
+class Deleted(TypedDict):
+    """Number of deleted rows."""
+
+    deleted: int
+
+
+class Hit(TypedDict):
+    """Hit of a search; ``score`` is a cosine, ``thumbnail`` the path of a picture."""
+
+    id: str
+    row: int
+    score: float
+    source: str | None
+    thumbnail: str | None
+    metadata: Metadata
+
+
+class Hits(TypedDict):
+    """Hits, best first."""
+
+    hits: list[Hit]
+    took_ms: float
+
+
+class KnnHit(TypedDict):
+    """Hit of the knn service; the first ``num_images`` have their columns and a picture as JPEG in base64."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    id: int
+    similarity: float
+    image: NotRequired[str]
+
+
+class RowMetadata(TypedDict):
+    """Metadata of a row by its number."""
+
+    id: int
+    metadata: Metadata
+
+
+class PageConfig(TypedDict):
+    """Settings of clip-retrieval's page."""
+
+    defaultBackend: str
+    defaultIndex: str
+    urlColumn: str
+    notice: str
+
+
+class Embedding(TypedDict):
+    """Vector of one input."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | Vector
+
+
+class Usage(TypedDict):
+    """Tokens of the texts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(TypedDict):
+    """Vectors of all inputs, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Model(TypedDict):
+    """Model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    fingerprint: str
+
+
+class ModelList(TypedDict):
+    """List of the one model."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Live(TypedDict):
+    """Sign of life."""
+
+    live: Literal[True]
+
+
+class Readiness(TypedDict):
+    """Readiness, and a reason for each part that isn't ready."""
+
+    ready: bool
+    not_ready: dict[str, str]
+
+
+def failures(*codes: int) -> Responses:
+    """Return the responses of a route with errors of its own, beside those of :data:`ANY_ROUTE`."""
+    return {code: {"model": Failure, "description": _REASONS[code]} for code in codes}
+
+
+_REASONS = {
+    400: "The request can't be used; the message says what was expected.",
+    401: "The token is missing or wrong.",
+    403: "A page of another site asks, or a host name that isn't the sidecar's.",
+    404: "There is no such collection or row.",
+    409: "The name or id is there already, or the vectors are another model's.",
+    413: "The body or a file is too large, or more is asked for than is allowed.",
+    503: "Triton, the table, memory or threads can't be had now.",
+    504: "Triton didn't answer in time.",
+    507: "The disk is full.",
+}
+ANY_ROUTE: Responses = {
+    **failures(400, 401, 403),
+    "default": {"model": Failure, "description": "Any other error, in the same form."},
+}

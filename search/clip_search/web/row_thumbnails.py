@@ -1,0 +1,71 @@
+"""Thumbnails of rows, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from clip_client.errors import ClipError
+from clip_search import fetch
+from clip_search.collection import Collection
+from clip_search.errors import Busy, NotFound
+from clip_search.sidecar import Sidecar
+from clip_search.thumbnails import thumbnail
+from clip_search.web.app_state import collection, state
+from clip_search.web.response_models import Responses, failures
+
+router = APIRouter()
+RowNumber = Annotated[int, Path(ge=0, lt=2**62)]
+_JPEG: Responses = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get(
+    "/v1/collections/{name}/thumbnails/{row}",
+    tags=["collections"],
+    response_class=Response,
+    responses={**_JPEG, **failures(404, 503)},
+)
+async def row_thumbnail(request: Request, name: str, row: RowNumber) -> Response:
+    """Return a small JPEG of a row's picture."""
+    shared = state(request)
+    picture = await shared.pictures.run(picture_of, collection(request), row, shared.sidecar)
+    if picture is None:
+        raise NotFound(f"row {row} of collection {name} has no picture that can be shown")
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(picture, media_type="image/jpeg", headers=headers)
+
+
+def picture_of(owner: Collection, row: int, sidecar: Sidecar) -> bytes | None:
+    """Return a row's stored thumbnail, or one of its source if that lies below a folder named at start."""
+    names = [name for name in ("thumbnail", "source", "image_path") if name in owner.table.schema.names]
+    values = owner.table.get([row], names).get(row)
+    if values is None:
+        return None
+    if values["thumbnail"]:
+        return bytes(values["thumbnail"])
+    return picture_at((values.get("image_path"), values["source"]), sidecar)
+
+
+def thumbnails_of(owner: Collection, rows: Sequence[int]) -> dict[int, bytes]:
+    """Return the stored thumbnails, by row."""
+    kept = owner.table.get(rows, ["thumbnail"])
+    return {row: bytes(values["thumbnail"]) for row, values in kept.items() if values["thumbnail"]}
+
+
+def picture_at(paths: Iterable[str | None], sidecar: Sidecar) -> bytes | None:
+    """Return a thumbnail of the first file that is there and lies below a folder named at start.
+
+    Raises:
+        Busy: if others have the memory for it.
+    """
+    options = sidecar.options.fetch
+    for path in filter(None, paths if options.folders else ()):
+        try:
+            return thumbnail(fetch.read(path, options), sidecar.decoding)
+        except Busy:
+            raise
+        except ClipError:
+            continue
+    return None
