@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from sidecars import SIZE, unit
 
-from clip_search.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
-from clip_search.index import Index
-from clip_search.part import Part, Tail, positions
+from clip_search.arrays import positions
+from clip_search.index.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
+from clip_search.index.part import Part, Tail
+from clip_search.index.snapshot import Index
+from clip_search.index.tuning import AT, recalls, tuned
 from clip_search.query import distinct, mixed
-from clip_search.tuning import AT, recalls, tuned
 
 COUNT = 3000
 KINDS = ["flat", "ivf", "hnsw", "ivf8"]

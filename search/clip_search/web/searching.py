@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from clip_client.errors import ClipError, Timeout
+from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
-from clip_search.faiss_index import Floats
 from clip_search.query import Hit, Query, Term
 from clip_search.sidecar import Sidecar
 from clip_search.web.metrics import Metrics
