@@ -63,7 +63,7 @@ def verbs() -> list[list[str]]:
 @functools.cache
 def every_flag() -> set[str]:
     """Return the flags of all commands of clipserve and of locust with our users."""
-    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), flags(_LOCUST))
+    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), set(_FLAG.findall(_help(tuple(_LOCUST)))))
 
 
 @functools.cache
