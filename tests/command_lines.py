@@ -21,8 +21,9 @@ from snippets import ROOT, Command, commands
 
 from clip_client import cli
 
-_FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
-_LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")]
+FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
+_LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+_OWN_FLAG = re.compile(r'add_argument\(\s*"(--[\w-]+)"')
 
 
 class Refused(Exception):
@@ -50,7 +51,7 @@ def check(command: Command) -> None:
 def flags(program: Sequence[str]) -> set[str]:
     """Return the flags of a program, from the usage that its ``--help`` prints."""
     usage = _help(tuple(map(str, program))).split("\n\n")[0]
-    return set(_FLAG.findall(usage)) - {"-h", "--help"}
+    return set(FLAG.findall(usage)) - {"-h", "--help"}
 
 
 def verbs() -> list[list[str]]:
@@ -63,7 +64,13 @@ def verbs() -> list[list[str]]:
 @functools.cache
 def every_flag() -> set[str]:
     """Return the flags of all commands of clipserve and of locust with our users."""
-    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), set(_FLAG.findall(_help(tuple(_LOCUST)))))
+    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), _locusts())
+
+
+def _locusts() -> set[str]:
+    """Return the flags of locust, whose help lacks our own, and ours."""
+    own = _OWN_FLAG.findall(_LOCUSTFILE.read_text(encoding="utf-8"))
+    return {*own, *FLAG.findall(_help((sys.executable, "-m", "locust")))}
 
 
 @functools.cache
@@ -105,7 +112,8 @@ def _stopping_after_parsing():
     def parse_only(self, args=None, namespace=None):
         raise _Parsed(parse(self, args, namespace))
 
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse_only), contextlib.redirect_stderr(io.StringIO()) as said:
+    patch = mock.patch.object(argparse.ArgumentParser, "parse_args", parse_only)
+    with patch, contextlib.redirect_stderr(io.StringIO()) as said:
         yield said
 
 
@@ -138,7 +146,7 @@ def _make(arguments: Sequence[str]) -> None:
 def _pytest(arguments: Sequence[str]) -> None:
     if missing := [word for word in arguments if word.startswith("tests/") and not (ROOT / word.split("::")[0]).exists()]:
         raise Refused(f"there is no {missing[0]}")
-    _run([sys.executable, "-m", "pytest", "--markers", *arguments])
+    _run([sys.executable, "-m", "pytest", "--markers", "--noconftest", *arguments])
 
 
 def _locust(arguments: Sequence[str]) -> None:

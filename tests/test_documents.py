@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from command_lines import Refused, check, every_flag, flags
-from pictures import jpegs
+from command_lines import FLAG, Refused, check, every_flag, flags
 from servers import CLIPSERVE, Server
 from sidecars import Sidecar
-from snippets import DOCUMENTS, ROOT, Command, Piece, anchors, blocks, code_spans, commands, links
-from test_structure import tracked
+from snippets import DOCUMENTS, ROOT, Command, Piece, anchors, blocks, code_spans, commands, links, tracked
 
 from clip_client import cli
 from clip_client.search import Search
+from pictures import jpegs
 
 LANGUAGES = {"mermaid", "python", "sh", "text"}
 FOREIGN_FLAGS = {"--cov", "--index-url", "--profile", "--rm", "--user"}
@@ -65,7 +64,9 @@ def test_command_lines_are_taken_by_their_programs(snippet: Piece) -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
 def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: Sidecar, search: Search) -> None:
-    lines = [command.words for block in blocks("sh") if block.document == ROOT / document for command in commands(block.content)]
+    lines = [
+        command.words for block in blocks("sh") if block.document == ROOT / document for command in commands(block.content)
+    ]
     asked = [words for words in lines if words[:2] == ("clipserve", "search") and words[2] != "serve"]
     assert {words[2] for words in asked} >= {"add", "query"}
     for words in asked:
@@ -82,7 +83,7 @@ def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: 
         "clipserve serve --grpc-port high",
         "python export/all.py --evaluate FOLDER",
         "python export/none.py",
-        "python examples/emoji/evaluate.py --nothing",
+        "python bench/all.py --nothing",
         "make demonstration",
         "make test ARGS=tests/test_none.py",
         "make check ARGS=tests/test_documents.py",
@@ -110,7 +111,7 @@ def usages() -> list[Piece]:
 @pytest.mark.parametrize("usage", usages(), ids=str)
 def test_a_usage_has_the_flags_of_its_command_and_no_others(usage: Piece) -> None:
     words = re.match(r"usage: clipserve ((?:\w+ )*)", usage.content)[1].split()
-    assert set(re.findall(r"--?[a-z][\w-]*", usage.content)) == flags([CLIPSERVE, *words])
+    assert set(FLAG.findall(usage.content)) == flags([CLIPSERVE, *words])
 
 
 def test_flags_in_the_text_exist() -> None:
@@ -135,7 +136,7 @@ def test_commands_in_the_text_exist() -> None:
 
 def paths_named() -> list[Piece]:
     """Code spans that are paths, or names of Python files, and the paths in drawings."""
-    tops = {path.split("/")[0] for path in tracked()} | {f"clip_{name}" for name in PACKAGES}
+    tops = {path.split("/")[0] for path in tracked()} | {path.split("/")[1] for path in tracked(*PACKAGES)}
     drawn = [
         Piece(block.document, block.line, "", path)
         for block in blocks("mermaid")
