@@ -90,7 +90,7 @@ KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pai
     "open_clip_siglip": (open_clips.siglip, open_clips.embed),
     "open_clip_multilingual": (open_clips.multilingual, open_clips.embed),
 }
-"""What makes a checkpoint, and what embeds with its own library."""
+"""Functions that make a checkpoint and embed with its own library, by family."""
 
 IMAGES = [*pictures.jpegs(6), *pictures.awkward().values()]
 TEXTS = [

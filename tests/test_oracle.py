@@ -41,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(arguments: list[str], folder: Path) -> dict[str, Compared]:
-    """What the oracle says of a checkpoint, without the rest of an export."""
+    """Return the oracle's verdict on a checkpoint, without the rest of an export."""
     options = cli.parsed(arguments)
     found = checkpoint_module.find(options.model, options.revision, options.text_model)
     family = families.of(found)
@@ -230,7 +230,7 @@ def test_pictures_and_captions_of_the_evaluation_are_compared_too(small: Path, t
 
 
 class TestAgain:
-    """What was compared isn't compared again, until something changes."""
+    """A comparison isn't repeated until something changes."""
 
     @pytest.fixture
     def own(self, small: Path, tmp_path: Path) -> Path:
