@@ -76,10 +76,10 @@ class Metadata(BaseModel):
 async def knn_service(request: Request) -> Response:
     """Search as clip-retrieval's back does."""
     shared, sent = state(request), await body(request, Knn)
-    if (sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight) and not _SAID.is_set():
-        _SAID.set()
-        _LOG.warning(_NO_FILTERS)
     with shared.metrics.timed("full_knn_request_time"):
+        if sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight:
+            with shared.metrics.timed("safety_time"):
+                _pass_over_filters()
         found = shared.sidecar.collection(sent.indice_name)
         hits = await search(shared, found, await apart(request, _query, sent))
         threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
@@ -110,6 +110,12 @@ async def config(request: Request) -> Response:
     first = names[0] if names else ""
     here = str(request.base_url)
     return answer({"defaultBackend": here, "defaultIndex": first, "urlColumn": "url", "notice": _NO_FILTERS})
+
+
+def _pass_over_filters() -> None:
+    if not _SAID.is_set():
+        _SAID.set()
+        _LOG.warning(_NO_FILTERS)
 
 
 def _cards(found: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:
