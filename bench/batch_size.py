@@ -13,7 +13,7 @@ from typing import Any
 
 from clip_client import Clip
 from lib.checkpoints import VARIANT, checkpoint, exported
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import lines
 from lib.results import Result, plot_path, publish
 from lib.samples import photos, texts
@@ -26,18 +26,11 @@ SIZES = (1, 10, 50, 100)
 
 def main() -> None:
     """Export, serve, index in turns."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (11, TURNS), "--count": (100, "documents of each kind in one turn")})
     _, repository = exported(checkpoint(options.model), options.photos)
     with served(repository) as server, Clip(server.address) as clip:
         timings = in_turns(ways(clip, photos(options.photos), options.count), options.rounds, "batch sizes")
     publish(result(timings, options))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=11)
-    made.add_argument("--count", type=int, default=100, help="documents of each kind in one turn (default: %(default)s)")
-    return made.parse_args()
 
 
 def ways(clip: Clip, images: Sequence[Any], count: int) -> dict[str, Work]:

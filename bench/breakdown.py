@@ -7,7 +7,6 @@ Triton's own statistics give the time within the server, the clients' clocks the
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from clip_client.preprocess import resize, to_rgb
 from clip_client.spec import ModelSpec, Tower, ensemble
 from lib.checkpoints import checkpoint, exported
 from lib.load import Request, load
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import plot
 from lib.results import Result, plot_path, publish
 from lib.samples import photos
@@ -69,7 +68,7 @@ class Run:
 
 def main() -> None:
     """Serve, load, divide, publish."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (5, TURNS), "--requests": (96, "of each client in one turn")})
     files = [path.read_bytes() for path in photos(options.photos)]
     _, repository = exported(checkpoint(options.model), options.photos)
     runs = [Run(tower, clients, clients * options.requests) for tower in PREPARE for clients in (1, 16)]
@@ -82,13 +81,6 @@ def main() -> None:
     shares: dict[Tower, Parts] = {"image": decode_and_more, "text": {"tokenise": 1.0}}
     divided = {run: with_shares(each, shares[run.tower]) for run, each in parts.items()}
     publish(Result("breakdown", TITLE, NOTES, [table(divided)], setting(options), [bars(divided)]))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=5)
-    made.add_argument("--requests", type=int, default=96, metavar="N", help="of each client in one turn (default: %(default)s)")
-    return made.parse_args()
 
 
 def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:

@@ -21,7 +21,7 @@ from torch import nn
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.openvino_fp16 import OpenVinoFp16
 from lib.checkpoints import Loaded, checkpoint, encoder, exported, loaded
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import bars
 from lib.results import Result, plot_path, publish
 from lib.tables import Table
@@ -61,7 +61,7 @@ class Products:
 
 def main() -> None:
     """Export, take turns, compare."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (15, TURNS), "--batch": (32, "images in a batch")})
     model = checkpoint(options.model)
     variants = {name: numbers for name, numbers in VARIANTS.items() if not named(name).obstacle()}
     artifacts, _ = exported(model, options.photos, [*variants])
@@ -72,13 +72,6 @@ def main() -> None:
     ways |= {bare(FLOAT32, "torch"): in_torch(products)}
     ways |= {bare(numbers): in_openvino(products, numbers) for numbers in dict.fromkeys(variants.values())}
     publish(result(in_turns(ways, options.rounds, "limit"), variants, products, options))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=15)
-    made.add_argument("--batch", type=int, default=32, help="images in a batch (default: %(default)s)")
-    return made.parse_args()
 
 
 def pixels(tower: Loaded, count: int) -> npt.NDArray[np.uint8]:

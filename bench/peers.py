@@ -9,7 +9,6 @@ infinity-emb[server,torch,vision] 0.0.78 and aiohttp; one that is absent is skip
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from lib.checkpoints import VARIANT, checkpoint, encoder, exported
 from lib.clip_retrieval import Inference, Vectors
 from lib.infinity import Infinity, infinity
 from lib.load import Load, Request, load, median_ms, median_per_s
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.other_programs import program_path
 from lib.results import Result, publish
 from lib.samples import photos, texts
@@ -76,7 +75,7 @@ class Single:
 
 def main() -> None:
     """Measure in bulk, then single requests; publish."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (5, TURNS), "--count": (256, "photos in bulk in one turn")}, peers=True)
     model, files = checkpoint(options.model), photos(options.photos)
     artifacts, repository = exported(model, options.photos)
     with served(repository) as serving, Clip(serving.address) as clip:
@@ -88,13 +87,6 @@ def main() -> None:
     tables = [bulk_table(bulk), single_table(single)]
     conditions = setting(options) | {"peers": installed(options.peers) if options.peers else []}
     publish(Result("peers", "Beside other programs", NOTES, tables, conditions))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=5, peers=True)
-    made.add_argument("--count", type=int, default=256, help="photos in bulk in one turn (default: %(default)s)")
-    return made.parse_args()
 
 
 def installed(peers: Path) -> list[str]:

@@ -19,7 +19,7 @@ from clip_client import ModelSpec
 from clip_export.gate import embed
 from clip_export.retrieval import Embeddings
 from lib.checkpoints import checkpoint, loaded
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import bars
 from lib.preprocessing_ways import ORIGINAL, Way, as_pixels, missing, ways
 from lib.results import Result, plot_path, publish
@@ -34,7 +34,7 @@ Pixels = npt.NDArray[np.uint8]
 
 def main() -> None:
     """Make the files, time, embed, compare."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (15, TURNS), "--count": (24, "photos")})
     model = checkpoint(options.model)
     towers = loaded(model)
     installed, encode = ways(towers.spec, model), towers.encoder("image")
@@ -44,13 +44,6 @@ def main() -> None:
     embeddings = {workload: {name: embed(encode, batch) for name, batch in each.items()} for workload, each in pixels.items()}
     tables = [table(workload, timings[workload], pixels[workload], embeddings[workload]) for workload in works]
     publish(result(tables, timings, embeddings, options))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=15)
-    made.add_argument("--count", type=int, default=24, help="photos (default: %(default)s)")
-    return made.parse_args()
 
 
 def workloads(options: argparse.Namespace) -> dict[str, list[bytes]]:

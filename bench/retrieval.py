@@ -17,7 +17,7 @@ from clip_export.retrieval import ranks
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.base import Encoder
 from lib.checkpoints import Loaded, encoder, exported, loaded
-from lib.options import parser, setting
+from lib.options import parsed, setting
 from lib.plotting import bars
 from lib.results import Result, plot_path, publish
 from lib.retrieval_tasks import Inputs, Task, read
@@ -34,7 +34,7 @@ Scores = Mapping[str, Mapping[int, float]]
 
 def main() -> None:
     """Export, embed with each variant, score."""
-    options = parser(__doc__).parse_args()
+    options = parsed(__doc__)
     folder, model = options.photos or DRAWINGS, options.model or str(EMOJI)
     artifacts, _ = exported(model, None, VARIANTS, "--eval", str(folder))
     checkpoint = loaded(model)

@@ -7,7 +7,6 @@ The server and its clients share a number of cores; the server derives its setti
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from clip_export import machine
 from lib import server_memory
 from lib.checkpoints import checkpoint, exported
 from lib.load import Load, Request, load, median_ms, median_per_s
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import plot
 from lib.results import Result, plot_path, publish
 from lib.samples import photos
@@ -70,7 +69,7 @@ class Measured:
 
 def main() -> None:
     """Serve, load in turns, then look at memory."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (3, TURNS), "--requests": (20_000, "over which memory is watched")})
     files = [path.read_bytes() for path in photos(options.photos)]
     _, repository = exported(checkpoint(options.model), options.photos)
     runs = on_all_cores(repository, files, options.rounds)
@@ -78,14 +77,6 @@ def main() -> None:
     tables = [*(table(tower, runs) for tower in TOWERS), server_memory.memory_table(memory)]
     drawn = [*plots(runs), server_memory.memory_plot(memory)]
     publish(Result("scale", "Clients, cores, memory", NOTES, tables, setting(options), drawn))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=3)
-    help = "over which memory is watched (default: %(default)s)"
-    made.add_argument("--requests", type=int, default=20_000, metavar="N", help=help)
-    return made.parse_args()
 
 
 def on_all_cores(repository: Path, files: Sequence[bytes], rounds: int) -> dict[Run, list[Measured]]:

@@ -7,7 +7,6 @@ Vectors are seeded and clustered. Queries are texts, all different, through the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import time
@@ -24,9 +23,9 @@ from clip_client.search import Term
 from lib import clip_retrieval
 from lib.checkpoints import VARIANT, checkpoint, exported
 from lib.clustered_rows import NAME, YEARS, Added, Floats, being_added, clustered, rows
-from lib.http_clients import HttpClients, Target
+from lib.http_clients import HttpClients, Target, http_clients
 from lib.load import Load, median_ms, median_per_s
-from lib.options import parser, setting
+from lib.options import parsed, setting
 from lib.results import Result, publish
 from lib.samples import texts
 from lib.serving import served, sidecar
@@ -47,7 +46,7 @@ Loads = Mapping[str, Sequence[Load]]
 
 def main() -> None:
     """Load, index, measure, publish."""
-    options = parsed()
+    options = parsed(__doc__, {"--rows": (200_000, "vectors in the collection")}, peers=True)
     model = checkpoint(options.model)
     _, repository = exported(model, options.photos)
     with contextlib.ExitStack() as stack:
@@ -57,7 +56,7 @@ def main() -> None:
         running = stack.enter_context(sidecar(triton.address, "--text-cache", "0"))
         fill(running.search, vectors, clip.spec.fingerprint)
         memory_mb = {"with all rows indexed": running.memory_mb()}
-        clients = stack.enter_context(HttpClients(MANY))
+        clients = stack.enter_context(http_clients(MANY))
         tune(running.search, clients)
         truth = Truth.of(clip, vectors)
         targets = {OURS: target(running.search)}
@@ -74,13 +73,6 @@ def main() -> None:
     notes = [setup_note(vectors), *ratio_notes(loads), right, *adding]
     conditions = setting(options) | {"peers": bool(options.peers), "size": vectors.shape[1], "variant": VARIANT, "seed": 0}
     publish(Result("search", "Search", notes, tables, conditions))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, peers=True)
-    made.add_argument("--rows", type=int, default=200_000, metavar="N", help="vectors in the collection")
-    return made.parse_args()
 
 
 def fill(search: Search, vectors: Floats, fingerprint: str) -> None:

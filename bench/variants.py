@@ -6,7 +6,6 @@ python bench/variants.py --model openai/clip-vit-base-patch32 --photos FOLDER
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from clip_client.preprocess import preprocess
 from clip_export.retrieval import Embeddings, agreement
 from clip_export.variants.base import Encoder
 from lib.checkpoints import VARIANT, checkpoint, encoder, exported
-from lib.options import parser, setting
+from lib.options import TURNS, parsed, setting
 from lib.plotting import bars
 from lib.results import Result, plot_path, publish
 from lib.samples import COLLAGES, photos
@@ -33,7 +32,7 @@ ENGINES = {"OpenVINO FP16, one by one": "openvino-fp16", "OpenVINO INT8, one by 
 
 def main() -> None:
     """Export, serve, take turns, compare."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (7, TURNS), "--count": (83, "photos in one turn")})
     model, files = checkpoint(options.model), photos(options.photos)[: options.count]
     published = ("--image-variant", VARIANT, "--text-variant", VARIANT)
     artifacts, repository = exported(model, options.photos, [*ENGINES.values()], *published)
@@ -45,13 +44,6 @@ def main() -> None:
         timings = in_turns(ways, options.rounds, "variants")
         embeddings = {name: np.asarray(work()) for name, work in ways.items()}
     publish(result(timings, embeddings, torch_loop.processor_name, setting(options)))
-
-
-def parsed() -> argparse.Namespace:
-    """Parse the command line."""
-    made = parser(__doc__, rounds=7)
-    made.add_argument("--count", type=int, default=83, help="photos in one turn (default: %(default)s)")
-    return made.parse_args()
 
 
 def engine_loop(encode: Encoder, spec: ModelSpec, files: Sequence[Path]) -> Work:

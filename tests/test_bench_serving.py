@@ -25,7 +25,7 @@ import peers
 import scale
 from lib import other_programs, server_memory
 from lib.clip_retrieval import Inference
-from lib.http_clients import HttpClients, Target
+from lib.http_clients import Target, http_clients
 from lib.infinity import infinity
 from lib.load import Load, load, median_ms, median_per_s
 from lib.sdk_requests import sdk_request
@@ -221,7 +221,7 @@ def test_http_clients_send_other_texts_and_numbers_each_time() -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server, HttpClients(2) as clients:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server, http_clients(2) as clients:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         target = Target(f"http://127.0.0.1:{server.server_port}/search", '{"text": "TEXT", "number": NUMBER}')
         loads = clients.in_turns({"ours": target}, clients=2, rounds=2, seconds=0.2)["ours"]

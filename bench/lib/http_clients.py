@@ -7,10 +7,11 @@ import itertools
 import json
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from multiprocessing.synchronize import Barrier
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from lib.load import Load, load
@@ -30,14 +31,10 @@ class Target:
 
 
 class HttpClients:
-    """Up to ``clients`` clients, a process each."""
+    """Clients in the processes of a pool."""
 
-    def __init__(self, clients: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        started = context.Barrier(clients + 1)
-        self._pool = context.Pool(clients, _wait, (started,))
-        self._seeds = itertools.count()
-        started.wait()
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._seeds = pool, itertools.count()
 
     def load(self, target: Target, clients: int, seconds: float) -> Load:
         """Let some clients send queries for some seconds; no text comes twice."""
@@ -52,12 +49,15 @@ class HttpClients:
             loads[name].append(self.load(targets[name], clients, seconds))
         return loads
 
-    def __enter__(self) -> HttpClients:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.terminate()
-        self._pool.join()
+@contextmanager
+def http_clients(most: int) -> Iterator[HttpClients]:
+    """Start the processes of up to ``most`` clients; end them at the end."""
+    context = multiprocessing.get_context("spawn")
+    started = context.Barrier(most + 1)
+    with context.Pool(most, _wait, (started,)) as pool:
+        started.wait()
+        yield HttpClients(pool)
 
 
 def _wait(started: Barrier) -> None:

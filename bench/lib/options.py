@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from clip_export.checkpoint import find
 from lib.samples import COLLAGES
 
+TURNS = "turns of each"
 
-def parser(description: str | None, *, rounds: int = 0, peers: bool = False) -> argparse.ArgumentParser:
-    """Return a parser with the shared options: --model and --photos, --rounds if it has a default, --peers if asked for."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint (default: a ViT-B/32 with random weights)")
-    made.add_argument("--photos", type=Path, metavar="FOLDER", help="JPEG files (default: collages of the bundled drawings)")
-    if rounds:
-        made.add_argument("--rounds", type=int, default=rounds, metavar="N", help="turns of each (default: %(default)s)")
+
+def parsed(
+    description: str | None, numbers: Mapping[str, tuple[int, str]] | None = None, *, peers: bool = False
+) -> argparse.Namespace:
+    """Parse the command line: --model and --photos, --peers if asked for, and numbers of a bench: flag → (default, help)."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint (default: a ViT-B/32 with random weights)")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="JPEG files (default: collages of the bundled drawings)")
+    for flag, (default, help) in (numbers or {}).items():
+        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{help} (default: %(default)s)")
     if peers:
-        made.add_argument("--peers", type=Path, metavar="FOLDER", help="virtual environments of the other programs")
-    return made
+        parser.add_argument("--peers", type=Path, metavar="FOLDER", help="virtual environments of the other programs")
+    return parser.parse_args()
 
 
 def setting(options: argparse.Namespace, model: str = "ViT-B/32 with random weights", photos: str = COLLAGES) -> dict[str, Any]:
