@@ -17,32 +17,26 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> int:
-    """Run all; 1 if one failed."""
+    """Run all; return 1 if one failed."""
     given = {f"--{name}": value for name, value in vars(parser().parse_args()).items() if value}
-    found = benches()
-    failed = [bench.name for number, bench in enumerate(found, 1) if not passed(bench, given, f"{number} of {len(found)}")]
+    benches = [path for path in sorted(FOLDER.glob("*.py")) if path.name != Path(__file__).name]
+    failed = [bench.name for n, bench in enumerate(benches, 1) if not passed(bench, given, f"{n} of {len(benches)}")]
     if failed:
-        print(f"{len(failed)} of {len(found)} benches failed: {', '.join(failed)}", file=sys.stderr)
+        print(f"{len(failed)} of {len(benches)} benches failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", metavar="FOLDER|HUB_ID", help="checkpoint")
     made.add_argument("--photos", metavar="FOLDER", help="JPEG files")
-    made.add_argument("--peers", metavar="FOLDER", help="environments of the programs to stand beside")
+    made.add_argument("--peers", metavar="FOLDER", help="virtual environments of the other programs")
     return made
 
 
-def benches() -> list[Path]:
-    """The scripts of this folder; its other modules are what they share."""
-    scripts = [path for path in sorted(FOLDER.glob("*.py")) if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")]
-    return [path for path in scripts if path.name != Path(__file__).name]
-
-
 def passed(bench: Path, given: Mapping[str, str], position: str) -> bool:
-    """Run one bench with the options that it has."""
+    """Run one bench with the options that it has; return True if it ended well."""
     described = subprocess.run([sys.executable, bench, "--help"], capture_output=True, text=True, check=False).stdout
     options = [part for name, value in given.items() if f"[{name} " in described for part in (name, value)]
     print(f"── {bench.name}, {position}", flush=True)

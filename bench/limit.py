@@ -1,4 +1,4 @@
-"""How near the image tower comes to what the processor can multiply: its variants beside their bare matrix products.
+"""Image tower beside the processor's limit: variants, and the bare matrix products of each.
 
 python bench/limit.py
 python bench/limit.py --model openai/clip-vit-base-patch32 --photos FOLDER
@@ -20,27 +20,29 @@ from torch import nn
 
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.openvino_fp16 import OpenVinoFp16
-from measuring import Timings, Work, in_turns
-from plotting import bars
-from results import Result, Table, publish
-from work import Loaded, checkpoint, encoder, exported, loaded, parser, setting
+from lib.checkpoints import Loaded, checkpoint, encoder, exported, loaded
+from lib.options import TURNS, parsed, setting
+from lib.plotting import bars
+from lib.results import Result, plot_path, publish
+from lib.tables import Table
+from lib.turns import Timings, Work, in_turns
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 VARIANTS = {"onnx-fp32": FLOAT32, "openvino-fp16": FLOAT32, "openvino-bf16": BFLOAT16, "openvino-int8": INT8}
-"""And the numbers that each multiplies."""
+"""Variant → type of the numbers that it multiplies."""
 
 CLIPPED_AT = 4.0
-"""Standard deviations that int8 reaches to."""
+"""Range of int8 in standard deviations."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Products:
-    """As many multiplications as the linear layers of a tower have, in matrices of its MLP's shape.
+    """Matrix products with as many multiplications as the linear layers of a tower, in matrices of its MLP's shape.
 
     Attributes:
-        weights: float32, each [out, in], in times out of the one before.
+        weights: float32, each [out, in]; ``in`` is the previous matrix's ``out``.
         rows: positions of a batch.
     """
 
@@ -53,13 +55,13 @@ class Products:
         return 2 * self.rows * sum(weight.size for weight in self.weights)
 
     def inputs(self) -> Floats:
-        """float32 [rows, in]."""
+        """Return float32 [rows, in]."""
         return np.random.default_rng(0).standard_normal((self.rows, self.weights[0].shape[1]), np.float32)
 
 
 def main() -> None:
     """Export, take turns, compare."""
-    options = parsed()
+    options = parsed(__doc__, {"--rounds": (15, TURNS), "--batch": (32, "images in a batch")})
     model = checkpoint(options.model)
     variants = {name: numbers for name, numbers in VARIANTS.items() if not named(name).obstacle()}
     artifacts, _ = exported(model, options.photos, [*variants])
@@ -72,22 +74,14 @@ def main() -> None:
     publish(result(in_turns(ways, options.rounds, "limit"), variants, products, options))
 
 
-def parsed() -> argparse.Namespace:
-    """The options."""
-    made = parser(__doc__)
-    made.add_argument("--batch", type=int, default=32, help="images in a batch (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=15, help="turns of each (default: %(default)s)")
-    return made.parse_args()
-
-
 def pixels(tower: Loaded, count: int) -> npt.NDArray[np.uint8]:
-    """Noise of the tower's size: uint8 [N, S, S, 3]."""
+    """Return noise of the tower's size: uint8 [N, S, S, 3]."""
     size = tower.spec.image_size
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
 def products_of(tower: nn.Module, batch: npt.NDArray[np.uint8]) -> Products:
-    """The same work without all that isn't a product with weights."""
+    """Return a tower's products with weights, and nothing else of it."""
     linear = [module for module in tower.modules() if isinstance(module, nn.Linear)]
     widest = max(linear, key=lambda module: module.weight.numel())
     seen: list[int] = []
@@ -102,12 +96,12 @@ def products_of(tower: nn.Module, batch: npt.NDArray[np.uint8]) -> Products:
 
 
 def bare(numbers: str, engine: str = "OpenVINO") -> str:
-    """Name of the way."""
+    """Return the name of a way."""
     return f"products in {numbers}, {engine}"
 
 
 def in_torch(products: Products) -> Work:
-    """In float32, one after the other."""
+    """Return the products in float32, one after the other."""
     weights = [torch.from_numpy(weight) for weight in products.weights]
     inputs = torch.from_numpy(products.inputs())
 
@@ -122,7 +116,7 @@ def in_torch(products: Products) -> Work:
 
 
 def in_openvino(products: Products, numbers: str) -> Work:
-    """One graph; in int8 with each product's inputs and weights quantised as in a tower."""
+    """Return the products as one graph; in int8 with inputs and weights quantised as in a tower."""
     first = hidden = ov.parameter([products.rows, products.weights[0].shape[1]], np.float32)
     for weight in products.weights:
         kernel = ov.constant(weight)
@@ -143,7 +137,7 @@ def in_openvino(products: Products, numbers: str) -> Work:
 def result(
     timings: Mapping[str, Timings], variants: Mapping[str, str], products: Products, options: argparse.Namespace
 ) -> Result:
-    """What each variant takes of what its products alone take."""
+    """Return the time of each variant beside that of its products alone."""
     ms = {name: 1000 * timing.median_s / options.batch for name, timing in timings.items()}
     limits = {numbers: min(ms[way] for way in ms if way.startswith(bare(numbers, ""))) for numbers in variants.values()}
     torch_ms, rows = ms[REFERENCE.name], []
@@ -152,9 +146,9 @@ def result(
         rows.append((name, ms[name], limit, limit / ms[name], torch_ms / ms[name], torch_ms / limit))
     operations = products.operations / options.batch  # of one image
     rates = [(way, ms[way], operations / ms[way] / 1e6) for way in ms if way not in {REFERENCE.name, *variants}]
-    where = setting(options)
+    conditions = setting(options)
     notes = (
-        f"The image tower of {where['model']}, batches of {options.batch}, beside matrix products alone: as many "
+        f"The image tower of {conditions['model']}, batches of {options.batch}, beside matrix products alone: as many "
         f"multiplications as its linear layers have ({operations / 2e9:.2f} billion an image), in matrices of its MLP's shape, "
         "each result the next one's input. No attention, no normalising, no activation: a yardstick for a tower.",
         "*Of the limit* may be above 1: the short cut in the last layer leaves out a fifteenth of a ViT-B/32, and bare "
@@ -165,8 +159,8 @@ def result(
         Table(("products alone", "ms an image", "billion operations/s"), rates),
     ]
     shown = {"the tower": [row[1] for row in rows], "its products alone": [row[2] for row in rows]}
-    plot = bars("limit", [row[0] for row in rows], shown, "milliseconds an image; less is better")
-    return Result("limit", "How near it is to the processor's limit", notes, tables, where, [plot])
+    plot = bars(plot_path("limit"), [row[0] for row in rows], shown, "milliseconds an image; less is better")
+    return Result("limit", "How near it is to the processor's limit", notes, tables, conditions, [plot])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Beside other programs for the same work: same checkpoint, same photos, in turns on one machine.
+"""Comparison with other programs for the same work: same checkpoint, same photos, in turns on one machine.
 
 python bench/peers.py                                             # the transformers loop and the engine alone
 python bench/peers.py --peers FOLDER --photos FOLDER              # and clip-retrieval and infinity
@@ -9,7 +9,6 @@ infinity-emb[server,torch,vision] 0.0.78 and aiohttp; one that is absent is skip
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,18 +26,24 @@ from clip_client.preprocess import preprocess
 from clip_client.spec import TOWERS, Tower
 from clip_export import machine
 from clip_export.variants.base import Encoder
-from load import Load, Request, load, median_ms, median_per_s
-from measuring import answers_in_turns
-from programs import ClipRetrieval, Infinity, Vectors, infinity
-from results import Cell, Result, Table, publish
-from serving import served
-from variants import TorchLoop
-from work import checkpoint, encoder, exported, parser, photos, setting, texts
+from lib.checkpoints import VARIANT, checkpoint, encoder, exported
+from lib.clip_retrieval import Inference, Vectors
+from lib.infinity import Infinity, infinity
+from lib.load import Load, Request, load, median_ms, median_per_s
+from lib.options import TURNS, parsed, setting
+from lib.other_programs import program_path
+from lib.results import Result, publish
+from lib.samples import photos, texts
+from lib.sdk_requests import sdk_request
+from lib.serving import served
+from lib.tables import Cell, Table
+from lib.torch_loop import LOOP, TorchLoop
+from lib.turns import answers_in_turns
 
-VARIANT, BATCH, TEXTS = "openvino-int8", 32, 20_000
+BATCH, TEXTS = 32, 20_000
 OURS, TRITON, ENGINE = "clipserve", "clipserve through Triton", "the same engine in this process"
-LOOP, CLIP_RETRIEVAL, INFINITY = "transformers + torch, one by one", "clip-retrieval inference", "infinity"
-LOOP_PHOTOS = 48  # the loop is slow enough to be timed over so many
+CLIP_RETRIEVAL, INFINITY = "clip-retrieval inference", "infinity"
+LOOP_PHOTOS = 48  # the loop is slow: these take seconds
 REQUESTS: dict[Tower, dict[int, int]] = {"image": {1: 48, 16: 160}, "text": {1: 96, 16: 480}}
 NOTES = (
     f"All embed with the same checkpoint, clipserve in {VARIANT}, the others in float32, as they do out of the box. In bulk: "
@@ -46,8 +51,8 @@ NOTES = (
     f"the same preprocessing and encoder on the same batches without a server; clip-retrieval (batches of {BATCH}) is timed by "
     "its own clock, without its start and the loading of the checkpoint.",
     "Single requests: one photo or one text each, over HTTP to infinity (bodies made beforehand) and through the SDK to "
-    "clipserve; no text is sent twice. The server that isn't asked is idle. *×* is how many times the throughput, *share* is "
-    "ours of its median latency.",
+    "clipserve; no text is sent twice. Each server is idle outside its turns. *×* is our throughput divided by infinity's, "
+    "*share* our median latency divided by infinity's.",
 )
 
 
@@ -61,7 +66,7 @@ class Bulk:
 
 @dataclass(frozen=True)
 class Single:
-    """A server under single requests for one tower, from so many clients."""
+    """Single requests for one tower to one server, from a number of clients."""
 
     server: str
     tower: Tower
@@ -69,10 +74,10 @@ class Single:
 
 
 def main() -> None:
-    """In bulk first, then single requests."""
-    options = parsed()
+    """Measure in bulk, then single requests; publish."""
+    options = parsed(__doc__, {"--rounds": (5, TURNS), "--count": (256, "photos in bulk in one turn")}, peers=True)
     model, files = checkpoint(options.model), photos(options.photos)
-    artifacts, repository = exported(model, options.photos, [VARIANT])
+    artifacts, repository = exported(model, options.photos)
     with served(repository) as serving, Clip(serving.address) as clip:
         many = [*islice(cycle(files), options.count)]
         ways = in_bulk(clip, encoder(artifacts, VARIANT, "image"), model, many, options.peers)
@@ -80,38 +85,20 @@ def main() -> None:
         with singles(clip, model, [file.read_bytes() for file in files], options.peers) as runs:
             single = answers_in_turns(runs, options.rounds, "single requests")
     tables = [bulk_table(bulk), single_table(single)]
-    where = setting(options) | {"peers": installed(options.peers) if options.peers else []}
-    publish(Result("peers", "Beside other programs", NOTES, tables, where))
-
-
-def parsed() -> argparse.Namespace:
-    """The options."""
-    made = parser(__doc__)
-    made.add_argument("--peers", type=Path, metavar="FOLDER", help="environments of the other programs")
-    made.add_argument("--count", type=int, default=256, help="photos in bulk in one turn (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=5, help="turns of each (default: %(default)s)")
-    return made.parse_args()
+    conditions = setting(options) | {"peers": installed(options.peers) if options.peers else []}
+    publish(Result("peers", "Beside other programs", NOTES, tables, conditions))
 
 
 def installed(peers: Path) -> list[str]:
-    """The other programs with their versions, e.g. ``infinity_emb-0.0.78``, from what pip wrote beside them."""
+    """Return the other programs with their versions, e.g. ``infinity_emb-0.0.78``, from pip's records."""
     folders = sorted(peers.glob("*/lib/python*/site-packages/*.dist-info"))
     return [folder.stem for folder in folders if folder.name.startswith(("clip_retrieval-", "infinity_emb-"))]
-
-
-def found(peers: Path | None, environment: str, program: str) -> Path | None:
-    """A program of an environment; a line says so if it isn't there."""
-    path = peers / environment / "bin" / program if peers else None
-    if path and path.exists():
-        return path.absolute()
-    print(f"{environment} is skipped: " + (f"there is no {path}" if path else "no --peers FOLDER was given"), flush=True)
-    return None
 
 
 def in_bulk(
     clip: Clip, encode: Encoder, model: str, files: Sequence[Path], peers: Path | None
 ) -> dict[str, Callable[[], Bulk]]:
-    """Ours through the server and without it, the loop of notebooks, and clip-retrieval if it is there."""
+    """Return the ways: ours with a server and without, the loop of notebooks, clip-retrieval if it is installed."""
     few = files[:LOOP_PHOTOS]
     loop = TorchLoop(model, few)
     ways: dict[str, Callable[[], Bulk]] = {
@@ -119,28 +106,28 @@ def in_bulk(
         ENGINE: lambda: timed(len(files), lambda: in_this_process(encode, clip.spec, files)),
         LOOP: lambda: timed(len(few), loop),
     }
-    if program := found(peers, "clip-retrieval", "clip-retrieval"):
-        ways[CLIP_RETRIEVAL] = lambda: by_clip_retrieval(ClipRetrieval(program, model), files)
+    if program := program_path(peers, "clip-retrieval", "clip-retrieval"):
+        ways[CLIP_RETRIEVAL] = lambda: by_clip_retrieval(Inference(program, model), files)
     return ways
 
 
 def timed(count: int, embed: Callable[[], Vectors]) -> Bulk:
-    """Embed so many photos, by our clock."""
+    """Embed ``count`` photos, by our clock."""
     start = time.perf_counter()
     vectors = embed()
     return Bulk(count / (time.perf_counter() - start), vectors)
 
 
 def in_this_process(encode: Encoder, spec: ModelSpec, files: Sequence[Path]) -> Vectors:
-    """Batch after batch: photos prepared by as many threads as there are cores, then encoded together."""
+    """Embed batch after batch: a thread per core preprocesses its photos, one call encodes it."""
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(machine.cores()) as pool:
         prepared = (list(pool.map(lambda file: preprocess(file.read_bytes(), spec), batch)) for batch in batches)
         return np.concatenate([encode(np.stack(pixels)) for pixels in prepared])
 
 
-def by_clip_retrieval(program: ClipRetrieval, files: Sequence[Path]) -> Bulk:
-    """Embed them, by its own clock."""
+def by_clip_retrieval(program: Inference, files: Sequence[Path]) -> Bulk:
+    """Embed photos, by the program's own clock."""
     seconds, vectors = program.embed(files)
     return Bulk(len(files) / seconds, vectors)
 
@@ -149,10 +136,10 @@ def by_clip_retrieval(program: ClipRetrieval, files: Sequence[Path]) -> Bulk:
 def singles(
     clip: Clip, model: str, pictures: Sequence[bytes], peers: Path | None
 ) -> Iterator[dict[Single, Callable[[], Load]]]:
-    """Single requests to ours, and to infinity if it is there; whichever isn't asked has nothing to do."""
-    requests = {OURS: our_requests(clip, pictures)}
+    """Give the runs of our server, and of infinity if it is installed; each is idle outside its turns."""
+    requests: dict[str, dict[Tower, Request]] = {OURS: {tower: sdk_request(clip, tower, pictures) for tower in TOWERS}}
     with contextlib.ExitStack() as stack:
-        if program := found(peers, INFINITY, "infinity_emb"):
+        if program := program_path(peers, INFINITY, "infinity_emb"):
             server = stack.enter_context(infinity(program, model, max(REQUESTS["image"])))
             requests[INFINITY] = infinity_requests(server, pictures)
         runs = [Single(name, tower, clients) for tower in TOWERS for clients in REQUESTS[tower] for name in requests]
@@ -161,21 +148,15 @@ def singles(
         }
 
 
-def our_requests(clip: Clip, pictures: Sequence[bytes]) -> dict[Tower, Request]:
-    """One photo, or a text that wasn't sent before, through the SDK."""
-    unsent = cycle(texts(TEXTS))
-    return {"image": lambda n: clip.embed_image(pictures[n % len(pictures)]), "text": lambda _: clip.embed_text(next(unsent))}
-
-
 def infinity_requests(server: Infinity, pictures: Sequence[bytes]) -> dict[Tower, Request]:
-    """The same over its HTTP; bodies are made beforehand."""
+    """Return single requests over infinity's HTTP; bodies are made beforehand."""
     bodies = [server.body("image", picture) for picture in pictures]
     unsent = cycle([server.body("text", text) for text in texts(TEXTS)])
     return {"image": lambda n: server.embed(bodies[n % len(bodies)]), "text": lambda _: server.embed(next(unsent))}
 
 
 def bulk_table(runs: Mapping[str, Sequence[Bulk]]) -> Table:
-    """Photos a second of each way, and how near its embeddings are to the loop's."""
+    """Return photos a second of each way, and the cosine of its embeddings to the loop's."""
     per_s = {way: median(run.per_s for run in each) for way, each in runs.items()}
     reference = runs[LOOP][-1].vectors
     cosines = {way: np.mean(np.sum(each[-1].vectors[: len(reference)] * reference, axis=1)) for way, each in runs.items()}
@@ -184,14 +165,14 @@ def bulk_table(runs: Mapping[str, Sequence[Bulk]]) -> Table:
 
 
 def single_table(runs: Mapping[Single, Sequence[Load]]) -> Table:
-    """A row per tower and number of clients: ours, infinity's, ratios."""
+    """Return a row per tower and number of clients: ours, infinity's, ratios."""
     rows = [single_row(run, each, runs.get(replace(run, server=INFINITY))) for run, each in runs.items() if run.server == OURS]
     columns = ["single requests", "clients", "clipserve, a second", "infinity", "×", "clipserve, p50 ms", "infinity", "share"]
     return Table(columns, rows)
 
 
 def single_row(run: Single, ours: Sequence[Load], theirs: Sequence[Load] | None) -> list[Cell]:
-    """Throughput and median latency; a dash for what wasn't measured."""
+    """Return throughput and median latency; dashes without infinity."""
     per_s, p50_ms = median_per_s(ours), median_ms(ours, 50)
     if theirs is None:
         return [f"{run.tower}s", run.clients, per_s, None, None, p50_ms, None, None]

@@ -1,11 +1,11 @@
-"""What kept a load from being answered faster, by name.
+"""Bottleneck of a load, by name.
 
-Users wait for each answer before they ask again, so something is always at work, or all of it waits for the users:
+Users wait for each answer before they send again, so something is always at work, or everything waits for the users:
 
-1. Whoever uses most of this machine's processors, if they are full and it isn't a step of the server.
-2. The step, or the process of one thread, that is at work most, if that is nearly all of the time; or less of it, where the
+1. The largest user of this machine's processors, if they are full and it isn't a step of the server.
+2. The busiest step or process of one thread, if it is at work nearly all of the time; or less of it, where the
    processors are full and requests wait in queues.
-3. Else nothing is busy: the way to the server if most of the time is spent there, otherwise the users, who are too few.
+3. Otherwise nothing is busy: the network if most of the time is spent there, else the number of users, which is too small.
 
 Steps are ranked by Triton's own clock and not by CPU seconds: threads of an engine may spin while they wait for work.
 """
@@ -23,22 +23,22 @@ NETWORK, USERS = "the network", "the number of users"
 _FULL = 0.9  # of all processors; the rest is lost when work changes hands
 _BUSY = 0.75  # of an instance's or a thread's time; requests come in bursts, so hardly any reaches 1
 _QUEUED = 0.5  # requests that wait, on average; the delays that let batches form make for less
-_MOST = 0.5
+_MOSTLY = 0.5  # of a request's time
 
 
 @dataclass(frozen=True)
 class Load:
-    """What was seen during a load.
+    """Observations during a load.
 
     Attributes:
-        steps: of the ensembles that were used.
-        cores_used: processors by name, as :mod:`processors` calls them; OTHERS is the rest of this machine. A server that is
-            elsewhere, or whose processes can't be seen, isn't among them.
+        steps: of the ensembles in use.
+        cores_used: by name, see :mod:`processors`; OTHERS is the rest of this machine. A server elsewhere, or whose processes
+            can't be seen, isn't included.
         cores: of this machine.
-        generators: processes that make the load.
-        local: whether the server runs on this machine.
+        generators: processes of the load generator.
+        local: True if the server runs on this machine.
         queued: requests that waited for a step, on average.
-        client_ms: mean of a request to Triton as the users saw it; None where they asked none.
+        client_ms: mean of a request to Triton as the users saw it; None without such requests.
         server_ms: the same as Triton saw it.
     """
 
@@ -59,14 +59,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """A name, and in a sentence how one can tell and what would help."""
+    """Name, evidence and remedy."""
 
     name: str
     reason: str
 
 
 def bottleneck(load: Load) -> Bottleneck:
-    """Name it."""
+    """Return the bottleneck of a load."""
     full = TRITON in load.cores_used and load.full >= _FULL
     largest = max(load.cores_used, key=load.cores_used.__getitem__)
     if full and not _computes(load, largest):
@@ -79,13 +79,13 @@ def bottleneck(load: Load) -> Bottleneck:
 
 
 def _computes(load: Load, name: str) -> bool:
-    """Whether a name is of steps: a native backend's have no process of their own and compute inside tritonserver."""
+    """Return True for steps: those of a native backend have no process of their own and compute inside tritonserver."""
     inside = any(step.model not in load.cores_used for step in load.steps)
     return _step(load, name) is not None or (name == TRITON and inside)
 
 
 def _busy(load: Load) -> dict[str, float]:
-    """By name the share of the time that something was at work which does one thing at a time."""
+    """Return the share of time at work, by name, of steps and of processes with one thread."""
     python = {CLIENT: load.cores_used[CLIENT] / load.generators, SIDECAR: load.cores_used.get(SIDECAR, 0.0)}
     return {step.model: step.busy for step in load.steps} | python
 
@@ -95,10 +95,10 @@ def _reason(load: Load, name: str, share: float, full: bool) -> str:
     if not step:
         return f"its one thread is busy {share:.0%} of the time: {_ELSEWHERE[name]}"
     queue = f"a request waits {step.queue_ms:.1f} ms for its {step.compute_ms:.1f} ms of computing"
-    told = f"it computes {step.busy:.0%} of the time, {queue}"
+    evidence = f"it computes {step.busy:.0%} of the time, {queue}"
     if full:
-        return f"{told}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
-    return f"{told}, and there are processors to spare: more --instances or --threads would help"
+        return f"{evidence}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
+    return f"{evidence}, and there are processors to spare: more --instances or --threads would help"
 
 
 def _used(load: Load, name: str) -> str:
@@ -118,10 +118,10 @@ def _waiting(load: Load, name: str, share: float) -> Bottleneck:
     if load.client_ms is None:
         return Bottleneck(USERS, f"{idle}: more --users would be answered")
     outside = 1 - load.server_ms / load.client_ms
-    told = f"{idle}; of the {load.client_ms:.1f} ms of a request {outside:.0%} are spent outside the server"
-    if not load.local and outside >= _MOST:
-        return Bottleneck(NETWORK, f"{told}: a faster way there, smaller files, or more --users would help")
-    return Bottleneck(USERS, f"{told}: more --users would be answered")
+    evidence = f"{idle}; of the {load.client_ms:.1f} ms of a request {outside:.0%} are spent outside the server"
+    if not load.local and outside >= _MOSTLY:
+        return Bottleneck(NETWORK, f"{evidence}: a faster way there, smaller files, or more --users would help")
+    return Bottleneck(USERS, f"{evidence}: more --users would be answered")
 
 
 def _step(load: Load, name: str) -> Step | None:

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import grpc.experimental.gevent
@@ -21,8 +22,12 @@ from locust.env import Environment
 
 from clip_client.errors import ClipError
 from clip_client.search import Row, Term
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))  # its lib is shared
+
+from answers import check_hits, check_scores
 from samples import fresh_text
-from scenario import Searching, Serving, check_hits, check_scores
+from scenario import Searching, Serving
 from session import Session
 
 # gRPC waits in C, where gevent can't switch to another user: without this, one user at a time would be served.
@@ -33,7 +38,7 @@ ADDED = 20
 
 
 class CheckingUser(User):
-    """Asks, takes the time, checks the answer."""
+    """User that sends requests, times them and checks the answers."""
 
     abstract = True
     kind: ClassVar[str]
@@ -63,7 +68,7 @@ class CheckingUser(User):
 
 
 class TritonUser(CheckingUser):
-    """A user of Triton."""
+    """User of Triton."""
 
     abstract = True
     kind = "gRPC"
@@ -71,11 +76,11 @@ class TritonUser(CheckingUser):
 
 
 class ImageUser(TritonUser):
-    """Embeds one picture after another; some are damaged, if that was asked for."""
+    """User that embeds pictures; a share of them is damaged, see --corrupt."""
 
     @task
     def image(self) -> None:
-        """A picture, or a damaged one."""
+        """Embed a picture, or send a damaged one."""
         serving = self.serving
         if self.draw.random() < serving.corrupt:
             damaged = self.draw.choice(serving.samples.corrupt)
@@ -86,24 +91,24 @@ class ImageUser(TritonUser):
 
 
 class TextUser(TritonUser):
-    """Embeds one text after another; one of four is known."""
+    """User that embeds texts; one of four is known."""
 
     @task(3)
     def fresh(self) -> None:
-        """A text that nobody has sent."""
+        """Embed a text that nobody has sent."""
         text = fresh_text(self.draw)
         self.ask("text", lambda: self.serving.clip.embed_text(text), lambda answer: self.serving.texts.check(answer, None))
 
     @task
     def known(self) -> None:
-        """A text whose embedding is known."""
+        """Embed a text whose embedding is known."""
         serving, n = self.serving, self.draw.randrange(len(self.serving.samples.texts))
         text = serving.samples.texts[n]
         self.ask("text", lambda: serving.clip.embed_text(text), lambda answer: serving.texts.check(answer, n))
 
 
 class SidecarUser(CheckingUser):
-    """A user of the search sidecar."""
+    """User of the search sidecar."""
 
     abstract = True
     kind = "HTTP"
@@ -111,22 +116,22 @@ class SidecarUser(CheckingUser):
 
 
 class SearchUser(SidecarUser):
-    """Searches by text, by picture and by both."""
+    """User that searches by text, by picture and by both."""
 
     @task(3)
     def text(self) -> None:
-        """A text that nobody has searched for."""
+        """Search for a new text."""
         self._search("search: text", Term(text=fresh_text(self.draw)))
 
     @task
     def image(self) -> None:
-        """A picture that is in the collection, and must come first."""
+        """Search for a picture of the collection, which must come first."""
         n = self.draw.randrange(len(self.searching.images))
         self._search("search: image", Term(image=self.searching.images[n]), first=f"image{n}")
 
     @task
     def mix(self) -> None:
-        """A picture and a text."""
+        """Search for a picture and a text."""
         image = Term(image=self.draw.choice(self.searching.images), weight=2)
         self._search("search: mix", image, Term(text=fresh_text(self.draw)))
 
@@ -136,16 +141,16 @@ class SearchUser(SidecarUser):
 
 
 class AddingUser(SidecarUser):
-    """Adds rows ten times a second, and looks for one of them at once."""
+    """User that adds rows ten times a second, and searches for one of them at once."""
 
     wait_time = constant_pacing(0.1)
 
     @task
     def add(self) -> None:
-        """Ready vectors; the first must be found."""
+        """Add ready vectors; the first must be a hit."""
         shared, prefix = self.searching, secrets.token_hex(8)
         vectors = shared.vectors(ADDED, np.random.default_rng())
-        rows = [Row(id=f"{prefix}{n}", vector=one) for n, one in enumerate(vectors)]
+        rows = [Row(id=f"{prefix}{n}", vector=vector) for n, vector in enumerate(vectors)]
         self.ask(f"add {ADDED} rows", lambda: shared.search.add(shared.collection, rows))
         term = Term(vector=vectors[0])
         self.ask(
@@ -156,11 +161,11 @@ class AddingUser(SidecarUser):
 
 
 class ClipRetrievalUser(SidecarUser):
-    """Asks for texts as clip-retrieval's clients do."""
+    """User that searches for texts as clip-retrieval's clients do."""
 
     @task
     def knn(self) -> None:
-        """A text that nobody has searched for."""
+        """Search for a new text."""
         text = fresh_text(self.draw)
         self.ask(
             "/knn-service", lambda: self.searching.knn(text), lambda hits: check_scores([hit["similarity"] for hit in hits])
@@ -169,10 +174,10 @@ class ClipRetrievalUser(SidecarUser):
 
 @events.init_command_line_parser.add_listener
 def options(parser: LocustArgumentParser) -> None:
-    """What a load depends on beyond locust's own options; the web UI shows them too."""
+    """Add the options of a load to locust's own; the web UI shows them too."""
     group = parser.add_argument_group("clipserve")
     group.add_argument("--triton", default="localhost:8001", metavar="HOST:PORT", help="gRPC endpoint (default: %(default)s)")
-    group.add_argument("--name", default="clip", help="what the checkpoint was published as (default: %(default)s)")
+    group.add_argument("--name", default="clip", help="name of the published checkpoint (default: %(default)s)")
     group.add_argument(
         "--sidecar", default="http://localhost:1234", metavar="URL", help="search sidecar (default: %(default)s)"
     )
@@ -183,7 +188,7 @@ def options(parser: LocustArgumentParser) -> None:
 
 @events.init.add_listener
 def init(environment: Environment, **_: Any) -> None:
-    """Users of Triton alone, unless others are chosen: there may be no sidecar."""
+    """Start a session, with users of Triton alone unless others are chosen: there may be no sidecar."""
     chosen: Any = environment.parsed_options
     if not chosen.user_classes and not chosen.class_picker:
         environment.user_classes = [ImageUser, TextUser]

@@ -1,4 +1,4 @@
-"""What is read before and after a load, and what the difference says."""
+"""Recording of a load: snapshots before and after, and their difference."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import processors
 from bottleneck import Load
 from clip_client.triton import Triton
-from steps import Pipeline, Work, pipeline, steps, worked
+from lib.triton_work import Work, work
+from steps import Pipeline, pipeline, steps
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 30.0  # a busy server answers late
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is loaded: Triton's host:port and the name of a checkpoint there; the URL of a sidecar, or empty."""
+    """Servers under load: Triton's host:port and the name of a checkpoint there; the URL of a sidecar, or empty."""
 
     triton: str
     name: str
@@ -30,7 +31,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment: a clock, what every model has done, what every process has used."""
+    """A moment: its clock, the work of every model and the CPU seconds of every process so far."""
 
     at_s: float
     models: Mapping[str, Work]
@@ -38,10 +39,10 @@ class Snapshot:
 
 
 class Recording:
-    """A load from its first request on.
+    """Recording of a load from its first request on.
 
     Raises:
-        ClipError: the server can't be reached, or hasn't the checkpoint.
+        ClipError: if the server can't be reached, or hasn't the checkpoint.
     """
 
     def __init__(self, target: Target) -> None:
@@ -51,36 +52,36 @@ class Recording:
         self._before = self._after = self._now()
 
     def stop(self) -> None:
-        """The load is over."""
+        """End the recording."""
         self._after = self._now()
 
     @property
     def stopped(self) -> bool:
-        """Whether it is."""
+        """True after the end."""
         return self._after is not self._before
 
     @property
     def duration_s(self) -> float:
-        """From start to stop."""
+        """Seconds from start to stop."""
         return self._after.at_s - self._before.at_s
 
     def load(self, generators: int, client_ms: float | None) -> Load:
-        """What happened in between; ``client_ms`` is the mean of a request to Triton as the users saw it."""
-        models = self._after.models.items()
-        done = {name: work.since(self._before.models[name]) for name, work in models}
+        """Return the load in between; ``client_ms`` is the mean of a request to Triton as the users saw it."""
+        models = {name: after.since(self._before.models[name]) for name, after in self._after.models.items()}
         used = {name: max(0.0, s - self._before.cpu_s.get(name, 0.0)) for name, s in self._after.cpu_s.items()}
-        requests = [done[ensemble] for ensemble in self._pipeline.steps]
+        ensembles = [models[ensemble] for ensemble in self._pipeline.steps]
+        requests = sum(ensemble.requests for ensemble in ensembles)
         return Load(
-            steps=steps(self._pipeline, done, self.duration_s),
+            steps=steps(self._pipeline, models, self.duration_s),
             cores_used={name: s / self.duration_s for name, s in used.items()},
             cores=processors.count(),
             generators=generators,
             local=processors.is_local(self.target.triton),
-            queued=sum(done[model].queue_ns for model in self._pipeline.instances) / 1e9 / self.duration_s,
+            queued=sum(models[model].queue_ns for model in self._pipeline.instances) / 1e9 / self.duration_s,
             client_ms=client_ms,
-            server_ms=sum(one.total_ns for one in requests) / 1e6 / max(1, sum(one.requests for one in requests)),
+            server_ms=sum(ensemble.total_ns for ensemble in ensembles) / 1e6 / max(1, requests),
         )
 
     def _now(self) -> Snapshot:
         with Triton(self.target.triton, timeout_s=_TIMEOUT_S) as triton:
-            return Snapshot(time.monotonic(), worked(triton), processors.cpu_s(self.target.servers))
+            return Snapshot(time.monotonic(), work(triton), processors.cpu_s(self.target.servers))

@@ -1,4 +1,4 @@
-"""What users send: pictures of photo size, files that nobody can decode, and texts."""
+"""Samples that users send: pictures of photo size, damaged files, texts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import numpy as np
 from PIL import Image
 
 from clip_client.errors import InvalidInput
+from lib.samples import DRAWINGS, PHOTO_SIZES, WORDS
 
-ROOT = Path(__file__).parents[1]
-DRAWINGS = ROOT / "examples" / "emoji" / "pictures"
-WORDS = (ROOT / "search" / "clip_search" / "tuning_texts.txt").read_text(encoding="utf-8").split()
-
-SIZES = ((640, 480), (480, 640), (640, 425), (500, 375), (1024, 768))
+SIZES = (*PHOTO_SIZES, (1024, 768))
 FORMATS = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 DRAWN, READ, TEXTS = 48, 256, 48
@@ -25,7 +22,7 @@ DRAWN, READ, TEXTS = 48, 256, 48
 
 @dataclass(frozen=True)
 class Samples:
-    """Encoded pictures, encoded pictures that are damaged, and texts; each of them different."""
+    """Encoded pictures, damaged encoded pictures, and texts; each of them different."""
 
     images: tuple[bytes, ...]
     corrupt: tuple[bytes, ...]
@@ -33,10 +30,10 @@ class Samples:
 
 
 def samples(photos: Path | None) -> Samples:
-    """Pictures of a folder, or the bundled drawings at photo sizes; seeded.
+    """Return pictures of a folder, or the bundled drawings at photo sizes; seeded.
 
     Raises:
-        InvalidInput: no pictures in the folder.
+        InvalidInput: if the folder has no pictures.
     """
     images = tuple(_read(photos) if photos else _drawn())
     draw = random.Random(0)
@@ -44,27 +41,26 @@ def samples(photos: Path | None) -> Samples:
 
 
 def fresh_text(draw: random.Random) -> str:
-    """A text of one to twelve words that hasn't been sent before."""
+    """Return a text of one to twelve words that hasn't been sent before."""
     words = draw.choices(WORDS, k=draw.randint(1, 11))
     return " ".join([*words, str(draw.randrange(10**6))])
 
 
 def _read(folder: Path) -> Iterable[bytes]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
         raise InvalidInput(f"no {', '.join(sorted(SUFFIXES))} files in {folder}: pass another --photos")
-    return (path.read_bytes() for path in random.Random(0).sample(found, min(READ, len(found))))
+    return (path.read_bytes() for path in random.Random(0).sample(files, min(READ, len(files))))
 
 
 def _drawn() -> Iterable[bytes]:
     draw, drawings = np.random.default_rng(0), sorted(DRAWINGS.glob("*.webp"))
-    chosen = draw.choice(len(drawings), DRAWN, replace=False)
-    for n, one in enumerate(chosen):
-        yield _photo(drawings[one], SIZES[n % len(SIZES)], FORMATS[n % len(FORMATS)], draw)
+    for n, chosen in enumerate(draw.choice(len(drawings), DRAWN, replace=False)):
+        yield _photo(drawings[chosen], SIZES[n % len(SIZES)], FORMATS[n % len(FORMATS)], draw)
 
 
 def _photo(drawing: Path, size: tuple[int, int], kind: str, draw: np.random.Generator) -> bytes:
-    """A drawing at the size of a photo, with grain, so that its file is about as heavy to decode as one."""
+    """Return a drawing at the size of a photo, with grain, so that its file is about as slow to decode."""
     scaled = np.asarray(Image.open(drawing).convert("RGB").resize(size, Image.Resampling.BICUBIC), np.int16)
     grain = draw.integers(-12, 13, scaled.shape, np.int16)
     file = io.BytesIO()
@@ -73,7 +69,7 @@ def _photo(drawing: Path, size: tuple[int, int], kind: str, draw: np.random.Gene
 
 
 def _corrupt(images: tuple[bytes, ...]) -> Iterable[bytes]:
-    """What uploads are like when something went wrong: half a file, an error page, noise."""
+    """Yield failed uploads: half a file, an error page, noise."""
     for image in images[:8]:
         yield image[: len(image) // 2]
     yield b"<!doctype html><title>404 Not Found</title>"

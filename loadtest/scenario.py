@@ -1,4 +1,4 @@
-"""What the users of one process share: connections, samples, and the right answers."""
+"""Shared state of the users of one process: connections, samples, references."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 import urllib3
 
-from answers import Floats, References, WrongAnswer, references
+from answers import HITS, Floats, References, WrongAnswer, references
 from clip_client import Clip, Search
 from clip_client.errors import InvalidInput, Unavailable
-from clip_client.search import Hit, Row
+from clip_client.search import Row
 from samples import Samples
 
-K = 10
-_ROWS, _PART = 2000, 500
+_ROWS, _PART = 2000, 500  # random rows of the collection; rows in one request
 
 
 @dataclass(frozen=True)
 class Serving:
-    """Triton under load: a client, what is sent, the embeddings of what is known, the share of images that are damaged."""
+    """Triton under load: client, samples, references of the known ones, share of damaged images."""
 
     clip: Clip
     samples: Samples
@@ -32,14 +31,14 @@ class Serving:
     corrupt: float
 
     def embed_image(self, n: int) -> Floats:
-        """Image n of the samples, float32 [D]."""
+        """Embed image n of the samples: float32 [D]."""
         return self.clip.embed_image(self.samples.images[n])
 
     def refuse(self, image: bytes) -> None:
         """Send a damaged image; a refusal is the right answer.
 
         Raises:
-            WrongAnswer: it got an embedding.
+            WrongAnswer: if it gets an embedding.
         """
         try:
             self.clip.embed_image(image)
@@ -53,10 +52,10 @@ class Serving:
 
 
 def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float) -> Serving:
-    """Connect, and learn the right answers of the first ``known`` images and of the texts, while nobody else asks.
+    """Connect, and learn the references of the first ``known`` images and of the texts, before the load.
 
     Raises:
-        ClipError: the server can't be reached, or hasn't the checkpoint; or its answers depend on what else is in a batch.
+        ClipError: if the server can't be reached or hasn't the checkpoint, or its answers depend on the rest of a batch.
     """
     clip = Clip(triton, name=name)
     images = references(clip.embed_image, samples.images[:known])
@@ -65,7 +64,7 @@ def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float
 
 @dataclass(frozen=True)
 class Searching:
-    """A sidecar under load, with a collection of its own for as long as that takes."""
+    """Sidecar under load, with a collection that exists as long as the load."""
 
     search: Search
     pool: urllib3.PoolManager
@@ -74,18 +73,18 @@ class Searching:
     dimension: int
 
     def vectors(self, count: int, draw: np.random.Generator) -> Floats:
-        """Random unit vectors, float32 [count, D]."""
-        found = draw.normal(size=(count, self.dimension)).astype(np.float32)
-        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+        """Draw unit vectors, float32 [count, D]."""
+        vectors = draw.normal(size=(count, self.dimension)).astype(np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
     def knn(self, text: str) -> list[dict[str, Any]]:
-        """What clip-retrieval's route answers.
+        """Search by clip-retrieval's route.
 
         Raises:
-            Unavailable: with a status other than 200.
+            Unavailable: if the status isn't 200.
         """
-        asked = {"text": text, "modality": "image", "num_images": K, "indice_name": self.collection}
-        answer = self.pool.request("POST", f"{self.search.url}/knn-service", json=asked)
+        body = {"text": text, "modality": "image", "num_images": HITS, "indice_name": self.collection}
+        answer = self.pool.request("POST", f"{self.search.url}/knn-service", json=body)
         if answer.status != 200:
             raise Unavailable(f"/knn-service answers {answer.status}: {answer.data[:200]!r}")
         return list(answer.json())
@@ -102,7 +101,7 @@ def searching(url: str, images: Sequence[bytes]) -> Searching:
     """Connect, and fill a new collection with the images and with random vectors.
 
     Raises:
-        ClipError: the sidecar or its Triton can't be reached.
+        ClipError: if the sidecar or its Triton can't be reached.
     """
     search, collection = Search(url), f"loadtest-{secrets.token_hex(4)}"
     dimension = int(search.create(collection)["dimension"])
@@ -110,20 +109,6 @@ def searching(url: str, images: Sequence[bytes]) -> Searching:
     search.add(collection, [Row(id=f"image{n}", image=image) for n, image in enumerate(images)])
     vectors = made.vectors(_ROWS, np.random.default_rng(0))
     for start in range(0, _ROWS, _PART):
-        search.add(collection, [Row(id=f"r{start + n}", vector=one) for n, one in enumerate(vectors[start : start + _PART])])
+        part = enumerate(vectors[start : start + _PART], start)
+        search.add(collection, [Row(id=f"r{n}", vector=vector) for n, vector in part])
     return made
-
-
-def check_hits(hits: Sequence[Hit], first: str | None = None) -> None:
-    """Raise WrongAnswer unless these are K hits, best first, led by the row that must be there."""
-    check_scores([hit.score for hit in hits])
-    if first is not None and hits[0].id != first:
-        raise WrongAnswer(f"the best hit is {hits[0].id}, expected {first}")
-
-
-def check_scores(scores: Sequence[float]) -> None:
-    """Raise WrongAnswer unless these are K cosines that fall."""
-    if len(scores) != K:
-        raise WrongAnswer(f"got {len(scores)} hits, expected {K}")
-    if list(scores) != sorted(scores, reverse=True) or not -1.01 <= scores[-1] <= scores[0] <= 1.01:
-        raise WrongAnswer("the scores aren't cosines, best first")

@@ -1,4 +1,4 @@
-"""From the start of a load to its end: what is made ready before, and what is written after."""
+"""Session of a load: preparation before its start, report after its end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from bottleneck import bottleneck
 from clip_client.errors import ClipError
+from outcomes import error_kinds, rows
 from recording import Recording, Target
-from report import Report, error_kinds, rows
+from report import Report
 from samples import DRAWN, samples
 from scenario import searching, serving
 
@@ -24,7 +25,7 @@ PREPARED = "prepared"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line or the web UI says; see the locustfile."""
+    """Options of the command line or the web UI; see the locustfile."""
 
     triton: str
     name: str
@@ -35,14 +36,14 @@ class Options:
 
     @classmethod
     def of(cls, environment: Environment) -> Options:
-        """Read them; those of the web UI may have changed since the last load."""
+        """Read the options; the web UI may have changed them since the last load."""
         given: Any = environment.parsed_options
         photos = Path(given.photos) if given.photos else None
         return cls(given.triton, given.name, given.sidecar, photos, float(given.corrupt), Path(given.report))
 
 
 class Session:
-    """One locust process: by itself, a worker that only has users, or the master of workers, which only reports."""
+    """Session in one locust process: alone, a worker with users only, or the master of workers, which only reports."""
 
     def __init__(self, environment: Environment, of_triton: Any, of_sidecar: Any) -> None:
         self._environment = environment
@@ -57,10 +58,10 @@ class Session:
             runner.register_message(PREPARED, self.worker_prepared)
 
     def prepare(self) -> None:
-        """Connect and learn the right answers, unless that has been done for the load to come.
+        """Connect and learn the references, once for each load.
 
         Raises:
-            ClipError: a server can't be reached, or its answers are wrong already.
+            ClipError: if a server can't be reached, or its answers are wrong already.
         """
         with self._preparing:
             if not self._prepared and not isinstance(self._environment.runner, MasterRunner):
@@ -68,7 +69,7 @@ class Session:
             self._prepared = True
 
     def begin(self, **_: Any) -> None:
-        """Make ready and start recording; what can't be reached ends the load before it begins."""
+        """Prepare and start recording; a server that can't be reached ends the load before it begins."""
         runner = self._environment.runner
         try:
             self.prepare()
@@ -83,13 +84,13 @@ class Session:
             raise StopTest(str(problem)) from problem
 
     def worker_prepared(self, **_: Any) -> None:
-        """On the master: the last worker to be ready starts the recording."""
+        """Count a prepared worker; the master records as soon as all are."""
         self._awaited -= 1
         if not self._awaited:
             self._record()
 
     def end(self, **_: Any) -> None:
-        """Stop recording, close what was opened, write the report unless figures of workers are still to come."""
+        """Stop recording, close connections, write the report unless figures of workers are still to come."""
         if self._recording:
             self._recording.stop()
         self._opened.close()
@@ -99,7 +100,7 @@ class Session:
             self._write()
 
     def quit(self, **_: Any) -> None:
-        """Write what has not been written; a load that is interrupted quits first and ends then."""
+        """Write the report if it hasn't been; an interrupted load quits first and ends then."""
         self._quitting = True
         if self._recording and self._recording.stopped:
             self._write()
@@ -114,7 +115,7 @@ class Session:
             self._opened.callback(self._of_sidecar.searching.close)
 
     def _chosen(self, kind: type) -> bool:
-        return any(issubclass(one, kind) for one in self._environment.user_classes)
+        return any(issubclass(users, kind) for users in self._environment.user_classes)
 
     def _record(self) -> None:
         options = Options.of(self._environment)
@@ -130,7 +131,7 @@ class Session:
         runner: Any = self._environment.runner
         stats = self._environment.stats
         load = recording.load(max(1, runner.worker_count), self._mean_ms())
-        found = Report(
+        report = Report(
             target=recording.target,
             users=runner.target_user_count,
             duration_s=recording.duration_s,
@@ -139,11 +140,11 @@ class Session:
             load=load,
             bottleneck=bottleneck(load),
         )
-        found.write(folder)
-        print(f"\n{found.markdown()}\n\nin {folder}")
+        report.write(folder)
+        print(f"\n{report.markdown()}\n\nin {folder}")
 
     def _mean_ms(self) -> float | None:
-        """Of a request to Triton; None where there was none."""
-        asked = [entry for entry in self._environment.stats.entries.values() if entry.method == self._of_triton.kind]
-        requests = sum(entry.num_requests for entry in asked)
-        return sum(entry.total_response_time for entry in asked) / requests if requests else None
+        """Return the mean of a request to Triton; None without any."""
+        entries = [entry for entry in self._environment.stats.entries.values() if entry.method == self._of_triton.kind]
+        requests = sum(entry.num_requests for entry in entries)
+        return sum(entry.total_response_time for entry in entries) / requests if requests else None

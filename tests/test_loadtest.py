@@ -1,4 +1,4 @@
-"""The load test: real users of a real server and a real sidecar, and the naming of what held them up."""
+"""Load test: real users of a real server and a real sidecar, and the name of the bottleneck."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from servers import Server, free_ports
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "loadtest"))
+sys.path.append(str(ROOT / "bench"))
 
 from answers import References, WrongAnswer, references  # noqa: E402
 from bottleneck import Load, bottleneck  # noqa: E402
-from steps import Pipeline, Step, Work, steps  # noqa: E402
+from lib.triton_work import Work  # noqa: E402
+from steps import Pipeline, Step, steps  # noqa: E402
 
 RECORDED = Path(__file__).parent / "data" / "loads"
 LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless", "--only-summary"]
@@ -40,28 +42,28 @@ def loaded(report: Path, *options: str) -> dict:
     return json.loads((report / "load.json").read_text())
 
 
-def by_name(found: dict) -> dict[str, dict]:
-    return {row["name"]: row for row in found["rows"]}
+def by_name(report: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in report["rows"]}
 
 
 def test_sixteen_users_are_answered_rightly_and_the_bottleneck_is_named(server: Server, tmp_path: Path) -> None:
-    found = loaded(tmp_path, "--triton", server.address, "-u", "16", "-r", "16", "-t", "12s")
-    rows, used = by_name(found), {step["model"]: step for step in found["load"]["steps"]}
+    report = loaded(tmp_path, "--triton", server.address, "-u", "16", "-r", "16", "-t", "12s")
+    rows, used = by_name(report), {step["model"]: step for step in report["load"]["steps"]}
     assert rows.keys() == {"image", "text"}
     assert min(row["requests"] for row in rows.values()) > 16
-    assert found["errors"] == []
+    assert report["errors"] == []
     assert list(used) == ["clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder"]
     assert max(step["batch"] for step in used.values()) > 1.5  # users don't wait for one another
     assert all(0 < step["busy"] < 1.05 for step in used.values())  # a batch counts once, not for each of its requests
-    assert all(found["load"]["cores_used"][model] > 0 for model in used)
-    assert found["bottleneck"]["name"] in {*found["load"]["cores_used"], "the number of users"}
-    assert f"**The bottleneck is {found['bottleneck']['name']}**" in (tmp_path / "load.md").read_text()
+    assert all(report["load"]["cores_used"][model] > 0 for model in used)
+    assert report["bottleneck"]["name"] in {*report["load"]["cores_used"], "the number of users"}
+    assert f"**The bottleneck is {report['bottleneck']['name']}**" in (tmp_path / "load.md").read_text()
     assert (tmp_path / "load.png").stat().st_size > 10_000
 
 
 def test_damaged_images_are_counted_apart_and_nothing_else_suffers(server: Server, tmp_path: Path) -> None:
-    found = loaded(tmp_path, "--triton", server.address, "-u", "4", "-r", "4", "-t", "4s", "--corrupt", "0.3", "ImageUser")
-    rows = by_name(found)
+    report = loaded(tmp_path, "--triton", server.address, "-u", "4", "-r", "4", "-t", "4s", "--corrupt", "0.3", "ImageUser")
+    rows = by_name(report)
     assert rows.keys() == {"image", "corrupt image"}
     assert rows["corrupt image"]["requests"] > 0
     assert sum(row["failed"] for row in rows.values()) == 0
@@ -71,12 +73,12 @@ def test_searches_and_adds_are_answered_rightly_side_by_side(server: Server, tmp
     users = ["SearchUser", "AddingUser", "ClipRetrievalUser"]
     with sidecars.running(tmp_path / "data", server.address) as sidecar:
         where = ["--triton", server.address, "--sidecar", sidecar.url]
-        found = loaded(tmp_path, *where, "-u", "6", "-r", "6", "-t", "4s", *users)
+        report = loaded(tmp_path, *where, "-u", "6", "-r", "6", "-t", "4s", *users)
         with sidecar.client() as search:
             assert search.collections() == []  # the load had one of its own
     kinds = {"search: text", "search: image", "search: mix", "search: just added", "add 20 rows", "/knn-service"}
-    assert by_name(found).keys() == kinds
-    assert found["load"]["cores_used"]["the search sidecar"] > 0
+    assert by_name(report).keys() == kinds
+    assert report["load"]["cores_used"]["the search sidecar"] > 0
 
 
 def test_errors_are_told_by_kind(server: Server, tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def wait_for_adds(sidecar: sidecars.Sidecar, rows: int = 2100, timeout_s: float 
     """Wait until users have added to the collection of the load."""
     deadline = time.monotonic() + timeout_s
     with sidecar.client() as search:
-        while sum(found["rows"] for found in search.collections()) < rows:
+        while sum(collection["rows"] for collection in search.collections()) < rows:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
@@ -109,39 +111,39 @@ def test_no_server_is_told_at_once(tmp_path: Path) -> None:
 
 def recorded(name: str) -> Load:
     """A load as a report told it."""
-    found = json.loads((RECORDED / f"{name}.json").read_text())["load"]
-    return Load(**{**found, "steps": [Step(**step) for step in found["steps"]]})
+    load = json.loads((RECORDED / f"{name}.json").read_text())["load"]
+    return Load(**{**load, "steps": [Step(**step) for step in load["steps"]]})
 
 
 def test_the_step_that_requests_wait_for_is_named() -> None:
     load = recorded("texts-16-users")
     assert load.full > 0.9
-    found = bottleneck(load)
-    assert found.name == "clip_text_encoder"
-    assert re.search(r"computes \d+% of the time, a request waits [\d.]+ ms .* the 2 processors are \d+% busy", found.reason)
+    named = bottleneck(load)
+    assert named.name == "clip_text_encoder"
+    assert re.search(r"computes \d+% of the time, a request waits [\d.]+ ms .* the 2 processors are \d+% busy", named.reason)
 
 
 def test_one_user_leaves_the_server_waiting() -> None:
     load = recorded("texts-1-user")
     assert load.cores_used["clip_text_encoder"] > 0.5  # its threads spin, which isn't work
-    found = bottleneck(load)
-    assert found.name == "the number of users"
-    assert "more --users would be answered" in found.reason
+    named = bottleneck(load)
+    assert named.name == "the number of users"
+    assert "more --users would be answered" in named.reason
 
 
 def test_a_step_that_works_all_the_time_while_processors_are_free_is_named() -> None:
     load = recorded("texts-1-user")
     encoder = dataclasses.replace(load.steps[-1], busy=0.93, queue_ms=31.0)
-    found = bottleneck(dataclasses.replace(load, steps=[*load.steps[:-1], encoder]))
-    assert found.name == "clip_text_encoder"
-    assert "computes 93% of the time, a request waits 31.0 ms" in found.reason
-    assert "more --instances or --threads would help" in found.reason
+    named = bottleneck(dataclasses.replace(load, steps=[*load.steps[:-1], encoder]))
+    assert named.name == "clip_text_encoder"
+    assert "computes 93% of the time, a request waits 31.0 ms" in named.reason
+    assert "more --instances or --threads would help" in named.reason
 
 
 def test_other_work_that_takes_the_processors_is_named() -> None:
     load = recorded("texts-16-users")
-    found = bottleneck(dataclasses.replace(load, cores_used={**load.cores_used, "other work on this machine": 1.9}))
-    assert found.name == "other work on this machine"
+    named = bottleneck(dataclasses.replace(load, cores_used={**load.cores_used, "other work on this machine": 1.9}))
+    assert named.name == "other work on this machine"
 
 
 def test_a_server_that_computes_in_one_process_or_cannot_be_seen_is_judged_by_its_steps() -> None:
@@ -164,16 +166,18 @@ def test_a_client_of_one_thread_is_named() -> None:
 
 def test_the_way_to_a_server_elsewhere_is_named() -> None:
     load = dataclasses.replace(recorded("texts-1-user"), local=False)
-    found = bottleneck(dataclasses.replace(load, client_ms=10 * load.server_ms))
-    assert found.name == "the network"
-    assert "90% are spent outside the server" in found.reason
+    named = bottleneck(dataclasses.replace(load, client_ms=10 * load.server_ms))
+    assert named.name == "the network"
+    assert "90% are spent outside the server" in named.reason
 
 
 def test_a_batch_counts_once_however_many_requests_it_had() -> None:
-    before = Work(requests=10, items=10, executions=10, total_ns=0, queue_ns=0, compute_ns=10**9, busy_ns=10**9)
-    after = Work(requests=50, items=90, executions=20, total_ns=0, queue_ns=4 * 10**9, compute_ns=9 * 10**9, busy_ns=2 * 10**9)
-    done = {"encoder": after.since(before)}
-    [step] = steps(Pipeline({"clip_image": ("encoder",)}, {"encoder": 2}), done, duration_s=2.0)
+    before = Work(10, 10, 10, total_ns=0, queue_ns=0, input_ns=0, infer_ns=10**9, output_ns=0, busy_ns=10**9)
+    after = Work(
+        50, 90, 20, total_ns=0, queue_ns=4 * 10**9, input_ns=10**9, infer_ns=7 * 10**9, output_ns=10**9, busy_ns=2 * 10**9
+    )
+    work = {"encoder": after.since(before)}
+    [step] = steps(Pipeline({"clip_image": ("encoder",)}, {"encoder": 2}), work, duration_s=2.0)
     assert (step.requests, step.batch, step.queue_ms, step.compute_ms) == (40, 8.0, 100.0, 200.0)
     assert step.busy == 0.25  # one second of the four that two instances had
 
@@ -197,10 +201,10 @@ def test_wrong_answers_are_noticed(answer: np.ndarray | None, message: str) -> N
 
 def test_how_far_an_answer_may_be_is_learnt_from_the_server() -> None:
     alone, noise = sidecars.unit(8, 256), 0.05 * sidecars.unit(8, 256, seed=1)
-    together = (alone + noise) / np.linalg.norm(alone + noise, axis=1, keepdims=True)
+    batch = (alone + noise) / np.linalg.norm(alone + noise, axis=1, keepdims=True)
 
     def varies(items: list[int]) -> np.ndarray:
-        return (alone if len(items) == 1 else together)[items]
+        return (alone if len(items) == 1 else batch)[items]
 
     assert references(lambda items: alone[items], range(8)).cosine_min == pytest.approx(0.9999)
     assert 0.99 < references(varies, range(8)).cosine_min < 0.999

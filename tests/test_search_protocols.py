@@ -25,6 +25,7 @@ from sidecars import PICTURES, Sidecar, base64_of
 
 from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
+from clip_search.web.metrics import STEPS
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,24 @@ def test_metrics_have_clip_retrievals_names(sidecar: Sidecar, search: Search, ph
         r"Among \d+ calls to the knn end point with an average latency of \d\.\d{4}s per request, the step", summary
     )
     assert re.search(r"full_knn_request_time .* \d+ +\d\.\d{4}s +100\.0%", summary)
+
+
+def test_each_of_clip_retrievals_histograms_is_observed(sidecar: Sidecar, search: Search, photos: str) -> None:
+    def counts() -> dict[str, float]:
+        text = sidecar.ask("GET", "/metrics")[1].decode()
+        return {name: float(re.search(rf"^{name}_count (\S+)", text, re.MULTILINE)[1]) for name in STEPS}
+
+    before = counts()
+    with http_files({"/a.jpg": PICTURES[6]}) as files:
+        sources = [{}, {"text": None, "image": base64_of(PICTURES[3])}, {"text": None, "image_url": f"{files}/a.jpg"}]
+        statuses = [sidecar.ask("POST", "/knn-service", knn(**source))[0] for source in sources]
+        statuses += [sidecar.ask("POST", "/knn-service", knn(deduplicate=True, use_safety_model=True))[0]]
+    assert statuses == [200] * 4
+    observed = {name: count - before[name] for name, count in counts().items()}
+    once = {"download_time", "image_prepro_time", "dedup_time", "safety_time"}
+    assert observed == dict.fromkeys(STEPS, 4) | dict.fromkeys(once, 1) | {
+        "image_clip_inference_time": 2, "text_prepro_time": 2, "text_clip_inference_time": 2,
+    }  # fmt: skip
 
 
 def test_openais_client(sidecar: Sidecar, clip: Clip) -> None:

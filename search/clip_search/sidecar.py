@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from clip_search.query import Hit, Query, Term, distinct, mixed
 from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
+
+Timer = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Times a step of a search by the name of its histogram."""
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
@@ -120,7 +123,7 @@ class Sidecar:
                 self._open_again(name)
                 raise
 
-    def vector(self, collection: Collection, tower: Tower, term: Term) -> Floats:
+    def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
         """Return a term's vector, float32 [D] of unit length; texts come from :meth:`text` instead.
 
         Raises:
@@ -132,7 +135,10 @@ class Sidecar:
             return self._vector_of_row(collection, tower, term.value)
         self.check_model(collection)
         with Share(self.fetched) as share:
-            rows = self.embedder.images([self.image(term, share)])
+            with timed("download_time" if term.kind == "image_url" else "image_prepro_time"):
+                file = self.image(term, share)
+            with timed("image_clip_inference_time"):
+                rows = self.embedder.images([file])
         if rows[0] is None:
             raise InvalidInput(rows.errors[0])
         return rows[0]
@@ -176,17 +182,19 @@ class Sidecar:
             return asked
         return next((tower for tower in TOWERS if collection.engines[tower].size()), "image")
 
-    def search(self, collection: Collection, tower: Tower, query: Query, vectors: Sequence[Floats]) -> list[Hit]:
+    def search(self, collection: Collection, tower: Tower, query: Query, vectors: Sequence[Floats], timed: Timer) -> list[Hit]:
         """Return the hits of a query whose terms have these vectors, best first."""
         vector = mixed(vectors, [term.weight for term in query.terms])
         own = {collection.row_of(term.value) for term in query.terms if term.kind == "id"}
-        scores, rows = collection.search(vector, tower, query.wanted, query.where)
+        with timed("knn_index_time"):
+            scores, rows = collection.search(vector, tower, query.wanted, query.where)
         keep = np.array([row not in own for row in rows.tolist()], bool)
         if query.threshold is not None:
             keep &= scores >= query.threshold
         scores, rows = scores[keep], rows[keep]
         if query.same:
-            first = distinct(collection.engines[tower].vectors(rows), query.same)
+            with timed("dedup_time"):
+                first = distinct(collection.engines[tower].vectors(rows), query.same)
             scores, rows = scores[first], rows[first]
         end = query.offset + query.k
         return hits(collection, scores[query.offset : end], rows[query.offset : end], query.columns)

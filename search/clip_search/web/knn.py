@@ -84,10 +84,10 @@ class Metadata(BaseModel):
 async def knn_service(request: Request) -> Response:
     """Search, as clip-retrieval's back does."""
     shared, sent = state(request), await body(request, Knn)
-    if (sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight) and not _WARNED.is_set():
-        _WARNED.set()
-        _LOG.warning(_NO_FILTERS)
     with shared.metrics.timed("full_knn_request_time"):
+        if sent.use_safety_model or sent.use_violence_detector or sent.aesthetic_weight:
+            with shared.metrics.timed("safety_time"):
+                _pass_over_filters()
         named = shared.sidecar.collection(sent.indice_name)
         hits = await search(shared, named, await off_loop(request, _query, sent))
         threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
@@ -123,6 +123,12 @@ async def config(request: Request) -> Response:
     first = names[0] if names else ""
     here = str(request.base_url)
     return answer({"defaultBackend": here, "defaultIndex": first, "urlColumn": "url", "notice": _NO_FILTERS})
+
+
+def _pass_over_filters() -> None:
+    if not _WARNED.is_set():
+        _WARNED.set()
+        _LOG.warning(_NO_FILTERS)
 
 
 def _cards(named: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What the sidecar counts and times, under clip-retrieval's names and the usual ones."""
+"""Metrics of the sidecar for Prometheus: clip-retrieval's histograms, and counters and gauges of clipserve."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ STEPS = {
     "metadata_get_time": "Time spent getting metadata",
     "knn_index_time": "Time spent searching the index",
     "dedup_time": "Time spent dropping duplicates",
-    "safety_time": "Time spent on safety filters (there are none here)",
-    "image_prepro_time": "Time spent preparing images (done by Triton here)",
-    "text_prepro_time": "Time spent preparing texts (done by Triton here)",
+    "safety_time": "Time spent on safety filters (none here: requests for them are passed over)",
+    "image_prepro_time": "Time spent getting an image ready for Triton, which decodes and resizes it",
+    "text_prepro_time": "Time spent getting a text ready for Triton, which tokenises it",
 }
+"""Histogram → description; the names are those of clip-retrieval's back."""
+
 _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """Counters and histograms of one sidecar."""
+    """Counters, histograms and gauges of one sidecar."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._registry = CollectorRegistry()
@@ -44,7 +46,7 @@ class Metrics:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Time a step."""
+        """Observe the duration of a step, one of STEPS."""
         start = time.perf_counter()
         try:
             yield
@@ -57,11 +59,11 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def summary(self) -> str:
-        """The steps of the knn service as a table, in clip-retrieval's words."""
+        """Return the steps of the knn service as a table, in clip-retrieval's words."""
         totals = {name: _totals(histogram) for name, histogram in self._steps.items()}
         count, seconds = totals["full_knn_request_time"]
         if not count:
@@ -77,7 +79,7 @@ class Metrics:
 
 
 class _Collections(Collector):
-    """Rows and recall of each collection, looked up when asked."""
+    """Gauges of the rows and the recall of each collection, read at each scrape."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
@@ -90,15 +92,15 @@ class _Collections(Collector):
         recall = GaugeMetricFamily(
             "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
         )
-        for found in self._sidecar.collections():
-            for tower, engine in found.engines.items():
+        for collection in self._sidecar.collections():
+            for tower, engine in collection.engines.items():
                 try:
                     stats = engine.stats()
                 except ClipError:  # dropped this instant, or its disk is away; the others are shown
                     continue
-                rows.add_metric([found.name, tower], stats["rows"])
+                rows.add_metric([collection.name, tower], stats["rows"])
                 if stats.get("recall") is not None:
-                    recall.add_metric([found.name, tower], stats["recall"])
+                    recall.add_metric([collection.name, tower], stats["recall"])
         return [rows, recall]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from clip_client.errors import ClipError, Timeout
@@ -11,46 +10,34 @@ from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
 from clip_search.query import Hit, Query, Term
-from clip_search.sidecar import Sidecar
 from clip_search.web.app_state import State
-from clip_search.web.metrics import Metrics
-
-_STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time", "image_url": "download_time"}
 
 
 async def search(shared: State, collection: Collection, query: Query) -> list[Hit]:
     """Return the hits of a query, best first; raises as :class:`Sidecar` does."""
-    sidecar, metrics = shared.sidecar, shared.metrics
+    sidecar = shared.sidecar
     tower = sidecar.tower(collection, query.tower)
     vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
-    return await shared.searching.run(_hits, sidecar, metrics, collection, tower, query, vectors)
-
-
-def _hits(
-    sidecar: Sidecar, metrics: Metrics, collection: Collection, tower: Any, query: Query, vectors: Sequence[Floats]
-) -> list[Hit]:
-    with metrics.timed("knn_index_time"):
-        return sidecar.search(collection, tower, query, vectors)
+    return await shared.searching.run(sidecar.search, collection, tower, query, vectors, shared.metrics.timed)
 
 
 async def _vector(shared: State, collection: Collection, tower: Any, term: Term) -> Floats:
-    sidecar = shared.sidecar
+    sidecar, timed = shared.sidecar, shared.metrics.timed
     if term.kind == "text":
         return await _text(shared, collection, term.value)
     if term.kind == "vector":
-        return sidecar.vector(collection, tower, term)  # checked here: there is nothing to wait for
-    if term.kind == "id":
-        return await shared.searching.run(sidecar.vector, collection, tower, term)
-    with shared.metrics.timed(_STEPS[term.kind]):
-        threads = shared.fetching if term.kind == "image_url" else shared.model
-        return await threads.run(sidecar.vector, collection, tower, term)
+        return sidecar.vector(collection, tower, term, timed)  # checked at once: nothing to wait for
+    threads = {"id": shared.searching, "image_url": shared.fetching}.get(term.kind, shared.model)
+    return await threads.run(sidecar.vector, collection, tower, term, timed)
 
 
 async def _text(shared: State, collection: Collection, text: str) -> Floats:
-    sidecar = shared.sidecar
-    with shared.metrics.timed("text_clip_inference_time"):
+    sidecar, timed = shared.sidecar, shared.metrics.timed
+    with timed("text_prepro_time"):
+        waiting = sidecar.embedder.text(text)
+    with timed("text_clip_inference_time"):
         try:
-            vector = await asyncio.wait_for(asyncio.wrap_future(sidecar.embedder.text(text)), TIMEOUT_S)
+            vector = await asyncio.wait_for(asyncio.wrap_future(waiting), TIMEOUT_S)
         except TimeoutError as problem:
             if isinstance(problem, ClipError):
                 raise

@@ -1,4 +1,4 @@
-"""What to look for among labelled pictures, and what should be found."""
+"""Retrieval tasks over labelled pictures: queries, items, and the items that each query should find."""
 
 from __future__ import annotations
 
@@ -17,30 +17,34 @@ from PIL import Image
 from clip_client.preprocess import preprocess
 from clip_export import labelled
 from clip_export.labelled import Picture
-from work import Loaded
+from lib.checkpoints import Loaded
 
 QUERIES_PARQUET = "queries.parquet"
-"""Beside the bundled pictures: the same things as another set draws them."""
+"""File beside the bundled pictures: another set's drawings of the same things."""
 
 LABELS = {"one label": 1, "two labels": 2, "three labels": 3}
 CROP = 0.7
-"""Of each edge: where there are no other pictures of the same things, the middle of a picture should find the whole."""
+"""Share of each edge that is kept: without other pictures of the same things, a picture's middle should find the whole."""
 
 Inputs = npt.NDArray[Any]
-"""Of an encoder: pixels uint8 [N, S, S, 3] or tokens int32 [N, L]."""
+"""Input of an encoder: pixels uint8 [N, S, S, 3] or tokens int32 [N, L]."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Queries and items by the names of their inputs, and which belong together: bool [Q, N]."""
+    """Queries and items by the names of their inputs, and the relevant items of each query: bool [Q, N]."""
 
     queries: str
     items: str
-    wanted: npt.NDArray[np.bool_]
+    relevant: npt.NDArray[np.bool_]
 
 
 def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs], dict[str, Task]]:
-    """(inputs by name, tasks by name) of the part of a folder that int8 isn't calibrated with."""
+    """Return (inputs by name, tasks by name) of the part of a folder that int8 isn't calibrated with.
+
+    Raises:
+        SystemExit: if a picture has no caption.
+    """
     pictures, _ = labelled.split(labelled.read(folder), folder)
     if not all(picture.captions for picture in pictures):
         raise SystemExit(
@@ -50,8 +54,8 @@ def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs]
     owners = np.array([n for n, picture in enumerate(pictures) for _ in picture.captions])
     same = np.eye(len(pictures), dtype=bool)
     texts, tasks = {"captions": [text for picture in pictures for text in picture.captions]}, {}
-    for name, (queries, wanted) in labelled_queries(labels(folder, pictures), seed).items():
-        texts[name], tasks[f"{name} → image"] = queries, Task(name, "pictures", wanted)
+    for name, (queries, relevant) in labelled_queries(labels(folder, pictures), seed).items():
+        texts[name], tasks[f"{name} → image"] = queries, Task(name, "pictures", relevant)
     tasks |= {"image → caption": Task("pictures", "captions", np.arange(len(pictures))[:, None] == owners)}
     tasks |= {"image → image": Task("others", "pictures", same)}
     images = {"pictures": files, "others": others(folder, pictures, files)}
@@ -59,7 +63,7 @@ def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs]
 
 
 def labels(folder: Path, pictures: Sequence[Picture]) -> list[tuple[str, ...]]:
-    """Of each picture: its keywords where a parquet file has them, else its captions."""
+    """Return each picture's keywords where a parquet file has them, else its captions."""
     path = folder / "captions.parquet"
     if not path.exists() or "keywords" not in pq.read_schema(path).names:
         return [picture.captions for picture in pictures]
@@ -69,7 +73,7 @@ def labels(folder: Path, pictures: Sequence[Picture]) -> list[tuple[str, ...]]:
 
 
 def labelled_queries(labels: Sequence[Sequence[str]], seed: int) -> dict[str, tuple[list[str], npt.NDArray[np.bool_]]]:
-    """One, two and three labels of each picture that has three, as one text; wanted are all pictures that carry them."""
+    """Return one, two and three labels of each picture that has three, as one text, and the pictures that carry them all."""
     draw, most = random.Random(seed), max(LABELS.values())
     drawn = [draw.sample(list(each), most) for each in labels if len(each) >= most]
     carried = [set(each) for each in labels]
@@ -83,7 +87,7 @@ def labelled_queries(labels: Sequence[Sequence[str]], seed: int) -> dict[str, tu
 
 
 def others(folder: Path, pictures: Sequence[Picture], files: Sequence[bytes]) -> list[bytes]:
-    """Another encoded picture of the same thing for each."""
+    """Return another encoded picture of the same thing for each."""
     path = folder.parent / QUERIES_PARQUET
     if not path.exists():
         return [middle(file) for file in files]
@@ -92,7 +96,7 @@ def others(folder: Path, pictures: Sequence[Picture], files: Sequence[bytes]) ->
 
 
 def middle(encoded: bytes) -> bytes:
-    """The middle of a picture, encoded anew."""
+    """Return the middle of a picture, encoded again."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     width, height, edge = image.width, image.height, (1 - CROP) / 2
     file = io.BytesIO()
@@ -103,10 +107,10 @@ def middle(encoded: bytes) -> bytes:
 
 
 def pixels(images: Mapping[str, Sequence[bytes]], checkpoint: Loaded) -> dict[str, Inputs]:
-    """Preprocessed."""
+    """Preprocess all pictures."""
     return {name: np.stack([preprocess(file, checkpoint.spec) for file in files]) for name, files in images.items()}
 
 
 def tokens(texts: Mapping[str, Sequence[str]], checkpoint: Loaded) -> dict[str, Inputs]:
-    """Tokenised."""
+    """Tokenise all texts."""
     return {name: checkpoint.tokenizer([text.encode() for text in each])[0] for name, each in texts.items()}

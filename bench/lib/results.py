@@ -1,4 +1,4 @@
-"""What a bench found: JSON beside the page, a section of docs/benchmarks.md, plots."""
+"""Results of a bench: a section of docs/benchmarks.md, its figures as JSON beside the page, its plots."""
 
 from __future__ import annotations
 
@@ -13,39 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from clip_export import machine
+from lib.samples import ROOT
+from lib.tables import Table
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 FOLDER = ROOT / "docs" / "benchmarks"
 PACKAGES = ("torch", "transformers", "onnxruntime", "openvino", "nncf", "numpy", "pillow", "tritonclient")
 
-Cell = str | float | int | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of figures; numbers are shown to three digits (just below 1 to five), None as a dash."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-
-    def markdown(self) -> str:
-        """As Markdown; all columns but the first are set to the right."""
-        rule = ["---", *["---:"] * (len(self.columns) - 1)]
-        return "\n".join(f"| {' | '.join(map(shown, row))} |" for row in (self.columns, rule, *self.rows))
-
 
 @dataclass(frozen=True)
 class Result:
-    """One bench's findings.
+    """Result of one bench.
 
     Attributes:
         name: of its file and section: ``variants``, ``peers``, …
         title: heading of the section.
-        notes: paragraphs: what was measured, on what, and what to make of it.
+        notes: paragraphs: setup, method, conclusion.
         tables: shown below the notes, in order.
-        setting: what the run depended on: checkpoint, pictures, counts, seed.
-        plots: PNG files in :data:`FOLDER` that the bench has drawn.
+        setting: conditions of the run: checkpoint, pictures, counts, seed.
+        plots: PNG files, see :func:`plot_path`.
     """
 
     name: str
@@ -56,8 +42,13 @@ class Result:
     plots: Sequence[Path] = field(default_factory=tuple)
 
 
+def plot_path(name: str) -> Path:
+    """Return the path of a plot, where the page looks for it."""
+    return FOLDER / f"{name}.png"
+
+
 def publish(result: Result) -> None:
-    """Print the tables, write the JSON, and put the section into the page in the place of an earlier one."""
+    """Print the tables, write the JSON, and replace the bench's section of the page, or append one."""
     print(f"\n{result.title}\n\n" + "\n\n".join(table.markdown() for table in result.tables) + "\n")
     FOLDER.mkdir(parents=True, exist_ok=True)
     provenance = described()
@@ -68,26 +59,15 @@ def publish(result: Result) -> None:
 
 
 def described() -> dict[str, Any]:
-    """Where and with what a bench ran."""
+    """Return date, commit, machine and versions of this run."""
     versions = {name: version(name) for name in PACKAGES}
     return {"date": date.today().isoformat(), "commit": _commit(), "machine": machine.description(), "versions": versions}
 
 
-def shown(cell: Cell) -> str:
-    """A cell as people read it."""
-    if cell is None:
-        return "–"
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, int) or abs(cell) >= 100:
-        return f"{cell:,.0f}"
-    return f"{cell:.5f}" if 0.9995 <= cell < 0.999995 else f"{cell:.3g}"  # a cosine that isn't 1 shouldn't look like it
-
-
 def _put_section(result: Result, provenance: dict[str, Any]) -> None:
     begin, end = f"<!-- {result.name} -->", f"<!-- /{result.name} -->"
-    where, file = provenance["machine"], f"{result.name}.json"
-    footer = f"*{provenance['date']}, {where['cores']} cores of {where['cpu']}; figures in [{file}](benchmarks/{file}).*"
+    here, file = provenance["machine"], f"{result.name}.json"
+    footer = f"*{provenance['date']}, {here['cores']} cores of {here['cpu']}; figures in [{file}](benchmarks/{file}).*"
     plots = [f"![{result.title}](benchmarks/{plot.name})" for plot in result.plots]
     parts = [f"## {result.title}", *result.notes, *(table.markdown() for table in result.tables), *plots, footer]
     section = f"{begin}\n" + "\n\n".join(parts) + f"\n{end}"
@@ -98,5 +78,5 @@ def _put_section(result: Result, provenance: dict[str, Any]) -> None:
 
 
 def _commit() -> str:
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    return asked.stdout.strip() or "unknown"
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    return head.stdout.strip() or "unknown"

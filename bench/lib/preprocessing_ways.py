@@ -1,4 +1,4 @@
-"""Ways from an encoded file to what an image tower takes, each on one thread."""
+"""Ways from an encoded file to the input of an image tower, each on one thread."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Way = Callable[[bytes], npt.NDArray[Any]]
 
 ORIGINAL = "original: Hugging Face, Pillow, normalised"
 NEEDS = {"Hugging Face, torchvision, normalised": "torchvision", "Pillow, OpenCV": "cv2", "OpenCV alone (cv2 read)": "cv2"}
-"""What each of these ways is imported from; it may not be there."""
+"""Packages that some ways need and that may be missing."""
 
 
 def ways(spec: ModelSpec, model: str) -> dict[str, Way]:
-    """All that can be had here; the original first, ours last."""
+    """Return all ways that are installed; the original first, ours last."""
     makers: dict[str, Callable[[], Way]] = {
         ORIGINAL: lambda: hugging_face(CLIPImageProcessorPil.from_pretrained(model), rgb),
         "the same, not normalised": lambda: hugging_face(
@@ -48,24 +48,24 @@ def ways(spec: ModelSpec, model: str) -> dict[str, Way]:
 
 
 def missing() -> dict[str, str]:
-    """Ways that can't be had here, and the package that is missing."""
+    """Return the ways that aren't installed, with the package that each needs."""
     return {name: package for name, package in NEEDS.items() if not find_spec(package)}
 
 
 def as_pixels(answer: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Bring what any way gives to uint8 [S, S, 3]; normalised floats are scaled back."""
+    """Convert the output of any way to uint8 [S, S, 3]; normalised floats are scaled back."""
     last = answer if answer.shape[2] == 3 else np.moveaxis(answer, 0, -1)
     levels = 255 * (last * np.array(spec.std) + np.array(spec.mean)) if np.issubdtype(last.dtype, np.floating) else last
-    return np.rint(levels).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(levels).clip(0, 255), np.uint8)
 
 
 def hugging_face(processor: Any, read: Callable[[bytes], Image.Image]) -> Way:
-    """A processor of transformers."""
+    """Return a processor of transformers as a way."""
     return lambda encoded: np.asarray(processor(images=read(encoded), return_tensors="np")["pixel_values"][0])
 
 
 def opencv(read: Callable[[bytes], npt.NDArray[np.uint8]], spec: ModelSpec) -> Way:
-    """Resize with OpenCV's cubic kernel, which looks at 4 × 4 pixels however far it shrinks: no antialias."""
+    """Return a way that resizes with OpenCV's cubic kernel: 4 × 4 pixels however far it shrinks, no antialias."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -98,7 +98,7 @@ class Antialiased(nn.Module):
         self.edge = edge
 
     def forward(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        """To (height, width), then to [S, S, 3]."""
+        """Resize to (height, width), crop to [S, S, 3]."""
         planes = pixels.permute(2, 0, 1).unsqueeze(0)
         small = nn.functional.interpolate(planes, [height, width], mode="bicubic", align_corners=False, antialias=True)
         top, left = (height - self.edge) // 2, (width - self.edge) // 2
@@ -106,7 +106,7 @@ class Antialiased(nn.Module):
 
 
 def torch_script(spec: ModelSpec) -> Way:
-    """The resize and the crop as one TorchScript module; decoded with Pillow."""
+    """Return a way that resizes and crops in one TorchScript module, and decodes with Pillow."""
     module = torch.jit.script(Antialiased(spec.image_size))
 
     def way(encoded: bytes) -> npt.NDArray[np.uint8]:
@@ -118,32 +118,32 @@ def torch_script(spec: ModelSpec) -> Way:
 
 
 def opened(encoded: bytes) -> Image.Image:
-    """A picture whose pixels aren't decoded yet."""
+    """Open a picture; its pixels aren't decoded yet."""
     return Image.open(io.BytesIO(encoded))
 
 
 def rgb(encoded: bytes) -> Image.Image:
-    """A decoded picture without transparency."""
+    """Decode a picture and drop its transparency."""
     return opened(encoded).convert("RGB")
 
 
 def resized(image: Image.Image, spec: ModelSpec) -> Image.Image:
-    """Pillow's antialiased bicubic resize."""
+    """Resize with Pillow's antialiased bicubic kernel."""
     return image.resize(resized_size(image.size, spec), Image.Resampling.BICUBIC)
 
 
 def rgb_last(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """OpenAI's order: transparent pixels still count for less when it is resized."""
+    """Resize before transparency is dropped, in OpenAI's order: transparent pixels count for less."""
     return cropped(np.asarray(resized(image, spec).convert("RGB")), spec)
 
 
 def grey(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """One channel is resized, and shown three times."""
+    """Resize one channel, and repeat it three times."""
     return np.repeat(cropped(resized(image.convert("L"), spec), spec)[..., None], 3, axis=2)
 
 
 def cropped(image: Image.Image | npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """The centred square of [H, W, …]."""
+    """Crop the centred square of [H, W, …]."""
     pixels, edge = np.asarray(image), spec.image_size
     top, left = (pixels.shape[0] - edge) // 2, (pixels.shape[1] - edge) // 2
     return pixels[top : top + edge, left : left + edge]

@@ -1,0 +1,1 @@
+"""Helpers of the benches; load tests share tables, plots, samples and statistics."""
