@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clip_client import door
-from clip_client.arguments import count, port, ports
+from clip_client import command_runner
+from clip_client.argument_types import count, port, ports
 from clip_client.errors import ClipError
 
 FAILED = 1
@@ -161,4 +161,4 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run("clipserve search", main))
+    sys.exit(command_runner.run("clipserve search", main))
