@@ -15,7 +15,7 @@ from conftest import FLOATS
 from servers import CLIPSERVE
 from sidecars import PICTURES, Sidecar
 
-from clip_client import door
+from clip_client import command_runner
 from clip_client.search import Row, Search
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +111,7 @@ def test_files_of_any_name_are_added(encoding: str, sidecar: Sidecar, search: Se
     where = ["--url", sidecar.url, "--collection", f"added-{len(encoding)}"]
     result = run(CLIPSERVE, "search", "add", tmp_path, *where, **NARROW[encoding])
     assert "Traceback" not in result.stderr
-    assert result.returncode != door.UNFORESEEN
+    assert result.returncode != command_runner.UNFORESEEN
     assert "broken.jpg" in result.stdout + result.stderr
 
 
@@ -121,7 +121,7 @@ def test_a_reader_that_goes_away_ends_it_silently(options: list[str], sidecar: S
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait() in (1, door.BROKEN_PIPE)
+    assert process.wait() in (1, command_runner.BROKEN_PIPE)
 
 
 def test_an_export_whose_reader_goes_away(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -131,13 +131,13 @@ def test_an_export_whose_reader_goes_away(exported: Path, checkpoint: Path, tmp_
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert b"rror" not in process.stderr.read()
-    assert process.wait() in (1, door.BROKEN_PIPE)
+    assert process.wait() in (1, command_runner.BROKEN_PIPE)
     assert (tmp_path / "repository" / "clip_text").exists()
 
 
 def test_what_nobody_foresaw_is_one_line(tmp_path: Path) -> None:
     result = broken_command("secret = 'hunter2'; return {}['où\\nsecond line']", XDG_STATE_HOME=str(tmp_path))
-    assert result.returncode == door.UNFORESEEN
+    assert result.returncode == command_runner.UNFORESEEN
     [line] = result.stderr.splitlines()
     assert line.startswith("error: clipserve serve ended by something unforeseen, KeyError: 'où")
     details = Path(re.search(r"details in (\S+\.txt)", line)[1])
@@ -170,9 +170,17 @@ def test_other_ends(code: str, status: int, printed: str) -> None:
     assert (result.returncode, result.stderr) == (status, printed)
 
 
+def test_a_user_without_a_home_gets_the_details_in_a_temporary_file(tmp_path: Path) -> None:
+    nobody = "import os, pwd; os.environ.pop('HOME', None); pwd.getpwuid = {}.__getitem__; raise ZeroDivisionError"
+    result = broken_command(nobody, TMPDIR=str(tmp_path), XDG_STATE_HOME="")
+    assert result.returncode == command_runner.UNFORESEEN
+    assert "Traceback" not in result.stderr
+    assert f"details in {tmp_path}/clipserve-" in result.stderr
+
+
 def test_a_broken_pipe_to_somebody_else_is_not_silent(tmp_path: Path) -> None:
     result = broken_command("raise BrokenPipeError(32, 'of a socket')", XDG_STATE_HOME=str(tmp_path))
-    assert result.returncode == door.UNFORESEEN
+    assert result.returncode == command_runner.UNFORESEEN
     assert "of a socket" in result.stderr
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from clip_client import ContractMismatch, InvalidInput, ModelSpec, exchange
+from clip_client import ContractMismatch, InvalidInput, ModelSpec, model_exchange
 from clip_export import publish
 from clip_serve import repository as served
 from clip_serve.repository import check
@@ -49,11 +49,11 @@ def fingerprints(repository: Path) -> set[str]:
 
 def published(others: Path, repository: Path) -> None:
     """Publish the others as an export does, with its own steps around the models' files."""
-    with FileLock(exchange.lock_file(repository)), publish._staging(repository) as staging:
-        new = exchange.folder_of_new(staging)
+    with FileLock(model_exchange.lock_file(repository)), publish._staging(repository) as staging:
+        new = model_exchange.folder_of_new(staging)
         for model in others.iterdir():
             shutil.copytree(model, new / model.name)
-        exchange.exchange(staging, repository)
+        model_exchange.exchange(staging, repository)
 
 
 def killed_at(step: int, action: Callable[[], None]) -> bool:
@@ -100,16 +100,18 @@ def test_a_kill_while_a_killed_exchange_is_ended_does_no_harm(own: Path, others:
     new = fingerprints(others)
     staging = tmp_path / ".model_repository-staging-dead"
     staging.mkdir()
-    shutil.copytree(others, exchange.folder_of_new(staging), dirs_exist_ok=True)
+    shutil.copytree(others, model_exchange.folder_of_new(staging), dirs_exist_ok=True)
     (staging / "begun").touch()
     for step in range(0, 40, 3):
-        killed_at(step, lambda: exchange.finish(own))
+        killed_at(step, lambda: model_exchange.finish(own))
     assert check(own) == ["clip"]
     assert fingerprints(own) == new
 
 
 def test_the_next_export_ends_what_was_killed(own: Path, others: Path, spec: ModelSpec, tmp_path: Path) -> None:
-    step = next(step for step in range(200) if killed_at(step, lambda: published(others, own)) and exchange.unfinished(own))
+    step = next(
+        step for step in range(200) if killed_at(step, lambda: published(others, own)) and model_exchange.unfinished(own)
+    )
     assert step
     with publish._staging(own):
         assert fingerprints(own) == fingerprints(others)
@@ -117,19 +119,19 @@ def test_the_next_export_ends_what_was_killed(own: Path, others: Path, spec: Mod
 
 
 def test_a_repository_that_cannot_be_mended_is_refused(own: Path, others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    next(step for step in range(200) if killed_at(step, lambda: published(others, own)) and exchange.unfinished(own))
+    next(step for step in range(200) if killed_at(step, lambda: published(others, own)) and model_exchange.unfinished(own))
 
     def read_only(repository: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(exchange, "finish", read_only)
+    monkeypatch.setattr(model_exchange, "finish", read_only)
     with pytest.raises(InvalidInput, match=r"was killed in the midst .*Permission denied.*: publish a checkpoint with"):
         check(own)
 
 
 def test_a_start_waits_for_an_export_at_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "_EXCHANGE_S", 0.1)
-    with FileLock(exchange.lock_file(own)), pytest.raises(Exception, match="an export is writing into"):
+    with FileLock(model_exchange.lock_file(own)), pytest.raises(Exception, match="an export is writing into"):
         check(own)
     assert check(own) == ["clip"]
 

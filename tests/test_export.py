@@ -20,7 +20,7 @@ from filelock import FileLock
 from servers import running
 
 import pictures
-from clip_client import Clip, ModelSpec, exchange
+from clip_client import Clip, ModelSpec, model_exchange
 from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
 from clip_export import artifacts, cli, publish
@@ -185,7 +185,7 @@ def test_a_ruined_variant_is_published_by_force(checkpoint: Path, own: Path) -> 
 
 def test_a_failed_exchange_is_undone(own: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(own / "model_repository")
-    rename, calls = exchange.os.rename, []
+    rename, calls = model_exchange.os.rename, []
 
     def fail_late(source: Path, target: Path) -> None:
         calls.append(target)
@@ -193,7 +193,7 @@ def test_a_failed_exchange_is_undone(own: Path, checkpoint: Path, monkeypatch: p
             raise OSError(28, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(exchange.os, "rename", fail_late)
+    monkeypatch.setattr(model_exchange.os, "rename", fail_late)
     assert export(checkpoint, own, "--text-variant", "openvino-fp16") == cli.BAD_INPUT
     assert snapshot(own / "model_repository") == before
 
@@ -212,11 +212,11 @@ def test_what_a_killed_exchange_took_out_is_put_back(own: Path) -> None:
 def test_an_interrupted_exchange_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging, repository = tmp_path / "staging", tmp_path / "repository"
     staging.mkdir()
-    new = exchange.folder_of_new(staging)
+    new = model_exchange.folder_of_new(staging)
     for name in "abc":
         (new / name).mkdir()
     (repository / "b" / "kept").mkdir(parents=True)
-    rename, calls = exchange.os.rename, []
+    rename, calls = model_exchange.os.rename, []
 
     def interrupt(source: Path, target: Path) -> None:
         calls.append(target)
@@ -224,9 +224,9 @@ def test_an_interrupted_exchange_is_undone(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         rename(source, target)
 
-    monkeypatch.setattr(exchange.os, "rename", interrupt)
+    monkeypatch.setattr(model_exchange.os, "rename", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        exchange.exchange(staging, repository)
+        model_exchange.exchange(staging, repository)
     assert [str(path.relative_to(repository)) for path in sorted(repository.rglob("*"))] == ["b", "b/kept"]
 
 

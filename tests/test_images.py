@@ -117,6 +117,9 @@ def test_what_the_server_would_refuse_is_not_sent(reader: Reader, tmp_path: Path
     with http_files({"/big": b"x" * 2000}) as url, pytest.raises(InvalidInput, match=r"at most 1,000 are taken"):
         small.read(f"{url}/big")
 
+    with pytest.raises(InvalidInput, match=r"bytes, at most 1,000 are taken"):  # its size is told as 0
+        small.read("/proc/self/smaps")
+
 
 def test_a_url_that_fails_says_how(reader: Reader) -> None:
     with http_files({}) as url:
@@ -124,6 +127,8 @@ def test_a_url_that_fails_says_how(reader: Reader) -> None:
             reader.read(f"{url}/nothing")
         with pytest.raises(InvalidInput, match=r"too many redirects"):
             reader.read(f"{url}/loop")
+        with pytest.raises(InvalidInput, match="answers 302: expected 200"):
+            reader.read(f"{url}/to/")
 
 
 @pytest.mark.parametrize("path", ["/hang", "/drip", "/headers"])

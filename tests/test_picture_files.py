@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from clip_client.errors import InvalidInput
-from clip_client.picture_files import read_regular, scan
+from clip_client.picture_files import scan
 from clip_client.preprocess import FORMATS, Limits
+from clip_client.regular_files import read_regular
 from pictures import encoded, picture
 
 JPEG = encoded(picture(20, 20))

@@ -18,7 +18,7 @@ import pytest
 from servers import http_files
 
 from clip_client import InvalidInput, Timeout, Unavailable
-from clip_client.arguments import ports
+from clip_client.argument_types import ports
 from clip_search.addresses import is_public
 from clip_search.errors import TooLarge
 from clip_search.fetch import fetched, read
@@ -115,6 +115,11 @@ def test_a_redirect_inside_is_refused() -> None:
             fetched(f"{url}/to/http://10.0.0.1/", LOCAL)
         with pytest.raises(InvalidInput, match="isn't a URL that can be fetched"):
             fetched(f"{url}/to/file:///etc/passwd", LOCAL)
+        for strange in ("http://[", "//[::1]a/", "http://a:b/"):
+            with pytest.raises(InvalidInput, match=r"can't be fetched|can be fetched"):
+                fetched(f"{url}/to/{strange}", LOCAL)
+        with pytest.raises(InvalidInput, match="answers 302: expected 200"):
+            fetched(f"{url}/to/", LOCAL)
         with pytest.raises(InvalidInput, match="more than 3 times"):
             fetched(f"{url}/loop", dataclasses.replace(LOCAL, timeout_s=10))
 
@@ -264,6 +269,8 @@ def test_files_below_the_folders_only(tmp_path: Path) -> None:
     for path, message in (("in/none", "can't be read"), ("in", "isn't a file"), ("in/big", "at most 1,000"), ("a\0b", "path")):
         with pytest.raises(InvalidInput, match=message):
             read(str(tmp_path / path), options)
+    with pytest.raises(TooLarge, match="at most 1,000"):  # its size is told as 0
+        read("/proc/self/smaps", dataclasses.replace(options, folders=(Path("/proc"),)))
 
 
 def test_thumbnails_are_small_jpegs() -> None:

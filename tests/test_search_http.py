@@ -16,7 +16,17 @@ import sidecars
 from servers import Server, http_files
 from sidecars import PICTURES, Sidecar, base64_of
 
-from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable
+from clip_client import (
+    Clip,
+    Conflict,
+    ContractMismatch,
+    InvalidInput,
+    ModelSpec,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from clip_client.search import Row, Search, Term
 from clip_search.embedder import Embedder
 from clip_search.index.tuning_queries import TuningQueries
@@ -51,6 +61,19 @@ def test_scores_are_cosines_and_pages_follow_each_other(search: Search, photos: 
     assert ids(search.query(photos, "a cat", k=12, threshold=between)) == ids(whole)[:4]
     assert whole[0].metadata["caption"].startswith("picture")
     assert whole[0].source == whole[0].id.replace("p", "s")
+
+
+def test_errors_reach_python_as_the_sidecar_meant_them(search: Search, photos: str) -> None:
+    with pytest.raises(NotFound, match="no collection nowhere"):
+        search.stats("nowhere")
+    with pytest.raises(NotFound, match="no row"):
+        search.query(photos, Term(id="nobody"))
+    with pytest.raises(Conflict, match=photos):
+        search.create(photos)
+    with pytest.raises(Conflict, match="p3"):
+        search.add(photos, [Row(id="p3", image=PICTURES[3])])
+    with pytest.raises(TooLarge, match="20,000"):
+        search.query(photos, "a cat", k=20_000)
 
 
 def test_filters_and_duplicates(search: Search, photos: str) -> None:
@@ -368,6 +391,9 @@ def test_a_token_is_asked_for_but_not_of_the_page_and_the_probes(server: Server,
             assert (status, answer["message"][:9]) == (401, "the token")
         with sidecar.client(token="s3cret") as search:
             assert search.collections() == []
+        for token in ("", "wrong"):
+            with sidecar.client(token=token) as search, pytest.raises(Unauthorized, match="the token is missing or wrong"):
+                search.collections()
         answer = requests.options(
             f"{sidecar.url}/v1/collections", headers={"Origin": "http://page.example", "Access-Control-Request-Method": "GET"}
         )

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
+from clip_client.errors import (
+    ClipError,
+    Conflict,
+    ContractMismatch,
+    InvalidInput,
+    NotFound,
+    Stalled,
+    Timeout,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -19,12 +30,17 @@ __all__ = [
     "Clip",
     "ClipError",
     "Comparison",
+    "Conflict",
     "ContractMismatch",
     "Embeddings",
     "InvalidInput",
     "ModelSpec",
+    "NotFound",
     "Search",
+    "Stalled",
     "Timeout",
+    "TooLarge",
+    "Unauthorized",
     "Unavailable",
 ]
 

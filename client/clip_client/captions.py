@@ -11,7 +11,8 @@ from typing import Any
 from clip_client.csv_rows import csv_rows
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names
-from clip_client.picture_files import is_picture_name, open_regular, read_regular
+from clip_client.picture_files import is_picture_name
+from clip_client.regular_files import open_regular, read_regular
 from clip_client.text_files import decoded, parsed_json
 
 Fields = dict[str, Any]
@@ -30,10 +31,10 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?"
 
 @dataclass
 class Table:
-    """Rows of a table by the file that each names, in their order, and what is wrong with the others.
+    """Rows of a table by the file that each names, in their order, and the problems of the others.
 
     Attributes:
-        shorter: another name by which a file may be known, by the one in ``rows``.
+        shorter: a second, shorter name of a file, by its name in ``rows``.
     """
 
     rows: dict[str, list[Fields]] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Table:
             self.problems.append(f"{place} names no file")
 
     def file(self, written: str, names: Names) -> str | None:
-        """The file that a name in the table means."""
+        """Return the file that a name in the table means."""
         return names.match(written) or (names.match(self.shorter[written]) if written in self.shorter else None)
 
 
@@ -78,7 +79,7 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> Fields:
             values.setdefault(name, {})[repr(row[name])] = row[name]
     captions = caption_list(given)
     joined = {CAPTION: "\n".join(captions)} if captions else {}
-    return joined | {name: _one_or_all([*found.values()]) for name, found in values.items()}
+    return joined | {name: _single_or_all([*distinct.values()]) for name, distinct in values.items()}
 
 
 def is_caption(name: str) -> bool:
@@ -87,16 +88,16 @@ def is_caption(name: str) -> bool:
 
 
 def caption_list(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the captions of one picture, each once; those that are null or empty are passed over."""
+    """Return the captions of one picture, each once, without those that are null or empty."""
     texts = [str(text).strip() for row in rows for name in row if is_caption(name) for text in _several(row[name])]
     return tuple(filter(None, dict.fromkeys(texts)))
 
 
 def _several(value: Any) -> list[Any]:
-    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return [item for item in (value if isinstance(value, list) else [value]) if item is not None]
 
 
-def _one_or_all(values: list[Any]) -> Any:
+def _single_or_all(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
@@ -114,7 +115,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _plain_rows(batch: Any) -> Iterator[Fields]:
-    """Rows of a batch; a column that Python can't show is null, so that the others are kept."""
+    """Return the rows of a batch; a value that Python can't hold is null, so that the others are kept."""
     columns = []
     for column in batch.columns:
         try:
@@ -125,15 +126,16 @@ def _plain_rows(batch: Any) -> Iterator[Fields]:
 
 
 def _row(names: Sequence[str], values: Sequence[Any]) -> Fields:
-    """A row by name; where several columns have one name, their values are a list."""
+    """Return a row by name; where several columns have one name, their values are a list."""
     row: Fields = {}
     for name, value in zip(names, values, strict=False):
         row[name] = _both(row[name], value) if name in row else value
     return row
 
 
-def _both(one: Any, other: Any) -> Any:
-    return [*_several(one), *_several(other)] if one is not None and other is not None else other if one is None else one
+def _both(first: Any, second: Any) -> Any:
+    values = [*_several(first), *_several(second)]
+    return values if first is not None and second is not None else second if first is None else first
 
 
 def _plain(value: Any) -> Any:
@@ -148,19 +150,19 @@ def _csv(path: Path) -> Table:
     read = csv_rows(text)
     header, *rows = read.rows or [[]]
     names = [name.strip() for name in header]
-    key, found = _name_key(names), Table(problems=read.problems)
+    key, table = _name_key(names), Table(problems=read.problems)
     columns = [[row[n] for row in rows if n < len(row) and row[n]] for n in range(len(names))]
     kinds = [str if name == key else _cell_kind(cells) for name, cells in zip(names, columns, strict=True)]
     for number, row in enumerate(rows, 1):
         if len(row) > len(names):
-            found.problems.append(f"row {number} has {len(row)} cells, the header {len(names)}: the last ones are left away")
+            table.problems.append(f"row {number} has {len(row)} cells, the header {len(names)}: the last ones are left away")
         cells = [kind(cell) if cell else None for kind, cell in zip(kinds, row, strict=False)]
-        _take(found, _row(names, cells), key, f"row {number}")
-    return found
+        _take(table, _row(names, cells), key, f"row {number}")
+    return table
 
 
 def _cell_kind(cells: list[str]) -> Callable[[str], Any]:
-    """The type of a column of CSV, in which everything is text; numbers with a zero in front are names."""
+    """Return the type of a column of CSV, where everything is text; numbers with a zero in front are names."""
     if all(_WHOLE.fullmatch(cell) for cell in cells):
         return int
     return float if all(_DECIMAL.fullmatch(cell) for cell in cells) else str
@@ -168,20 +170,20 @@ def _cell_kind(cells: list[str]) -> Callable[[str], Any]:
 
 def _lines(path: Path) -> Table:
     text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
-    found = Table()
+    table = Table()
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            _take_line(found, line, f"line {number}")
-    return found
+            _take_line(table, line, f"line {number}")
+    return table
 
 
-def _take_line(found: Table, line: str, place: str) -> None:
+def _take_line(table: Table, line: str, place: str) -> None:
     try:
         row = parsed_json(line)
     except InvalidInput as problem:
-        found.problems.append(f"{place} {problem}")
+        table.problems.append(f"{place} {problem}")
         return
-    _take(found, row, None, place)
+    _take(table, row, None, place)
 
 
 def _document(path: Path) -> Table:
@@ -202,59 +204,59 @@ def _is_by_name(document: Any) -> bool:
 
 
 def _by_name(document: Mapping[str, Any]) -> Table:
-    """Captions or fields by the file's name."""
-    found = Table()
-    for name, said in document.items():
-        if isinstance(said, str | list | None):
-            found.add(name, {CAPTION: said}, f"{name!r}")
-        elif isinstance(said, dict):
-            found.add(name, said, f"{name!r}")
+    """Read an object of captions or fields by file name."""
+    table = Table()
+    for name, value in document.items():
+        if isinstance(value, str | list | None):
+            table.add(name, {CAPTION: value}, f"{name!r}")
+        elif isinstance(value, dict):
+            table.add(name, value, f"{name!r}")
         else:
-            found.problems.append(f"{name!r} has a {type(said).__name__}: expected a caption, a list of them, or an object")
-    return found
+            table.problems.append(f"{name!r} has a {type(value).__name__}: expected a caption, a list of them, or an object")
+    return table
 
 
 def _coco(document: Mapping[str, Any]) -> Table:
-    """COCO's images and annotations, or Karpathy's images with sentences."""
-    found, names = Table(), {}
+    """Read COCO's images and annotations, or Karpathy's images with sentences."""
+    table, names = Table(), {}
     for number, image in enumerate(document["images"], 1):
         name = _named(image) if isinstance(image, dict) else None
         if name is None:
-            found.problems.append(f"image {number} names no file")
+            table.problems.append(f"image {number} names no file")
             continue
         if isinstance(image.get("filepath"), str):  # Karpathy's folder of the file, which need not be there
-            name = _longer(found, image["filepath"], name)
+            name = _longer(table, image["filepath"], name)
         names[str(image.get("id"))] = name
-        said = [one.get("raw") for one in image.get("sentences") or [] if isinstance(one, dict)]
-        found.add(name, {CAPTION: said}, f"image {number}")
-    for number, one in enumerate(document.get("annotations") or [], 1):
-        known = names.get(str(one.get("image_id"))) if isinstance(one, dict) else None
-        if known is None:
-            found.problems.append(f"annotation {number} is of no image")
+        captions = [sentence.get("raw") for sentence in image.get("sentences") or [] if isinstance(sentence, dict)]
+        table.add(name, {CAPTION: captions}, f"image {number}")
+    for number, annotation in enumerate(document.get("annotations") or [], 1):
+        name = names.get(str(annotation.get("image_id"))) if isinstance(annotation, dict) else None
+        if name is None:
+            table.problems.append(f"annotation {number} is of no image")
         else:
-            found.add(known, {CAPTION: one.get(CAPTION)}, f"annotation {number}")
-    return found
+            table.add(name, {CAPTION: annotation.get(CAPTION)}, f"annotation {number}")
+    return table
 
 
-def _longer(found: Table, folder: str, name: str) -> str:
+def _longer(table: Table, folder: str, name: str) -> str:
     longer = f"{folder}/{name}"
-    found.shorter[longer] = name
+    table.shorter[longer] = name
     return longer
 
 
 def _table(rows: Iterable[Any], key: str | None) -> Table:
-    found = Table()
+    table = Table()
     for number, row in enumerate(rows, 1):
-        _take(found, row, key, f"row {number}")
-    return found
+        _take(table, row, key, f"row {number}")
+    return table
 
 
-def _take(found: Table, row: Any, key: str | None, place: str) -> None:
+def _take(table: Table, row: Any, key: str | None, place: str) -> None:
     if not isinstance(row, dict):
-        found.problems.append(f"{place} is a {type(row).__name__}: expected an object")
+        table.problems.append(f"{place} is a {type(row).__name__}: expected an object")
         return
     key = key or _key(row)
-    found.add(row.get(key) if key else None, {name: value for name, value in row.items() if name != key}, place)
+    table.add(row.get(key) if key else None, {name: value for name, value in row.items() if name != key}, place)
 
 
 def _named(row: Mapping[str, Any]) -> str | None:
@@ -262,7 +264,7 @@ def _named(row: Mapping[str, Any]) -> str | None:
 
 
 def _key(names: Iterable[str]) -> str | None:
-    """The column that names the file, in any case."""
+    """Return the column that names the file, in any case."""
     folded = {name.strip().casefold().replace(" ", "_"): name for name in names}
     return next((folded[name] for name in _NAMES if name in folded), None)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clip_client import door
+from clip_client import command_runner
 
 USAGE_ERROR = 2
 
@@ -31,7 +31,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Dispatch to a sub-command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return door.run(" ".join(["clipserve", *arguments[:1]]), lambda: _dispatch(arguments))
+    return command_runner.run(" ".join(["clipserve", *arguments[:1]]), lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: list[str]) -> int:

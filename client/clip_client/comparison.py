@@ -1,4 +1,4 @@
-"""Cosines between embeddings, and what a checkpoint makes of them."""
+"""Cosines between embeddings, and the probabilities that a checkpoint gives them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Subjects against prompts; N and M are missing from the shapes where one item was passed instead of a list.
+    """Comparison of subjects with prompts; N and M are missing from the shapes where one item was passed instead of a list.
 
     Attributes:
         cosines: float32 [N, M], cosine of each pair.
@@ -34,7 +34,7 @@ def compared(subjects: Floats, prompts: Floats, spec: ModelSpec) -> Comparison:
 
 
 def probabilities(cosines: Floats, spec: ModelSpec) -> Floats:
-    """Cosines [N, M] of subjects and prompts to probabilities [N, M], with the checkpoint's scale, bias and activation."""
+    """Turn cosines [N, M] into probabilities [N, M], with the checkpoint's scale, bias and activation."""
     logits = np.float32(spec.logit_scale) * cosines + np.float32(spec.logit_bias)
     if spec.activation == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)

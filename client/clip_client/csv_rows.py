@@ -17,14 +17,14 @@ _LONGEST_CELL = 2**31 - 1
 
 @dataclass
 class CsvRows:
-    """Lines as cells, and what is wrong with some."""
+    """Rows of cells, and the problems of some lines."""
 
     rows: list[list[str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def csv_rows(text: str) -> CsvRows:
-    """Cut a text into rows; of the characters that may separate cells the one is taken that its first line has most of."""
+    """Cut a text into rows; the separator is the candidate that its first line has most of."""
     csv.field_size_limit(_LONGEST_CELL)  # the file is bounded already
     said = _SAYS.match(text)
     text = text[said.end() :] if said else text
@@ -65,7 +65,7 @@ class _Reader:
             yield self._lines[self._at - 1]
 
     def _alone(self, number: int) -> list[str]:
-        """The cells of one line, whose quotes are characters like others where they don't come in pairs."""
+        """Return the cells of one line; quotes that don't come in pairs are characters like others."""
         self.problems.append(
             f"line {number + 1} has a quote in the middle of a cell, or one that isn't closed: check its cells"
         )

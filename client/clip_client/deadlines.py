@@ -1,4 +1,4 @@
-"""A deadline over a whole HTTP exchange: however little at a time a server sends, none of its connections outlives it.
+"""Deadline of a whole HTTP exchange: no connection outlives it, however slowly a server sends.
 
 urllib3's timeouts are for one wait each; a server that sends a byte a second never meets them.
 """
@@ -17,7 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class Deadline:
-    """A number of seconds, counted from entering; then every connection that was made under it is shut."""
+    """Number of seconds, counted from the constructor; then every connection that was made under it is shut."""
 
     def __init__(self, timeout_s: float) -> None:
         self._end = time.monotonic() + timeout_s
@@ -28,7 +28,7 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Say if the time is over; what was read last may then be cut short."""
+        """True once the time is over; the last read may then be cut short."""
         return time.monotonic() >= self._end
 
     @property
@@ -44,7 +44,7 @@ class Deadline:
             self._shut()
 
     def pools(self) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-        """Classes of connection pools, by scheme, whose connections are watched."""
+        """Return classes of connection pools, by scheme, whose connections are watched."""
         watch = self.watch
 
         class Plain(HTTPConnection):

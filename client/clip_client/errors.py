@@ -2,11 +2,17 @@
 
 ClipError
 ├── InvalidInput      change what was passed (also a ValueError)
+│   ├── NotFound      name something that is there
+│   ├── Conflict      pick another name or id, or say what happens to the present one
+│   ├── TooLarge      send less at once
+│   ├── Unauthorized  pass the token, or have the sidecar allow the caller
+│   └── Stalled       send faster, or less at once (also a Timeout)
 ├── Unavailable       start the server, or try again later (also a ConnectionError)
 ├── Timeout           allow more time, or send less (also a TimeoutError)
 └── ContractMismatch  two sides disagree on the model: export, publish or embed again
 
-A message says what was got, what was expected and what to do next.
+A message says what was got, what was expected and what to do next. The sidecar sends these errors as the statuses of
+:mod:`clip_client.http_statuses`, and its client raises them again.
 """
 
 from __future__ import annotations
@@ -30,12 +36,32 @@ class InvalidInput(ClipError, ValueError):
         self.errors: dict[int, str] = dict(errors or {})
 
 
+class NotFound(InvalidInput):
+    """Nothing has that name or id."""
+
+
+class Conflict(InvalidInput):
+    """Something has that name or id already."""
+
+
+class TooLarge(InvalidInput):
+    """More bytes or items than are taken at once."""
+
+
+class Unauthorized(InvalidInput):
+    """The token is missing or wrong, or the caller isn't allowed to ask."""
+
+
 class Unavailable(ClipError, ConnectionError):
     """A server or hub can't be reached, or isn't ready."""
 
 
 class Timeout(ClipError, TimeoutError):
     """An answer didn't come within the time asked for."""
+
+
+class Stalled(InvalidInput, Timeout):
+    """A request didn't arrive at the server in time."""
 
 
 class ContractMismatch(ClipError):

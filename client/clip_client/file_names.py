@@ -15,7 +15,7 @@ UNSHOWABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
 
 
 def is_text(name: str) -> bool:
-    """Return true if a name can be sent and shown as it is."""
+    """Return true if a name can be sent and shown unchanged."""
     return name.isprintable() or not any(unicodedata.category(char) in UNSHOWABLE for char in name)
 
 
@@ -41,12 +41,12 @@ class Names:
     """Finder of files by the names that people and programs write into tables.
 
     The exact name is looked for first; then one that differs in its Unicode form (NFC, NFD), in ``./``, backslashes or the
-    folder in front; then, where that is just one, one that differs in case.
+    folder in front; then a name that differs in case, if there is just one.
     """
 
     def __init__(self, names: Iterable[str], folder: Path) -> None:
         self._exact = set(names)
-        self._folders = tuple(_composed(one) + "/" for one in (os.path.abspath(folder), os.path.realpath(folder)))
+        self._folders = tuple(_composed(form) + "/" for form in (os.path.abspath(folder), os.path.realpath(folder)))
         self._composed: dict[str, list[str]] = {}
         self._folded: dict[str, list[str]] = {}
         for name in sorted(self._exact):
@@ -58,19 +58,19 @@ class Names:
         if written in self._exact:
             return written
         for key in self._keys(written):
-            for known, wanted in ((self._composed, key), (self._folded, key.casefold())):
-                if len(found := known.get(wanted, [])) == 1:
-                    return found[0]
+            for names, form in ((self._composed, key), (self._folded, key.casefold())):
+                if len(matches := names.get(form, [])) == 1:
+                    return matches[0]
         return None
 
     def _keys(self, written: str) -> list[str]:
-        """The name as a path below the folder; without a root it may also start where the command was called."""
+        """Return the name as paths below the folder; a relative one may also start at the working directory."""
         path = _composed(source_path(written.strip()))
         slashed = _composed(path.replace("\\", "/"))
         keys = []
-        for one in dict.fromkeys((path, slashed)):
-            absolute = one if one.startswith("/") else _composed(os.path.abspath(one))
-            keys += [] if one.startswith("/") else [one]
+        for form in dict.fromkeys((path, slashed)):
+            absolute = form if form.startswith("/") else _composed(os.path.abspath(form))
+            keys += [] if form.startswith("/") else [form]
             keys += [absolute.removeprefix(folder) for folder in self._folders if absolute.startswith(folder)]
         return keys
 

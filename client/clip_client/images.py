@@ -1,23 +1,20 @@
-"""Whatever a caller calls an image -> one encoded file."""
+"""Images in any form that a caller has, as the bytes of one encoded file."""
 
 from __future__ import annotations
 
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, Union
+from typing import BinaryIO, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
+from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits, check_size, resize, to_rgb
+from clip_client.regular_files import read_picture
 from clip_client.spec import ModelSpec
-
-if TYPE_CHECKING:
-    import urllib3
 
 ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, npt.NDArray[np.uint8]]
 """A path, an http(s) URL, encoded bytes, a binary file object, a PIL image, or a uint8 array [H, W, 3] in RGB."""
@@ -25,7 +22,7 @@ ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Ima
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns what callers call images into files for a checkpoint.
+    """Reader of images, as files for a checkpoint.
 
     Attributes:
         spec: pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes.
@@ -48,9 +45,9 @@ class Reader:
         if isinstance(image, bytes | bytearray | memoryview):
             return bytes(image)
         if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
-            return _fetched(image, self.timeout_s, self.limits)
+            return self._downloaded(image)
         if isinstance(image, str | os.PathLike):
-            return read_file(image, self.limits)
+            return read_picture(image, self.limits.image_bytes)
         if isinstance(image, Image.Image):
             return self._png(_copied(image))
         if isinstance(image, np.ndarray):
@@ -62,29 +59,17 @@ class Reader:
             "a PIL image or a uint8 array [H, W, 3]"
         )
 
+    def _downloaded(self, url: str) -> bytes:
+        from clip_client.downloads import Downloader, open_url  # whoever passes no URL needs no urllib3
+
+        return Downloader(open_url, self.limits.image_bytes, self.timeout_s).read(url)
+
     def _png(self, image: Image.Image) -> bytes:
         check_size(image.size, self.spec, self.limits)
         buffer = io.BytesIO()
-        resize(to_rgb(image, self.spec.transparency), self.spec).save(
-            buffer, "PNG", compress_level=1
-        )  # light: the network is the faster part
+        rgb = to_rgb(image, self.spec.transparency)
+        resize(rgb, self.spec).save(buffer, "PNG", compress_level=1)  # light: the network is the faster part
         return buffer.getvalue()
-
-
-def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """The bytes of a picture's file; raises as :meth:`Reader.read`."""
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise InvalidInput(f"no image file {path}: check the path")
-        if not path.is_file():  # a folder, or a pipe that never ends
-            raise InvalidInput(f"{path} isn't a file: pass a picture")
-        limits.check_bytes(path.stat().st_size)
-        return path.read_bytes()
-    except (OSError, ValueError) as problem:  # ValueError: a path with a NUL
-        if isinstance(problem, ClipError):
-            raise
-        raise InvalidInput(f"the image file can't be read: {problem}") from problem
 
 
 def _read_all(file: BinaryIO) -> bytes:
@@ -98,7 +83,7 @@ def _read_all(file: BinaryIO) -> bytes:
 
 
 def _copied(image: Image.Image) -> Image.Image:
-    """A picture of our own, since turning it upright changes it."""
+    """Return a copy, since turning a picture upright changes it."""
     try:
         return image.copy()
     except Exception as problem:  # decoders raise anything
@@ -109,48 +94,3 @@ def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InvalidInput(f"the array is {array.dtype} {list(array.shape)}: expected uint8 [H, W, 3] in RGB")
     return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _fetched(url: str, timeout_s: float, limits: Limits) -> bytes:
-    import urllib3
-
-    from clip_client.deadlines import Deadline
-
-    only_redirects = urllib3.Retry(total=3, connect=0, read=0, redirect=3)
-    with Deadline(timeout_s) as deadline, urllib3.PoolManager() as pools:
-        pools.pool_classes_by_scheme = deadline.pools()
-        try:
-            with pools.request("GET", url, preload_content=False, timeout=timeout_s, retries=only_redirects) as response:
-                body = _body(response, url, limits)
-        except (urllib3.exceptions.HTTPError, UnicodeError) as problem:
-            reason = getattr(problem, "reason", problem)
-            raise (_late(url, timeout_s) if deadline.expired else _unfetched(url, timeout_s, reason)) from problem
-        if deadline.expired:  # whose connection was shut, which may look like the end of the file
-            raise _late(url, timeout_s)
-        return body
-
-
-def _body(response: urllib3.BaseHTTPResponse, url: str, limits: Limits) -> bytes:
-    if response.status != 200:
-        raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
-    body = bytearray()
-    while part := response.read1(2**16):
-        body += part
-        limits.check_bytes(len(body))
-    return bytes(body)
-
-
-def _late(url: str, timeout_s: float) -> Timeout:
-    return Timeout(f"{url} didn't answer within {timeout_s:g} s")
-
-
-def _unfetched(url: str, timeout_s: float, reason: object) -> ClipError:
-    import urllib3
-
-    if isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError):
-        return Unavailable(f"{url} can't be reached: {reason}")
-    if isinstance(reason, urllib3.exceptions.TimeoutError):
-        return _late(url, timeout_s)
-    if isinstance(reason, urllib3.exceptions.ProtocolError):
-        return Unavailable(f"{url} broke off: {reason}")
-    return InvalidInput(f"{url} can't be fetched: {reason}")

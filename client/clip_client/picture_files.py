@@ -1,4 +1,4 @@
-"""Files of a folder that are pictures, found without opening what isn't a file and without walking in a circle."""
+"""Picture files of a folder; the walk opens regular files only and follows no circle of links."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import stat
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
+from clip_client.regular_files import kind, open_regular, reason
 
 ENDINGS = frozenset(
     (
@@ -34,7 +34,7 @@ ENDINGS = frozenset(
         ".avifs",
     )
 )
-"""Of the files that are taken for pictures, in any case; the only list of them."""
+"""Suffixes of the picture files that are taken, in any case; the only list of them."""
 
 _OTHER_PICTURES = (
     ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
@@ -42,20 +42,19 @@ _OTHER_PICTURES = (
     ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
 )
 _UNTAKEN = frozenset(_OTHER_PICTURES.split())
-"""Pictures all the same, which people would miss."""
+"""Suffixes of other pictures, which are named as left out, since people would miss them."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """One picture.
+    """A picture's file.
 
     Attributes:
         name: path below the folder, with slashes; bytes that aren't UTF-8 are surrogates, as ``os.fsdecode`` makes them.
-        path: the absolute one, without links.
+        path: absolute, without links.
         size: in bytes.
         mtime_ns: time of the last change.
     """
@@ -72,9 +71,9 @@ class Scan:
 
     Attributes:
         pictures: sorted; each file once, however many links lead to it.
-        left_out: reason by name of what looks like a picture, or may hold some, and can't be taken.
+        left_out: reason by name of each file and folder that looks like a picture, or may hold some, and can't be taken.
         others: files that aren't pictures.
-        repeated: links to files and folders that are there already.
+        repeated: links to files and folders of the scan.
     """
 
     pictures: list[PictureFile] = field(default_factory=list)
@@ -93,8 +92,8 @@ def scan(folder: Path, limits: Limits = Limits()) -> Scan:
         raise InvalidInput(f"no folder {folder}: expected a folder of pictures")
     walk = _Walk(limits)
     walk.folder("", os.path.realpath(folder))
-    walk.found.pictures.sort(key=lambda one: one.name)
-    return walk.found
+    walk.scan.pictures.sort(key=lambda file: file.name)
+    return walk.scan
 
 
 def is_picture_name(name: str) -> bool:
@@ -102,46 +101,11 @@ def is_picture_name(name: str) -> bool:
     return _ending(name) in ENDINGS
 
 
-def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file and its status at that time; pipes and devices are refused, not waited for.
-
-    Raises:
-        InvalidInput: not a file, too large, or it can't be read.
-    """
-    with open_regular(path) as file:
-        status = os.fstat(file.fileno())
-        try:
-            content = file.read(most_bytes + 1)
-        except OSError as problem:
-            raise InvalidInput(f"can't be read ({_reason(problem)}): look at the disk") from problem
-    if len(content) > most_bytes:
-        size = max(status.st_size, len(content))
-        raise InvalidInput(f"has {size:,} bytes, at most {most_bytes:,} are taken: pass a smaller one")
-    return content, status
-
-
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading; pipes and devices are refused, not waited for.
-
-    Raises:
-        InvalidInput: not a file, or it can't be opened.
-    """
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as problem:
-        raise InvalidInput(f"can't be read ({_reason(problem)}): look at its permissions") from problem
-    mode = os.fstat(number).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(number)
-        raise InvalidInput(f"{_kind(mode)}, not a file: expected a picture or a text")
-    return os.fdopen(number, "rb")
-
-
 class _Walk:
-    """Breadth first; links come last, so that a file is known by its own name where it has one in the folder."""
+    """Breadth-first walk; links come last, so that a file of the folder is known by its own name."""
 
     def __init__(self, limits: Limits) -> None:
-        self.found = Scan()
+        self.scan = Scan()
         self._most_bytes = limits.image_bytes
         self._seen: set[tuple[int, int]] = set()
         self._folders: deque[tuple[str, str]] = deque()
@@ -149,7 +113,7 @@ class _Walk:
         self._following = False  # from the first link on, a file may come a second time
 
     def folder(self, name: str, path: str) -> None:
-        """Take in a folder and all below it."""
+        """Scan a folder and all below it."""
         self._folders.append((name, path))
         while self._folders or self._links:
             if self._folders:
@@ -165,7 +129,7 @@ class _Walk:
             with os.scandir(path) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as problem:
-            self.found.left_out[f"{name or '.'}/"] = f"the folder can't be read ({_reason(problem)}): look at its permissions"
+            self.scan.left_out[f"{name or '.'}/"] = f"the folder can't be read ({reason(problem)}): look at its permissions"
             return
         for entry in inside:
             self._entry(f"{name}/{entry.name}" if name else entry.name, os.path.join(path, entry.name))
@@ -178,7 +142,7 @@ class _Walk:
             else:
                 self._take(name, path, status)
         except OSError as problem:  # it vanished, or nobody may look
-            self.found.left_out[name] = f"can't be read ({_reason(problem)})"
+            self.scan.left_out[name] = f"can't be read ({reason(problem)})"
 
     def _follow(self, name: str, path: str) -> None:
         self._following = True
@@ -187,19 +151,19 @@ class _Walk:
         except FileNotFoundError:
             self._lost(name, "a link to nothing: what it names isn't there")
         except OSError as problem:
-            self._lost(name, f"a link that can't be followed ({_reason(problem)})")
+            self._lost(name, f"a link that can't be followed ({reason(problem)})")
 
     def _lost(self, name: str, reason: str) -> None:
         """Name a link that may have led to pictures; others are locks of editors and the like."""
         if is_picture_name(name) or not os.path.splitext(name)[1]:
-            self.found.left_out[name] = reason
+            self.scan.left_out[name] = reason
         else:
-            self.found.others.append(name)
+            self.scan.others.append(name)
 
     def _take(self, name: str, path: str, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
             if is_picture_name(name):
-                self.found.left_out[name] = "a folder, not a picture; what lies in it is looked at"
+                self.scan.left_out[name] = "a folder, not a picture; what lies in it is looked at"
             self._folders.append((name, path))
         elif not stat.S_ISREG(status.st_mode):
             self._special(name, status)
@@ -213,43 +177,43 @@ class _Walk:
             elif not self._repeated(file.name, status):
                 self._picture(file)
         except InvalidInput as problem:  # its first bytes would have told
-            self.found.left_out[file.name] = str(problem)
+            self.scan.left_out[file.name] = str(problem)
 
     def _picture(self, file: PictureFile) -> None:
         if not file.size:
-            self.found.left_out[file.name] = "the file is empty (0 bytes)"
+            self.scan.left_out[file.name] = "the file is empty (0 bytes)"
         elif file.size > self._most_bytes:
-            self.found.left_out[file.name] = (
+            self.scan.left_out[file.name] = (
                 f"has {file.size:,} bytes, at most {self._most_bytes:,} are taken: pass a smaller one"
             )
         else:
-            self.found.pictures.append(file)
+            self.scan.pictures.append(file)
 
     def _special(self, name: str, status: os.stat_result) -> None:
         if is_picture_name(name):
-            self.found.left_out[name] = f"{_kind(status.st_mode)}, not a file"
+            self.scan.left_out[name] = f"{kind(status.st_mode)}, not a file"
         else:
-            self.found.others.append(name)
+            self.scan.others.append(name)
 
     def _other(self, name: str) -> None:
         ending = _ending(name)
         if ending in _UNTAKEN:
-            self.found.left_out[name] = f"{ending[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
+            self.scan.left_out[name] = f"{ending[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
         else:
-            self.found.others.append(name)
+            self.scan.others.append(name)
 
     def _repeated(self, name: str, status: os.stat_result) -> bool:
-        """Note a file or folder; two names of one file, made by a hard link, are two files."""
+        """Note a file or folder, and return true for a repetition; hard links of a file are files of their own."""
         key = (status.st_dev, status.st_ino)
         if key in self._seen and (stat.S_ISDIR(status.st_mode) or self._following):
-            self.found.repeated.append(name)
+            self.scan.repeated.append(name)
             return True
         self._seen.add(key)
         return False
 
 
 def _is_picture(name: str, path: str) -> bool:
-    """True for a picture by its ending, or by its first bytes where it has none.
+    """Return true for a picture by its suffix, or by its first bytes where it has none.
 
     Raises:
         InvalidInput: these can't be read.
@@ -262,7 +226,7 @@ def _is_picture(name: str, path: str) -> bool:
 
 
 def _ending(name: str) -> str:
-    """The ending in small letters, without the blanks that a careless renaming leaves behind it."""
+    """Return the suffix in small letters, without the blanks that a careless renaming leaves behind it."""
     return os.path.splitext(name)[1].lower().rstrip()
 
 
@@ -271,17 +235,9 @@ def _start(path: str) -> bytes:
         try:
             return file.read(16)
         except OSError as problem:
-            raise InvalidInput(f"can't be read ({_reason(problem)}): look at the disk") from problem
+            raise InvalidInput(f"can't be read ({reason(problem)}): look at the disk") from problem
 
 
 def _is_magic(start: bytes) -> bool:
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     return webp or start[4:12] in (b"ftypavif", b"ftypavis") or start.startswith(_MAGIC)
-
-
-def _kind(mode: int) -> str:
-    return "a folder" if stat.S_ISDIR(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
-
-
-def _reason(problem: Exception) -> str:
-    return getattr(problem, "strerror", None) or str(problem)

@@ -19,7 +19,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Transparency
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What Pillow may open; everything else it knows (PostScript, say) is closed to uploads."""
+"""Formats that Pillow may open; its others (PostScript, say) are closed to uploads."""
 
 Preprocessing = Literal["exact", "fast"]
 PREPROCESSING: tuple[Preprocessing, ...] = get_args(Preprocessing)
@@ -55,7 +55,7 @@ def preprocess(
 
     Args:
         encoded: the whole file.
-        spec: what the checkpoint wants.
+        spec: of the checkpoint.
         limits: checked before the picture is decoded.
         preprocessing: ``exact`` gives the pixels of the checkpoint's own processor, to the bit. ``fast`` decodes JPEG at a
             fraction of its size, as long as that isn't below the resized one, and resizes only what the crop keeps.
@@ -107,7 +107,7 @@ def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
 
 
 def _to_pixels_fast(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """As :func:`to_pixels`, off by a few units: what the crop leaves out isn't resized."""
+    """Resize and crop in one step, a few units off :func:`to_pixels`: the margin around the crop isn't resized."""
     width, height = resized_size(image.size, spec)
     left, top = _corner(width, spec), _corner(height, spec)
     if min(left, top) < 0:
@@ -123,7 +123,7 @@ def _resampling(spec: ModelSpec) -> Image.Resampling:
 
 
 def _corner(edge: int, spec: ModelSpec) -> int:
-    """Where a centred crop begins; negative where it reaches beyond the picture.
+    """Return the offset of a centred crop; negative where it reaches beyond the picture.
 
     ``center_crop`` of transformers rounds down, torchvision's half to even, open_clip's padding up.
     """
@@ -134,10 +134,10 @@ def _corner(edge: int, spec: ModelSpec) -> int:
 
 
 def resized_size(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
-    """(width, height) after the resize.
+    """Return (width, height) after the resize.
 
-    A shortest edge's other one is rounded down, as ``get_resize_output_image_size`` of transformers and torchvision's
-    ``Resize`` do; a longest edge's is rounded to the nearest, as open_clip's ``ResizeKeepRatio`` does.
+    The edge that follows the shortest one is rounded down, as by ``get_resize_output_image_size`` of transformers and
+    torchvision's ``Resize``; that of a longest one is rounded to the nearest, as open_clip's ``ResizeKeepRatio`` does.
     """
     if spec.resize_mode == "squash":
         return spec.resize_size, spec.resize_size
@@ -151,7 +151,7 @@ def resized_size(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
 
 
 def void_pixels(image_size: int) -> npt.NDArray[np.uint8]:
-    """Pixels that stand for "no picture", uint8 [S, S, 3]; the exported graph gives them an all-zero embedding.
+    """Return the pixels that stand for "no picture", uint8 [S, S, 3]; the exported graph gives them an all-zero embedding.
 
     The first row carries a fixed sequence of bytes that a photo has no chance to hold; the rest is black.
     """
@@ -161,7 +161,7 @@ def void_pixels(image_size: int) -> npt.NDArray[np.uint8]:
 
 
 def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
-    """A picture whose header was read and found to be within the limits."""
+    """Return a picture whose header was read and is within the limits."""
     if not encoded:
         raise InvalidInput("the image is empty (0 bytes): expected an encoded file such as JPEG or PNG")
     limits.check_bytes(len(encoded))
@@ -174,7 +174,7 @@ def open_image(encoded: bytes) -> Image.Image:
     """Return a picture of which the header was read.
 
     Raises:
-        InvalidInput: it isn't one, or of a format that isn't taken.
+        InvalidInput: not a picture, or of a format that isn't taken.
     """
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)

@@ -10,7 +10,7 @@ LENGTH_TOLERANCE = 1e-2
 
 
 def flaws(embeddings: npt.NDArray[np.floating]) -> list[str]:
-    """Return what is wrong with each row of embeddings [N, D]; an empty string where nothing is."""
+    """Return the flaw of each row of embeddings [N, D]; an empty string where it has none."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
     return [_flaw(float(length)) for length in lengths]

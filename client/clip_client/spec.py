@@ -1,4 +1,4 @@
-"""ModelSpec: everything about a checkpoint that a client, a server and an index must agree on."""
+"""ModelSpec: all about a checkpoint that a client, a server and an index must agree on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ModelSpec:
         image_size: side S of the square that the image tower sees, in pixels.
         resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``shortest_edge_torchvision`` does so with
             torchvision's rounding, ``longest_edge`` keeps the ratio and fills up with black, ``squash`` changes the ratio.
-        resize_size: what that edge (or, squashed, both edges) is resized to, in pixels.
+        resize_size: length of that edge (squashed: of both) after the resize, in pixels.
         interpolation: Pillow's name of the resampling filter.
         mean: per channel RGB, of pixels scaled to 0..1; subtracted inside the exported graph.
         std: per channel RGB; divided by inside the exported graph.
@@ -63,7 +63,7 @@ class ModelSpec:
         activation: how logits become probabilities, ``softmax`` over prompts or ``sigmoid`` each.
         weights_sha256: digest of the weight files.
         tokenizer_sha256: digest of ``tokenizer.json``.
-        transparency: what becomes of the one colour that a PNG or GIF may declare transparent: ``white``, or the declaration is
+        transparency: treatment of the colour that a PNG or GIF may declare transparent: ``white``, or the declaration is
             ``ignored``.
     """
 
@@ -92,11 +92,11 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(f"name {self.name!r} must be letters, digits, '_' and '-', starting with a letter")
-        _one_of("resize_mode", self.resize_mode, get_args(ResizeMode))
-        _one_of("interpolation", self.interpolation, get_args(Interpolation))
-        _one_of("padding", self.padding, get_args(Padding))
-        _one_of("activation", self.activation, get_args(Activation))
-        _one_of("transparency", self.transparency, get_args(Transparency))
+        _check_choice("resize_mode", self.resize_mode, get_args(ResizeMode))
+        _check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        _check_choice("padding", self.padding, get_args(Padding))
+        _check_choice("activation", self.activation, get_args(Activation))
+        _check_choice("transparency", self.transparency, get_args(Transparency))
         for field in ("image_size", "resize_size", "context_length", "embedding_size"):
             if getattr(self, field) < 1:
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
@@ -113,28 +113,28 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that name the embedding space: weights, tokenizer and all that shapes an embedding or a score.
+        """Fingerprint of the embedding space, 16 hex digits: weights, tokenizer and all that shapes an embedding or a score.
 
         Name, checkpoint and revision are left out: a copy of the same weights gives the same embeddings.
         """
-        shaping = {k: v for k, v in self._told().items() if k not in _IDENTITY_ONLY}
+        shaping = {k: v for k, v in self._stated().items() if k not in _IDENTITY_ONLY}
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
     def ensemble(self, tower: Tower) -> str:
-        """Name of the Triton ensemble that joins a tower's steps, e.g. ``clip_image``."""
+        """Return the name of the Triton ensemble that joins a tower's steps, e.g. ``clip_image``."""
         return ensemble(self.name, tower)
 
     def to_fields(self) -> dict[str, Any]:
-        """All fields, with the format and the fingerprint, ready for JSON."""
-        return {"format": FORMAT, **self._told(), "fingerprint": self.fingerprint}
+        """Return all fields, with the format and the fingerprint, ready for JSON."""
+        return {"format": FORMAT, **self._stated(), "fingerprint": self.fingerprint}
 
-    def _told(self) -> dict[str, Any]:
-        """The fields, without those that only say what is usual."""
+    def _stated(self) -> dict[str, Any]:
+        """Return the fields, without those of :data:`_UNLESS` that hold their usual value."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in _UNLESS or v != _UNLESS[k]}
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ModelSpec:
-        """Check and restore what :meth:`to_fields` gave.
+        """Check and restore the fields of :meth:`to_fields`.
 
         Raises:
             ContractMismatch: another format, missing or unknown fields, or a fingerprint that doesn't fit them.
@@ -156,12 +156,12 @@ class ModelSpec:
         return spec
 
     def to_parameters(self) -> dict[str, str]:
-        """The fields as the string parameters of a Triton model configuration, each value in JSON."""
+        """Return the fields as the string parameters of a Triton model configuration, each value in JSON."""
         return {key: json.dumps(value) for key, value in self.to_fields().items()}
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> ModelSpec:
-        """Restore what :meth:`to_parameters` gave.
+        """Restore a spec from :meth:`to_parameters`.
 
         Raises:
             ContractMismatch: the parameters are those of some other model.
@@ -177,7 +177,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Parse what :meth:`to_json` wrote; raises as :meth:`from_fields`."""
+        """Parse the JSON of :meth:`to_json`; raises as :meth:`from_fields`."""
         try:
             return cls.from_fields(json.loads(text))
         except (json.JSONDecodeError, AttributeError) as problem:
@@ -194,10 +194,10 @@ class ModelSpec:
 
 
 def ensemble(name: str, tower: Tower) -> str:
-    """Name of the Triton ensemble of a published model, e.g. ``clip_image`` for ``clip`` and ``image``."""
+    """Return the name of the Triton ensemble of a published model, e.g. ``clip_image`` for ``clip`` and ``image``."""
     return f"{name}_{tower}"
 
 
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidInput(f"{field} is {value!r}, expected one of {', '.join(allowed)}")

@@ -1,4 +1,4 @@
-"""Texts and JSON that people keep beside pictures, in whatever encoding."""
+"""Texts and JSON that people keep beside pictures, in any encoding that can be told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.picture_files import read_regular
+from clip_client.regular_files import read_regular
 
 _MOST_BYTES = 2**20  # of a text or the fields of one picture
 _BOMS = (
@@ -39,10 +39,10 @@ def read_fields(path: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: it can't be read, isn't JSON, or isn't an object.
     """
-    found = parsed_json(decoded(read_regular(path, _MOST_BYTES)[0])[0])
-    if not isinstance(found, dict):
-        raise InvalidInput(f"holds a {type(found).__name__}: expected an object, {{name: value}}")
-    return found
+    fields = parsed_json(decoded(read_regular(path, _MOST_BYTES)[0])[0])
+    if not isinstance(fields, dict):
+        raise InvalidInput(f"holds a {type(fields).__name__}: expected an object, {{name: value}}")
+    return fields
 
 
 def decoded(content: bytes) -> tuple[str, str]:
@@ -74,7 +74,7 @@ def _strict(content: bytes, encoding: str) -> str:
 
 
 def _wide(content: bytes) -> tuple[str, str]:
-    """UTF-16 without a mark, whose bytes are zero on one side where a text is mostly Latin."""
+    """Decode UTF-16 without a mark: one side of its bytes is zero where a text is mostly Latin."""
     sides = {"utf-16-le": (content[1::2], content[::2]), "utf-16-be": (content[::2], content[1::2])}
     for name, (high, low) in sides.items():
         if 2 * high.count(0) >= len(high) and 0 not in low:

@@ -29,7 +29,7 @@ class Tokenizer:
     padding ``left`` fills the context before it. Where padding doesn't count it is always behind the text.
 
     Raises:
-        ContractMismatch: it can't be read, or is another one than the spec's.
+        ContractMismatch: it can't be read, or isn't the spec's.
     """
 
     def __init__(self, tokenizer_json: str, spec: ModelSpec) -> None:
@@ -77,7 +77,7 @@ class Tokenizer:
         return self._counted(text) if self._byte_pairs else self._tried(text)
 
     def _counted(self, text: str) -> str:
-        """Cut after as many characters as surely suffice, within an endless word too: byte pairs take seconds for one."""
+        """Cut after enough characters, also within an endless word, on which byte pairs would spend seconds."""
         seen = 0
         for word in re.finditer(r"\S+\s*", text):
             seen += len(word[0].rstrip())
@@ -86,7 +86,7 @@ class Tokenizer:
         return text
 
     def _tried(self, text: str) -> str:
-        """Cut after as many words as turn out to suffice: other models may make one token, or none, of many characters."""
+        """Cut after enough words, found by trying: other models may make one token, or none, of many characters."""
         end = self._enough
         while space := _SPACE.search(text, end):
             if len(self._tokenizer.encode(text[: space.start()]).ids) == self._spec.context_length:
@@ -95,7 +95,7 @@ class Tokenizer:
         return text
 
     def _counted_back(self, text: str) -> str:
-        """As :meth:`_counted`, from the end."""
+        """Cut as :meth:`_counted` does, from the end."""
         seen = 0
         for word in reversed(list(re.finditer(r"\s*\S+", text))):
             seen += len(word[0].lstrip())
@@ -104,14 +104,14 @@ class Tokenizer:
         return text
 
     def _tried_back(self, text: str) -> str:
-        """As :meth:`_tried`, from the end."""
+        """Cut as :meth:`_tried` does, from the end."""
         spaces = [match.start() for match in _SPACE.finditer(text)]
-        wanted = self._enough
-        while before := [space for space in spaces if space <= len(text) - wanted]:
+        length = self._enough
+        while before := [space for space in spaces if space <= len(text) - length]:
             tail = text[before[-1] :]
             if len(self._tokenizer.encode(tail).ids) == self._spec.context_length:
                 return tail
-            wanted = 4 * len(tail)
+            length = 4 * len(tail)
         return text
 
     def _length(self, rows: list[list[int]]) -> int:
@@ -121,17 +121,17 @@ class Tokenizer:
 
 
 def bucket(tokens: int, context_length: int) -> int:
-    """The shortest bucket that holds so many tokens."""
+    """Return the shortest bucket that holds so many tokens."""
     return min(length for length in (*BUCKETS, context_length) if tokens <= length <= context_length)
 
 
 def void_token(spec: ModelSpec) -> int:
-    """A token that doesn't end a text; a row of nothing else stands for "no text"."""
+    """Return a token that doesn't end a text; a row of nothing else stands for "no text"."""
     return 0 if spec.end_token != 0 else 1
 
 
 def _decode(text: bytes) -> tuple[str, str]:
-    """One text and an empty error, or an empty text and the error."""
+    """Return one text and an empty error, or an empty text and the error."""
     if len(text) > TEXT_BYTES:
         return "", f"the text has {len(text):,} bytes, at most {TEXT_BYTES:,} are taken: send a shorter one"
     try:

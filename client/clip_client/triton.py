@@ -1,4 +1,4 @@
-"""The gRPC conversation with Triton: readiness, model configs, inference; errors of ours instead of its own."""
+"""gRPC conversation with Triton: readiness, model configs, inference; errors of ours instead of its own."""
 
 from __future__ import annotations
 
@@ -47,16 +47,17 @@ class Triton:
             raise InvalidInput(f"timeout_s is {timeout_s}: expected a number of seconds above 0")
         self.address = address
         self.outages = 0
-        """How often the server was found unavailable; whatever is known of it may have changed since."""
+        """Times that the server was unavailable; another checkpoint may have come up since."""
         self._timeout_s = timeout_s
         self._client = grpc_client.InferenceServerClient(address, channel_args=_CHANNEL)
 
     def config(self, model: str) -> Any:
-        """The model's configuration, Triton's ``ModelConfig`` protobuf."""
-        return self._patiently(model, lambda timeout_s: self._client.get_model_config(model, client_timeout=timeout_s)).config
+        """Return the model's configuration, Triton's ``ModelConfig`` protobuf."""
+        answer = self._with_retries(model, lambda timeout_s: self._client.get_model_config(model, client_timeout=timeout_s))
+        return answer.config
 
     def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
-        """What isn't ready: the server, or the first of the models that isn't; empty when all are."""
+        """Return a reason if the server or a model isn't ready; empty if all are."""
         try:
             if not self._client.is_server_ready(client_timeout=timeout_s):
                 return "the server is loading models"
@@ -66,22 +67,22 @@ class Triton:
         return f"no model {waiting[0]} is ready there" if waiting else ""
 
     def statistics(self) -> Any:
-        """What every model has done since the server started, Triton's ``ModelStatisticsResponse`` protobuf."""
-        return self._patiently(
+        """Return every model's counters since the server started, Triton's ``ModelStatisticsResponse`` protobuf."""
+        return self._with_retries(
             "the statistics", lambda timeout_s: self._client.get_inference_statistics(client_timeout=timeout_s)
         )
 
     def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
     ) -> list[npt.NDArray[Any]]:
-        """Send N byte strings as the BYTES tensor ``name`` [N, 1], or an array as it is; get the outputs, in that order."""
+        """Send N byte strings as the BYTES tensor ``name`` [N, 1], or an array unchanged; return the outputs in order."""
         # An object array: np.bytes_ drops trailing zeros, which are part of many an image.
         batch = rows if isinstance(rows, np.ndarray) else np.array(rows, np.object_).reshape(-1, 1)
         tensor = grpc_client.InferInput(name, batch.shape, np_to_triton_dtype(batch.dtype))
         tensor.set_data_from_numpy(batch)
-        wanted = [grpc_client.InferRequestedOutput(output) for output in outputs]
-        answer = self._patiently(
-            model, lambda timeout_s: self._client.infer(model, [tensor], outputs=wanted, client_timeout=timeout_s)
+        requested = [grpc_client.InferRequestedOutput(output) for output in outputs]
+        answer = self._with_retries(
+            model, lambda timeout_s: self._client.infer(model, [tensor], outputs=requested, client_timeout=timeout_s)
         )
         return [answer.as_numpy(output) for output in outputs]
 
@@ -95,8 +96,8 @@ class Triton:
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _patiently(self, model: str, send: Callable[[float], Any]) -> Any:
-        """Send, and send again while the server is unavailable: a few times, and never beyond the time allowed."""
+    def _with_retries(self, model: str, send: Callable[[float], Any]) -> Any:
+        """Send, and send again while the server is unavailable: a few times, within the time allowed."""
         deadline = time.monotonic() + self._timeout_s
         pauses_s = iter(_PAUSES_S)
         while True:
@@ -131,5 +132,5 @@ def _status(problem: InferenceServerException) -> str:
 
 
 def _is_outage(problem: InferenceServerException) -> bool:
-    """Nobody there, or a server on its way down."""
+    """Return true if nobody is there, or a server on its way down."""
     return _status(problem) == "UNAVAILABLE" or "no available versions" in problem.message()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from clip_client import Clip, Search, door
+from clip_client import Clip, Search, command_runner
 from clip_client.search import Hit, Row, Term
 
 FOLDER = Path(__file__).parent
@@ -190,4 +190,4 @@ def status() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run("demo.py", status))
+    sys.exit(command_runner.run("demo.py", status))

@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 
 class PackageError(Exception):
     """A package could not be fetched, or is not the one that was pinned."""
@@ -104,9 +106,8 @@ EMOJILIB = Package(
 
 
 def cache_folder() -> Path:
-    """Where tarballs and decoded drawings are kept between runs."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "clipserve" / "emoji"
+    """Return the folder that keeps tarballs and decoded drawings between runs."""
+    return user_cache_path("clipserve") / "emoji"
 
 
 def open_package(package: Package) -> tarfile.TarFile:

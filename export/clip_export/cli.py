@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from clip_client import door
+from clip_client import command_runner
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
@@ -290,4 +290,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run("clipserve export", main))
+    sys.exit(command_runner.run("clipserve export", main))

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
 from clip_client.file_names import as_id
-from clip_client.picture_files import read_regular
 from clip_client.preprocess import Limits, Preprocessing, preprocess
+from clip_client.regular_files import read_regular
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import Tokenizer
 from clip_export import labelled

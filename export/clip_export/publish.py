@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clip_client import exchange
+from clip_client import model_exchange
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
@@ -38,11 +38,11 @@ def publish(
     """
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with FileLock(exchange.lock_file(repository)), _staging(repository) as staging:
-            new = exchange.folder_of_new(staging)
+        with FileLock(model_exchange.lock_file(repository)), _staging(repository) as staging:
+            new = model_exchange.folder_of_new(staging)
             for tower in TOWERS:
                 _write_tower(chosen[tower], spec, tokenizer_json, preprocessing, new)
-            exchange.exchange(staging, repository)
+            model_exchange.exchange(staging, repository)
     except OSError as problem:
         raise InvalidInput(f"{repository} can't be written ({problem}): nothing was published") from problem
 
@@ -51,9 +51,9 @@ def publish(
 def _staging(repository: Path) -> Iterator[Path]:
     """A folder beside the repository, since Triton takes every folder in it for a model; in it where it is a mount."""
     beside = repository.parent.stat().st_dev == repository.stat().st_dev
-    exchange.finish(repository)  # of an export that was killed; the lock says that none is at work
+    model_exchange.finish(repository)  # of an export that was killed; the lock says that none is at work
     where = repository.parent if beside else repository
-    with tempfile.TemporaryDirectory(dir=where, prefix=exchange.prefix(repository)) as staging:
+    with tempfile.TemporaryDirectory(dir=where, prefix=model_exchange.prefix(repository)) as staging:
         yield Path(staging)
 
 

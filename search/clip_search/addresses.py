@@ -1,4 +1,4 @@
-"""Addresses that anybody may be fetched from: those of the public internet, whatever form they are written in."""
+"""Public addresses of the internet, in any notation: the sidecar fetches from no others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _Answer: TypeAlias = "queue.SimpleQueue[list[str] | Exception]"
 
 
 def checked(host: str, port: int, options: FetchOptions, deadline: Deadline) -> Address:
-    """An address of the host to connect to; all that it has may be fetched from.
+    """Return an address of the host to connect to, after a check of all that it has.
 
     Raises:
         InvalidInput: one of them isn't public, and in no network that was named at start.
@@ -55,18 +55,18 @@ def checked(host: str, port: int, options: FetchOptions, deadline: Deadline) -> 
     """
     addresses = [_unmapped(address) for address in _resolved(host, port, deadline)]
     for address in addresses:
-        told = _translated(address)
-        if not is_public(address) and not any(told in network for network in options.networks):
-            raise InvalidInput(f"{host} is {told}, which isn't a public address: send the picture itself")
+        target = _translated(address)
+        if not is_public(address) and not any(target in network for network in options.networks):
+            raise InvalidInput(f"{host} is {target}, which isn't a public address: send the picture itself")
     return addresses[0]
 
 
 def is_public(address: Address) -> bool:
-    """Say if an address, or the IPv4 address that it is translated to, is one of the public internet."""
-    told = _translated(_unmapped(address))
-    if isinstance(told, ipaddress.IPv4Address):
-        return not any(told in network for network in _NOT_PUBLIC_V4)
-    return told in _PUBLIC_V6 and not any(told in network for network in _NOT_PUBLIC_V6)
+    """Return true if an address, or the IPv4 address that it is translated to, is one of the public internet."""
+    target = _translated(_unmapped(address))
+    if isinstance(target, ipaddress.IPv4Address):
+        return not any(target in network for network in _NOT_PUBLIC_V4)
+    return target in _PUBLIC_V6 and not any(target in network for network in _NOT_PUBLIC_V6)
 
 
 def _unmapped(address: Address) -> Address:
@@ -79,12 +79,12 @@ def _translated(address: Address) -> Address:
 
 
 def _resolved(host: str, port: int, deadline: Deadline) -> list[Address]:
-    found: _Answer = queue.SimpleQueue()
+    answers: _Answer = queue.SimpleQueue()
     if not _free.acquire(timeout=deadline.remaining_s):
         raise TooSlow(f"{host} can't be looked up: {_LOOKUPS} other names are waited for")
-    threading.Thread(target=_look_up, args=(host, port, found), daemon=True).start()
+    threading.Thread(target=_look_up, args=(host, port, answers), daemon=True).start()
     try:
-        answer = found.get(timeout=deadline.remaining_s)
+        answer = answers.get(timeout=deadline.remaining_s)
     except queue.Empty as problem:
         raise TooSlow(f"{host} wasn't found in time: check the name") from problem
     if isinstance(answer, Exception):
@@ -92,10 +92,10 @@ def _resolved(host: str, port: int, deadline: Deadline) -> list[Address]:
     return [ipaddress.ip_address(address.partition("%")[0]) for address in answer]
 
 
-def _look_up(host: str, port: int, found: _Answer) -> None:
+def _look_up(host: str, port: int, answers: _Answer) -> None:
     try:
-        found.put([str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        answers.put([str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
     except (OSError, UnicodeError) as problem:
-        found.put(problem)
+        answers.put(problem)
     finally:
         _free.release()

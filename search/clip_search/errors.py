@@ -1,38 +1,29 @@
-"""Errors of the sidecar beyond the client's own, each with the HTTP status that it becomes.
+"""Errors of the sidecar: those of the client, two more, and the HTTP status of each; what LanceDB's errors mean.
 
-InvalidInput            400
-├── NotFound            404
-├── Conflict            409
-└── TooLarge            413
-ContractMismatch        409
 Unavailable             503
 ├── Busy                503
 └── StorageFull         507
-Stalled                 408
-Timeout                 504
 """
 
 from __future__ import annotations
 
 import re
 
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
+from clip_client import http_statuses
+from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable
 
-
-class NotFound(InvalidInput):
-    """Nothing of that name."""
-
-
-class Conflict(InvalidInput):
-    """It is there already."""
-
-
-class TooLarge(InvalidInput):
-    """More than is allowed at once."""
-
-
-class Stalled(ClipError):
-    """A body that doesn't arrive."""
+__all__ = [
+    "Busy",
+    "Conflict",
+    "NotFound",
+    "Stalled",
+    "StorageFull",
+    "TooLarge",
+    "cleaned",
+    "is_filter_problem",
+    "status",
+    "storage_problem",
+]
 
 
 class Busy(Unavailable):
@@ -43,22 +34,9 @@ class StorageFull(Unavailable):
     """The disk has no room for what was sent."""
 
 
-_STATUS: tuple[tuple[type[ClipError], int], ...] = (
-    (NotFound, 404),
-    (Conflict, 409),
-    (TooLarge, 413),
-    (InvalidInput, 400),
-    (ContractMismatch, 409),
-    (StorageFull, 507),
-    (Unavailable, 503),
-    (Stalled, 408),
-    (Timeout, 504),
-)
-
-
 def status(problem: ClipError) -> int:
-    """The HTTP status of an error."""
-    return next(code for kind, code in _STATUS if isinstance(problem, kind))
+    """Return the HTTP status of an error."""
+    return 507 if isinstance(problem, StorageFull) else http_statuses.status(problem)
 
 
 _PLACE = re.compile(r",?\s*(/[^\s,]+\.rs:\d+:\d+|rust/[^\s,]+\.rs:\d+:\d+).*", re.DOTALL)
@@ -68,20 +46,20 @@ _PREFIX = re.compile(
 
 
 def cleaned(problem: BaseException) -> str:
-    """LanceDB's message without the places in its source and the layers it came through."""
+    """Return LanceDB's message without places in its source and the layers above it."""
     lines = _PREFIX.sub("", _PLACE.sub("", str(problem))).strip().splitlines()
     return (lines or [type(problem).__name__])[0][:500]
 
 
-def storage_problem(problem: BaseException, done: str = "written") -> ClipError:
-    """Return what a failed read or write of a table means for who asked for it; an error of ours stays what it is."""
+def storage_problem(problem: BaseException, action: str = "written") -> ClipError:
+    """Return the error of ours for a failed read or write of a table; an error of ours stays unchanged."""
     if isinstance(problem, ClipError):
         return problem
     if isinstance(problem, MemoryError):
-        return Unavailable(f"the rows can't be {done}, memory is short: send less at once, or try again later")
+        return Unavailable(f"the rows can't be {action}, memory is short: send less at once, or try again later")
     if "No space left" in str(problem) or "os error 28" in str(problem):
         return StorageFull("the disk is full, nothing was added: make room; searches go on")
-    return Unavailable(f"the rows can't be {done} ({cleaned(problem)}): look at the disk, then try again")
+    return Unavailable(f"the rows can't be {action} ({cleaned(problem)}): look at the disk, then try again")
 
 
 _OF_FILTER = re.compile(
@@ -92,5 +70,5 @@ _OF_FILTER = re.compile(
 
 
 def is_filter_problem(problem: BaseException) -> bool:
-    """Return whether LanceDB's error lies in the filter that it was given."""
+    """Return true if LanceDB's error lies in the filter, not in the storage."""
     return bool(_OF_FILTER.search(str(problem)))

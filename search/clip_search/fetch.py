@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 
 from clip_client.deadlines import Deadline
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.downloads import Downloader
+from clip_client.errors import InvalidInput
+from clip_client.regular_files import read_picture
 from clip_search.addresses import Address, TooSlow, Unreachable, checked
-from clip_search.errors import TooLarge
 from clip_search.options import FetchOptions
 
-_REDIRECTS = 3
-_REDIRECT = (301, 302, 303, 307, 308)
 _PORTS = (80, 443)
 
 
 def fetched(url: str, options: FetchOptions) -> bytes:
-    """The file behind an http(s) URL.
+    """Return the file behind an http(s) URL.
 
     The name is resolved here, each address is checked, and the connection goes to the very address that was checked; each
     redirect starts over. All of it together takes no longer than the options allow, whatever the hosts do.
@@ -31,38 +31,22 @@ def fetched(url: str, options: FetchOptions) -> bytes:
         TooLarge: the file is.
         Unreachable, TooSlow: the host can't be reached, or is too slow.
     """
-    with Deadline(options.timeout_s) as deadline:
-        for _ in range(_REDIRECTS + 1):
-            with _opened(url, options, deadline) as response:
-                if response.status not in _REDIRECT:
-                    return _body(response, url, options, deadline)
-                url = urljoin(url, response.headers.get("Location", ""))
-    raise InvalidInput(f"{url} redirects more than {_REDIRECTS} times: pass the address of the picture itself")
+    opened = partial(_opened, options=options)
+    return Downloader(opened, options.image_bytes, options.timeout_s, Unreachable, TooSlow).read(url)
 
 
 def read(path: str, options: FetchOptions) -> bytes:
-    """A file below one of the folders that were named at start.
+    """Return a file below one of the folders that were named at start.
 
     Raises:
         InvalidInput: it is elsewhere, or can't be read.
         TooLarge: the file is.
     """
-    file = contained(path, options)
-    try:
-        size = file.stat().st_size
-        if not file.is_file():
-            raise InvalidInput(f"{path} isn't a file: pass a picture")
-        if size > options.image_bytes:
-            raise TooLarge(f"{path} has {size:,} bytes, at most {options.image_bytes:,} are taken: send a smaller one")
-        return file.read_bytes()
-    except (OSError, ValueError) as problem:
-        if isinstance(problem, ClipError):
-            raise
-        raise InvalidInput(f"{path} can't be read ({getattr(problem, 'strerror', problem)}): check the path") from problem
+    return read_picture(contained(path, options), options.image_bytes, name=path)
 
 
 def contained(path: str, options: FetchOptions) -> Path:
-    """The file with links followed, if it is below a folder that was named at start.
+    """Return the file with links followed, if it is below a folder that was named at start.
 
     Raises:
         InvalidInput: it isn't.
@@ -77,7 +61,7 @@ def contained(path: str, options: FetchOptions) -> Path:
     return file
 
 
-def _opened(url: str, options: FetchOptions, deadline: Deadline) -> urllib3.BaseHTTPResponse:
+def _opened(url: str, deadline: Deadline, options: FetchOptions) -> urllib3.BaseHTTPResponse:
     parts = _split(url)
     host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
     if port not in _PORTS and not any(port in ports for ports in options.ports):
@@ -85,15 +69,8 @@ def _opened(url: str, options: FetchOptions, deadline: Deadline) -> urllib3.Base
     address = checked(host, port, options, deadline)
     headers = {"Host": parts.netloc, "User-Agent": "clipserve"}
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        pool = _pool(parts, address, port, deadline)
-        response = pool.urlopen("GET", target, headers=headers, redirect=False, retries=False, preload_content=False)
-    except (urllib3.exceptions.HTTPError, ValueError, OSError) as problem:
-        raise _unfetched(url, options, deadline, problem) from problem
-    if deadline.expired:  # whose connection was shut, which may look like the end of the headers
-        response.close()
-        raise TooSlow(f"{url} didn't answer within {options.timeout_s:g} s")
-    return response
+    pool = _pool(parts, address, port, deadline)
+    return pool.urlopen("GET", target, headers=headers, redirect=False, retries=False, preload_content=False)
 
 
 def _pool(parts: SplitResult, address: Address, port: int, deadline: Deadline) -> urllib3.HTTPConnectionPool:
@@ -115,29 +92,3 @@ def _split(url: str) -> SplitResult:
     if not usable:
         raise InvalidInput(f"{url[:200]!r} isn't a URL that can be fetched: expected http:// or https://, encoded")
     return parts
-
-
-def _body(response: urllib3.BaseHTTPResponse, url: str, options: FetchOptions, deadline: Deadline) -> bytes:
-    if response.status != 200:
-        raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
-    body = bytearray()
-    try:
-        while part := response.read1(2**16):
-            body += part
-            if len(body) > options.image_bytes:
-                raise TooLarge(f"{url} has more than {options.image_bytes:,} bytes: send a smaller picture")
-    except (urllib3.exceptions.HTTPError, OSError) as problem:
-        if isinstance(problem, ClipError):
-            raise
-        raise _unfetched(url, options, deadline, problem) from problem
-    if deadline.expired:  # whose connection was shut, which may look like the end of the file
-        raise TooSlow(f"{url} didn't arrive within {options.timeout_s:g} s")
-    return bytes(body)
-
-
-def _unfetched(url: str, options: FetchOptions, deadline: Deadline, problem: Exception) -> ClipError:
-    if isinstance(problem, urllib3.exceptions.NewConnectionError):  # which is a timeout to urllib3
-        return Unreachable(f"{url} can't be reached: is the host up?")
-    if deadline.expired or isinstance(problem, urllib3.exceptions.TimeoutError):
-        return TooSlow(f"{url} didn't answer within {options.timeout_s:g} s")
-    return InvalidInput(f"{url} can't be fetched ({problem}): look at it in a browser, or send the picture itself")

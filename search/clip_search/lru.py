@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
 class Lru(Generic[_Key, _Value]):
-    """The entries that were asked for last; ``size`` 0 keeps none."""
+    """The last ``size`` entries that were asked for or added; none if ``size`` is 0."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
         self._lock = threading.Lock()
-        self._entries: OrderedDict[_Key, _Value] = OrderedDict()
+        self._entries: LRUCache[_Key, _Value] = LRUCache(size)
 
     def get(self, key: _Key) -> _Value | None:
         """Return the value of a key; None if it isn't here."""
         with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
             return self._entries.get(key)
 
     def put(self, key: _Key, value: _Value) -> None:
-        """Add an entry; evict those that weren't asked for longest."""
+        """Add an entry; evict the least recently used."""
         with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+            if self._entries.maxsize:  # or nothing may be added
+                self._entries[key] = value
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all entries."""
         with self._lock:
             self._entries.clear()

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client import door
-from clip_client.arguments import count, port
+from clip_client import command_runner
+from clip_client.argument_types import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_serve import environment, launcher
 from clip_serve.door import READY
@@ -95,4 +95,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run("clipserve serve", main))
+    sys.exit(command_runner.run("clipserve serve", main))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from clip_client.errors import InvalidInput, Unavailable
 
@@ -77,7 +78,7 @@ def ensure(notice: Notice) -> Environment:
     _check_platform()
     try:
         return _ensured(notice)
-    except OSError as problem:
+    except (OSError, RuntimeError) as problem:  # RuntimeError: no home
         raise Unavailable(f"no place for Triton's own environment ({problem}): set XDG_CACHE_HOME to another") from problem
 
 
@@ -96,9 +97,8 @@ def _ensured(notice: Notice) -> Environment:
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/clipserve`` (a relative path counts as unset), by default ``~/.cache/clipserve``."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "clipserve"
+    """Return the user's cache folder: ``$XDG_CACHE_HOME/clipserve``, by default ``~/.cache/clipserve``."""
+    return user_cache_path("clipserve")
 
 
 def libpython_folder() -> Path:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clip_client import exchange
+from clip_client import model_exchange
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower, ensemble
 
@@ -71,14 +71,14 @@ def check(repository: Path) -> list[str]:
 @contextlib.contextmanager
 def _unchanging(repository: Path) -> Iterator[None]:
     """Keep exports out, and end what one was killed in."""
-    lock = FileLock(exchange.lock_file(repository))
+    lock = FileLock(model_exchange.lock_file(repository))
     try:
         lock.acquire(timeout=_EXCHANGE_S)
-        exchange.finish(repository)
+        model_exchange.finish(repository)
     except Timeout as problem:
         raise Unavailable(f"an export is writing into {repository}: start again when it has ended") from problem
     except OSError as problem:  # a repository that is only read, e.g. another user's
-        if exchange.unfinished(repository):
+        if model_exchange.unfinished(repository):
             raise InvalidInput(f"an export into {repository} was killed in the midst ({problem}): {_EXPORT}") from problem
     try:
         yield

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
-from clip_client.picture_files import open_regular
+from clip_client.regular_files import open_regular
 from clip_client.search import Hit
 from clip_search.cli.books import Books
 from clip_search.cli.commands import client, say, term

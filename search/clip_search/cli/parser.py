@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from clip_client import door
-from clip_client.arguments import count, port, ports
+from clip_client import command_runner
+from clip_client.argument_types import count, port, ports
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, Repeated, add_settings
 from clip_search.options import Engine, HttpOptions, IndexOptions, Options
@@ -185,4 +185,4 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run("clipserve search", main))
+    sys.exit(command_runner.run("clipserve search", main))

@@ -13,8 +13,9 @@ from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_id, as_source
-from clip_client.picture_files import ENDINGS, PictureFile, Scan, read_regular, scan
+from clip_client.picture_files import ENDINGS, PictureFile, Scan, scan
 from clip_client.preprocess import Limits
+from clip_client.regular_files import read_regular
 from clip_client.search import OnConflict, Row, Search
 from clip_search.cli.books import Books
 from clip_search.cli.commands import batches, client, ensure, progress, say

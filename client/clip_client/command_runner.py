@@ -1,4 +1,4 @@
-"""The way in and out of every command: output that can always be printed, and no end in a traceback."""
+"""Runner of every command: printable output, exit statuses, and no traceback."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from platformdirs import user_state_path
+
 from clip_client.errors import ClipError
 
 FAILED, UNFORESEEN, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
 """Exit statuses: an error that says what to do; a defect (EX_SOFTWARE); Ctrl-C (128 + SIGINT); nobody reads (128 + SIGPIPE)."""
 
 _FRAGILE = ("strict", "surrogateescape")
-"""Ways to encode that raise for some characters; others were chosen by the user, and stay."""
+"""Error handlers of encodings that raise for some characters; others were chosen by the user, and stay."""
 
 
 def run(command: str, main: Callable[[], int | None]) -> int:
     """Run a command and return its exit status.
 
-    What it can't print in the encoding of a stream is printed as ``\\u2026``. What nobody foresaw becomes one line, which says
-    where the details are. A reader that goes away, such as ``head``, ends it silently.
+    Characters beyond the encoding of a stream are printed as ``\\u2026``. An unforeseen error becomes one line, which names the
+    file with the details. A reader that goes away, such as ``head``, ends the command silently.
     """
     for stream in (sys.stdout, sys.stderr):
         _make_printable(stream)
@@ -78,8 +80,8 @@ def _written(command: str, problem: Exception) -> Path:
     """Write the traceback, which holds no values of variables, where only its user can read it."""
     text = f"{command}, Python {platform.python_version()}\n{''.join(traceback.format_exception(problem))}"
     content = text.encode("utf-8", "backslashreplace")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clipserve"
     try:
+        state = user_state_path("clipserve")
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = state / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -1,7 +1,7 @@
-"""Exchange of a model repository's models, all of them or none, whenever the process that does it is killed.
+"""Exchange of a model repository's models: all or none, also if the process is killed at any step.
 
 The new models stand in a staging folder beside the repository (or in it, where it is a mount) before anything is moved. A mark
-in that folder says that they are whole and the exchange has begun; whoever comes next goes on with it.
+in that folder says that they are whole and the exchange has begun; the next process goes on with it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def prefix(repository: Path) -> str:
 
 
 def lock_file(repository: Path) -> Path:
-    """The file that is locked while a repository is changed or checked."""
+    """Return the file that is locked while a repository is changed or checked."""
     return repository.parent / f".{repository.name}.lock"
 
 
 def unfinished(repository: Path) -> list[Path]:
-    """Staging folders of exchanges that were begun and not ended; under the lock: that were killed."""
+    """Return staging folders of exchanges that were begun and not ended; under the lock: that were killed."""
     return [folder for folder in _stagings(repository) if (folder / _MARK).exists()]
 
 
 def finish(repository: Path) -> None:
-    """End what was begun and killed, and remove what was never begun; the caller holds the lock.
+    """End an exchange that was killed, and remove the folders of one that wasn't begun; the caller holds the lock.
 
     Raises:
         OSError: the repository can't be written.
@@ -52,10 +52,10 @@ def folder_of_new(staging: Path) -> Path:
 
 
 def exchange(staging: Path, repository: Path) -> None:
-    """Put the new models in the places of those of the same names; undone if a step fails.
+    """Replace models by the new ones of their names; undone if a step fails.
 
     Raises:
-        OSError: one did, and the repository is as it was.
+        OSError: a step failed, and the repository is unchanged.
     """
     names = [path.name for path in (staging / _NEW).iterdir()]
     (staging / _MARK).touch()
@@ -73,7 +73,7 @@ def _stagings(repository: Path) -> list[Path]:
 
 
 def _go_on(staging: Path, repository: Path) -> None:
-    """Move what isn't moved yet, from whatever step it was left at."""
+    """Do the moves that are left, from any step on."""
     new, old = staging / _NEW, staging / _OLD
     for name in sorted(path.name for path in new.iterdir()):
         if (repository / name).exists():

@@ -6,23 +6,23 @@ from argparse import ArgumentTypeError
 
 
 def count(text: str) -> int:
-    """A number of things, at least one."""
+    """Parse a count, at least 1."""
     if int(text) < 1:
         raise ArgumentTypeError(f"{text} is below 1")
     return int(text)
 
 
 def port(text: str) -> int:
-    """A TCP port."""
+    """Parse a TCP port."""
     if not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text} isn't between 1 and 65535")
     return int(text)
 
 
 def ports(text: str) -> range:
-    """A TCP port, or several from the first to the last: ``8080``, ``8000-8999``."""
+    """Parse a TCP port, or several from the first to the last: ``8080``, ``8000-8999``."""
     first, _, last = text.partition("-")
-    found = range(port(first), port(last or first) + 1)
-    if not found:
+    numbers = range(port(first), port(last or first) + 1)
+    if not numbers:
         raise ArgumentTypeError(f"{text} ends before it begins: expected e.g. 8000-8999")
-    return found
+    return numbers

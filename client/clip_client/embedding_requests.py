@@ -1,0 +1,158 @@
+"""Lists of images or texts, cut into requests of bounded size that threads send side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_client.comparison import Floats
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_client.images import ImageLike, Reader
+from clip_client.preprocess import preprocess
+from clip_client.served_model import ServedModel
+from clip_client.soundness import flaws
+from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, Tower, ensemble
+from clip_client.triton import Triton
+
+Prepared = bytes | npt.NDArray[np.uint8]
+"""An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
+
+_T = TypeVar("_T")
+_READERS = 8  # per request; files and URLs are waited for, not computed
+
+REQUEST_BYTES = 32 * 2**20
+"""A request is closed once it holds this much, so that a batch of camera files stays far from gRPC's 2 GB."""
+
+
+@dataclass(frozen=True)
+class EmbeddingRequests:
+    """Requests to the two ensembles of one checkpoint.
+
+    Attributes:
+        timeout_s: bound on fetching a URL.
+        in_flight: most requests that are under way at once for a list.
+        sends_pixels: images are decoded and resized here, not by the server.
+    """
+
+    triton: Triton
+    model: ServedModel
+    timeout_s: float
+    in_flight: int
+    sends_pixels: bool
+
+    def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
+        """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
+        rows, failed = self.model.max_batch, threading.Event()
+
+        def work(part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
+            if failed.is_set():  # what waits behind a request that failed isn't begun
+                raise Unavailable("given up after another request failed")
+            try:
+                return self._embed_part(tower, part)
+            except BaseException:
+                failed.set()
+                raise
+
+        parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
+        answers = _mapped(work, parts, self.in_flight)
+        errors = [error for _, part in answers for error in part]
+        embeddings = np.concatenate([np.empty((0, self.model.spec.embedding_size), np.float32), *(part for part, _ in answers)])
+        return embeddings, {n: error for n, error in enumerate(errors) if error}
+
+    def count_tokens(self, texts: Sequence[str | bytes]) -> list[int]:
+        """Return the number of tokens of each text, see :meth:`clip_client.Clip.count_tokens`."""
+        tokenizer, rows = f"{ensemble(self.model.name, 'text')}_tokenize", self.model.max_batch
+        counts: list[int] = []
+        for start in range(0, len(texts), rows):
+            part = [_text_bytes(text) for text in texts[start : start + rows]]
+            [tokens] = self.triton.infer(tokenizer, part, TEXT, [TOKENS])
+            ends = tokens == self.model.spec.end_token  # [n, L]
+            counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
+        return counts
+
+    def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
+        """Embed at most one maximum batch: float32 [n, D], and n errors, None where good."""
+        if tower == "image":  # files and URLs arrive side by side, and are decoded so
+            prepared = _mapped(partial(_attempt, self._prepared_image), part, _READERS)
+        else:
+            prepared = [_attempt(_text_bytes, text) for text in part]
+        errors = [item if isinstance(item, ClipError) else None for item in prepared]
+        size = self.model.spec.embedding_size
+        embeddings = np.zeros((len(part), size), np.float32)
+        for group in _groups({n: item for n, item in enumerate(prepared) if not isinstance(item, ClipError)}):
+            answer, messages = self._infer(tower, [*group.values()])
+            if answer.shape != (len(group), size):
+                raise ContractMismatch(f"{self.model.name} answers {answer.shape}, its spec says {size}")
+            embeddings[[*group]] = answer
+            for n, message, flaw in zip(group, messages, flaws(answer), strict=True):
+                errors[n] = _item_error(message, flaw)
+        return embeddings, errors
+
+    def _prepared_image(self, image: ImageLike) -> Prepared:
+        model = self.model
+        encoded = Reader(model.spec, model.limits, self.timeout_s).read(image)
+        return preprocess(encoded, model.spec, model.limits, model.preprocessing) if self.sends_pixels else encoded
+
+    def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
+        """Return embeddings float32 [n, D] of prepared items, and the server's message for each, empty where good."""
+        name = ensemble(self.model.name, tower)
+        if tower == "image" and self.sends_pixels:
+            [embeddings] = self.triton.infer(f"{name}_encoder", np.stack(rows), PIXELS, [EMBEDDING])
+            return embeddings, [b""] * len(rows)
+        embeddings, messages = self.triton.infer(name, rows, tower, [EMBEDDING, ERROR])
+        return embeddings, [*messages.ravel()]
+
+
+def _mapped(work: Callable[[Any], _T], items: Sequence[Any], threads: int) -> list[_T]:
+    """Call for every item, in threads where there are several; results in order, or the first exception."""
+    if len(items) == 1:
+        return [work(items[0])]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
+
+
+def _attempt(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | ClipError:
+    try:
+        return prepare(item)
+    except ClipError as problem:
+        return problem
+
+
+def _text_bytes(text: Any) -> bytes:
+    if isinstance(text, bytes | bytearray):
+        return bytes(text)
+    if not isinstance(text, str):
+        raise InvalidInput(f"a text can't be a {type(text).__name__}: expected str, or bytes in UTF-8")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        raise InvalidInput(f"the text can't be encoded ({problem.reason} at {problem.start}): remove it") from problem
+
+
+def _groups(prepared: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
+    """Cut items by position into runs of about REQUEST_BYTES at most."""
+    group: dict[int, Prepared] = {}
+    size = 0
+    for n, item in prepared.items():
+        size_bytes = item.nbytes if isinstance(item, np.ndarray) else len(item)
+        if group and size + size_bytes > REQUEST_BYTES:
+            yield group
+            group, size = {}, 0
+        group[n] = item
+        size += size_bytes
+    if group:
+        yield group
+
+
+def _item_error(message: bytes, flaw: str) -> ClipError | None:
+    """Return the server's error for an item, else the flaw of its embedding: zeros without a reason aren't a success."""
+    if message:
+        return InvalidInput(message.decode("utf-8"))
+    return ContractMismatch(flaw) if flaw else None

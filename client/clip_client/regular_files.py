@@ -1,0 +1,84 @@
+"""Regular files, read up to a limit; folders, pipes and devices are refused without waiting for them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from clip_client.errors import InvalidInput, TooLarge
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "") -> bytes:
+    """Return the bytes of a picture's file.
+
+    Args:
+        name: the path in messages, where that isn't the one that is opened.
+
+    Raises:
+        InvalidInput: no such file, or it can't be read.
+        TooLarge: it has more than ``most_bytes``.
+    """
+    name = name or os.fspath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InvalidInput(f"{name} isn't a file: pass a picture")
+    try:
+        return read_regular(path, most_bytes)[0]
+    except TooLarge as problem:
+        raise TooLarge(f"{name} {problem}") from problem
+    except InvalidInput as problem:
+        raise InvalidInput(f"no image file {name}: it {problem}") from problem
+
+
+def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a file and its status at that time.
+
+    Raises:
+        InvalidInput: not a file, or it can't be read.
+        TooLarge: it has more than ``most_bytes``.
+    """
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        try:
+            content = file.read(most_bytes + 1)
+        except OSError as problem:
+            raise InvalidInput(f"can't be read ({reason(problem)}): look at the disk") from problem
+    if len(content) > most_bytes:
+        size = max(status.st_size, len(content))
+        raise TooLarge(f"has {size:,} bytes, at most {most_bytes:,} are taken: pass a smaller one")
+    return content, status
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        InvalidInput: not a file, or it can't be opened.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as problem:  # ValueError: a path with a NUL
+        raise InvalidInput(f"can't be read ({reason(problem)}): check the path and its permissions") from problem
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise InvalidInput(f"is {kind(mode)}, not a file: expected a picture or a text")
+    return os.fdopen(number, "rb")
+
+
+def kind(mode: int) -> str:
+    """Return the noun for a file that isn't a regular one."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def reason(problem: Exception) -> str:
+    """Return an error's text, without the path that the caller names anyway."""
+    return getattr(problem, "strerror", None) or str(problem)

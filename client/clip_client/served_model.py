@@ -1,0 +1,53 @@
+"""A checkpoint as a server holds it, read from the configurations of its Triton models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clip_client.errors import ContractMismatch
+from clip_client.preprocess import Limits, Preprocessing
+from clip_client.spec import TOWERS, ModelSpec, ensemble
+from clip_client.triton import Triton
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A published checkpoint.
+
+    Attributes:
+        name: it was published as.
+        spec: of the checkpoint.
+        max_batch: most items of one request.
+        limits: bounds on an image.
+        preprocessing: the server's, which the client repeats if it prepares images itself.
+    """
+
+    name: str
+    spec: ModelSpec
+    max_batch: int
+    limits: Limits
+    preprocessing: Preprocessing
+
+
+def served_model(triton: Triton, name: str) -> ServedModel:
+    """Ask a server for a published checkpoint.
+
+    Raises:
+        ContractMismatch: the models aren't clipserve's, or image and text come from different checkpoints.
+    """
+    configs = [triton.config(ensemble(name, tower)) for tower in TOWERS]
+    image, text = (ModelSpec.from_parameters(_parameters(config)) for config in configs)
+    if image.fingerprint != text.fingerprint:
+        raise ContractMismatch(
+            f"{name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
+            "publish both from one checkpoint"
+        )
+    parameters = _parameters(triton.config(f"{ensemble(name, 'image')}_preprocess"))
+    preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
+    max_batch = min(config.max_batch_size for config in configs)
+    return ServedModel(name, image, max_batch, Limits.from_parameters(parameters), preprocessing)
+
+
+def _parameters(config: Any) -> dict[str, str]:
+    return {key: parameter.string_value for key, parameter in config.parameters.items()}

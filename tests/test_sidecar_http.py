@@ -1,0 +1,129 @@
+"""The sidecar's client raises the error that the sidecar meant, and no other where somebody else answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from clip_client import (
+    ClipError,
+    Conflict,
+    ContractMismatch,
+    InvalidInput,
+    NotFound,
+    Search,
+    Stalled,
+    Timeout,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from clip_client.http_statuses import status
+from clip_search import errors
+
+MEANINGS = {
+    400: InvalidInput,
+    401: Unauthorized,
+    403: Unauthorized,
+    404: NotFound,
+    405: InvalidInput,
+    408: Stalled,
+    409: Conflict,
+    413: TooLarge,
+    422: InvalidInput,
+    429: Unavailable,
+    431: InvalidInput,
+    500: Unavailable,
+    503: Unavailable,
+    504: Timeout,
+    507: Unavailable,
+}
+
+
+@contextlib.contextmanager
+def answering(code: int, body: bytes) -> Iterator[Search]:
+    """A client of a server that has one answer to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        with Search(f"http://127.0.0.1:{server.server_port}") as search:
+            yield search
+        server.shutdown()
+
+
+def told(kind: str = "InvalidInput", **details: object) -> bytes:
+    """An error as the sidecar words it."""
+    return json.dumps({"message": "so it is", "error": {"message": "so it is", "type": kind, **details}}).encode()
+
+
+@pytest.mark.parametrize("code", MEANINGS)
+def test_a_status_is_the_error_that_it_stands_for(code: int) -> None:
+    with answering(code, told()) as search, pytest.raises(ClipError, match="so it is") as caught:
+        search.collections()
+    assert type(caught.value) is MEANINGS[code]
+
+
+def test_a_conflict_of_models_is_told_from_one_of_names() -> None:
+    with answering(409, told("ContractMismatch")) as search, pytest.raises(ContractMismatch, match="so it is"):
+        search.collections()
+
+
+@pytest.mark.parametrize("code", [400, 404, 409, 413])
+def test_reasons_by_position_arrive(code: int) -> None:
+    with answering(code, told(errors={"3": "too dark"})) as search, pytest.raises(InvalidInput) as caught:
+        search.collections()
+    assert caught.value.errors == {3: "too dark"}
+
+
+@pytest.mark.parametrize("code", [302, 401, 404, 413, 502, 504])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>nginx</html>", b"[]", b"null", b'{"detail": "Not Found"}', b'{"error": "x"}', told(errors=[1]), b"\xff"],
+    ids=lambda body: body[:12].decode("latin-1"),
+)
+def test_somebody_elses_answer_is_no_error_of_the_sidecar(code: int, body: bytes) -> None:
+    with answering(code, body) as search, pytest.raises(Unavailable, match=f"answers {code}: is something else listening"):
+        search.stats("a")
+
+
+def test_an_answer_that_isnt_json_is_somebody_elses() -> None:
+    for body in (b"", b"<html>nginx</html>", b"null", b"[]", b"\xff"):
+        with answering(200, body) as search, pytest.raises(Unavailable, match="answers 200: is something else listening"):
+            search.stats("a")
+
+
+@pytest.mark.parametrize("kind", [NotFound, Conflict, TooLarge, Unauthorized, Stalled])
+def test_code_that_catches_invalid_input_goes_on_working(kind: type[ClipError]) -> None:
+    assert issubclass(kind, InvalidInput)
+    assert issubclass(kind, ValueError)
+
+
+def test_the_sidecars_errors_are_the_clients() -> None:
+    for name in ("NotFound", "Conflict", "TooLarge", "Stalled"):
+        assert getattr(errors, name) is globals()[name]
+    statuses = {kind: errors.status(kind("x")) for kind in (NotFound, Conflict, TooLarge, Unauthorized, Stalled, InvalidInput)}
+    assert [*statuses.values()] == [404, 409, 413, 401, 408, 400]
+    others = (ContractMismatch, Unavailable, Timeout, errors.Busy, errors.StorageFull)
+    assert [errors.status(kind("x")) for kind in others] == [409, 503, 504, 503, 507]
+
+
+def test_an_error_comes_back_as_it_was_sent() -> None:
+    for kind in (NotFound, Conflict, TooLarge, Unauthorized, Stalled, InvalidInput, ContractMismatch, Unavailable, Timeout):
+        with answering(status(kind("x")), told(kind.__name__)) as search, pytest.raises(kind) as caught:
+            search.collections()
+        assert type(caught.value) is kind
