@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clip_client import InvalidInput, cli
-from clip_client.arguments import count, port, ports
+from clip_client.argument_types import count, port, ports
 from clip_client.settings import Formatter, Repeated, add_settings
 from clip_search.cli import serve
 from clip_search.cli.parser import _parser

@@ -40,7 +40,7 @@ def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace
     """Return a verb whose module is imported when it is called."""
 
     def run(arguments: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module(f"clip_search.cli.parser.{module}"), verb)(arguments))
+        return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), verb)(arguments))
 
     return run
 
