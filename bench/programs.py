@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import urllib3
 
-from clip_export import machine
+from clip_export import hardware
 from serving import free_ports
 
 Vectors = npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ class ClipRetrieval:
             "clip_model": f"hf_clip:{self.checkpoint}",
             "enable_text": False,
             "batch_size": 32,
-            "num_prepro_workers": machine.cores(),
+            "num_prepro_workers": hardware.cores(),
         }
         flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         command = [self.program, "inference", *flags]

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clip_export import machine
+from clip_export import hardware
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -70,7 +70,7 @@ def publish(result: Result) -> None:
 def described() -> dict[str, Any]:
     """Where and with what a bench ran."""
     versions = {name: version(name) for name in PACKAGES}
-    return {"date": date.today().isoformat(), "commit": _commit(), "machine": machine.description(), "versions": versions}
+    return {"date": date.today().isoformat(), "commit": _commit(), "machine": hardware.description(), "versions": versions}
 
 
 def shown(cell: Cell) -> str:

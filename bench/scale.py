@@ -24,7 +24,7 @@ import memory
 import work
 from clip_client import Clip
 from clip_client.spec import TOWERS, Tower
-from clip_export import machine
+from clip_export import hardware
 from load import Load, Request, load, median_ms, median_per_s
 from measuring import answers_in_turns
 from plotting import plot
@@ -81,7 +81,7 @@ def main() -> None:
 
 def on_all_cores(repository: Path, photos: Sequence[bytes], rounds: int) -> dict[Run, list[Measured]]:
     """Measure each run in each round; the servers, one for each number of cores, stay up and are idle but for their turns."""
-    counts = core_counts(machine.cores())
+    counts = core_counts(hardware.cores())
     ways = {}
     with contextlib.ExitStack() as stack:
         for cores in counts:

@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from clip_client import Clip, ModelSpec
 from clip_client.preprocess import preprocess
-from clip_export.retrieval import Embeddings, agreement
+from clip_export.evaluation.retrieval import Embeddings, agreement
 from clip_export.variants.base import Encoder
 from measuring import Timings, Work, in_turns
 from plotting import bars

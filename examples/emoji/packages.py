@@ -104,7 +104,7 @@ EMOJILIB = Package(
 
 
 def cache_folder() -> Path:
-    """Where tarballs and decoded drawings are kept between runs."""
+    """Return the folder of tarballs and decoded drawings that are kept between runs."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "clipserve" / "emoji"
 
@@ -119,7 +119,7 @@ def open_package(package: Package) -> tarfile.TarFile:
 
 
 def fetch(package: Package) -> Path:
-    """Path of the tarball in the cache, downloaded on first use."""
+    """Return the tarball's path in the cache; download it on first use."""
     path = cache_folder() / package.file_name
     if not path.exists():
         _download(package, path)
