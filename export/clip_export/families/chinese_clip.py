@@ -6,8 +6,6 @@ from typing import Any
 
 from clip_client.spec import ModelSpec
 from clip_export.families.hugging_face import HuggingFace
-from clip_export.towers.image_tower import PooledProjection
-from clip_export.towers.pooled_layer import read_one
 from clip_export.towers.pooling import first
 from clip_export.towers.text_towers import MaskedTextTower
 
@@ -20,15 +18,6 @@ class ChineseClip(HuggingFace):
     classes = ("ChineseCLIPConfig", "ChineseCLIPModel")
     padding = "masked"
     activation = "softmax"
-
-    def embedding_size(self, config: dict[str, Any]) -> int:
-        """Return the width of the projection, which both towers have."""
-        return int(config["projection_dim"])
-
-    def image_encoder(self, model: Any) -> PooledProjection:
-        """Return the vision model, pooled at its class token."""
-        read_one(model.vision_model.encoder, first)
-        return PooledProjection(model.vision_model, model.visual_projection)
 
     def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:
         """Return the BERT, pooled at [CLS]."""

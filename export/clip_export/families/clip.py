@@ -8,9 +8,8 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.hugging_face import HuggingFace, parsed
-from clip_export.towers.image_tower import PooledProjection
 from clip_export.towers.pooled_layer import read_one
-from clip_export.towers.pooling import at_end, first
+from clip_export.towers.pooling import at_end
 from clip_export.towers.text_towers import CausalTextTower
 
 
@@ -22,15 +21,6 @@ class Clip(HuggingFace):
     classes = ("CLIPConfig", "CLIPModel")
     padding = "trailing"
     activation = "softmax"
-
-    def embedding_size(self, config: dict[str, Any]) -> int:
-        """Return the width of the projection, which both towers have."""
-        return int(config["projection_dim"])
-
-    def image_encoder(self, model: Any) -> PooledProjection:
-        """Return the vision model, pooled at its class token."""
-        read_one(model.vision_model.encoder, first)
-        return PooledProjection(model.vision_model, model.visual_projection)
 
     def text_tower(self, model: Any, spec: ModelSpec) -> CausalTextTower:
         """Return the text model under a causal mask."""

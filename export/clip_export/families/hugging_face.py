@@ -21,7 +21,9 @@ from clip_export.families.base import Family
 from clip_export.libraries.base import Library
 from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers import Towers
-from clip_export.towers.image_tower import ImageTower
+from clip_export.towers.image_tower import ImageTower, PooledProjection
+from clip_export.towers.pooled_layer import read_one
+from clip_export.towers.pooling import first
 from clip_export.towers.text_towers import TextTower
 
 
@@ -42,13 +44,14 @@ class HuggingFace(Family):
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
 
-    @abstractmethod
     def embedding_size(self, config: dict[str, Any]) -> int:
-        """Return D, from the whole configuration."""
+        """Return D, from the whole configuration: the width of the projection."""
+        return int(config["projection_dim"])
 
-    @abstractmethod
     def image_encoder(self, model: Any) -> nn.Module:
-        """Return the part of a loaded model that turns normalised pixels [N, 3, S, S] into [N, D]."""
+        """Return a loaded model's encoder of normalised pixels [N, 3, S, S] -> [N, D], pooled at its class token."""
+        read_one(model.vision_model.encoder, first)
+        return PooledProjection(model.vision_model, model.visual_projection)
 
     @abstractmethod
     def text_tower(self, model: Any, spec: ModelSpec) -> TextTower:

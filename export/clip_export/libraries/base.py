@@ -62,9 +62,9 @@ class Library(ABC):
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             del self.__dict__[name]
 
-    @abstractmethod
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """Embed encoded pictures; raises the library's own errors."""
+        """Embed encoded pictures; raises the library's own errors, or NotCompared if it embeds texts alone."""
+        raise NotCompared(f"{self.distribution} is the library of the text tower alone")
 
     @abstractmethod
     def texts(self, texts: Sequence[str]) -> list[Answer]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.libraries.base import Answer, Library, NotCompared
+from clip_export.libraries.base import Answer, Library
 from clip_export.libraries.hugging_face import LOCAL, unmasked
 
 
@@ -35,10 +35,6 @@ class MultilingualClip(Library):
         self._checkpoint = checkpoint
         self._base = base
         self._length = length
-
-    def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """Raise NotCompared: the image tower is another checkpoint's."""
-        raise NotCompared("multilingual-clip is the library of the text tower alone")
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as its README shows it."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from clip_export.libraries.base import Answer, Library, NotCompared
+from clip_export.libraries.base import Answer, Library
 from clip_export.libraries.hugging_face import LOCAL, unmasked, without_progress
 
 
@@ -19,10 +19,6 @@ class SentenceTransformers(Library):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """Raise NotCompared: the image tower is another checkpoint's."""
-        raise NotCompared("sentence-transformers is the library of the text tower alone")
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as its README shows it."""
