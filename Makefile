@@ -12,7 +12,7 @@ CLIP_RETRIEVAL := clip-retrieval==2.45.0
 
 setup: $(READY)
 
-$(READY): pyproject.toml serve/clip_serve/requirements.txt $(wildcard serve/clip_serve/backends/start/*.py)
+$(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'

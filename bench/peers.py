@@ -24,7 +24,7 @@ import numpy as np
 from clip_client import Clip, ModelSpec
 from clip_client.preprocess import preprocess
 from clip_client.spec import TOWERS, Tower
-from clip_export import machine
+from clip_export import hardware
 from clip_export.variants.base import Encoder
 from lib.checkpoints import VARIANT, checkpoint, encoder, exported
 from lib.clip_retrieval import Inference, Vectors
@@ -121,7 +121,7 @@ def timed(count: int, embed: Callable[[], Vectors]) -> Bulk:
 def in_this_process(encode: Encoder, spec: ModelSpec, files: Sequence[Path]) -> Vectors:
     """Embed batch after batch: a thread per core preprocesses its photos, one call encodes it."""
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(hardware.cores()) as pool:
         prepared = (list(pool.map(lambda file: preprocess(file.read_bytes(), spec), batch)) for batch in batches)
         return np.concatenate([encode(np.stack(pixels)) for pixels in prepared])
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clip_export.gate import embed
-from clip_export.retrieval import ranks
+from clip_export.evaluation.gate import embed
+from clip_export.evaluation.retrieval import ranks
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.base import Encoder
 from lib.checkpoints import Loaded, encoder, exported, loaded

@@ -14,7 +14,7 @@ import numpy as np
 
 from clip_client import Clip, ModelSpec
 from clip_client.preprocess import preprocess
-from clip_export.retrieval import Embeddings, agreement
+from clip_export.evaluation.retrieval import Embeddings, agreement
 from clip_export.variants.base import Encoder
 from lib.checkpoints import VARIANT, checkpoint, encoder, exported
 from lib.options import TURNS, parsed, setting

@@ -3,7 +3,7 @@ ARG TRITON=26.07
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
 
 # The same list as outside a container, less what the image has in native form.
-COPY serve/clip_serve/requirements.txt /tmp/requirements.txt
+COPY serve/clip_inside_triton/requirements.txt /tmp/requirements.txt
 RUN grep --extended-regexp --invert-match '^(nvidia-pytriton|onnxruntime|flatbuffers|packaging|protobuf)==' \
         /tmp/requirements.txt > /tmp/models.txt \
     && pip install --break-system-packages --no-cache-dir --no-deps --requirement /tmp/models.txt \
@@ -11,8 +11,8 @@ RUN grep --extended-regexp --invert-match '^(nvidia-pytriton|onnxruntime|flatbuf
 
 # OpenVINO as outside a container, in place of the native backend, which runs full batches only and picks its precision itself.
 RUN rm --recursive /opt/tritonserver/backends/openvino
-COPY serve/clip_serve/backends/openvino /opt/tritonserver/backends/openvino
-COPY serve/clip_serve/backends/stand_in.py /opt/tritonserver/backends/python/
+COPY serve/clip_inside_triton/backends/openvino /opt/tritonserver/backends/openvino
+COPY serve/clip_inside_triton/backends/stand_in.py /opt/tritonserver/backends/python/
 
 # The contract that the models adapt; its own dependencies are the list above.
 COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/

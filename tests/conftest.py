@@ -19,7 +19,8 @@ from sidecars import PICTURES, Sidecar
 
 from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
-from clip_export import cli, speed
+from clip_export import cli
+from clip_export.builds import speed
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
 """What most tests export: two variants that build fast, and always the same one published."""

@@ -18,8 +18,8 @@ from transformers.image_utils import load_image
 from clip_client import ModelSpec
 from clip_client.preprocess import preprocess
 from clip_client.tokens import Tokenizer
-from clip_export import checkpoint as checkpoint_files
 from clip_export import families
+from clip_export.checkpoints import find as checkpoint_files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clip_client import InvalidInput
-from clip_export import checkpoint as checkpoint_files
 from clip_export import cli, families
+from clip_export.checkpoints import find as checkpoint_files
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, CLIPTokenizer
 
 import pictures
 from clip_client.errors import ClipError
-from clip_export import checkpoint as checkpoint_files
 from clip_export import families
+from clip_export.checkpoints import find as checkpoint_files
 
 EXAMPLES = int(os.environ.get("CLIPSERVE_FUZZ", "40"))
 SEED = int(os.environ.get("CLIPSERVE_FUZZ_SEED", "0"))

@@ -24,7 +24,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Timeout, Unavailable
-from clip_export import triton_config
+from clip_export.publish import triton_config
 
 JPEGS = pictures.jpegs(70)
 TEXTS = [f"a picture of thing number {n}" for n in range(70)]

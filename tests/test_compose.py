@@ -47,7 +47,7 @@ def test_the_gpu_is_opt_in() -> None:
 
 
 def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
-    requirements = (ROOT / "serve" / "clip_serve" / "requirements.txt").read_text()
+    requirements = (ROOT / "serve" / "clip_inside_triton" / "requirements.txt").read_text()
     names = set(re.findall(r"^([\w-]+)==", requirements, re.MULTILINE))
     left_out = set(re.search(r"'\^\((.*)\)=='", DOCKERFILE)[1].split("|"))
     assert names - left_out == {"numpy", "openvino", "pillow", "tokenizers"}

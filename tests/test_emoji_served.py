@@ -15,8 +15,9 @@ from PIL import Image
 from servers import Server, running
 
 from clip_client import Clip
-from clip_export import cli, labelled, retrieval
-from clip_export.evaluation import Evaluation
+from clip_export import cli
+from clip_export.evaluation import labelled_pictures, retrieval
+from clip_export.evaluation.items import Evaluation
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
@@ -107,7 +108,7 @@ def test_int8_keeps_within_a_point_of_torch(report: dict) -> None:
 
 
 def test_served_int8_finds_what_the_report_says(report: dict, emoji_server: Server) -> None:
-    judged, _ = labelled.split(labelled.read(EXAMPLE / "pictures"), EXAMPLE / "pictures")
+    judged, _ = labelled_pictures.split(labelled_pictures.read(EXAMPLE / "pictures"), EXAMPLE / "pictures")
     with Clip(emoji_server.address, name="int8") as clip:
         image = clip.embed_image([one.file for one in judged])
         text = clip.embed_text([one.captions[0] for one in judged])

@@ -15,14 +15,14 @@ sys.path.insert(0, str(EXAMPLE))
 from safetensors.torch import load_file  # noqa: E402
 
 from captions import Captions, seen_texts  # noqa: E402
-from data import SIZE, STYLES, Drawings  # noqa: E402
+from drawings import SIZE, STYLES, Drawings  # noqa: E402
+from emoji_names import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
 from evaluate import keyword_task, load_collection, recall  # noqa: E402
+from icon_names import codes_by_name, find_code  # noqa: E402
 from muon import Muon, orthogonal  # noqa: E402
-from names import codes_by_name, find_code  # noqa: E402
 from packages import Package, PackageError, _verify  # noqa: E402
 from towers import PRECISION, embed_images, grid_positions, new_model, shift_by  # noqa: E402
 from train import Options, Training, train  # noqa: E402
-from words import Emoji, clean_keywords, hold_out, plain_code  # noqa: E402
 
 FEW = Options(steps=50, seed=7, emoji_per_step=4, whole_steps=10, save_every=10)
 WORDS = ("red", "blue", "round", "small", "happy", "old", "cat", "hat", "car", "sea")

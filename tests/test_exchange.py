@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from clip_client import ContractMismatch, InvalidInput, ModelSpec, model_exchange
-from clip_export import publish
+from clip_export.publish import publish
 from clip_serve import repository as served
 from clip_serve.repository import check
 

@@ -23,7 +23,9 @@ import pictures
 from clip_client import Clip, ModelSpec, model_exchange
 from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
-from clip_export import artifacts, cli, publish
+from clip_export import cli, options
+from clip_export.builds import build_key
+from clip_export.publish import publish
 from clip_export.variants import VARIANTS
 from clip_export.variants.base import Artefact, Encoder
 
@@ -240,18 +242,17 @@ def test_what_older_builders_made_is_made_again(
 ) -> None:
     assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
     assert "building onnx-fp32" not in capsys.readouterr().err
-    changed = artifacts.builders_digest() + ", with a line changed"
-    monkeypatch.setattr(artifacts, "builders_digest", lambda: changed)
+    changed = build_key.builders_digest() + ", with a line changed"
+    monkeypatch.setattr(build_key, "builders_digest", lambda: changed)
     assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
     assert "building onnx-fp32" in capsys.readouterr().err
 
 
 def test_all_that_builds_is_told_from_what_is_older() -> None:
-    here = Path(artifacts.__file__).parent
-    files = {file for pattern in artifacts.BUILDERS for file in here.glob(pattern)}
+    here, files = Path(cli.__file__).parent, {*build_key.builder_files()}
     needed = {Path(sys.modules[kind.__module__].__file__) for one in VARIANTS.values() for kind in type(one).__mro__[:-2]}
     assert {file for file in needed if here in file.parents} <= files
-    assert all(list(here.glob(pattern)) for pattern in artifacts.BUILDERS)
+    assert all(list(here.glob(pattern)) for pattern in build_key.BUILDERS)
 
 
 def test_a_report_without_a_folder_is_refused_at_once(own: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +283,7 @@ def test_a_repository_that_cannot_be_written(own: Path, checkpoint: Path, capsys
 def test_without_a_checkpoint_one_must_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "BUNDLED", tmp_path)
+    monkeypatch.setattr(options, "BUNDLED", tmp_path)
     assert cli.main([]) == cli.BAD_INPUT
     assert "pass --model FOLDER|HUB_ID" in capsys.readouterr().err
 

@@ -20,9 +20,13 @@ from servers import Server, running
 import pictures
 from clip_client import Clip, ModelSpec
 from clip_client.spec import SPEC_FILE, TOWERS, Tower
-from clip_export import checkpoint, cli, evaluation, families
-from clip_export.artifacts import Artifacts, Judged
-from clip_export.publish import publish
+from clip_export import families
+from clip_export.builds.judge import Artifacts
+from clip_export.builds.verdicts import Judged
+from clip_export.checkpoints.find import find
+from clip_export.evaluation import items
+from clip_export.options import parsed
+from clip_export.publish.publish import publish
 from clip_export.variants import named
 
 SMALL_IMAGES = {
@@ -119,11 +123,11 @@ def exported(folder: Path) -> Callable[[str], dict[Tower, Judged]]:
 
 
 def export(name: str, arguments: list[str], folder: Path) -> dict[Tower, Judged]:
-    options = cli.parsed([*arguments, "--name", name])
-    found = checkpoint.find(options.model, options.revision, options.text_model)
+    options = parsed([*arguments, "--name", name])
+    found = find(options.model, options.revision, options.text_model)
     family = families.of(found)
     spec = family.spec(found, options.name)
-    judged_on = evaluation.load(None, None, None, evaluation.Inputs(spec, found.tokenizer_json))
+    judged_on = items.load(None, None, None, items.Inputs(spec, found.tokenizer_json))
     artifacts = Artifacts(folder / "artifacts" / name, spec, partial(family.towers, found, spec), print)
     judge = artifacts.judge(*judged_on, options.allowed)
     rows = {tower: judge.judged(named("onnx-fp32"), tower) for tower in TOWERS}

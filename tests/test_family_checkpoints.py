@@ -22,8 +22,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from clip_client import InvalidInput
 from clip_client.errors import Unavailable
-from clip_export import checkpoint as checkpoint_files
 from clip_export import cli, families
+from clip_export.checkpoints import find as checkpoint_files
 
 TEXTS = ["", "a photo of a cat", "一只猫的照片", "many words " * 100]
 

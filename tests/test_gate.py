@@ -9,11 +9,12 @@ import pytest
 
 import pictures
 from clip_client import ModelSpec
-from clip_export import choice, evaluation, labelled, retrieval, speed
-from clip_export.artifacts import Judged
-from clip_export.evaluation import Evaluation
-from clip_export.gate import Allowed, Gate, Invariance
-from clip_export.speed import Speed
+from clip_export.builds import best_variant, speed
+from clip_export.builds.speed import Speed
+from clip_export.builds.verdicts import Judged
+from clip_export.evaluation import items, labelled_pictures, retrieval
+from clip_export.evaluation.gate import Allowed, Gate, Invariance
+from clip_export.evaluation.items import Evaluation
 from clip_export.variants.base import Artefact, Limits
 
 
@@ -42,9 +43,9 @@ class TestClasses:
             folder = tmp_path / ("red_panda" if n % 2 else "cat")
             folder.mkdir(exist_ok=True)
             (folder / f"{n}.jpg").write_bytes(jpeg)
-        assert {one.label for one in labelled.read(tmp_path)} == {"cat", "red panda"}
-        inputs = evaluation.Inputs(spec, (checkpoint / "tokenizer.json").read_text())
-        judged, _ = evaluation.load(tmp_path, None, None, inputs)
+        assert {one.label for one in labelled_pictures.read(tmp_path)} == {"cat", "red panda"}
+        inputs = items.Inputs(spec, (checkpoint / "tokenizer.json").read_text())
+        judged, _ = items.load(tmp_path, None, None, inputs)
         assert (judged.labels.tolist(), len(judged.tokens)) == ([0, 0, 1, 1], 2)
 
     def test_accuracy(self) -> None:
@@ -111,9 +112,9 @@ class TestChoice:
             "openvino-fp16": Speed({1: 2, 32: 20}, 0, 0, None),
             "onnx-fp16": "its process ended",
         }
-        best = {objective: choice.best(rows, speeds, objective).variant for objective in choice.OBJECTIVES}
+        best = {objective: best_variant.best(rows, speeds, objective).variant for objective in best_variant.OBJECTIVES}
         assert best == {"latency": "onnx-fp32", "throughput": "openvino-fp16", "size": "openvino-fp16"}
-        assert choice.best(rows[:1], speeds, "latency") is None
+        assert best_variant.best(rows[:1], speeds, "latency") is None
 
 
 def test_one_that_cannot_be_timed_says_why(tmp_path: Path, spec: ModelSpec) -> None:

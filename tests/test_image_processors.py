@@ -19,8 +19,9 @@ from transformers import AutoModel
 import pictures
 from clip_client import InvalidInput
 from clip_client.preprocess import preprocess
-from clip_export import checkpoint as checkpoint_files
-from clip_export import families, processor
+from clip_export import families
+from clip_export.checkpoints import find as checkpoint_files
+from clip_export.checkpoints import image_processor
 
 AWKWARD = pictures.awkward()
 KINDS = (
@@ -184,7 +185,7 @@ def test_every_type_of_the_library_is_followed_or_refused(copy: Path) -> None:
         save(copy, {}, kind)
         found = checkpoint_files.find(str(copy), None)
         try:
-            fields = processor.image_fields(found.processor, kind)
+            fields = image_processor.image_fields(found.processor, kind)
         except InvalidInput:
             outcomes["refused"].append(kind)
             continue

@@ -13,8 +13,8 @@ import pytest
 
 from clip_client import ModelSpec
 from clip_client.errors import InvalidInput
-from clip_export import labelled
-from clip_export.evaluation import Evaluation, Inputs
+from clip_export.evaluation import labelled_pictures
+from clip_export.evaluation.items import Evaluation, Inputs
 from pictures import encoded, picture
 
 
@@ -27,11 +27,11 @@ def folder(tmp_path: Path) -> Path:
 
 def judged(folder: Path, spec: ModelSpec, checkpoint: Path) -> Evaluation:
     tokenizer = (checkpoint / "tokenizer.json").read_text()
-    return Inputs(spec, tokenizer).evaluation(labelled.read(folder), str(folder))
+    return Inputs(spec, tokenizer).evaluation(labelled_pictures.read(folder), str(folder))
 
 
 def captions(folder: Path) -> dict[str, tuple[str, ...]]:
-    return {one.file.name: one.captions for one in labelled.read(folder)}
+    return {one.file.name: one.captions for one in labelled_pictures.read(folder)}
 
 
 def test_all_captions_of_a_picture_are_kept(folder: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_caption_of_a_missing_file_is_named_and_the_others_count(folder: Path,
     found = judged(folder, spec, checkpoint)
     assert found.owners.tolist() == [0]
     assert [line.partition(":")[0] for line in found.skipped] == ["none.jpg", "passwd"]
-    assert all(one.file.is_relative_to(folder) for one in labelled.read(folder))
+    assert all(one.file.is_relative_to(folder) for one in labelled_pictures.read(folder))
 
 
 def test_pictures_of_all_endings_are_read_and_whatever_else_is_named(folder: Path, spec: ModelSpec, checkpoint: Path) -> None:
@@ -115,4 +115,4 @@ def test_pictures_of_all_endings_are_read_and_whatever_else_is_named(folder: Pat
 def test_captions_of_no_use(content: str, folder: Path) -> None:
     (folder / "captions.json").write_text(content)
     with pytest.raises(InvalidInput, match=r"captions\.json"):
-        labelled.read(folder)
+        labelled_pictures.read(folder)

@@ -21,12 +21,19 @@ from test_families import KINDS
 
 import pictures
 from clip_client import ModelSpec, preprocess, tokens
-from clip_export import checkpoint as checkpoint_module
-from clip_export import cli, families, oracle, oracle_items, oracle_record, processor, towers
-from clip_export.artifacts import Artifacts
+from clip_export import cli, families
+from clip_export.artifact_files import LIBRARY_RECORD
+from clip_export.builds.judge import Artifacts
+from clip_export.checkpoints import image_processor
+from clip_export.checkpoints.find import find
+from clip_export.families import clip as clip_family
 from clip_export.libraries.hugging_face import Transformers
 from clip_export.libraries.sentence_transformers import SentenceTransformers
-from clip_export.oracle import Compared
+from clip_export.options import parsed
+from clip_export.oracle import comparison, record
+from clip_export.oracle import items as oracle_items
+from clip_export.oracle.comparison import Compared
+from clip_export.towers import image_tower, text_towers, unit_length
 
 SMALL = {
     "vision": {"patch_size": 16, "image_size": 64, "num_hidden_layers": 1},
@@ -41,14 +48,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(arguments: list[str], folder: Path) -> dict[str, Compared]:
-    """Return the oracle's verdict on a checkpoint, without the rest of an export."""
-    options = cli.parsed(arguments)
-    found = checkpoint_module.find(options.model, options.revision, options.text_model)
+    """What the oracle says of a checkpoint, without the rest of an export."""
+    options = parsed(arguments)
+    found = find(options.model, options.revision, options.text_model)
     family = families.of(found)
     spec = family.spec(found, "clip")
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = Artifacts(folder, spec, partial(family.towers, found, spec), print)
-    return oracle_record.compared(found, family, artifacts, options.eval)
+    return record.compared(found, family, artifacts, options.eval)
 
 
 def export(model: Path, folder: Path, *options: str) -> int:
@@ -131,37 +138,40 @@ def orientation_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def means_swapped(patch: pytest.MonkeyPatch) -> None:
-    real = processor.image_fields
+    real = image_processor.image_fields
 
     def broken(*arguments: Any) -> dict[str, Any]:
         fields = real(*arguments)
         return {**fields, "mean": (0.9, 0.4, 0.1)}
 
-    patch.setattr(processor, "image_fields", broken)
+    patch.setattr(image_processor, "image_fields", broken)
 
 
 def means_swapped_in_the_graph(patch: pytest.MonkeyPatch) -> None:
-    real = towers.ImageTower.__init__
+    real = image_tower.ImageTower.__init__
 
     def broken(self: Any, *arguments: Any) -> None:
         real(self, *arguments)
         self.shift = self.shift * 2
 
-    patch.setattr(towers.ImageTower, "__init__", broken)
+    patch.setattr(image_tower.ImageTower, "__init__", broken)
 
 
 def pooled_elsewhere(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(towers, "at_end", lambda hidden, is_end: hidden[:, 1])
+    patch.setattr(clip_family, "at_end", lambda hidden, is_end: hidden[:, 1])
+
+
+def scale(patch: pytest.MonkeyPatch, factor: float) -> None:
+    for module in (image_tower, text_towers):
+        patch.setattr(module, "unit", lambda embedding, good: factor * unit_length.unit(embedding, good))
 
 
 def not_of_unit_length(patch: pytest.MonkeyPatch) -> None:
-    real = towers._unit
-    patch.setattr(towers, "_unit", lambda embedding, good: 1.01 * real(embedding, good))
+    scale(patch, 1.01)
 
 
 def not_a_number(patch: pytest.MonkeyPatch) -> None:
-    real = towers._unit
-    patch.setattr(towers, "_unit", lambda embedding, good: real(embedding, good) * float("nan"))
+    scale(patch, float("nan"))
 
 
 FAULTS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, str, str]] = {
@@ -242,18 +252,18 @@ class TestAgain:
         return compared(["--model", str(model)], tmp_path / "artifacts")
 
     def test_nothing_has_changed(self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(oracle, "compare", lambda *_: pytest.fail("it was compared before"))
+        monkeypatch.setattr(comparison, "compare", lambda *_: pytest.fail("it was compared before"))
         assert self.ask(own, tmp_path)["image"].items == 23
 
-    @pytest.mark.parametrize("record", ["", "{", "[]", '{"key": "x"}'])
-    def test_a_damaged_record_is_made_anew(self, record: str, own: Path, tmp_path: Path) -> None:
-        (tmp_path / "artifacts" / oracle_record.RECORD_FILE).write_text(record)
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "x"}'])
+    def test_a_damaged_record_is_made_anew(self, content: str, own: Path, tmp_path: Path) -> None:
+        (tmp_path / "artifacts" / LIBRARY_RECORD).write_text(content)
         assert self.ask(own, tmp_path)["image"].items == 23
 
     def test_a_setting_that_only_the_library_reads(self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = json.loads((own / "tokenizer_config.json").read_text())
         (own / "tokenizer_config.json").write_text(json.dumps({**settings, "clean_up_tokenization_spaces": True}))
-        monkeypatch.setattr(oracle, "compare", lambda *_: {tower: Compared(missing="asked") for tower in ("image", "text")})
+        monkeypatch.setattr(comparison, "compare", lambda *_: {tower: Compared(missing="asked") for tower in ("image", "text")})
         assert self.ask(own, tmp_path)["text"].missing == "asked"
 
     def test_another_version_of_the_library(self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,8 +326,8 @@ def test_texts_lie_around_the_end_of_the_context(small: Path, spec: ModelSpec) -
 def test_inputs_that_differ_without_effect_are_told_and_published(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = oracle.tokens_differ
-    monkeypatch.setattr(oracle, "tokens_differ", lambda *arguments: real(*arguments) or "another")
+    real = comparison.tokens_differ
+    monkeypatch.setattr(comparison, "tokens_differ", lambda *arguments: real(*arguments) or "another")
     found = compared(["--model", str(small)], tmp_path / "artifacts")
     assert found["text"].differences == ()
     assert found["text"].notes[0].startswith("an empty text: tokens differ (another), at cosine 1.0000")

@@ -16,8 +16,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 import pictures
 from clip_client import InvalidInput, ModelSpec
 from clip_client.preprocess import Limits, preprocess, void_pixels
+from clip_export.checkpoints.image_processor import image_fields
 from clip_export.families.open_clip import RESIZE
-from clip_export.processor import image_fields
 
 AWKWARD = pictures.awkward()
 HOSTILE = pictures.hostile()

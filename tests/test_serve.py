@@ -25,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 import pictures
 from clip_client import Clip, ModelSpec
-from clip_serve import leftovers
+from clip_serve import cli, leftovers
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
 
@@ -383,6 +383,20 @@ def test_instances_and_threads_leave_the_repository_as_it_is(repository: Path, t
         assert len([process for process in server.family() if "clip_image_encoder_0_1" in process.cmdline()]) == 1
     assert {path: path.read_bytes() for path in repository.rglob("config.pbtxt")} == before
     assert "successfully loaded 'clip_image'" in (tmp_path / "triton.log").read_text()
+
+
+def test_defaults_come_from_the_environment_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clipserve.toml").write_text("[serve]\nhttp_port = 9000\ngrpc_port = 9100\n[search]\nport = 5\n")
+    monkeypatch.setenv("CLIPSERVE_SERVE_GRPC_PORT", "9001")
+    with pytest.raises(SystemExit):
+        cli.main(["--config", str(tmp_path / "clipserve.toml"), "--help"])
+    told = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert re.search(r"--http-port PORT .*\(default: 9000\) --grpc-port PORT .*\(default: 9001\) --metrics-port", told)
+    monkeypatch.setenv("CLIPSERVE_SERVE_GRPC_PROT", "9001")
+    assert cli.main(["--install"]) == 1
+    assert "did you mean CLIPSERVE_SERVE_GRPC_PORT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--instances", "--threads"])

@@ -20,9 +20,11 @@ from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
 from clip_client.spec import SPEC_FILE
 from clip_client.tokens import Tokenizer
-from clip_export import checkpoint as checkpoint_files
-from clip_export import families, triton_config
-from clip_export.towers import CausalTextTower, ImageTower
+from clip_export import families
+from clip_export.checkpoints import find as checkpoint_files
+from clip_export.publish import triton_config
+from clip_export.towers.image_tower import ImageTower
+from clip_export.towers.text_towers import CausalTextTower
 from clip_export.variants import named
 from clip_serve import repository as served
 

@@ -39,7 +39,7 @@ def test_no_module_hides_a_library() -> None:
 
 
 def test_the_python_models_leave_the_work_to_the_client() -> None:
-    for path in tracked("export/clip_export/models/*.py"):
+    for path in tracked("serve/clip_inside_triton/models/*.py"):
         assert "from clip_client" in (ROOT / path).read_text()
         assert len((ROOT / path).read_text().splitlines()) < 80
 

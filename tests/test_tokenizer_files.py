@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 
 from clip_client import InvalidInput, ModelSpec
 from clip_client.tokens import Tokenizer
-from clip_export import checkpoint as checkpoint_files
 from clip_export import families
-from clip_export.open_clip_tokenizer import read as of_open_clip
-from clip_export.tokenizer_files import read
+from clip_export.checkpoints import find as checkpoint_files
+from clip_export.checkpoints.open_clip_tokenizer import read as of_open_clip
+from clip_export.checkpoints.tokenizer import read
 
 MORE = {
     **TEXTS,

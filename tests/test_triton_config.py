@@ -17,7 +17,7 @@ from servers import Server, running
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clip_client import Clip, ModelSpec
-from clip_serve.launcher import BACKENDS
+from clip_inside_triton import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,7 +111,7 @@ def test_openvino_does_not_hold_the_file_beside_its_own_weights(openvino_server:
 def test_the_image_has_the_same_openvino_backend() -> None:
     dockerfile = (ROOT / "deploy" / "triton.Dockerfile").read_text()
     assert "rm --recursive /opt/tritonserver/backends/openvino" in dockerfile
-    copied = [line.split()[1] for line in dockerfile.splitlines() if line.startswith("COPY serve/clip_serve/backends")]
+    copied = [line.split()[1] for line in dockerfile.splitlines() if line.startswith("COPY serve/clip_inside_triton/backends")]
     assert all((ROOT / path).exists() for path in copied)
     assert len(copied) == 2
 

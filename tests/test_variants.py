@@ -15,9 +15,10 @@ from PIL import Image
 
 import pictures
 from clip_client import InvalidInput, ModelSpec
-from clip_export import cli, evaluation, labelled, machine, quantization
-from clip_export.quantization import Recipe
-from clip_export.variants import VARIANTS, onnx_fp32
+from clip_export import cli, hardware, options
+from clip_export.evaluation import items, labelled_pictures
+from clip_export.variants import VARIANTS, onnx_fp32, quantization
+from clip_export.variants.quantization import Recipe
 from clip_export.variants.tensorrt_fp16 import profile_shapes
 
 
@@ -70,7 +71,7 @@ def test_every_variant_has_figures_or_a_reason(report: dict) -> None:
 
 
 def test_tensorrt_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpu", lambda: "")
+    monkeypatch.setattr(hardware, "gpu", lambda: "")
     assert VARIANTS["tensorrt-fp16"].obstacle() == "no NVIDIA GPU here: run the export where one is"
 
 
@@ -127,7 +128,7 @@ def test_nothing_is_listed_where_nothing_was_built(tmp_path: Path, capsys: pytes
 
 def test_precision_is_said_outright(everything: Path) -> None:
     expected = {"openvino-fp16": "f32", "openvino-int8": "f32"}
-    if machine.has_bf16():  # else openvino-bf16 isn't built
+    if hardware.has_bf16():  # else openvino-bf16 isn't built
         expected |= {"openvino-int8": "bf16", "openvino-bf16": "bf16"}
     for name, precision in expected.items():
         path = everything / "artifacts" / "tiny" / name / "image" / "model.xml"
@@ -157,7 +158,7 @@ def test_a_measured_variant_is_not_for_publishing(checkpoint: Path, tmp_path: Pa
 def test_a_variant_that_cannot_be_had_is_not_published(
     checkpoint: Path, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "gpu", lambda: "")
+    monkeypatch.setattr(hardware, "gpu", lambda: "")
     assert export(checkpoint, own, *FLOATS, "--image-variant", "tensorrt-fp16") == cli.REFUSED
     assert "the image tower isn't published: tensorrt-fp16: no NVIDIA GPU here" in capsys.readouterr().err
 
@@ -216,15 +217,15 @@ class TestCalibration:
     """``--calibration`` and its defaults."""
 
     def calibrated(self, folder: Path | None, calibration: Path | None, spec: ModelSpec, tokenizer: str) -> str:
-        inputs = evaluation.Inputs(spec, tokenizer)
-        return evaluation.load(folder, calibration, cli.BUNDLED / "pictures", inputs)[1].source
+        inputs = items.Inputs(spec, tokenizer)
+        return items.load(folder, calibration, options.BUNDLED / "pictures", inputs)[1].source
 
     @pytest.fixture
     def tokenizer(self, checkpoint: Path) -> str:
         return (checkpoint / "tokenizer.json").read_text()
 
     def test_a_part_of_a_large_folder(self, photos: Path, spec: ModelSpec, tokenizer: str) -> None:
-        judged, calibration = evaluation.load(photos, None, None, evaluation.Inputs(spec, tokenizer))
+        judged, calibration = items.load(photos, None, None, items.Inputs(spec, tokenizer))
         assert (len(judged.pixels), len(judged.tokens), len(calibration.pixels)) == (54, 108, 26)
         assert not {one.tobytes() for one in judged.pixels} & {one.tobytes() for one in calibration.pixels}
         assert calibration.source == f"the training part of {photos}"
@@ -234,7 +235,7 @@ class TestCalibration:
             for n in numbers:
                 (tmp_path / part / "cat").mkdir(parents=True, exist_ok=True)
                 shutil.copy(photos / f"{n}.jpg", tmp_path / part / "cat")
-        judged, calibration = evaluation.load(tmp_path, None, None, evaluation.Inputs(spec, tokenizer))
+        judged, calibration = items.load(tmp_path, None, None, items.Inputs(spec, tokenizer))
         assert (len(judged.pixels), len(calibration.pixels)) == (5, 20)
 
     def test_a_small_folder_is_judged_whole(self, tmp_path: Path, spec: ModelSpec, tokenizer: str) -> None:
@@ -302,4 +303,4 @@ def test_an_unknown_word_for_variants(checkpoint: Path, tmp_path: Path, capsys: 
 
 def test_an_unreadable_folder_to_judge_on(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no folder .*nowhere: expected a folder of pictures"):
-        labelled.read(tmp_path / "nowhere")
+        labelled_pictures.read(tmp_path / "nowhere")

@@ -13,7 +13,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 def augment(drawings: Tensor, size: int, generator: Generator) -> Tensor:
-    """Random views of drawings.
+    """Make random views of drawings.
 
     drawings: uint8 [B, H, W, 4], RGB with straight alpha.
     Returns float32 [B, 3, size, size], 0 to 1.
@@ -81,7 +81,7 @@ def wave(grid: Tensor, generator: Generator, share: float = 0.4) -> Tensor:
 
 
 def background(count: int, size: int, generator: Generator) -> Tensor:
-    """White for most; else one colour, or one colour fading into another: [B, 3, size, size]."""
+    """Make a background: white for most, else one colour, or one colour fading into another: [B, 3, size, size]."""
     first, second = torch.rand(2, count, 3, 1, 1, generator=generator)
     fade = torch.linspace(0, 1, size).view(1, 1, size, 1) * chosen(count, 0.5, generator).view(-1, 1, 1, 1)
     plain = chosen(count, 0.75, generator).view(-1, 1, 1, 1)
@@ -122,7 +122,7 @@ def repaint(images: Tensor, generator: Generator, share: float = 0.5) -> Tensor:
 
 
 def colour_matrix(hue: Tensor, saturation: Tensor) -> Tensor:
-    """Matrices [B, 3, 3] on RGB that turn chroma by `hue` radians about grey and scale it."""
+    """Return matrices [B, 3, 3] on RGB that turn chroma by `hue` radians about grey and scale it."""
     grey = LUMA.expand(3, 3)
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     thirds = torch.full((3, 3), 1 / 3)
@@ -152,15 +152,15 @@ def cut_out(images: Tensor, generator: Generator, share: float = 0.25) -> Tensor
 
 
 def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
-    """`count` numbers between `low` and `high`."""
+    """Draw `count` numbers between `low` and `high`."""
     return low + (high - low) * torch.rand(count, generator=generator)
 
 
 def normal(count: int, deviation: float, generator: Generator) -> Tensor:
-    """`count` numbers around 0."""
+    """Draw `count` numbers around 0."""
     return deviation * torch.randn(count, generator=generator)
 
 
 def chosen(count: int, share: float, generator: Generator) -> Tensor:
-    """1 for about `share` of `count` items, else 0."""
+    """Draw 1 for about `share` of `count` items, else 0."""
     return (torch.rand(count, generator=generator) < share).float()

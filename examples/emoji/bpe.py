@@ -24,7 +24,7 @@ def train_tokenizer(texts: Iterable[str], merge_count: int, context_length: int)
 
 
 def learn_merges(texts: Iterable[str], alphabet: list[str], merge_count: int) -> list[tuple[str, str]]:
-    """The most frequent pairs of pieces, most frequent first, as CLIP's own splitting sees the texts."""
+    """Return the most frequent pairs of pieces, most frequent first, as CLIP's own splitting sees the texts."""
     learner = CLIPTokenizerFast().backend_tokenizer
     learner.model = models.BPE(end_of_word_suffix=SUFFIX, continuing_subword_prefix="")
     trainer = trainers.BpeTrainer(

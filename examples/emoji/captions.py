@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from bpe import train_tokenizer
-from words import Emoji
+from emoji_names import Emoji
 
 MERGE_COUNT = 3000
 CONTEXT_LENGTH = 24
@@ -33,20 +33,20 @@ class Captions:
         self.tokenizer = train_tokenizer(seen_texts(emoji), MERGE_COUNT, CONTEXT_LENGTH)
 
     def draw(self, emoji: Tensor, generator: Generator) -> Tensor:
-        """One random caption for each position in the list of emoji: int64 [B, L], padded to the longest."""
+        """Draw one random caption for each position in the list of emoji: int64 [B, L], padded to the longest."""
         source = random.Random(int(torch.randint(2**31, (), generator=generator)))  # noqa: S311 - a repeatable draw
         texts = [draw_caption(self.emoji[position], source) for position in emoji.tolist()]
         return self.tokenizer(texts, padding=True, truncation=True, max_length=CONTEXT_LENGTH, return_tensors="pt").input_ids
 
 
 def seen_texts(emoji: list[Emoji]) -> list[str]:
-    """Every text that training may see, once."""
-    names = [spelling for one in emoji for spelling in (one.name, without_accents(one.name))]
-    return [*names, *TEMPLATES, *(keyword for one in emoji for keyword in one.seen)]
+    """Return every text that training may see, once."""
+    names = [spelling for entry in emoji for spelling in (entry.name, without_accents(entry.name))]
+    return [*names, *TEMPLATES, *(keyword for entry in emoji for keyword in entry.seen)]
 
 
 def draw_caption(emoji: Emoji, source: random.Random) -> str:
-    """A name, a name in a template, keywords, or both."""
+    """Draw a name, a name in a template, keywords, or both."""
     name = emoji.name if source.random() < 0.5 else without_accents(emoji.name)
     kind = source.random()
     if kind < 0.4 or not emoji.seen:
@@ -60,6 +60,6 @@ def draw_caption(emoji: Emoji, source: random.Random) -> str:
 
 
 def without_accents(text: str) -> str:
-    """The same text as typed on a plain keyboard."""
+    """Return the same text as typed on a plain keyboard."""
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))

@@ -14,9 +14,9 @@ import resvg_py
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data import STYLES, load_drawings, read_icons
+from drawings import STYLES, load_drawings, read_icons
+from emoji_names import Emoji, load_emoji, plain_code
 from packages import NOTO, NOTO_SPRITES, open_package
-from words import Emoji, load_emoji, plain_code
 
 FOLDER = Path(__file__).parent
 PICTURE_SIZE = 96
@@ -28,7 +28,7 @@ def main() -> None:
     """Draw the collection, then write captions and queries for what was drawn."""
     emoji = load_emoji()
     pictures = noto_svgs()
-    drawn = [one for one in emoji if one.code in pictures]
+    drawn = [entry for entry in emoji if entry.code in pictures]
     write_pictures(drawn, pictures, FOLDER / "pictures")
     pq.write_table(captions(drawn), FOLDER / "pictures" / "captions.parquet")
     pq.write_table(queries(emoji, drawn), FOLDER / "queries.parquet")
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def noto_svgs() -> dict[str, bytes]:
-    """SVG of each Noto drawing by code points: the newer package's, and flags and keycaps from the older."""
+    """Return the SVG of each Noto drawing by code points: the newer package's, and flags and keycaps from the older."""
     return sprites() | dict(read_icons(NOTO, names_from=NOTO))
 
 
 def sprites() -> dict[str, bytes]:
-    """The drawings of the one big SVG that holds them side by side, as SVG files of their own."""
+    """Split the big SVG that holds all drawings side by side into SVG files."""
     ElementTree.register_namespace("", SVG)
     with open_package(NOTO_SPRITES) as archive:
         file = archive.extractfile("package/sprites/all.svg")
@@ -51,10 +51,10 @@ def sprites() -> dict[str, bytes]:
 
 
 def write_pictures(drawn: list[Emoji], pictures: dict[str, bytes], folder: Path) -> None:
-    """One WebP for each emoji, on white: not every reader of a transparent picture fills it alike."""
+    """Write one WebP for each emoji, on white: not every reader of a transparent picture fills it alike."""
     folder.mkdir(exist_ok=True)
-    for one in tqdm(drawn, unit=" pictures"):
-        on_white(pictures[one.code], PICTURE_SIZE).save(folder / file_name(one), quality=86, method=6)
+    for entry in tqdm(drawn, unit=" pictures"):
+        on_white(pictures[entry.code], PICTURE_SIZE).save(folder / file_name(entry), quality=86, method=6)
 
 
 def on_white(svg: bytes, size: int) -> Image.Image:
@@ -65,19 +65,19 @@ def on_white(svg: bytes, size: int) -> Image.Image:
 
 
 def file_name(emoji: Emoji) -> str:
-    """Name of an emoji's picture, as in `1f382.webp`."""
+    """Return the name of an emoji's picture, as in `1f382.webp`."""
     return f"{emoji.code}.webp"
 
 
 def captions(drawn: list[Emoji]) -> pa.Table:
-    """One row for each picture: file_name, caption, emoji, keywords, held_out_keywords."""
+    """Return one row for each picture: file_name, caption, emoji, keywords, held_out_keywords."""
     return pa.table(
         {
-            "file_name": [file_name(one) for one in drawn],
-            "caption": [one.name for one in drawn],
-            "emoji": [one.character for one in drawn],
-            "keywords": [list(one.keywords) for one in drawn],
-            "held_out_keywords": [list(one.held_out) for one in drawn],
+            "file_name": [file_name(entry) for entry in drawn],
+            "caption": [entry.name for entry in drawn],
+            "emoji": [entry.character for entry in drawn],
+            "keywords": [list(entry.keywords) for entry in drawn],
+            "held_out_keywords": [list(entry.held_out) for entry in drawn],
         },
         schema=pa.schema(
             [
@@ -92,9 +92,9 @@ def captions(drawn: list[Emoji]) -> pa.Table:
 
 
 def queries(emoji: list[Emoji], drawn: list[Emoji]) -> pa.Table:
-    """Twemoji's drawings of the same emoji, as WebP bytes on white: file_name (of Noto's picture), image."""
+    """Return Twemoji's drawings of the same emoji, as WebP bytes on white: file_name (of Noto's picture), image."""
     drawings = load_drawings(emoji)
-    names = {one.code: file_name(one) for one in drawn}
+    names = {entry.code: file_name(entry) for entry in drawn}
     chosen = np.flatnonzero(drawings.style == STYLES.index("twemoji"))
     rows = [(names.get(emoji[drawings.emoji[row]].code), webp(drawings.pixels[row])) for row in chosen]
     kept = [row for row in rows if row[0]]

@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from clip_client import Clip, Search, command_runner
+from clip_client import Clip, Search, command_runner, model_repository, ports
 from clip_client.search import Hit, Row, Term
 
 FOLDER = Path(__file__).parent
 PICTURES = FOLDER / "pictures"
 ROOT = FOLDER.parents[1]
-REPOSITORY = ROOT / "model_repository"
+REPOSITORY = ROOT / model_repository.FOLDER
 DATA = ROOT / "artifacts" / "demo" / "search"
 SHEET = ROOT / "artifacts" / "demo" / "contact-sheet.png"
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
 
-COLLECTION, PORT = "emoji", 1234
+COLLECTION = "emoji"
 TEXTS = ("birthday cake", "rainbow", "a red car", "crying", "flower", "night")
 IMAGE = "1f692.webp"  # the picture that another set's drawing of the same thing should find: a fire engine
 HITS = 8
@@ -66,17 +66,17 @@ def main() -> None:
 
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
-    """A Triton on free ports, stopped at the end; gives its gRPC address."""
-    ports = [free_port() for _ in range(3)]
-    flags = zip(("--http-port", "--grpc-port", "--metrics-port"), map(str, ports), strict=True)
+    """Run Triton on free ports, stop it at the end; give its gRPC address."""
+    free = [free_port() for _ in range(3)]
+    flags = zip(("--http-port", "--grpc-port", "--metrics-port"), map(str, free), strict=True)
     with running("serve", "--repository", REPOSITORY, *(part for flag in flags for part in flag)):
-        yield f"127.0.0.1:{ports[1]}"
+        yield f"127.0.0.1:{free[1]}"
 
 
 @contextlib.contextmanager
 def searching(triton: str) -> Iterator[tuple[Search, subprocess.Popen[str]]]:
-    """A search sidecar that is ready, stopped at the end; gives a client and the process."""
-    port = free_port(PORT)
+    """Run a search sidecar, stop it at the end; give a client and the process once it is ready."""
+    port = free_port(ports.SEARCH)
     with (
         running("search", "serve", "--data", DATA, "--triton", triton, "--port", str(port)) as sidecar,
         Search(f"http://127.0.0.1:{port}") as search,
@@ -87,7 +87,7 @@ def searching(triton: str) -> Iterator[tuple[Search, subprocess.Popen[str]]]:
 
 @contextlib.contextmanager
 def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A clipserve command in a session of its own, so that Ctrl-C comes here alone; stopped at the end."""
+    """Run a clipserve command in a session of its own, so that Ctrl-C reaches this process alone; stop it at the end."""
     process = subprocess.Popen([CLIPSERVE, *command], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         if not process.stdout.readline():  # each says where it listens, once it does
@@ -98,25 +98,25 @@ def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def free_port(wanted: int = 0) -> int:
-    """A port that nobody listens on now: the one that is wanted, or another."""
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def free_port(preferred: int = 0) -> int:
+    """Return a free port: the preferred one, or another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", preferred))
         except OSError:
             return free_port()
-        return one.getsockname()[1]
+        return probe.getsockname()[1]
 
 
 def ensure_collection(search: Search, triton: str) -> None:
     """Make the collection, anew where it holds the vectors of another checkpoint."""
     with Clip(triton) as clip:
         fingerprint = clip.spec.fingerprint
-    there = {one["name"]: one["fingerprint"] for one in search.collections()}
-    if COLLECTION in there and there[COLLECTION] != fingerprint:
+    fingerprints = {entry["name"]: entry["fingerprint"] for entry in search.collections()}
+    if fingerprints.get(COLLECTION, fingerprint) != fingerprint:
         search.drop(COLLECTION)
-    if there.get(COLLECTION) != fingerprint:
+    if fingerprints.get(COLLECTION) != fingerprint:
         search.create(COLLECTION)
 
 
@@ -125,13 +125,13 @@ def add_pictures(search: Search) -> None:
     table = pq.read_table(PICTURES / "captions.parquet", columns=["file_name", "caption", "emoji"]).to_pylist()
     with tqdm(total=len(table), desc="adding", unit=" pictures") as progress:
         for start in range(0, len(table), PART):
-            part = [picture_row(**one) for one in table[start : start + PART]]
+            part = [picture_row(**row) for row in table[start : start + PART]]
             search.add(COLLECTION, part, on_conflict="skip")
             progress.update(len(part))
 
 
 def picture_row(file_name: str, caption: str, emoji: str) -> Row:
-    """A picture as it is sent."""
+    """Return a picture as a row to add."""
     return Row(id=file_name, image=PICTURES / file_name, metadata={"caption": caption, "emoji": emoji})
 
 
@@ -142,14 +142,14 @@ def text_answers(search: Search) -> list[Answer]:
 
 def image_answer(search: Search) -> Answer:
     """Search with a drawing of another set."""
-    found = pq.read_table(FOLDER / "queries.parquet", filters=[("file_name", "=", IMAGE)])
-    query = found["image"][0].as_py()
+    table = pq.read_table(FOLDER / "queries.parquet", filters=[("file_name", "=", IMAGE)])
+    query = table["image"][0].as_py()
     picture = Image.open(io.BytesIO(query)).convert("RGB")
     return Answer("this picture", picture, search.query(COLLECTION, Term(image=query), k=HITS))
 
 
 def line(answer: Answer) -> str:
-    """An answer in words."""
+    """Return an answer in words."""
     hits = [f"{hit.metadata['caption']} {hit.score:.2f}" for hit in answer.hits[:4]]
     return f"{answer.label:>16}  ->  {', '.join(hits)}"
 
@@ -171,17 +171,17 @@ def write_sheet(answers: Sequence[Answer], path: Path) -> None:
 
 
 def start_again() -> str:
-    """The two commands that bring the page back on what was added."""
+    """Return the two commands that bring the page back with the added pictures."""
     clipserve, repository, pictures = map(os.path.relpath, (CLIPSERVE, REPOSITORY, DATA))
     return (
-        f"The page again, at http://127.0.0.1:{PORT}: each in a terminal of its own,\n"
+        f"The page again, at http://127.0.0.1:{ports.SEARCH}: each in a terminal of its own,\n"
         f"  {clipserve} serve --repository {repository}\n"
         f"  {clipserve} search serve --data {pictures}"
     )
 
 
 def status() -> int:
-    """Exit status of :func:`main`; a command that failed has said why."""
+    """Return the exit status of :func:`main`; a command that failed has printed its error."""
     try:
         main()
     except subprocess.CalledProcessError as problem:

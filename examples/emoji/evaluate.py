@@ -61,7 +61,7 @@ def load_collection(folder: Path = FOLDER) -> Collection:
 
 
 def keyword_task(collection: Collection) -> KeywordTask:
-    """Every held-out pair of keyword and picture; other pictures with the same keyword don't compete."""
+    """Return every held-out pair of keyword and picture; other pictures with the same keyword don't compete."""
     pairs = [(word, target) for target, words in enumerate(collection.held_out) for word in words]
     known = np.array([[word in words for words in collection.keywords] for word, _ in pairs])
     targets = np.array([target for _, target in pairs])
@@ -70,7 +70,7 @@ def keyword_task(collection: Collection) -> KeywordTask:
 
 
 def recall(queries: np.ndarray, items: np.ndarray, targets: np.ndarray, k: int, ignored: np.ndarray | None = None) -> float:
-    """Share of queries whose target is among the k nearest items.
+    """Return the share of queries whose target is among the k nearest items.
 
     queries: float32 [Q, D] and items: float32 [N, D], both of unit length; targets: int [Q], positions in items.
     ignored: bool [Q, N], items left out of a query's ranking.
@@ -88,7 +88,7 @@ def recall(queries: np.ndarray, items: np.ndarray, targets: np.ndarray, k: int, 
 def score(
     collection: Collection, pictures: np.ndarray, captions: np.ndarray, queries: np.ndarray, keywords: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """All figures from unit-length embeddings: of the pictures, captions, queries and `keyword_task` texts."""
+    """Return all figures from unit-length embeddings: of the pictures, captions, queries and `keyword_task` texts."""
     every = np.arange(len(pictures))
     task = keyword_task(collection)
     return {
@@ -99,7 +99,7 @@ def score(
 
 
 class Towers:
-    """A checkpoint folder as transformers runs it, with Pillow's preprocessing."""
+    """A checkpoint folder run by transformers, with Pillow's preprocessing."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.model = CLIPModel.from_pretrained(checkpoint).eval()
@@ -107,11 +107,11 @@ class Towers:
         self.tokenizer = CLIPTokenizerFast.from_pretrained(checkpoint)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Unit-length embeddings, float32 [N, D]."""
+        """Return unit-length embeddings, float32 [N, D]."""
         return in_batches(images, self._image_batch)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit-length embeddings, float32 [N, D]."""
+        """Return unit-length embeddings, float32 [N, D]."""
         return in_batches(texts, self._text_batch)
 
     def _image_batch(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -131,7 +131,7 @@ def in_batches(items: Sequence, embed: Callable[[Sequence], torch.Tensor], size:
 
 
 def evaluate(checkpoint: Path, collection: Collection) -> dict[str, dict[str, float]]:
-    """All figures of a checkpoint folder."""
+    """Return all figures of a checkpoint folder."""
     towers = Towers(checkpoint)
     return score(
         collection,
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
-    """The figures, one a line."""
+    """Return the figures, each on a line."""
     lines = [f"{task:16} {name:5} {value:.3f}" for task, values in figures.items() for name, value in values.items()]
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """A matrix [M, N] with its singular values brought to between about 0.7 and 1.2, by Newton and Schulz's iteration."""
+    """Bring the singular values of a matrix [M, N] to between about 0.7 and 1.2, by Newton and Schulz's iteration."""
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T, rounds).T
     once, thrice, five_times = COEFFICIENTS

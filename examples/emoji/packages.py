@@ -120,7 +120,7 @@ def open_package(package: Package) -> tarfile.TarFile:
 
 
 def fetch(package: Package) -> Path:
-    """Path of the tarball in the cache, downloaded on first use."""
+    """Return the tarball's path in the cache; download it on first use."""
     path = cache_folder() / package.file_name
     if not path.exists():
         _download(package, path)

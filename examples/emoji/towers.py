@@ -8,8 +8,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import max_pool2d
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
-from clip_export.machine import has_bf16
-from clip_export.reading import LastLayer
+from clip_export.hardware import has_bf16
+from clip_export.towers.pooled_layer import LastLayer
 
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
@@ -23,7 +23,7 @@ PLAIN = 0.02  # differences between the pixels of a patch, of 1, that are taken 
 
 
 def new_model(tokenizer: CLIPTokenizerFast) -> CLIPModel:
-    """A model with random weights, from torch's global generator."""
+    """Make a model with random weights, from torch's global generator."""
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -79,7 +79,7 @@ def look_around(tower: nn.Module, sharpness: float = 1.4) -> None:
 
 
 def grid_positions() -> Tensor:
-    """Row and column of each patch as sine and cosine of each frequency, zeros for the class token: [1 + P, HEAD_WIDTH]."""
+    """Return each patch's row and column as sines and cosines, zeros for the class token: [1 + P, HEAD_WIDTH]."""
     side = IMAGE_SIZE // PATCH_SIZE
     places = torch.cartesian_prod(torch.arange(side), torch.arange(side))  # [P, 2]
     angles = places.unsqueeze(-1) * frequencies()  # [P, 2, HEAD_WIDTH / 4]
@@ -88,18 +88,18 @@ def grid_positions() -> Tensor:
 
 
 def shift_by(offset: tuple[int, int]) -> Tensor:
-    """Matrix [HEAD_WIDTH, HEAD_WIDTH] that makes of a patch's `grid_positions` those of the patch at an offset."""
+    """Return the matrix [HEAD_WIDTH, HEAD_WIDTH] that makes of a patch's `grid_positions` those of the patch at an offset."""
     angles = (torch.tensor(offset).unsqueeze(-1) * frequencies()).flatten()  # [HEAD_WIDTH / 2]
     return torch.block_diag(*(torch.tensor([[a.cos(), a.sin()], [-a.sin(), a.cos()]]) for a in angles))
 
 
 def frequencies() -> Tensor:
-    """Angles per patch, such that neighbouring patches have nothing in common: [HEAD_WIDTH / 4]."""
+    """Return angles per patch, such that neighbouring patches have nothing in common: [HEAD_WIDTH / 4]."""
     return math.pi * PATCH_SIZE / IMAGE_SIZE * torch.arange(1, HEAD_WIDTH // 2, 2)
 
 
 def embed_images(model: CLIPModel, images: Tensor, kept_patches: float, generator: Generator) -> Tensor:
-    """Embeddings [B, D], not of unit length, of images float32 [B, 3, S, S] between 0 and 1.
+    """Return embeddings [B, D], not of unit length, of images float32 [B, 3, S, S] between 0 and 1.
 
     Below 1, `kept_patches` is the share of patches the tower sees: drawn anew for each image, and of those that show
     nothing but one colour only what is left over. Between the layers numbers have PRECISION: under autocast all of it
@@ -118,7 +118,7 @@ def embed_images(model: CLIPModel, images: Tensor, kept_patches: float, generato
 
 
 def order_patches(images: Tensor, generator: Generator) -> Tensor:
-    """Positions of each image's patches, in random order, those of a single colour last: int64 [B, P]."""
+    """Return the positions of each image's patches, in random order, those of a single colour last: int64 [B, P]."""
     lightest, darkest = max_pool2d(images, PATCH_SIZE), -max_pool2d(-images, PATCH_SIZE)  # [B, 3, rows, columns]
     plain = ((lightest - darkest).amax(1) < PLAIN).flatten(1).float()
     return (torch.rand(plain.shape, generator=generator) + plain).argsort(1)
@@ -134,7 +134,7 @@ def drop_patches(hidden: Tensor, order: Tensor, kept: float) -> Tensor:
 
 
 def embed_texts(model: CLIPModel, tokens: Tensor) -> Tensor:
-    """Embeddings [B, D], not of unit length, of tokens int64 [B, L]."""
+    """Return embeddings [B, D], not of unit length, of tokens int64 [B, L]."""
     return model.text_projection(model.text_model(input_ids=tokens).pooler_output)
 
 
@@ -146,7 +146,7 @@ def save_checkpoint(model: CLIPModel, tokenizer: CLIPTokenizerFast, folder: Path
 
 
 def new_processor() -> CLIPImageProcessor:
-    """The preprocessing: shortest edge to IMAGE_SIZE (bicubic), the middle square, channels from -1 to 1."""
+    """Return the preprocessing: shortest edge to IMAGE_SIZE (bicubic), the middle square, channels from -1 to 1."""
     return CLIPImageProcessor(
         size={"shortest_edge": IMAGE_SIZE},
         crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from augment import augment, blend_styles, on_white
 from captions import Captions
-from clip_export.machine import cpu_name
-from data import Drawings, load_drawings
+from clip_export.hardware import cpu_name
+from drawings import Drawings, load_drawings
+from emoji_names import Emoji, load_emoji
 from muon import Muon
 from towers import IMAGE_SIZE, PRECISION, embed_images, embed_texts, new_model, save_checkpoint
-from words import Emoji, load_emoji
 
 THREADS = 2
 """Each embeds half of a step, and runs operations of one thread: so little work is not worth sharing out within one."""
@@ -52,21 +52,21 @@ class Options:
     save_every: int = 50
 
     def rate_at(self, step: int) -> float:
-        """Part of the full learning rates: linear warm-up, a plateau, a linear way down over the last steps."""
+        """Return the part of the full learning rates: linear warm-up, a plateau, a linear way down over the last steps."""
         up = (step + 1) / self.warmup_steps
         down = (self.steps - step) / self.decay_steps
         return max(0.01, min(1.0, up, down))
 
     def kept_patches_at(self, step: int) -> float:
-        """Share of patches that the image tower sees: half is faster, the last steps see whole pictures."""
+        """Return the share of patches that the image tower sees: half is faster, the last steps see whole pictures."""
         return self.kept_patches if step < self.steps - self.whole_steps else 1.0
 
     def augmented_share_at(self, step: int) -> float:
-        """Share of drawings that are augmented: few at first, since hard pictures alone teach a new model nothing."""
+        """Return the share of augmented drawings: few at first, since hard pictures alone teach a new model nothing."""
         return 0.3 + 0.3 * min(1.0, step / self.ease_steps)
 
     def margin_at(self, step: int) -> float:
-        """By how much the cosine to the own anchor must be the highest: grows from 0."""
+        """Return the margin by which the cosine to the own anchor must be the highest: grows from 0."""
         return self.margin * min(1.0, step / self.ease_steps)
 
 
@@ -90,11 +90,11 @@ class DrawingPicker:
         self.drawn = torch.nonzero(self.count).flatten()
 
     def pick_emoji(self, count: int, generator: Generator) -> Tensor:
-        """Positions of up to `count` different emoji: int64 [B]."""
+        """Draw positions of up to `count` different emoji: int64 [B]."""
         return self.drawn[torch.randperm(len(self.drawn), generator=generator)[:count]]
 
     def pick_drawings(self, emoji: Tensor, views: int, generator: Generator) -> Tensor:
-        """uint8 [views * B, H, W, 4], one view after another; two views differ in style where there are two styles."""
+        """Draw uint8 [views * B, H, W, 4], one view after another; two views differ in style where there are two styles."""
         order = torch.rand(len(emoji), generator=generator)
         count = self.count[emoji]
         apart = (count // views).clamp(min=1)
@@ -112,7 +112,7 @@ class Trainee(nn.Module):
         self.anchor_scale = nn.Parameter(torch.tensor(math.log(16.0)))
 
     def anchor_loss(self, embeddings: Tensor, emoji: Tensor, margin: float) -> Tensor:
-        """How badly unit-length embeddings, float32 [B, D], tell their own emoji's anchor from all others.
+        """Return the loss of unit-length embeddings, float32 [B, D], that don't tell their own emoji's anchor from all others.
 
         It counts as told only where its cosine is the highest by a margin (CosFace: Wang et al. 2018, arXiv 1801.09414).
         """
@@ -121,7 +121,7 @@ class Trainee(nn.Module):
         return cross_entropy(self.anchor_scale.exp() * (cosines - margin * own), emoji, label_smoothing=0.05)
 
     def clip_loss(self, pictured: Tensor, written: Tensor, emoji: Tensor) -> Tensor:
-        """CLIP's symmetric loss where all pairs of one emoji match; embeddings float32 [B, D], unit length."""
+        """Return CLIP's symmetric loss where all pairs of one emoji match; embeddings float32 [B, D], unit length."""
         logits = self.model.logit_scale.exp().clamp(max=50) * pictured @ written.T
         matches = (emoji[:, None] == emoji[None, :]).float()
         targets = matches / matches.sum(1, keepdim=True)
@@ -129,7 +129,7 @@ class Trainee(nn.Module):
 
 
 class Training:
-    """All that a training step needs, and the state that a resumed training takes up."""
+    """Everything for a training step, and the state of a resumed training."""
 
     def __init__(self, emoji: list[Emoji], drawings: Drawings, options: Options) -> None:
         torch.manual_seed(options.seed)
@@ -143,7 +143,7 @@ class Training:
         self.threads = ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,))
 
     def step(self, position: int) -> dict[str, float]:
-        """Step number `position` of the optimiser; returns the losses by name."""
+        """Take step number `position`; return the losses by name."""
         parts = self.draw_parts(position)
         emoji = torch.cat([part.emoji.repeat(self.options.views) for part in parts])
         embedded = list(self.threads.map(self.embed, parts, repeat(position)))
@@ -158,7 +158,7 @@ class Training:
         return {name: loss.item() for name, loss in losses.items()}
 
     def draw_parts(self, position: int) -> list[Part]:
-        """The emoji of a step and their captions, shared out among the threads, each part with its own random numbers."""
+        """Draw the emoji of a step and their captions, shared out among the threads, each part with its own random numbers."""
         first_seed = (self.options.seed * 1_000_003 + position) * (THREADS + 1)
         generators = [Generator().manual_seed(first_seed + part) for part in range(THREADS + 1)]
         emoji = self.picker.pick_emoji(self.options.emoji_per_step, generators.pop())
@@ -168,7 +168,7 @@ class Training:
         ]
 
     def embed(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
-        """Unit-length embeddings of a part's images and captions, float32 [views * E, D], view after view."""
+        """Return unit-length embeddings of a part's images and captions, float32 [views * E, D], view after view."""
         images = self.draw_images(part.emoji, position, part.generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION is torch.bfloat16):
             kept_patches = self.options.kept_patches_at(position)
@@ -177,7 +177,7 @@ class Training:
         return normalize(pictured.float(), dim=-1), normalize(written.float(), dim=-1)
 
     def draw_images(self, emoji: Tensor, position: int, generator: Generator) -> Tensor:
-        """Drawings as images, float32 [views * E, 3, S, S]: each emoji in several styles, a share of them augmented."""
+        """Return drawings as images, float32 [views * E, 3, S, S]: each emoji in several styles, a share of them augmented."""
         drawings = self.picker.pick_drawings(emoji, self.options.views, generator)
         share = self.options.augmented_share_at(position)
         order = torch.randperm(len(drawings), generator=generator)
@@ -190,7 +190,7 @@ class Training:
         return images
 
     def losses(self, pictured: Tensor, written: Tensor, emoji: Tensor, margin: float) -> dict[str, Tensor]:
-        """Images and texts each against all anchors, and against each other; embeddings float32 [B, D], unit length."""
+        """Return the losses against the anchors, and of images and texts against each other; float32 [B, D], unit length."""
         return {
             "image": self.options.anchor_weight * self.trainee.anchor_loss(pictured, emoji, margin),
             "text": self.options.anchor_weight * self.trainee.anchor_loss(written, emoji, margin),
@@ -198,7 +198,7 @@ class Training:
         }
 
     def gradients(self, embedded: tuple[Tensor, Tensor], slopes: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
-        """Of the model's weights, from those of a part's embeddings; None for a weight that made none of them."""
+        """Return the gradients of the model's weights from those of a part's embeddings; None for an unused weight."""
         return torch.autograd.grad(embedded, self.weights, slopes, allow_unused=True)
 
     def add_gradients(self, *parts: tuple[Tensor | None, ...]) -> None:
@@ -215,17 +215,17 @@ class Training:
                 group["lr"] = rate * group["full_rate"]
         list(self.threads.map(lambda optimizer: optimizer.step(), self.optimizers))
 
-    def save(self, path: Path, done: int) -> None:
-        """Write the state after `done` steps to a temporary name, then rename it."""
+    def save(self, path: Path, steps: int) -> None:
+        """Write the state after so many steps to a temporary name, then rename it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        state = {"step": done, "options": asdict(self.options), "trainee": self.trainee.state_dict(), "optimizers": optimizers}
+        state = {"step": steps, "options": asdict(self.options), "trainee": self.trainee.state_dict(), "optimizers": optimizers}
         torch.save(state, unfinished)
         os.replace(unfinished, path)
 
     def resume(self, path: Path) -> int:
-        """Take up a saved state; returns how many steps are done, 0 where nothing was saved."""
+        """Take up a saved state; returns the number of steps that it had, 0 where nothing was saved."""
         if not path.exists():
             return 0
         state = torch.load(path, weights_only=True)
@@ -238,7 +238,7 @@ class Training:
 
 
 def new_optimizers(trainee: Trainee, options: Options) -> list[torch.optim.Optimizer]:
-    """Muon, one a thread, for the matrices inside the layers, AdamW for all other weights; no weight decay on vectors."""
+    """Make the optimisers: a Muon per thread for matrices in layers, AdamW for other weights; vectors don't decay."""
     named = list(trainee.named_parameters())
     inner = [weight for name, weight in named if ".layers." in name and weight.ndim == 2]
     outer = [weight for name, weight in named if ".layers." not in name and weight.ndim > 1]
@@ -258,8 +258,8 @@ def train(emoji: list[Emoji], drawings: Drawings, options: Options, output: Path
     """Train, or go on with a training that was stopped, and save the checkpoint in `output`."""
     training = Training(emoji, drawings, options)
     state_file = output / "training.pt"
-    done = training.resume(state_file)
-    progress = tqdm(range(done, options.steps), initial=done, total=options.steps, unit=" steps")
+    first = training.resume(state_file)
+    progress = tqdm(range(first, options.steps), initial=first, total=options.steps, unit=" steps")
     for position in progress:
         losses = training.step(position)
         progress.set_postfix({name: f"{loss:.2f}" for name, loss in losses.items()})

@@ -1,1 +1,1 @@
-"""Triton without Docker: the launcher, the server's own environment, stand-ins for two native backends."""
+"""Triton without Docker: launcher, Triton's own Python environment, health gateway."""

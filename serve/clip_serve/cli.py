@@ -9,29 +9,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client import command_runner
+from clip_client import command_runner, model_repository, ports
 from clip_client.argument_types import count, port
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.settings import Formatter, add_settings
+from clip_inside_triton import TRITON_RELEASE
 from clip_serve import environment, launcher
-from clip_serve.door import READY
 from clip_serve.endpoints import Endpoints, numeric
+from clip_serve.http_gateway import READY
 from clip_serve.launcher import Launch
 from clip_serve.repository import Overrides, check
 
-FAILED = 1
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 after a signal to stop, 1 for anything that went wrong."""
-    arguments = _parser().parse_args(argv)
+    """Run the command; return the exit status: 0 after a signal to stop, 1 after an error."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        arguments = _parser(argv).parse_args(argv)
         if arguments.install:
             print(f"ready: {environment.ensure(_notice).folder}")
         else:
             _serve(arguments)
     except ClipError as problem:
         _notice(f"error: {problem}")
-        return FAILED
+        return door.FAILED
     return 0
 
 
@@ -45,7 +46,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         _check_writable(arguments.log)
     if not ipaddress.ip_address(endpoints.host).is_loopback:
         _notice(
-            f"warning: {endpoints.host} can be reached from outside, and this Triton (24.10) has known holes: "
+            f"warning: {endpoints.host} can be reached from outside, and this Triton ({TRITON_RELEASE}) has known holes: "
             "use the container there, docker compose up triton"
         )
     overrides = Overrides(arguments.instances, arguments.threads)
@@ -76,21 +77,24 @@ def _check_writable(log: Path) -> None:
         raise InvalidInput(f"the log can't be written: {problem}") from problem
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clipserve serve",
         description="Start Triton on a model repository, without Docker. Runs until SIGINT or SIGTERM.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Formatter,
     )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="what export published")
+    parser.add_argument(
+        "--repository", type=Path, default=model_repository.FOLDER, help="model repository that export published"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--http-port", type=port, default=8000, metavar="PORT", help="for health checks")
-    parser.add_argument("--grpc-port", type=port, default=8001, metavar="PORT", help="for the SDK")
-    parser.add_argument("--metrics-port", type=port, default=8002, metavar="PORT", help="for Prometheus")
+    parser.add_argument("--http-port", type=port, default=ports.HTTP, metavar="PORT", help="for health checks")
+    parser.add_argument("--grpc-port", type=port, default=ports.GRPC, metavar="PORT", help="for the SDK")
+    parser.add_argument("--metrics-port", type=port, default=ports.METRICS, metavar="PORT", help="for Prometheus")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")
     parser.add_argument("--instances", type=count, metavar="N", help="copies of each encoder; as published if unset")
     parser.add_argument("--threads", type=count, metavar="N", help="threads of each copy; as published if unset")
     parser.add_argument("--install", action="store_true", help="make the server's Python environment, and exit")
+    add_settings(parser, "serve", argv)
     return parser
 
 

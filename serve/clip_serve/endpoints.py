@@ -10,25 +10,24 @@ from clip_client.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Ports of the server."""
+    """Address and ports of the server; the host is an address, ``name`` the name that the user gave, if any."""
 
     host: str
     http_port: int
     grpc_port: int
     metrics_port: int
     name: str = ""
-    """Return the host's name, where it isn't an address."""
 
     @property
     def url_host(self) -> str:
-        """The host as it stands in front of a port."""
+        """The host as it is written in front of a port."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def listening(self, port: int) -> socket.socket:
-        """A socket that listens on a port.
+        """Open a socket that listens on a port.
 
         Raises:
-            InvalidInput: another program took the port a moment ago.
+            InvalidInput: if another program took the port a moment ago.
         """
         try:
             return socket.create_server((self.host, port), family=self._family, dualstack_ipv6=self.host == "::")
@@ -57,10 +56,10 @@ class Endpoints:
 
 
 def numeric(host: str) -> str:
-    """The first numeric address of a host name; Triton misreads names.
+    """Return the first numeric address of a host name; Triton misreads names.
 
     Raises:
-        InvalidInput: it has none.
+        InvalidInput: if it has none.
     """
     try:
         return str(socket.getaddrinfo(host or "?", None, type=socket.SOCK_STREAM)[0][4][0])

@@ -20,27 +20,24 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from clip_client.errors import InvalidInput, Unavailable
+from clip_inside_triton import REQUIREMENTS, START
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PYTHONS = ((3, 10), (3, 12))
 """First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
 
-# Triton's workers don't look at PYTHON… variables, so what they need is said where they do look: in site-packages.
-_START = sorted(Path(__file__).with_name("backends").glob("start/*.py"))
-
 Notice = Callable[[str], None]
-"""Told what is being done, a line at a time."""
+"""Gets a line for each step of the work."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment that holds the wheel's tritonserver and what its models import."""
+    """A virtual environment with the wheel's tritonserver and the packages that its models import."""
 
     folder: Path
 
     @property
     def site_packages(self) -> Path:
-        """Where its packages are."""
+        """Folder of its packages."""
         return self.folder / "lib" / f"python{_python()}" / "site-packages"
 
     @property
@@ -54,10 +51,10 @@ class Environment:
         return self.tritonserver / "python_backend_stubs" / _python() / "triton_python_backend_stub"
 
     def variables(self) -> dict[str, str]:
-        """The process environment that tritonserver and its stubs need.
+        """Return the process environment that tritonserver and its stubs need.
 
         Raises:
-            InvalidInput: this Python came without the shared library that the stubs load.
+            InvalidInput: if this Python came without the shared library that the stubs load.
         """
         libraries = [str(self.site_packages / "nvidia_pytriton.libs"), str(libpython_folder())]
         return {
@@ -69,11 +66,11 @@ class Environment:
 
 
 def ensure(notice: Notice) -> Environment:
-    """The environment, made now if this machine doesn't have it yet.
+    """Return the environment; make it if this machine doesn't have it yet.
 
     Raises:
-        InvalidInput: a Python or a platform that the wheel isn't made for.
-        Unavailable: the packages can't be downloaded, or there is no place for them.
+        InvalidInput: for a Python or a platform that the wheel isn't made for.
+        Unavailable: if the packages can't be downloaded, or there is no space for them.
     """
     _check_platform()
     try:
@@ -83,7 +80,7 @@ def ensure(notice: Notice) -> Environment:
 
 
 def _ensured(notice: Notice) -> Environment:
-    contents = [REQUIREMENTS.read_bytes(), sys.version.encode(), *(file.read_bytes() for file in _START)]
+    contents = [REQUIREMENTS.read_bytes(), sys.version.encode(), *(file.read_bytes() for file in START)]
     key = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
     folder = cache_folder() / f"triton-{key}"
     complete = folder / "complete"
@@ -102,10 +99,10 @@ def cache_folder() -> Path:
 
 
 def libpython_folder() -> Path:
-    """The folder of ``libpython3.X.so.1.0``.
+    """Return the folder of ``libpython3.X.so.1.0``.
 
     Raises:
-        InvalidInput: this Python was built without it, and the system has none.
+        InvalidInput: if this Python was built without it, and the system has none.
     """
     name = f"libpython{_python()}.so.1.0"
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
@@ -129,7 +126,7 @@ def _install(environment: Environment) -> None:
         [*pip, "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
         "Triton's packages can't be installed: connect this machine once and run 'clipserve serve --install'",
     )
-    for file in _START:
+    for file in START:  # into site-packages, since Triton's workers don't look at PYTHON… variables
         shutil.copy2(file, environment.site_packages)
 
 

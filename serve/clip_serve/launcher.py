@@ -19,17 +19,17 @@ from typing import IO
 
 import clip_client
 from clip_client.errors import Unavailable
-from clip_serve import door, leftovers
+from clip_inside_triton import BACKENDS, STAND_INS
+from clip_serve import http_gateway, leftovers
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
+from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, overridden
-from clip_serve.watch import POLL_S, Watch, check_running, end_at_once
 
-BACKENDS = Path(__file__).with_name("backends")
-_STUB_S = 300  # how long Triton waits for one model: compiling a large tower takes a while
-_START_S = 2 * _STUB_S  # when a start is given up
-_EXIT_S = 5  # how long Triton waits for requests under way
-_KILL_S = 8  # when what is left is killed
+_STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
+_START_S = 2 * _STUB_S  # patience with a start
+_EXIT_S = 5  # Triton's patience with requests under way when it stops
+_KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
 _PR_SET_PDEATHSIG = 1
 _STDERR = 2
 _NOISE = (
@@ -39,11 +39,11 @@ _NOISE = (
     b"Signal (15) received",
     b"NODELAY NOT SUPPORTED",
 )
-_UMASK = 0o077  # what the server makes is its user's alone
+_UMASK = 0o077  # no other user reads the server's files
 _LIFELINE = "CLIPSERVE_LIFELINE"
 
-# What changes the server or reads its memory. A command line can be read by every user of the machine, so the key is no secret
-# but one that can't be sent: gRPC takes 16 KB of metadata with a request, and refuses it if there is more.
+# Protocols that change the server or read its memory. All users of the machine can read a command line, so the key is no secret
+# but unsendable: gRPC takes 16 KB of metadata with a request, and refuses more.
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _UNSENDABLE = "x" * 17_000
 _HTTP_RESTRICTED = f"{_RESTRICTED},metadata,inference,model-config,statistics"
@@ -51,7 +51,7 @@ _HTTP_RESTRICTED = f"{_RESTRICTED},metadata,inference,model-config,statistics"
 
 @dataclass(frozen=True)
 class Launch:
-    """What to run: the server of an environment, on a repository, with overrides; where it listens and logs."""
+    """One run of the server: environment, repository, overrides, addresses, log."""
 
     environment: Environment
     repository: Path
@@ -61,7 +61,7 @@ class Launch:
 
     @property
     def explanation(self) -> str:
-        """Where to read why something failed."""
+        """Place to read the cause of a failure."""
         return f"{self.log} says why" if self.log else "the lines above say why"
 
 
@@ -73,12 +73,12 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     """Run tritonserver until SIGINT or SIGTERM, which stops it within 10 s.
 
     Raises:
-        Unavailable: it didn't start, or it or one of its Python processes ended or was halted.
-        InvalidInput: a port was taken a moment ago.
+        Unavailable: if it didn't start, or it or one of its Python processes ended or was halted.
+        InvalidInput: if a port was taken a moment ago.
     """
     leftovers.sweep()
     names = (launch.endpoints.name.lower(), socket.gethostname().lower())
-    with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _doors(launch.endpoints, run, names) as health:
+    with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
         started = time.monotonic()
         served = overridden(launch.repository, launch.overrides, run / "repository")
         with _running(_command(launch, served, run), launch.environment, run, notice) as server:
@@ -92,7 +92,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
 
 @contextlib.contextmanager
 def _run_folder() -> Iterator[Path]:
-    """A folder of this run alone, which others can't enter; removed at the end, shared memory too."""
+    """Make a folder of this run alone, closed to others; remove it and the run's shared memory at the end."""
     try:
         yield leftovers.run_folder()
     finally:
@@ -100,13 +100,15 @@ def _run_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _doors(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterator[door.Health]:
-    """The ports of HTTP and metrics, answered for Triton."""
-    health = door.Health()
+def _gateways(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterator[http_gateway.Health]:
+    """Answer on the ports of HTTP and metrics."""
+    health = http_gateway.Health()
     with (
         endpoints.listening(endpoints.http_port) as http,
         endpoints.listening(endpoints.metrics_port) as metrics,
-        door.opened(door.health_door(http, run, names), door.metrics_door(metrics, run, names), health),
+        http_gateway.opened(
+            http_gateway.health_gateway(http, run, names), http_gateway.metrics_gateway(metrics, run, names), health
+        ),
     ):
         yield health
 
@@ -115,7 +117,7 @@ def _doors(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterator[
 def _running(
     command: list[str | Path], environment: Environment, run: Path, notice: Notice
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The server, stopped at the end: in order, or at once when something of it is broken."""
+    """Run the server; stop it at the end: in order, or at once when a part of it is broken."""
     server = _spawn(command, environment, run)
     try:
         yield server
@@ -152,10 +154,10 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_S}",
         f"--cache-directory={environment.tritonserver / 'caches'}",
-        f"--http-address=unix:{run / door.HTTP_SOCKET}",
+        f"--http-address=unix:{run / http_gateway.HTTP_SOCKET}",
         f"--grpc-address={endpoints.url_host}",
         f"--grpc-port={endpoints.grpc_port}",
-        f"--metrics-address=unix:{run / door.METRICS_SOCKET}",
+        f"--metrics-address=unix:{run / http_gateway.METRICS_SOCKET}",
         f"--grpc-restricted-protocol={_RESTRICTED}:nobody={_UNSENDABLE}",
         f"--http-restricted-api={_HTTP_RESTRICTED}:nobody={_UNSENDABLE}",
         "--model-control-mode=none",
@@ -167,23 +169,23 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
 
 
 def _assemble_backends(environment: Environment, run: Path) -> Path:
-    """A backend directory of real files: Triton refuses a library that resolves to somewhere else.
+    """Copy a backend directory of real files: Triton refuses a library that resolves to somewhere else.
 
-    What is in ``python/`` can be imported by every model (PYTHONPATH isn't looked at), so the contract goes there.
+    Models import from ``python/`` (Triton ignores PYTHONPATH), so clip_client goes there.
     """
     folder = run / "backends"
     shutil.copytree(environment.tritonserver / "backends" / "python", folder / "python")
     shutil.copy2(environment.stub, folder / "python")
     shutil.copytree(Path(clip_client.__file__).parent, folder / "python" / "clip_client")
     shutil.copy2(BACKENDS / "stand_in.py", folder / "python")
-    for backend in ("onnxruntime", "openvino"):
+    for backend in STAND_INS:
         shutil.copytree(BACKENDS / backend, folder / backend)
     return folder
 
 
 def _spawn(command: list[str | Path], environment: Environment, run: Path) -> subprocess.Popen[bytes]:
     libc, launcher = ctypes.CDLL(None), os.getpid()
-    lifeline, _held = os.pipe()  # of which this process alone holds the end that is written to, until it is gone
+    lifeline, _held = os.pipe()  # this process alone holds the writing end, as long as it lives
 
     def die_with_launcher() -> None:
         os.umask(_UMASK)
@@ -208,10 +210,10 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
 
 
 def _relay(lines: IO[bytes]) -> None:
-    """Pass the server's messages on, without those that say that there is no GPU, or what the launcher says better."""
+    """Pass the server's messages on, without those about a missing GPU, and those that the launcher words better."""
     for line in lines:
         if not any(noise in line for noise in _NOISE):
-            with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for that
+            with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for a reader
                 os.write(_STDERR, line)
 
 
@@ -228,13 +230,13 @@ def _wait_ready(server: subprocess.Popen[bytes], run: Path, explanation: str) ->
 
 def _is_ready(run: Path) -> bool:
     try:
-        return door.is_good(door.asked(run / door.HTTP_SOCKET, door.READY))
+        return http_gateway.is_good(http_gateway.asked(run / http_gateway.HTTP_SOCKET, http_gateway.READY))
     except OSError:
         return False
 
 
 def _stop(server: subprocess.Popen[bytes], notice: Notice) -> None:
-    """End the server in order if it still runs, then all that it started."""
+    """End the server in order if it still runs, then everything that it started."""
     if server.poll() is None:
         notice("stopping")
         server.terminate()

@@ -1,4 +1,4 @@
-"""What a killed launcher leaves behind, found by the name it was given and removed at the next start.
+"""Leftovers of killed launchers: found by their names, and removed at the next start.
 
 Shared memory regions, run folders and the arguments of Python processes carry the launcher's process id and start time:
 ``clipserve-<pid>-<start>-…``.
@@ -23,45 +23,45 @@ _PROGRAMS = ("tritonserver", "triton_python_b")
 
 
 def prefix() -> str:
-    """What everything of this process is called, up to the last dash."""
+    """Return the prefix of the names of this process's files and regions."""
     return f"clipserve-{os.getpid()}-{_start(psutil.Process())}-"
 
 
 def run_folder() -> Path:
-    """A fresh folder for this run."""
+    """Make a fresh folder for this run."""
     return Path(tempfile.mkdtemp(prefix=prefix(), dir=_root()))
 
 
 def remove_own() -> None:
-    """Remove what this process made."""
-    for path in _found():
+    """Remove this process's files and regions."""
+    for path in _paths():
         if path.name.startswith(prefix()):
             _remove(path)
 
 
 def close_own() -> None:
-    """Close what this process made to other users; Triton's library makes shared memory that everyone may read."""
-    for path in _found():
+    """Close this process's files and regions to other users; Triton's shared memory is readable for everyone at first."""
+    for path in _paths():
         if path.name.startswith(prefix()):
             with contextlib.suppress(OSError):  # removed a moment ago, or a link of somebody else's
                 _close(path)
 
 
 def sweep() -> int:
-    """End and remove what launchers that are gone have left; returns how many things."""
+    """End processes and remove files that dead launchers have left; return their number."""
     abandoned = [process for process in psutil.process_iter() if _is_abandoned(process)]
     for process in abandoned:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(abandoned, timeout=1)
-    stale = [path for path in _found() if not _alive(path.name)]
+    stale = [path for path in _paths() if not _alive(path.name)]
     for path in stale:
         _remove(path)
     return len(abandoned) + len(stale)
 
 
 def _is_abandoned(process: psutil.Process) -> bool:
-    """A process of this user's whose arguments name a launcher that isn't among its parents, so it is gone."""
+    """Return True for a process of this user whose arguments name a launcher that isn't among its parents any more."""
     try:
         if process.uids().real != os.getuid() or process.name()[:_NAME_LENGTH] not in _PROGRAMS:
             return False
@@ -71,7 +71,7 @@ def _is_abandoned(process: psutil.Process) -> bool:
         return False
 
 
-def _found() -> list[Path]:
+def _paths() -> list[Path]:
     return [path for root in (SHARED_MEMORY, _root()) for path in root.glob("clipserve-*-*-*")]
 
 
@@ -99,7 +99,7 @@ def _start(process: psutil.Process) -> int:
 
 
 def _close(path: Path) -> None:
-    """Take all rights from others; everybody may put links into these folders, which aren't followed."""
+    """Take all rights from other users; links, which everybody may put into these folders, aren't followed."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fchmod(file, 0o700 if stat.S_ISDIR(os.fstat(file).st_mode) else 0o600)

@@ -1,4 +1,4 @@
-"""The model repository, as the launcher needs to know it before Triton reads it."""
+"""Check a model repository before Triton reads it; make a view of it with other instances and threads."""
 
 from __future__ import annotations
 
@@ -15,29 +15,20 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clip_client import model_exchange
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower, ensemble
+from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PREPARATION, VERSION, models
+from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, ensemble
 
-CONFIG_FILE = "config.pbtxt"
-_VERSION = "1"
 _EXPORT = "publish a checkpoint with: python export/all.py --model FOLDER"
 
-_EXCHANGE_S = 10  # how long an export's exchange is waited for; it takes milliseconds, writing aside beforehand seconds
-_PREPARE: dict[Tower, str] = {"image": "preprocess", "text": "tokenize"}
-# What a backend looks for where the configuration names no file.
-_FILES = {
-    "python": ("model.py",),
-    "onnxruntime": ("model.onnx",),
-    "openvino": ("model.xml", "model.bin"),
-    "tensorrt": ("model.plan",),
-}
+_EXCHANGE_S = 10  # patience with an export: its exchange takes milliseconds, writing aside beforehand seconds
 
-# Where a native backend takes its threads from.
+# Parameter for the number of threads, as the native backends document it.
 _THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """Changes to the encoders of this run only; None leaves what is published.
+    """Changes to the encoders of this run only; None keeps the published value.
 
     Attributes:
         instances: copies of each encoder.
@@ -49,20 +40,20 @@ class Overrides:
 
 
 def check(repository: Path) -> list[str]:
-    """The names published in a repository, e.g. ``["clip"]``; an export's exchange that was killed is ended first.
+    """Return the names published in a repository, e.g. ``["clip"]``; complete a killed export first.
 
     Raises:
-        InvalidInput: no such folder, nothing published in it, or a model or a file missing.
-        ContractMismatch: it was published by another version, or holds models of several checkpoints under one name.
+        InvalidInput: if there is no such folder, nothing is published in it, or a model or a file is missing.
+        ContractMismatch: if another version published it, or one name has models of several checkpoints.
     """
     if not repository.is_dir():
         raise InvalidInput(f"no model repository {repository}: {_EXPORT}")
     with _unchanging(repository):
-        models = [path.parent for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
-        if bare := [model.name for model in models if not any((model / _VERSION).glob("*"))]:
+        folders = [path.parent for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
+        if bare := [model.name for model in folders if not any((model / VERSION).glob("*"))]:
             raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
-        files = {model.name: model / _VERSION / SPEC_FILE for model in models}
-        specs = {name: _spec(file) for name, file in files.items() if file.is_file()}  # others are no business of ours
+        files = {model.name: model / VERSION / SPEC_FILE for model in folders}
+        specs = {name: _spec(file) for name, file in files.items() if file.is_file()}  # others aren't ours
         if not specs:
             raise InvalidInput(f"{repository} is empty: {_EXPORT}")
         return _complete(repository, specs)
@@ -87,26 +78,22 @@ def _unchanging(repository: Path) -> Iterator[None]:
 
 
 def _complete(repository: Path, specs: Mapping[str, ModelSpec]) -> list[str]:
-    """The names, each of which has its six models, of one checkpoint, with all their files."""
+    """Return the names; refuse one that lacks a model or a file, or mixes checkpoints."""
     names = sorted({spec.name for spec in specs.values()})
     for name in names:
-        models = [model for tower in TOWERS for model in _models(ensemble(name, tower), tower)]
-        if missing := [model for model in models if model not in specs]:
+        expected = [model for tower in TOWERS for model in models(name, tower)]
+        if missing := [model for model in expected if model not in specs]:
             raise InvalidInput(f"{repository} lacks {', '.join(sorted(missing))}: {_EXPORT}")
-        told = {_told(repository / ensemble(name, tower)) for tower in TOWERS}
-        if {specs[model].fingerprint for model in models} | told != {specs[models[0]].fingerprint}:
+        announced = {_announced(repository / ensemble(name, tower)) for tower in TOWERS}
+        if {specs[model].fingerprint for model in expected} | announced != {specs[expected[0]].fingerprint}:
             raise ContractMismatch(f"{repository} holds models of different checkpoints under one name, {name}: {_EXPORT}")
     if lost := [file for model in specs for file in _files(repository / model) if not file.is_file()]:
         raise InvalidInput(f"{repository} lacks {', '.join(str(file.relative_to(repository)) for file in lost)}: {_EXPORT}")
     return names
 
 
-def _models(name: str, tower: Tower) -> list[str]:
-    return [name, f"{name}_{_PREPARE[tower]}", f"{name}_encoder"]
-
-
-def _told(model: Path) -> str:
-    """The fingerprint that an ensemble tells clients."""
+def _announced(model: Path) -> str:
+    """Return the fingerprint that an ensemble tells clients."""
     parameters = _config(model).parameters
     return str(json.loads(parameters["fingerprint"].string_value)) if "fingerprint" in parameters else ""
 
@@ -114,14 +101,14 @@ def _told(model: Path) -> str:
 def _files(model: Path) -> list[Path]:
     """Return the files of a model besides its configuration and its spec."""
     config = _config(model)
-    files = [config.default_model_filename] if config.default_model_filename else list(_FILES.get(config.backend, ()))
-    return [model / _VERSION / file for file in files + [TOKENIZER_FILE] * model.name.endswith(_PREPARE["text"])]
+    files = [config.default_model_filename] if config.default_model_filename else list(MODEL_FILES.get(config.backend, ()))
+    return [model / VERSION / file for file in files + [TOKENIZER_FILE] * model.name.endswith(PREPARATION["text"])]
 
 
 def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
-    """A view of the repository at ``folder``: a link to it, or links to its versions under other configurations.
+    """Make a view of the repository at ``folder``: a link to it, or links to its versions beside changed configurations.
 
-    What is published stays as it stands, and Triton gets a path that it can pass through a shell unharmed.
+    The repository stays unchanged, and Triton gets a path that is safe in a shell.
     """
     if overrides == Overrides():
         folder.symlink_to(repository.resolve(), target_is_directory=True)
@@ -129,14 +116,14 @@ def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
     for model in sorted(path.parent for path in repository.glob(f"*/{CONFIG_FILE}")):
         view = folder / model.name
         shutil.copytree(model, view, symlinks=True, ignore=lambda _, names: set(names) - {CONFIG_FILE})
-        (view / _VERSION).symlink_to((model / _VERSION).resolve(), target_is_directory=True)
+        (view / VERSION).symlink_to((model / VERSION).resolve(), target_is_directory=True)
         changed = _changed(_config(model), overrides)
         (view / CONFIG_FILE).write_text(text_format.MessageToString(changed), encoding="utf-8")
     return folder
 
 
 def instances(repository: Path) -> int:
-    """How many instances of models there are; without native backends each is a Python process of its own."""
+    """Return the number of instances of all models; without native backends each is a Python process."""
     configs = [_config(path.parent) for path in repository.glob(f"*/{CONFIG_FILE}")]
     return sum(group.count for config in configs for group in config.instance_group)
 

@@ -1,11 +1,11 @@
-"""Families of checkpoints: each knows how to describe one and how to load its towers."""
+"""Registry of the families of checkpoints."""
 
 from __future__ import annotations
 
 import difflib
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoint import Checkpoint, Paired
+from clip_export.checkpoints.checkpoint import Checkpoint, Paired
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
@@ -21,10 +21,10 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
 
 
 def of(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint, by its config's ``model_type``; a pair's by that of the image tower.
+    """Return the family of a checkpoint, by its config's ``model_type``; a pair's by that of the image tower.
 
     Raises:
-        InvalidInput: a family that isn't known.
+        InvalidInput: if the family isn't known.
     """
     if isinstance(checkpoint, Paired):
         return Multilingual(of(checkpoint.image))

@@ -1,28 +1,30 @@
-"""What the dual encoders of transformers have in common."""
+"""Base of the families that are dual encoders of transformers."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import tokenizers
+import torch
+from torch import nn
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, Tower
-from clip_export import processor
-from clip_export.checkpoint import Checkpoint
+from clip_export.checkpoints import image_processor
+from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.tokenizer import TextTokenizer
 from clip_export.families.base import Family
-from clip_export.tokenizer_files import TextTokenizer
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from clip_export.libraries.base import Library
-    from clip_export.towers import TextTower, Towers
+from clip_export.libraries.base import Library
+from clip_export.libraries.hugging_face import Transformers
+from clip_export.towers import Towers
+from clip_export.towers.image_tower import ImageTower, PooledProjection
+from clip_export.towers.pooled_layer import read_one
+from clip_export.towers.pooling import first
+from clip_export.towers.text_towers import TextTower
 
 
 class HuggingFace(Family):
@@ -42,17 +44,18 @@ class HuggingFace(Family):
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
 
-    @abstractmethod
     def embedding_size(self, config: dict[str, Any]) -> int:
-        """D, from the whole configuration."""
+        """Return D, from the whole configuration: the width of the projection."""
+        return int(config["projection_dim"])
 
-    @abstractmethod
     def image_encoder(self, model: Any) -> nn.Module:
-        """The part of a loaded model that turns normalised pixels [N, 3, S, S] into [N, D]."""
+        """Return a loaded model's encoder of normalised pixels [N, 3, S, S] -> [N, D], pooled at its class token."""
+        read_one(model.vision_model.encoder, first)
+        return PooledProjection(model.vision_model, model.visual_projection)
 
     @abstractmethod
     def text_tower(self, model: Any, spec: ModelSpec) -> TextTower:
-        """The part of a loaded model that turns tokens into embeddings."""
+        """Return the part of a loaded model that turns tokens into embeddings."""
 
     def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         """Describe a checkpoint from its configs."""
@@ -74,33 +77,29 @@ class HuggingFace(Family):
             logit_bias=self.logit_bias(checkpoint),
             activation=self.activation,
             weights_sha256=checkpoint.weights_sha256,
-            tokenizer_sha256=hashlib.sha256(checkpoint.tokenizer_json.encode()).hexdigest(),
+            tokenizer_sha256=checkpoint.tokenizer_sha256,
         )
 
     def logit_bias(self, checkpoint: Checkpoint) -> float:
-        """What is added to scaled cosines."""
+        """Return the bias that is added to scaled cosines."""
         return 0.0
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Raise InvalidInput where the tokenizer and the text tower's configuration don't belong together."""
+        """Raise InvalidInput where the tokenizer and the text tower's configuration disagree on the end token."""
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         """Load through transformers."""
         import transformers
 
-        from clip_export.towers import ImageTower, Towers
-
         model = model_of(getattr(transformers, self.classes[1]), checkpoint, self.title)
         return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """transformers, for both."""
-        from clip_export.libraries.hugging_face import Transformers
-
+        """Return transformers for both towers."""
         return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=self.padding == "full"))
 
     def _config(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """``config.json`` with the defaults that transformers leaves out when it saves."""
+        """Return ``config.json`` with the defaults that transformers leaves out when it saves."""
         import transformers
 
         try:
@@ -110,7 +109,7 @@ class HuggingFace(Family):
             raise InvalidInput(f"{checkpoint.label}: config.json isn't one of {self.title}: {problem}") from problem
 
     def _image_fields(self, checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
-        image = processor.image_fields(checkpoint.processor, checkpoint.label)
+        image = image_processor.image_fields(checkpoint.processor, checkpoint.label)
         if image["image_size"] != image_size:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
@@ -119,7 +118,7 @@ class HuggingFace(Family):
         return image
 
     def _special_tokens(self, checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, int]:
-        """(end, pad)."""
+        """Return (end, pad)."""
         end = end_token(parsed(checkpoint), checkpoint.label)
         self.check_end(end, text, checkpoint)
         check_padding(checkpoint.tokenizer, self.padding, checkpoint.label)
@@ -139,14 +138,13 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
 
     Args:
         model_class: of transformers.
-        checkpoint: where it is.
-        title: what it should be, for messages.
-        unread: how the names of tensors begin that nobody reads and that may be missing.
+        checkpoint: of the model.
+        title: expected kind of model, for messages.
+        unread: prefix of the names of tensors that nobody reads, so that they may be missing.
 
     Raises:
-        InvalidInput: the weights don't fit its configuration, or lack some tensor.
+        InvalidInput: if the weights don't fit the configuration, or lack some tensor.
     """
-    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -171,15 +169,15 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
 
 
 def context_length(positions: int, checkpoint: Checkpoint, limit: float | None = None) -> int:
-    """Most tokens of a text: the tower's positions, or fewer where the tokenizer stops short of them, as in transformers.
+    """Return the most tokens of a text: the tower's positions, or fewer where the tokenizer stops earlier, as in transformers.
 
     Args:
         positions: of the tower.
-        checkpoint: whose tokenizer it is.
-        limit: instead of the tokenizer's.
+        checkpoint: of the tokenizer.
+        limit: replaces the tokenizer's.
 
     Raises:
-        InvalidInput: there is no room for a text.
+        InvalidInput: if there is no room for a text.
     """
     length = int(min(positions, limit or checkpoint.tokenizer.max_length))
     if length <= (special := parsed(checkpoint).num_special_tokens_to_add(False)):
@@ -191,7 +189,7 @@ def context_length(positions: int, checkpoint: Checkpoint, limit: float | None =
 
 
 def parsed(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
-    """The checkpoint's tokenizer, neither truncating nor padding."""
+    """Parse the checkpoint's tokenizer; it neither truncates nor pads."""
     tokenizer = tokenizers.Tokenizer.from_str(checkpoint.tokenizer_json)
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -199,10 +197,10 @@ def parsed(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
 
 
 def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
-    """What the tokenizer appends to every text.
+    """Return the token that the tokenizer appends to every text.
 
     Raises:
-        InvalidInput: nothing.
+        InvalidInput: if it appends none.
     """
     encoding = tokenizer.encode("a")
     if not encoding.ids or not encoding.special_tokens_mask[-1]:
@@ -211,9 +209,9 @@ def end_token(tokenizer: tokenizers.Tokenizer, label: str) -> int:
 
 
 def check_padding(tokenizer: TextTokenizer, padding: Padding, label: str) -> None:
-    """Raise InvalidInput where the library's embeddings would depend on how a text is padded, in another way than here.
+    """Raise InvalidInput where padding would affect the library's embeddings otherwise than ours.
 
-    The side doesn't matter: a padded context is padded on the tokenizer's side, and else a text by itself isn't padded.
+    The side doesn't matter: a full context is padded on the tokenizer's side; otherwise a text alone isn't padded.
     """
     masked = "attention_mask" in tokenizer.inputs
     if padding == "full" and masked:
@@ -225,4 +223,13 @@ def check_padding(tokenizer: TextTokenizer, padding: Padding, label: str) -> Non
         raise InvalidInput(
             f"{label}: the tokenizer gives no attention_mask, without which the text tower looks at padding: add it to "
             '"model_input_names" in tokenizer_config.json'
+        )
+
+
+def check_padding_side(checkpoint: Checkpoint) -> None:
+    """Raise InvalidInput where a text's positions would depend on its batch, which some libraries pad themselves."""
+    if checkpoint.tokenizer.padding_side != "right":
+        raise InvalidInput(
+            f"{checkpoint.label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
+            'set "padding_side": "right" in tokenizer_config.json'
         )

@@ -1,4 +1,4 @@
-"""A text tower in many languages, trained to meet the texts of some CLIP, beside the image tower of that CLIP.
+"""A CLIP's image tower beside a text tower of another checkpoint that was trained to match it, often in many languages.
 
 Two kinds are known: Multilingual-CLIP (``M-CLIP/XLM-Roberta-Large-Vit-B-32``) and models of sentence-transformers
 (``sentence-transformers/clip-ViT-B-32-multilingual-v1``).
@@ -9,18 +9,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Tower
-from clip_export.checkpoint import Checkpoint, Paired, digest
+from clip_export.checkpoints.checkpoint import Checkpoint, Paired, digest
 from clip_export.families.base import Family
-from clip_export.families.hugging_face import check_padding, end_token, parsed
-from clip_export.families.text_models import text_model
-
-if TYPE_CHECKING:
-    from clip_export.libraries.base import Library
-    from clip_export.towers import Towers
+from clip_export.families.hugging_face import check_padding, check_padding_side, end_token, parsed
+from clip_export.families.m_clip import MClip
+from clip_export.families.sentence_transformer import MODULES, SentenceTransformer
+from clip_export.families.text_model import TextModel
+from clip_export.libraries.base import Library
+from clip_export.towers import Towers
+from clip_export.towers.text_towers import MaskedTextTower
 
 
 class Multilingual(Family):
@@ -30,7 +30,7 @@ class Multilingual(Family):
         self._image = image
 
     def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
-        """The image checkpoint's, with what the text checkpoint says of texts."""
+        """Describe the image checkpoint, with the text checkpoint's fields for texts."""
         pair = _paired(checkpoint)
         image, text = self._image.spec(pair.image, name), text_model(pair.text)
         if text.embedding_size != image.embedding_size:
@@ -40,7 +40,7 @@ class Multilingual(Family):
             )
         end = end_token(parsed(pair), pair.text.label)
         check_padding(pair.tokenizer, "masked", pair.text.label)
-        _check_side(pair)
+        check_padding_side(pair.text)
         pad = pair.tokenizer.pad_token
         return dataclasses.replace(
             image,
@@ -52,31 +52,36 @@ class Multilingual(Family):
             pad_token=end if pad is None else pad,
             end_token=end,
             weights_sha256=hashlib.sha256(f"{image.weights_sha256} {digest(text.weight_files)}".encode()).hexdigest(),
-            tokenizer_sha256=hashlib.sha256(pair.tokenizer_json.encode()).hexdigest(),
+            tokenizer_sha256=pair.tokenizer_sha256,
         )
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
-        """Load the one through its family, the other through transformers."""
-        from clip_export.towers import MaskedTextTower, Towers
-
+        """Load the image tower through its family, the text tower through transformers."""
         pair = _paired(checkpoint)
         text = text_model(pair.text)
         tower = MaskedTextTower(text.encoder(), text.pool(), text.projection(), spec)
         return Towers(image=self._image.towers(pair.image, spec).image, text=tower.eval())
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """The image checkpoint's library, and the text model's."""
+        """Return the image checkpoint's library, and the text model's."""
         pair = _paired(checkpoint)
         return {"image": self._image.libraries(pair.image)["image"], "text": text_model(pair.text).library()}
 
 
-def _check_side(pair: Paired) -> None:
-    """Raise InvalidInput where a text's positions would depend on its batch, which these libraries make themselves."""
-    if pair.tokenizer.padding_side != "right":
-        raise InvalidInput(
-            f"{pair.text.label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
-            'set "padding_side": "right" in tokenizer_config.json'
-        )
+def text_model(checkpoint: Checkpoint) -> TextModel:
+    """Return the text model in a checkpoint's folder.
+
+    Raises:
+        InvalidInput: if it is of neither kind.
+    """
+    if (checkpoint.folder / MODULES).exists():
+        return SentenceTransformer(checkpoint)
+    if str(checkpoint.config.get("model_type")).lower() == "m-clip":
+        return MClip(checkpoint)
+    raise InvalidInput(
+        f"--text-model {checkpoint.label} is a {checkpoint.config.get('model_type')!r} checkpoint: expected M-CLIP, or a model "
+        f"of sentence-transformers (a folder with {MODULES})"
+    )
 
 
 def _paired(checkpoint: Checkpoint) -> Paired:

@@ -1,30 +1,30 @@
-"""What open_clip builds: vision transformers, ResNets and timm's towers beside its own text towers or Hugging Face's."""
+"""open_clip's models: vision transformers, ResNets and timm's towers beside its own text towers or Hugging Face's."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, ResizeMode, Tower
-from clip_export.checkpoint import Checkpoint
+from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.open_clip import MODEL_TYPE, OpenClipCheckpoint, library
 from clip_export.families.base import Family
-from clip_export.families.hugging_face import end_token, parsed
-from clip_export.open_clip_checkpoint import MODEL_TYPE, OpenClipCheckpoint, library
-
-if TYPE_CHECKING:
-    from clip_export.libraries.base import Library
-    from clip_export.reading import Pool
-    from clip_export.towers import TextTower, Towers
+from clip_export.families.hugging_face import check_padding_side, end_token, parsed
+from clip_export.libraries.base import Library
+from clip_export.libraries.open_clip import OpenClipLibrary
+from clip_export.towers import Towers
+from clip_export.towers.image_tower import ImageTower
+from clip_export.towers.pooling import Pool, first, mean
+from clip_export.towers.text_towers import MaskedTextTower, OpenClipTextTower, TextTower
 
 RESIZE: dict[str, ResizeMode] = {
     "shortest": "shortest_edge_torchvision",
     "longest": "longest_edge",
     "squash": "squash",
 }
-"""open_clip's names of the ways to resize."""
+"""open_clip's names of resize modes."""
 _TEXT_MODELS = ("bert", "roberta", "xlm-roberta")
 _POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 
@@ -59,12 +59,10 @@ class OpenClip(Family):
             logit_bias=float(known.tensor("logit_bias")) if sigmoid else 0.0,
             activation=activation,
             weights_sha256=known.weights_sha256,
-            tokenizer_sha256=hashlib.sha256(known.tokenizer_json.encode()).hexdigest(),
+            tokenizer_sha256=known.tokenizer_sha256,
         )
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
-        from clip_export.towers import ImageTower, Towers
-
         known = _known(checkpoint)
         model = _loaded(known)
         return Towers(
@@ -73,8 +71,6 @@ class OpenClip(Family):
         )
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        from clip_export.libraries.open_clip import OpenClipLibrary
-
         return dict.fromkeys(TOWERS, OpenClipLibrary(_known(checkpoint)))
 
 
@@ -110,7 +106,7 @@ def _check(config: dict[str, Any], label: str) -> None:
 
 
 def _check_end(text: dict[str, Any], end: int, label: str) -> None:
-    """Raise InvalidInput where the text tower is read elsewhere than at the tokenizer's end token."""
+    """Raise InvalidInput where the text tower pools elsewhere than at the tokenizer's end token."""
     pool = text.get("pool_type", "argmax")
     read_at = {"argmax": text.get("vocab_size", end + 1) - 1, "eos": text.get("eos_id", 2)}.get(pool, end)
     if read_at != end and not text.get("hf_model_name"):
@@ -121,11 +117,7 @@ def _check_end(text: dict[str, Any], end: int, label: str) -> None:
 
 
 def _check_padding(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None:
-    if checkpoint.tokenizer.padding_side != "right":
-        raise InvalidInput(
-            f"{checkpoint.label}: the tokenizer pads texts at the start, the text tower was trained with padding at the end: "
-            'set "padding_side": "right" in tokenizer_config.json'
-        )
+    check_padding_side(checkpoint)
     if text.get("hf_tokenizer_name") and checkpoint.tokenizer.pad_token is None:
         raise InvalidInput(f"{checkpoint.label}: the tokenizer has no pad_token: name it in tokenizer_config.json")
 
@@ -154,8 +146,6 @@ def _padding(text: dict[str, Any]) -> Padding:
 
 
 def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower:
-    from clip_export.towers import MaskedTextTower, OpenClipTextTower
-
     if config.get("hf_model_name"):
         if (kind := text.config.model_type) not in _TEXT_MODELS:
             raise InvalidInput(f"the text tower is a {kind!r}, expected one of {', '.join(_TEXT_MODELS)}")
@@ -165,8 +155,6 @@ def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower
 
 
 def _pool(text: Any) -> Pool:
-    from clip_export.towers import first, mean
-
     if type(text.pooler).__name__ == "MeanPooler":
         return mean
     head = text.transformer.pooler if getattr(text.pooler, "use_pooler_output", False) else None

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoint import Checkpoint
+from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.file_names import CONFIG, WEIGHTS
 from clip_export.families.hugging_face import model_of
-from clip_export.families.text_models import POOLER, TextModel, linear
+from clip_export.families.text_model import POOLER, TextModel, linear
+from clip_export.libraries.base import Library
+from clip_export.libraries.sentence_transformers import SentenceTransformers
+from clip_export.towers.pooling import Pool, first, mean
+from clip_export.towers.unit_length import Unit
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from clip_export.libraries.base import Library
-    from clip_export.reading import Pool
-
+MODULES = "modules.json"
 _BEHIND = ("Dense", "Normalize", "Dropout")
 """Modules that may follow the pooling, in any order."""
 
@@ -30,7 +33,7 @@ _ARGUMENTS = (
     *("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs"),
     *("processing_kwargs", "query_expansion"),
 )
-"""Settings that change how another library is called, and that aren't followed here."""
+"""Settings that change calls of another library and aren't followed here."""
 
 _MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
 
@@ -42,7 +45,7 @@ class SentenceTransformer(TextModel):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self._modules = [self._module(entry) for entry in checkpoint.json("modules.json", "expected its modules", list)]
+        self._modules = [self._module(entry) for entry in checkpoint.json(MODULES, "expected its modules", list)]
         kinds = [kind for kind, _ in self._modules]
         unknown = sorted({*kinds[2:]} - {*_BEHIND}) if kinds[:2] == ["Transformer", "Pooling"] else kinds
         if unknown or not kinds:
@@ -57,7 +60,7 @@ class SentenceTransformer(TextModel):
 
     @property
     def weight_files(self) -> list[Path]:
-        dense = [self.checkpoint.folder / path / "model.safetensors" for path, _ in self._dense()]
+        dense = [self.checkpoint.folder / path / WEIGHTS for path, _ in self._dense()]
         if missing := [file for file in dense if not file.exists()]:
             raise InvalidInput(
                 f"{self.checkpoint.label} has no {missing[0]}: pickled weights, which can run code, aren't loaded"
@@ -80,9 +83,7 @@ class SentenceTransformer(TextModel):
         return model
 
     def pool(self) -> Pool:
-        from clip_export.towers import first, mean
-
-        settings = self.checkpoint.json(f"{self._modules[1][1]}/config.json", "expected the pooling's settings")
+        settings = self.checkpoint.json(f"{self._modules[1][1]}/{CONFIG}", "expected the pooling's settings")
         known = {"mean": mean, "cls": first}
         modes = _pooling_modes(settings)
         if len(modes) != 1 or modes[0] not in known:
@@ -93,17 +94,13 @@ class SentenceTransformer(TextModel):
         return known[modes[0]]
 
     def projection(self) -> nn.Module:
-        from torch import nn
-
         return nn.Sequential(*self._layers())
 
     def library(self) -> Library:
-        from clip_export.libraries.sentence_transformers import SentenceTransformers
-
         return SentenceTransformers(self.checkpoint.folder)
 
     def _module(self, entry: Any) -> tuple[str, str]:
-        """Kind and folder of an entry of modules.json."""
+        """Return kind and folder of an entry of modules.json."""
         kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
             raise InvalidInput(
@@ -114,7 +111,7 @@ class SentenceTransformer(TextModel):
         return kind.rpartition(".")[2], path
 
     def _refuse_settings(self) -> None:
-        """Raise InvalidInput for what the library would do to a text before its tokenizer does, or instead."""
+        """Raise InvalidInput for steps of the library before its tokenizer, or instead of it."""
         if self._first.get("do_lower_case"):
             raise InvalidInput(
                 f"{self.checkpoint.label} lower-cases texts before its tokenizer does anything, expected a tokenizer.json that "
@@ -147,16 +144,11 @@ class SentenceTransformer(TextModel):
             if kind == "Dense":
                 yield from self._dense_layers(*next(dense))
             elif kind == "Normalize":
-                from clip_export.towers import Unit
-
                 yield Unit()
 
     def _dense_layers(self, path: str, settings: dict[str, Any]) -> Iterator[nn.Module]:
-        from safetensors.torch import load_file
-        from torch import nn
-
         activations = {"Identity": nn.Identity, "Tanh": nn.Tanh}
-        weights = load_file(self.checkpoint.folder / path / "model.safetensors")
+        weights = load_file(self.checkpoint.folder / path / WEIGHTS)
         name = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
         if not name.startswith("torch.nn.") or name.rpartition(".")[2] not in activations:
             raise InvalidInput(f"{self.checkpoint.label}: a dense layer has the activation {name}, expected Identity or Tanh")
@@ -169,9 +161,9 @@ class SentenceTransformer(TextModel):
         yield activations[name.rpartition(".")[2]]()
 
     def _dense(self) -> list[tuple[str, dict[str, Any]]]:
-        """Folder and settings of each dense layer."""
+        """Return folder and settings of each dense layer."""
         paths = [path for kind, path in self._modules if kind == "Dense"]
-        return [(path, self.checkpoint.json(f"{path}/config.json", "expected its settings")) for path in paths]
+        return [(path, self.checkpoint.json(f"{path}/{CONFIG}", "expected its settings")) for path in paths]
 
     @cached_property
     def _first(self) -> dict[str, Any]:
@@ -190,7 +182,7 @@ class SentenceTransformer(TextModel):
 
 
 def _pooling_modes(settings: dict[str, Any]) -> list[Any]:
-    """Names of the pooling modes, which were a switch each before sentence-transformers 5.4; without any it is the mean."""
+    """Return the names of the pooling modes, by default the mean; before sentence-transformers 5.4 each was a switch."""
     if "pooling_mode" in settings:
         modes = settings["pooling_mode"]
         return modes if isinstance(modes, list) else [modes]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 
 class NotCompared(Exception):
-    """The library isn't there, or can't do what it would be asked for; the message says why."""
+    """The library isn't installed, or can't embed this kind of item; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Answer:
     """Answer of a library for one picture or text.
 
     Attributes:
-        given: what its model takes: normalised pixels float32 [3, S, S], or the tokens that it doesn't mask, int64 [L].
+        given: the model's input: normalised pixels float32 [3, S, S], or the tokens that it doesn't mask, int64 [L].
         embedding: float32 [D], of any length.
     """
 
@@ -35,7 +35,7 @@ class Library(ABC):
 
     Attributes:
         distribution: name of its package on PyPI.
-        uses: packages besides whose version may change its answers.
+        uses: other packages whose version may change its answers.
     """
 
     distribution: ClassVar[str]
@@ -46,7 +46,7 @@ class Library(ABC):
         """Name and version, as the report tells them.
 
         Raises:
-            NotCompared: it isn't installed.
+            NotCompared: if it isn't installed.
         """
         try:
             return f"{self.distribution} {version(self.distribution)}"
@@ -54,18 +54,18 @@ class Library(ABC):
             raise NotCompared(f"{self.distribution} isn't installed: pip install {self.distribution}") from problem
 
     def versions(self) -> list[str]:
-        """Everything whose change makes a comparison out of date; raises as :attr:`title`."""
+        """Return everything whose change outdates a comparison; raises as :attr:`title`."""
         return [self.title, *(f"{package} {version(package)}" for package in self.uses)]
 
     def close(self) -> None:
-        """Let go of what was loaded."""
+        """Free the loaded model."""
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             del self.__dict__[name]
 
-    @abstractmethod
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """Embed encoded pictures; raises whatever the library does."""
+        """Embed encoded pictures; raises the library's own errors, or NotCompared if it embeds texts alone."""
+        raise NotCompared(f"{self.distribution} is the library of the text tower alone")
 
     @abstractmethod
     def texts(self, texts: Sequence[str]) -> list[Answer]:
-        """Embed texts, cut off at the context; raises whatever the library does."""
+        """Embed texts, cut off at the context; raises the library's own errors."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from PIL import Image
 
 from clip_export.libraries.base import Answer, Library
@@ -21,7 +22,7 @@ class Transformers(Library):
 
     Args:
         folder: of the checkpoint.
-        padded: whether texts are padded to the whole context, as SigLIP's documentation asks for; else to the longest.
+        padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
     """
 
     distribution: ClassVar[str] = "transformers"
@@ -32,16 +33,14 @@ class Transformers(Library):
         self._padded = padded
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """As the documentation of ``get_image_features`` shows it."""
-        import torch
-
+        """Embed pictures as the documentation of ``get_image_features`` shows it."""
         pixels = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             embeddings = self._model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
         return [Answer(*both) for both in zip(pixels.numpy(), embeddings.numpy(), strict=True)]
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
-        """As the documentation of ``get_text_features`` shows it.
+        """Embed texts as the documentation of ``get_text_features`` shows it.
 
         SigLIP was trained on padding that it sees. Its tokenizers make no mask on the hub; where one is configured to, the
         mask is left out. Other texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
@@ -51,8 +50,6 @@ class Transformers(Library):
         return [answer for group in groups for answer in self._batch(group)]
 
     def _batch(self, texts: list[str]) -> list[Answer]:
-        import torch
-
         positions = self._model.config.text_config.max_position_embeddings
         length = min(self._tokenizer.model_max_length, positions)
         padding = "max_length" if self._padded else True
@@ -78,7 +75,6 @@ class Transformers(Library):
 
     @cached_property
     def _model(self) -> Any:
-        import torch
         from transformers import AutoModel
 
         without_progress()
@@ -103,7 +99,7 @@ def opened(file: bytes) -> Image.Image:
 
 
 def unmasked(tokens: Any) -> list[np.ndarray]:
-    """The ids of each text, int64 [L] each, without those that a mask hides."""
+    """Return the ids of each text, int64 [L] each, without those that a mask hides."""
     ids = np.asarray(tokens["input_ids"])
     mask = np.asarray(tokens["attention_mask"], bool) if "attention_mask" in tokens else np.ones(ids.shape, bool)
     return [row[seen] for row, seen in zip(ids, mask, strict=True)]

@@ -7,8 +7,12 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from clip_export.checkpoint import Checkpoint
-from clip_export.libraries.base import Answer, Library, NotCompared
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.libraries.base import Answer, Library
 from clip_export.libraries.hugging_face import LOCAL, unmasked
 
 
@@ -32,13 +36,8 @@ class MultilingualClip(Library):
         self._base = base
         self._length = length
 
-    def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """It has none: the image tower is another checkpoint's."""
-        raise NotCompared("multilingual-clip is the library of the text tower alone")
-
     def texts(self, texts: Sequence[str]) -> list[Answer]:
-        """As its README shows it."""
-        import torch
+        """Embed texts as its README shows it."""
         from multilingual_clip.pt_multilingual_clip import MultilingualCLIP
 
         with torch.inference_mode():
@@ -58,8 +57,6 @@ class MultilingualClip(Library):
     @cached_property
     def _parts(self) -> SimpleNamespace:
         """Encoder and projection, under the names that its ``forward`` reads."""
-        from safetensors.torch import load_file
-        from torch import nn
         from transformers import AutoModel
 
         weights = {name: tensor for file in self._checkpoint.weight_files for name, tensor in load_file(file).items()}

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from PIL import Image
 
+from clip_export.checkpoints.open_clip import OpenClipCheckpoint, library
 from clip_export.libraries.base import Answer, Library
 from clip_export.libraries.hugging_face import opened
-from clip_export.open_clip_checkpoint import OpenClipCheckpoint, library
 
 
 class OpenClipLibrary(Library):
@@ -27,13 +28,11 @@ class OpenClipLibrary(Library):
 
     @property
     def title(self) -> str:
-        """By the module's own word: it was imported to read the checkpoint."""
+        """Name and the module's own version: it was imported to read the checkpoint."""
         return f"open_clip {library().__version__}"
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """As its README shows it."""
-        import torch
-
+        """Embed pictures as its README shows it."""
         model, transform = self._opened
         pixels = torch.stack([transform(_on_white(opened(file))) for file in files])
         with torch.inference_mode():
@@ -41,9 +40,7 @@ class OpenClipLibrary(Library):
         return [Answer(*both) for both in zip(pixels.numpy(), embeddings.numpy(), strict=True)]
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
-        """As its README shows it."""
-        import torch
-
+        """Embed texts as its README shows it."""
         tokens = self._tokenizer([*texts])
         with torch.inference_mode():
             embeddings = self._opened[0].encode_text(tokens)
@@ -51,7 +48,7 @@ class OpenClipLibrary(Library):
 
     @cached_property
     def _opened(self) -> tuple[Any, Any]:
-        """(model, transform)."""
+        """Open the model; returns (model, transform)."""
         known = self._checkpoint
         if known.model.startswith("local-dir:"):
             model, transform = library().create_model_from_pretrained(known.model)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from clip_export.libraries.base import Answer, Library, NotCompared
+from clip_export.libraries.base import Answer, Library
 from clip_export.libraries.hugging_face import LOCAL, unmasked, without_progress
 
 
@@ -20,12 +20,8 @@ class SentenceTransformers(Library):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def pictures(self, files: Sequence[bytes]) -> list[Answer]:
-        """It has none: the image tower is another checkpoint's."""
-        raise NotCompared("sentence-transformers is the library of the text tower alone")
-
     def texts(self, texts: Sequence[str]) -> list[Answer]:
-        """As its README shows it."""
+        """Embed texts as its README shows it."""
         embeddings = self._model.encode([*texts], convert_to_numpy=True, show_progress_bar=False)
         tokens = unmasked(self._model.preprocess([*texts]))
         return [Answer(*both) for both in zip(tokens, embeddings, strict=True)]

@@ -1,4 +1,4 @@
-"""Variants: each turns a tower into an artefact, runs it, and says how Triton should."""
+"""Registry of the variants: each turns a tower into an artefact, runs it, and configures Triton for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clip_export.variants.torch_compile import TorchCompile
 from clip_export.variants.torch_fp32 import TorchFp32
 
 REFERENCE = TorchFp32()
-"""What all others are measured against; always among them."""
+"""Reference for all others; always built."""
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
@@ -41,14 +41,14 @@ VARIANTS: dict[str, Variant] = {
 
 ALL = "all"
 DEFAULT = "onnx-fp32,openvino-fp16,openvino-bf16,openvino-int8"
-"""What is worth building on most machines; a GPU's owner adds TensorRT."""
+"""Useful variants on most machines; a GPU's owner adds TensorRT."""
 
 
 def named(name: str, also: Iterable[str] = ()) -> Variant:
-    """The variant of that name.
+    """Return the variant of that name.
 
     Raises:
-        InvalidInput: there is none; the message lists those there are, and the words that may stand for them, nearest first.
+        InvalidInput: if there is none; the message lists the known names, and the words that may stand for them, nearest first.
     """
     if name not in VARIANTS:
         known = [*VARIANTS, *also]
@@ -58,10 +58,10 @@ def named(name: str, also: Iterable[str] = ()) -> Variant:
 
 
 def listed(names: str) -> list[Variant]:
-    """The variants of a comma-separated list, or all; the reference comes first and needn't be named.
+    """Return the variants of a comma-separated list, or all; the reference comes first and needn't be named.
 
     Raises:
-        InvalidInput: one isn't known.
+        InvalidInput: if one isn't known.
     """
     if names == ALL:
         return list(VARIANTS.values())

@@ -1,4 +1,4 @@
-"""What every variant offers."""
+"""Interface of a variant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from clip_client.spec import ModelSpec, Tower
-from clip_export.quantization import Recipe
+from clip_export.variants.quantization import Recipe
 
 MAX_BATCH = 32
 """The largest batch that a server makes."""
@@ -39,15 +39,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Source:
-    """What an artefact is made from.
+    """Inputs of a build.
 
     Attributes:
-        tower: which of the two.
+        tower: image or text.
         spec: of the checkpoint.
         module: loads the torch tower.
-        artefact: gives the folder of another variant of the same tower, by its name, built first if need be.
-        calibration: gives encoder inputs of one item each, to find the ranges of activations.
-        recipe: how to quantise; None for variants that have no recipes.
+        artefact: returns the folder of another variant of the same tower, by its name; builds it first if need be.
+        calibration: returns encoder inputs of one item each, to find the ranges of activations.
+        recipe: of the quantisation; None for variants that have no recipes.
     """
 
     tower: Tower
@@ -60,11 +60,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A built tower, and what is needed to open it in this process or another.
+    """A built tower that can be opened in this process or another.
 
     Attributes:
-        folder: its files.
-        tower: which of the two.
+        folder: of its files.
+        tower: image or text.
         module: loads the torch tower; can be pickled.
     """
 
@@ -78,9 +78,9 @@ class Variant(ABC):
 
     Attributes:
         name: as on the command line.
-        backend: Triton's name of the backend that runs it; None where none does, and the variant is only measured.
-        kind: Triton's name of where an instance may run.
-        ragged: whether the backend joins requests of texts of different lengths by itself.
+        backend: name of the Triton backend that runs it; None for a variant that is only measured.
+        kind: Triton's name of the devices that an instance may run on.
+        ragged: the backend joins requests of texts of different lengths by itself.
         limits: of the gate.
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
@@ -97,11 +97,11 @@ class Variant(ABC):
     recipes: ClassVar[tuple[Recipe, ...]] = ()
 
     def obstacle(self) -> str:
-        """Why this variant can't be built or run on this machine; empty where it can."""
+        """Return the reason that this variant can't be built or run on this machine; empty where it can."""
         return ""
 
     def caution(self) -> str:
-        """What its user should know about this machine; empty where there is nothing to say."""
+        """Return a warning about this machine for its user; empty for none."""
         return ""
 
     @abstractmethod

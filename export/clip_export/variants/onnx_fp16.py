@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from clip_export import machine
+from clip_export import hardware
 from clip_export.variants.base import Limits, Source
 from clip_export.variants.onnx_fp32 import MODEL_FILE, OnnxFp32, save
 
@@ -23,7 +23,7 @@ class OnnxFp16(OnnxFp32):
     limits: ClassVar[Limits] = Limits(0.999, 0.999, 0.999)
 
     def caution(self) -> str:
-        return "" if machine.gpu() else "made for GPUs: a CPU converts to float32 and back"
+        return "" if hardware.gpu() else "made for GPUs: a CPU converts to float32 and back"
 
     def build(self, source: Source, folder: Path) -> None:
         model = onnx.load(source.artefact(OnnxFp32.name) / MODEL_FILE)
@@ -33,7 +33,7 @@ class OnnxFp16(OnnxFp32):
 
 
 def _drop_repeated(model: onnx.ModelProto) -> None:
-    """The converter casts a weight once for each node that shares it, under one name; one of these is enough."""
+    """Drop repeated casts: the converter casts a weight once for each node that shares it, under one name."""
     names = [node.name for node in model.graph.node]
     for position in reversed(range(len(names))):
         if names[position] in names[:position]:

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.onnx import ONNXProgram
 
+from clip_client.model_repository import MODEL_FILES
 from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
-MODEL_FILE = "model.onnx"
+[MODEL_FILE] = MODEL_FILES["onnxruntime"]
 _OPSET = 18
 PROTOBUF_BYTES = 2**31 - 2**24  # above this the weights go to a file of their own, as protobuf ends at 2 GB
 
@@ -51,13 +52,13 @@ class OnnxFp32(Variant):
 
 
 def save(model: onnx.ModelProto, folder: Path) -> None:
-    """Write a model made from another; weights apart from the graph where both are too large for one file."""
+    """Write a model; its weights go to a file of their own where both are too large for one."""
     apart = model.ByteSize() > PROTOBUF_BYTES
     onnx.save(model, folder / MODEL_FILE, save_as_external_data=apart, location=f"{MODEL_FILE}.data")
 
 
 def example(tower: Tower, spec: ModelSpec) -> torch.Tensor:
-    """An input of batch 2 to trace a tower with."""
+    """Return an input of batch 2 to trace a tower with."""
     if tower == "image":
         return torch.zeros((2, spec.image_size, spec.image_size, 3), dtype=torch.uint8)
     length = spec.context_length if spec.padding == "full" else min(8, spec.context_length)
@@ -84,7 +85,7 @@ def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
 
 
 def _name_output(program: ONNXProgram) -> None:
-    """Give the output its contract name, which an inner value (torch calls lookups "embedding") may have taken."""
+    """Give the output its contract name, which an inner value may have: torch calls lookups "embedding"."""
     graph = program.model.graph
     inner = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     for value in inner:
@@ -94,7 +95,7 @@ def _name_output(program: ONNXProgram) -> None:
 
 
 def _name_nodes(program: ONNXProgram) -> None:
-    """Call each node after the module it belongs to, so that whoever quantises can tell layers apart."""
+    """Name each node after its module, so that quantisation can tell layers apart."""
     for number, node in enumerate(program.model.graph):
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         node.name = "/".join([*scopes[-2:-1], f"{node.op_type}_{number}"])

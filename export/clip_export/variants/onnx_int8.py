@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import onnx
 
-from clip_export import machine
-from clip_export.quantization import RECIPES, Recipe, quantize
+from clip_export import hardware
 from clip_export.variants.base import Limits, Source
 from clip_export.variants.onnx_fp32 import MODEL_FILE, OnnxFp32, save
+from clip_export.variants.quantization import RECIPES, Recipe, quantize
 
 LIMITS = Limits(cosine_min=0.9, cosine_mean=0.98, invariance=0.99)
 
@@ -24,7 +24,7 @@ class OnnxInt8(OnnxFp32):
     recipes: ClassVar[tuple[Recipe, ...]] = RECIPES
 
     def caution(self) -> str:
-        return "" if machine.has_int8() else "this CPU has neither VNNI nor AMX: int8 may be slower, as measured"
+        return "" if hardware.has_int8() else "this CPU has neither VNNI nor AMX: int8 may be slower, as measured"
 
     def build(self, source: Source, folder: Path) -> None:
         assert source.recipe  # noqa: S101  (of RECIPES)

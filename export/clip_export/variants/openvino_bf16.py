@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from clip_export import machine
-from clip_export.files import link
+from clip_export import hardware
+from clip_export.hard_links import link
 from clip_export.variants.base import Limits, Source
-from clip_export.variants.openvino_fp16 import MODEL_FILE, ONE_STREAM, OpenVinoFp16
+from clip_export.variants.openvino_fp16 import MODEL_FILE, ONE_STREAM, WEIGHTS_FILE, OpenVinoFp16
 
 BF16 = {**ONE_STREAM, "INFERENCE_PRECISION_HINT": "bf16"}
 
@@ -22,9 +22,9 @@ class OpenVinoBf16(OpenVinoFp16):
     parameters: ClassVar[Mapping[str, str]] = BF16
 
     def obstacle(self) -> str:
-        return "" if machine.has_bf16() else "this CPU has no bfloat16 (AVX512_BF16, AMX or Arm's BF16)"
+        return "" if hardware.has_bf16() else "this CPU has no bfloat16 (AVX512_BF16, AMX or Arm's BF16)"
 
     def build(self, source: Source, folder: Path) -> None:
-        fp16 = source.artefact(OpenVinoFp16.name) / MODEL_FILE
-        for file in (fp16, fp16.with_suffix(".bin")):
-            link(file, folder / file.name)
+        fp16 = source.artefact(OpenVinoFp16.name)
+        for name in (MODEL_FILE, WEIGHTS_FILE):
+            link(fp16 / name, folder / name)

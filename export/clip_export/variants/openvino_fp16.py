@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from clip_client.model_repository import MODEL_FILES
 from clip_client.spec import EMBEDDING
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 from clip_export.variants.onnx_fp32 import OnnxFp32
 
-MODEL_FILE = "model.xml"
+MODEL_FILE, WEIGHTS_FILE = MODEL_FILES["openvino"]
 # OpenVINO keeps what it prepared for each shape, 5,000 pieces if nothing is said: memory would grow with every new batch
 # size and text length for hours. 256 are as fast. (Its documentation doesn't list the property; the CPU plugin reads it.)
 ONE_STREAM = {"NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY", "CPU_RUNTIME_CACHE_CAPACITY": "256"}
@@ -30,7 +31,7 @@ class OpenVinoFp16(Variant):
     name: ClassVar[str] = "openvino-fp16"
     backend: ClassVar[str | None] = "openvino"
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]] = "KIND_CPU"
-    ragged: ClassVar[bool] = True  # it is ours: see clip_serve/backends
+    ragged: ClassVar[bool] = True  # the backend is ours: see clip_inside_triton/backends
     limits: ClassVar[Limits] = Limits(0.999, 0.999, 0.999)
     parameters: ClassVar[Mapping[str, str]] = {**ONE_STREAM, "INFERENCE_PRECISION_HINT": "f32"}
     tools: ClassVar[tuple[str, ...]] = (*OnnxFp32.tools, "openvino")

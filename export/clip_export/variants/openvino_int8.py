@@ -10,14 +10,14 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from clip_export import machine
-from clip_export.quantization import RECIPES, Recipe, quantize
+from clip_export import hardware
 from clip_export.variants.base import Limits, Source
 from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 from clip_export.variants.onnx_fp32 import OnnxFp32
 from clip_export.variants.onnx_int8 import LIMITS, OnnxInt8
 from clip_export.variants.openvino_bf16 import BF16
 from clip_export.variants.openvino_fp16 import MODEL_FILE, OpenVinoFp16
+from clip_export.variants.quantization import RECIPES, Recipe, quantize
 
 
 class OpenVinoInt8(OpenVinoFp16):
@@ -25,7 +25,7 @@ class OpenVinoInt8(OpenVinoFp16):
 
     name: ClassVar[str] = "openvino-int8"
     limits: ClassVar[Limits] = LIMITS
-    parameters: ClassVar[Mapping[str, str]] = BF16 if machine.has_bf16() else OpenVinoFp16.parameters
+    parameters: ClassVar[Mapping[str, str]] = BF16 if hardware.has_bf16() else OpenVinoFp16.parameters
     tools: ClassVar[tuple[str, ...]] = (*OpenVinoFp16.tools, "nncf")
     recipes: ClassVar[tuple[Recipe, ...]] = RECIPES
 
@@ -48,14 +48,14 @@ def _look_up_int8(model: openvino.Model) -> None:
             continue
         (numbers, scales), (rows, axis) = table, (lookup.input_value(1), lookup.input_value(2))
         floats = ops.convert(ops.gather(numbers, rows, axis), np.float32)
-        found = ops.multiply(floats, ops.gather(scales, rows, axis))
-        found.set_friendly_name(lookup.get_friendly_name())
+        scaled = ops.multiply(floats, ops.gather(scales, rows, axis))
+        scaled.set_friendly_name(lookup.get_friendly_name())
         for reader in lookup.output(0).get_target_inputs():
-            reader.replace_source_output(found.output(0))
+            reader.replace_source_output(scaled.output(0))
 
 
 def _int8_table(lookup: openvino.Node) -> tuple[openvino.Output, openvino.Output] | None:
-    """(numbers int8 [N, W], scales float32 [N, 1]) where that is what is looked into."""
+    """Return (numbers int8 [N, W], scales float32 [N, 1]) of a lookup in an int8 table; None for other lookups."""
     product = lookup.input_value(0).get_node()
     if product.get_type_name() != "Multiply" or product.input_value(0).get_node().get_type_name() != "Convert":
         return None

@@ -14,15 +14,16 @@ import numpy.typing as npt
 import torch
 
 from clip_client.errors import Unavailable
+from clip_client.model_repository import MODEL_FILES
 from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
 from clip_client.tokens import bucket
-from clip_export import machine
+from clip_export import hardware
+from clip_export.artifact_files import TIMING_CACHE
 from clip_export.variants.base import MAX_BATCH, Artefact, Encoder, Limits, Source, Variant
 from clip_export.variants.onnx_fp16 import OnnxFp16
 from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 
-MODEL_FILE = "model.plan"
-TIMING_CACHE = "tensorrt-timing.cache"
+[MODEL_FILE] = MODEL_FILES["tensorrt"]
 _USUAL_BATCH = 8
 _USUAL_TOKENS = 16
 
@@ -38,9 +39,9 @@ class TensorRtFp16(Variant):
     onnx: ClassVar[str] = OnnxFp16.name
 
     def obstacle(self) -> str:
-        if not machine.gpu():
+        if not hardware.gpu():
             return "no NVIDIA GPU here: run the export where one is"
-        if not machine.has_package("tensorrt"):
+        if not hardware.has_package("tensorrt"):
             return "no tensorrt package: pip install tensorrt, in the version of the server's TensorRT"
         if not torch.cuda.is_available():
             return "this torch is built without CUDA: install one that fits the driver"
@@ -72,7 +73,7 @@ class TensorRtFp16(Variant):
 
 
 def profile_shapes(tower: Tower, spec: ModelSpec) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The smallest, the usual and the largest input of an engine."""
+    """Return the smallest, the usual and the largest input shape of an engine."""
     if tower == "image":
         side = (spec.image_size, spec.image_size, 3)
         return (1, *side), (_USUAL_BATCH, *side), (MAX_BATCH, *side)
@@ -81,7 +82,7 @@ def profile_shapes(tower: Tower, spec: ModelSpec) -> tuple[tuple[int, ...], tupl
 
 
 def _engine(onnx: Path, source: Source, timings: Path) -> bytes:
-    """Build the serialised engine; what was measured of kernels is kept for the next build."""
+    """Build the serialised engine; keep the timings of kernels for the next build."""
     import tensorrt
 
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clip_export import machine
+from clip_export import hardware
 from clip_export.variants.base import Artefact, Encoder, Limits
 from clip_export.variants.torch_fp32 import TorchFp32
 
@@ -20,7 +20,7 @@ class TorchBf16(TorchFp32):
     limits: ClassVar[Limits] = Limits(0.99, 0.999, 0.99)
 
     def caution(self) -> str:
-        return "" if machine.has_bf16() else "this CPU has no bfloat16: torch emulates it"
+        return "" if hardware.has_bf16() else "this CPU has no bfloat16: torch emulates it"
 
     def load(self, artefact: Artefact) -> Encoder:
         module = artefact.module()

@@ -1,4 +1,4 @@
-"""PyTorch in float32, as it comes: the reference that all others are measured against."""
+"""PyTorch in float32: the reference for all other variants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clip_export.reading import as_it_comes
+from clip_export.towers.pooled_layer import as_it_comes
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
 

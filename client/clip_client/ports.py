@@ -1,0 +1,7 @@
+"""Default TCP ports of the two servers."""
+
+HTTP, GRPC, METRICS = 8000, 8001, 8002
+"""Triton's, for health checks, clients and Prometheus."""
+
+SEARCH = 1234
+"""The search sidecar's."""

@@ -1,0 +1,209 @@
+"""Build the variants of a checkpoint, embed the evaluation with each, and ask the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from clip_client.errors import ClipError, Unavailable
+from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
+from clip_export import json_record
+from clip_export.artifact_files import BUILD_RECORD, EMBEDDINGS, NOT_WEIGHTS
+from clip_export.builds import build_key
+from clip_export.builds.verdicts import Judged, Missing, Try
+from clip_export.evaluation import gate
+from clip_export.evaluation.gate import Allowed, Gate, Invariance
+from clip_export.evaluation.items import Calibration, Evaluation
+from clip_export.evaluation.retrieval import Embeddings
+from clip_export.library_errors import one_line
+from clip_export.progress import Progress
+from clip_export.towers import Towers
+from clip_export.variants import REFERENCE, named
+from clip_export.variants.base import Artefact, Source, Variant
+from clip_export.variants.quantization import Recipe
+
+
+class Artifacts:
+    """The artefacts of one checkpoint in ``<variant>/<tower>/``, and its towers, loaded when something is built."""
+
+    def __init__(self, folder: Path, spec: ModelSpec, load: Callable[[], Towers], progress: Progress) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.progress = progress
+        self._load = load
+
+    def judge(self, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> Judge:
+        """Start to judge on an evaluation: torch embeds it first, unless it did before."""
+        return Judge(self, evaluation, calibration, allowed)
+
+    def module(self, tower: Tower) -> Callable[[], nn.Module]:
+        """Return a loader of a torch tower, for this process or another."""
+        return partial(_tower, self._load, tower)
+
+    @cached_property
+    def towers(self) -> Towers:
+        """Both torch towers, loaded once."""
+        self.progress("loading the checkpoint")
+        return self._load()
+
+
+class Judge:
+    """Builds missing artefacts, embeds the evaluation with them, and asks the gate."""
+
+    def __init__(self, artifacts: Artifacts, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> None:
+        self._artifacts = artifacts
+        self._evaluation = evaluation
+        self._calibration = calibration
+        reference: dict[Tower, Embeddings] = {}
+        for tower in TOWERS:
+            folder = artifacts.folder / REFERENCE.name / tower
+            if json_record.read(folder / BUILD_RECORD).get("build") != self._build_key(REFERENCE, tower):
+                _replace(folder, self._build(REFERENCE, tower, None))
+            reference[tower], _ = self._embedded(REFERENCE, tower, folder)
+        self._gate = Gate(evaluation, reference, allowed)
+
+    def judged(self, variant: Variant, tower: Tower) -> Judged | Missing:
+        """Judge one tower of a variant; an artefact of the same build isn't made again."""
+        if reason := variant.obstacle():
+            return Missing(tower, variant.name, reason)
+        try:
+            return self._first_good(variant, tower)
+        except (ClipError, OSError):
+            raise
+        except Exception as problem:  # of five engines, on a model that none of them may ever have seen
+            return Missing(tower, variant.name, f"can't be built: {one_line(problem)}")
+
+    def as_served(self, row: Judged) -> Judged:
+        """Judge an image tower again behind the server's preprocessing, where that isn't exact."""
+        evaluation = self._evaluation
+        if row.tower == "text" or evaluation.served_pixels is evaluation.pixels:
+            return row
+        self._artifacts.progress(f"embedding with {row.variant}, as served")
+        embeddings = gate.embed(named(row.variant).load(row.artefact), evaluation.served_pixels)
+        scores = self._gate.scores("image", embeddings, row.scores.invariance)
+        return dataclasses.replace(
+            row, embeddings=embeddings, scores=scores, failures=[*row.failures, *self._gate.losses(scores)]
+        )
+
+    def retrieval(self, image: Judged, text: Judged) -> dict[str, float]:
+        """Return recalls and accuracy of two towers together, 0 to 1 by name."""
+        return self._gate.retrieval({"image": image.embeddings, "text": text.embeddings})
+
+    def _first_good(self, variant: Variant, tower: Tower) -> Judged:
+        """Go through the recipes until one passes; if none does, keep the one nearest to torch."""
+        folder = self._artifacts.folder / variant.name / tower
+        best = self._kept(variant, tower, folder)
+        tries = list(best.tries) if best else []
+        for recipe in variant.recipes or (None,):
+            name = recipe.name if recipe else ""
+            if best and (not best.failures or name in [attempt.recipe for attempt in tries]):
+                continue
+            built = self._build(variant, tower, recipe)
+            result = self._judge(variant, tower, built)
+            tries.append(Try(name, result.failures))
+            if best is None or not result.failures or result.scores.cosine_mean > best.scores.cosine_mean:
+                _replace(folder, built)
+                best = dataclasses.replace(result, artefact=self._artefact(tower, folder))
+            else:
+                shutil.rmtree(built)
+        if best is None:
+            raise ValueError(f"{variant.name} has no recipe")
+        json_record.update(folder / BUILD_RECORD, tries=[dataclasses.asdict(attempt) for attempt in tries])
+        return dataclasses.replace(best, tries=tries)
+
+    def _kept(self, variant: Variant, tower: Tower, folder: Path) -> Judged | None:
+        """Judge the artefact of an earlier run; return None if weights or tools have changed."""
+        record = json_record.read(folder / BUILD_RECORD)
+        if record.get("build") != self._build_key(variant, tower):
+            return None
+        same = record.get("evaluation") == self._evaluation_key(tower)
+        result = self._judge(variant, tower, folder)
+        tries = [Try(**fields) for fields in record["tries"]] if same and "tries" in record else []
+        return dataclasses.replace(result, tries=tries or [Try(result.recipe, result.failures)])
+
+    def _judge(self, variant: Variant, tower: Tower, folder: Path) -> Judged:
+        embeddings, invariance = self._embedded(variant, tower, folder)
+        scores, record = self._gate.scores(tower, embeddings, invariance), json_record.read(folder / BUILD_RECORD)
+        return Judged(
+            tower=tower,
+            variant=variant.name,
+            artefact=self._artefact(tower, folder),
+            key=record["build"],
+            size_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS),
+            embeddings=embeddings,
+            scores=scores,
+            failures=self._gate.failures(scores, variant.limits, bool(variant.recipes)),
+            tries=[],
+            recipe=record["recipe"],
+        )
+
+    def _embedded(self, variant: Variant, tower: Tower, folder: Path) -> tuple[Embeddings, Invariance]:
+        """Embed the evaluation with an artefact, or read the embeddings of an earlier run from its folder."""
+        record, key = json_record.read(folder / BUILD_RECORD), self._evaluation_key(tower)
+        if record.get("evaluation") == key:
+            return np.load(folder / EMBEDDINGS), Invariance(**record["invariance"])
+        self._artifacts.progress(f"embedding with {variant.name}, {tower} tower")
+        encode = variant.load(self._artefact(tower, folder))
+        embeddings = gate.embed(encode, self._evaluation.inputs(tower))
+        invariance = gate.invariance(encode, tower, self._evaluation, embeddings, self._artifacts.spec)
+        np.save(folder / EMBEDDINGS, embeddings)
+        json_record.update(folder / BUILD_RECORD, evaluation=key, invariance=dataclasses.asdict(invariance))
+        return embeddings, invariance
+
+    def _build(self, variant: Variant, tower: Tower, recipe: Recipe | None) -> Path:
+        """Build beside the artefact's place, so that half of one is never taken for a whole."""
+        scratch = self._artifacts.folder / variant.name / f".{tower}.building"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        with_recipe = f" ({recipe.name})" if recipe else ""
+        self._artifacts.progress(f"building {variant.name}{with_recipe}, {tower} tower")
+        variant.build(self._source(tower, recipe), scratch)
+        self._artifacts.spec.save(scratch / SPEC_FILE)
+        build, name = self._build_key(variant, tower), recipe.name if recipe else ""
+        json_record.update(scratch / BUILD_RECORD, variant=variant.name, build=build, recipe=name)
+        return scratch
+
+    def _source(self, tower: Tower, recipe: Recipe | None) -> Source:
+        return Source(
+            tower=tower,
+            spec=self._artifacts.spec,
+            module=lambda: self._artifacts.towers[tower],
+            artefact=lambda name: self._folder_of(named(name), tower),
+            calibration=lambda: self._calibration.items(tower),
+            recipe=recipe,
+        )
+
+    def _folder_of(self, variant: Variant, tower: Tower) -> Path:
+        row = self.judged(variant, tower)
+        if isinstance(row, Missing):
+            raise Unavailable(f"{row.variant} of the {tower} tower, which others are made from, {row.reason}")
+        return row.artefact.folder
+
+    def _artefact(self, tower: Tower, folder: Path) -> Artefact:
+        return Artefact(folder, tower, self._artifacts.module(tower))
+
+    def _build_key(self, variant: Variant, tower: Tower) -> str:
+        tools = {"builders": build_key.builders_digest()} | {tool: version(tool) for tool in ("clipserve", *variant.tools)}
+        seen = self._calibration.digest(tower) if variant.recipes else ""
+        return hashlib.sha256(json.dumps([self._artifacts.spec.fingerprint, tools, seen]).encode()).hexdigest()
+
+    def _evaluation_key(self, tower: Tower) -> str:
+        return f"{self._evaluation.digest(tower)}/{version('clipserve')}"
+
+
+def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:
+    return load()[tower]
+
+
+def _replace(folder: Path, built: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    built.rename(folder)

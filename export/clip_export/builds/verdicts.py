@@ -1,0 +1,56 @@
+"""Verdicts on the variants of a tower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clip_client.spec import Tower
+from clip_export.evaluation.gate import Scores
+from clip_export.evaluation.retrieval import Embeddings
+from clip_export.variants.base import Artefact
+
+
+@dataclass(frozen=True)
+class Try:
+    """One recipe and the gate's objections to it; none if it passed."""
+
+    recipe: str
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One tower of one variant, built and measured.
+
+    Attributes:
+        tower: image or text.
+        variant: its name.
+        artefact: its folder, ready to be opened.
+        key: changes when it is built anew.
+        size_bytes: of all its files.
+        embeddings: of the evaluation, float32 [N, D].
+        scores: from the gate.
+        failures: scores below the gate, with figure and limit; empty if it passed.
+        tries: recipes in the order of the attempts; the last one, or the best, was kept.
+        recipe: name of the kept one; empty where nothing was quantised.
+    """
+
+    tower: Tower
+    variant: str
+    artefact: Artefact
+    key: str
+    size_bytes: int
+    embeddings: Embeddings
+    scores: Scores
+    failures: list[str]
+    tries: list[Try]
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One tower of a variant that can't be built here, and the reason."""
+
+    tower: Tower
+    variant: str
+    reason: str

@@ -1,0 +1,166 @@
+"""Options of ``clipserve export``: the command line, its defaults, its checks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clip_client import model_repository
+from clip_client.errors import InvalidInput
+from clip_client.preprocess import PREPROCESSING, Preprocessing
+from clip_client.spec import TOWERS, Tower
+from clip_export.builds.best_variant import OBJECTIVES
+from clip_export.evaluation.gate import Allowed
+from clip_export.variants import ALL, DEFAULT, VARIANTS, listed, named
+from clip_export.variants.base import Variant
+
+BUNDLED = Path(__file__).parents[2] / "examples" / "emoji"
+"""A checkpoint and pictures to judge it on, in a clone of the repository; an installed package doesn't carry them."""
+
+BUNDLED_CHECKPOINT, BUNDLED_PICTURES = "emoji-clip", "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Parsed command line; its defaults are those of the command."""
+
+    model: str
+    revision: str | None = None
+    text_model: str | None = None
+    name: str = "clip"
+    variants: tuple[Variant, ...]
+    chosen: Mapping[Tower, Variant | None]
+    objective: str = "latency"
+    preprocessing: Preprocessing = "exact"
+    eval: Path | None = None
+    calibration: Path | None = None
+    allowed: Allowed = field(default_factory=Allowed)
+    artifacts: Path = Path("artifacts")
+    repository: Path = model_repository.FOLDER
+    json: Path | None = None
+    force: bool = False
+    list: bool = False
+
+
+def parsed(argv: Sequence[str] | None) -> Options:
+    """Parse and check the command line.
+
+    Raises:
+        InvalidInput: for an unknown variant or one that can't be served, no checkpoint where none is bundled, no folder for
+            the report.
+    """
+    values = vars(_parser().parse_args(argv))
+    if values["model"] is None and not values["list"]:
+        _use_bundled(values)
+    if values["json"] and not values["json"].parent.is_dir():
+        raise InvalidInput(f"--json {values['json']}: there is no folder {values['json'].parent}")
+    variants = listed(values.pop("variants"))
+    chosen = {tower: _to_publish(values.pop(f"{tower}_variant")) for tower in TOWERS}
+    return Options(
+        variants=tuple(dict.fromkeys([*variants, *filter(None, chosen.values())])),
+        chosen=chosen,
+        allowed=Allowed(values.pop("max_loss"), values.pop("min_cosine")),
+        **values,
+    )
+
+
+def bundled_pictures() -> Path | None:
+    """Return the bundled pictures' folder, if there is one."""
+    folder = BUNDLED / BUNDLED_PICTURES
+    return folder if folder.is_dir() else None
+
+
+def _use_bundled(values: dict[str, object]) -> None:
+    if not (BUNDLED / BUNDLED_CHECKPOINT).is_dir():
+        raise InvalidInput("no checkpoint is bundled with this installation: pass --model FOLDER|HUB_ID")
+    values["model"] = str(BUNDLED / BUNDLED_CHECKPOINT)
+    values["eval"] = values["eval"] or BUNDLED / BUNDLED_PICTURES
+
+
+def _to_publish(name: str | None) -> Variant | None:
+    if name and not named(name).backend:
+        raise InvalidInput(f"{name} is only measured, Triton doesn't serve it: choose one of ONNX, OpenVINO or TensorRT")
+    return named(name) if name else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clipserve export",
+        description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
+        epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate, "
+        "or the checkpoint's own library gives other embeddings.",
+    )
+    _add_models(parser)
+    _add_choice(parser)
+    _add_judgement(parser)
+    _add_places(parser)
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
+    add("--revision", help="branch, tag or commit on the hub")
+    add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
+    add("--name", default=Options.name, help="name of the published models (default: %(default)s)")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    add, known = parser.add_argument, ", ".join(VARIANTS)
+    add(
+        "--variants",
+        default=DEFAULT,
+        metavar="V,V",
+        help=f"variants to build: {ALL}, or some of {known} (default: %(default)s)",
+    )
+    add("--image-variant", metavar="V", help="variant of the image tower to publish (default: the best)")
+    add("--text-variant", metavar="V", help="variant of the text tower to publish (default: the best)")
+    add(
+        "--for",
+        dest="objective",
+        choices=OBJECTIVES,
+        default=Options.objective,
+        help="cost that the best has least of: latency of one item, time for many (throughput), size (default: %(default)s)",
+    )
+    add(
+        "--preprocessing",
+        choices=PREPROCESSING,
+        default=Options.preprocessing,
+        help="of images in the server: the checkpoint's own to the bit, or faster and nearly so (default: %(default)s)",
+    )
+
+
+def _add_judgement(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--eval", type=Path, metavar="FOLDER", help="pictures to judge on, with captions or in folders by class")
+    add(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures, with captions if there are any, to calibrate int8 with (default: a part of --eval, else the bundled)",
+    )
+    add(
+        "--max-loss",
+        type=float,
+        default=Allowed.lost_points,
+        metavar="POINTS",
+        help="most points of recall or accuracy that a variant may lose (default: %(default)s)",
+    )
+    add(
+        "--min-cosine",
+        type=float,
+        default=Allowed.int8_cosine_mean,
+        metavar="C",
+        help="least mean cosine of an int8 variant to PyTorch (default: %(default)s)",
+    )
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--artifacts", type=Path, default=Options.artifacts, help="folder of the built variants (default: %(default)s)")
+    add("--repository", type=Path, default=Options.repository, help="model repository that Triton reads (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
+    add("--force", action="store_true", help="publish even a variant that is below the gate")
+    add("--list", action="store_true", help="show what is built and what is published, and do nothing else")

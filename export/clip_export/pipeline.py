@@ -1,0 +1,116 @@
+"""Export one checkpoint: compare with its library, build, judge, time, choose, publish, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_export import families, progress
+from clip_export.builds import speed
+from clip_export.builds.best_variant import best
+from clip_export.builds.export_lock import locked
+from clip_export.builds.judge import Artifacts, Judge
+from clip_export.builds.speed import Speed
+from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.find import find
+from clip_export.evaluation import items
+from clip_export.evaluation.items import Calibration, Evaluation
+from clip_export.options import Options, bundled_pictures
+from clip_export.oracle import record
+from clip_export.publish.publish import publish
+from clip_export.report import plots, report
+from clip_export.report.report import Report
+
+Rows = Sequence[Judged | Missing]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of an export.
+
+    Attributes:
+        folder: of the checkpoint's artefacts.
+        objections: to publishing; empty if both towers were published.
+        content: of the report, as data.
+        report: None where the export stopped because the checkpoint's library gives other embeddings.
+    """
+
+    folder: Path
+    objections: Sequence[str]
+    content: Mapping[str, Any]
+    report: Report | None
+
+
+def export(options: Options, console: Console) -> Outcome:
+    """Export as the options say.
+
+    Raises:
+        InvalidInput: if the checkpoint, the pictures or the folders can't be used.
+        Unavailable: if the hub can't be reached.
+    """
+    checkpoint = find(options.model, options.revision, options.text_model)
+    folder = options.artifacts / checkpoint.slug
+    with console.status("reading the checkpoint") as status, locked(folder):
+        step = progress.shown(console, status.update)
+        family = families.of(checkpoint)
+        spec = family.spec(checkpoint, options.name)
+        evaluation, calibration = _evaluation(options, checkpoint, spec, console)
+        artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), step)
+        libraries = record.compared(checkpoint, family, artifacts, options.eval)
+        if differences := [problem for tower in TOWERS if (problem := libraries[tower].problem(tower))]:
+            content = {"spec": spec.to_fields(), "library": report.libraries_json(libraries), "variants": []}
+            return Outcome(folder, differences, content, None)
+        judge = artifacts.judge(evaluation, calibration, options.allowed)
+        rows: dict[Tower, Rows] = {tower: [judge.judged(variant, tower) for variant in options.variants] for tower in TOWERS}
+        built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
+        speeds = {tower: speed.measure(built[tower], tower, spec, folder, step) for tower in TOWERS}
+        chosen = {tower: _chosen(options, tower, judge, built[tower], speeds[tower]) for tower in TOWERS}
+        objections = [problem for tower in TOWERS if (problem := _objection(options, tower, chosen[tower], rows[tower]))]
+        published = {} if objections else {tower: row for tower, row in chosen.items() if row}
+        if published:
+            publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
+        every = [row for tower in TOWERS for row in rows[tower]]
+        pair = judge.retrieval(published["image"], published["text"]) if published else {}
+        whole = Report(spec, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
+        report.save(whole, folder, plots.save(whole, folder))
+    return Outcome(folder, objections, report.as_json(whole), whole)
+
+
+def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, console: Console) -> tuple[Evaluation, Calibration]:
+    """Read the pictures to judge on and to calibrate with; print the names of skipped ones."""
+    inputs = items.Inputs(spec, checkpoint.tokenizer_json, options.preprocessing)
+    evaluation, calibration = items.load(options.eval, options.calibration, bundled_pictures(), inputs)
+    for skipped in evaluation.skipped:
+        console.print(f"skipped {skipped}", style="yellow", markup=False)
+    return evaluation, calibration
+
+
+def _chosen(
+    options: Options, tower: Tower, judge: Judge, built: Sequence[Judged], speeds: Mapping[str, Speed | str]
+) -> Judged | None:
+    """Return the row that the user named, else the best, judged as it will be served."""
+    if variant := options.chosen[tower]:
+        row = next((row for row in built if row.variant == variant.name), None)
+    else:
+        row = best(built, speeds, options.objective)
+    return judge.as_served(row) if row else None
+
+
+def _objection(options: Options, tower: Tower, row: Judged | None, rows: Rows) -> str:
+    """Return the reason that a tower isn't published; empty if it is."""
+    if row is None:
+        named = options.chosen[tower]
+        reasons = [row.reason for row in rows if isinstance(row, Missing) and named and row.variant == named.name]
+        why = f"{named.name}: {reasons[0]}" if named and reasons else "no variant that Triton serves passes the gate"
+        return f"the {tower} tower isn't published: {why}; build others with --variants, or name one with --{tower}-variant"
+    if row.failures and not options.force:
+        why = "; ".join(row.failures)
+        return f"{row.variant} of the {tower} tower isn't published: {why}; choose another variant, or pass --force"
+    return ""

@@ -1,0 +1,1 @@
+"""Publishing: artefacts and their Triton configurations -> model repository."""

@@ -1,0 +1,53 @@
+"""Inventory of built and published variants, from the folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from clip_client.model_repository import ENCODER, VERSION, encoder
+from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec
+from clip_export.artifact_files import BUILD_RECORD, REPORT_JSON
+
+
+def show(artifacts: Path, repository: Path) -> None:
+    """Print a row per tower and variant that was built, with the names under which it is published."""
+    table = Table("checkpoint", "tower", "variant", "built", "published as", box=SIMPLE_HEAD)
+    published = list(_published(repository))
+    for path in sorted(artifacts.glob(f"*/{REPORT_JSON}")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for row in report["variants"]:
+            names = [name for name, *identity in published if identity == _identity(report, row)]
+            table.add_row(path.parent.name, row["tower"], row["variant"], _state(row), ", ".join(names))
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(f"nothing was built in {artifacts} yet: clipserve export", markup=False, highlight=False)
+
+
+def _published(repository: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, fingerprint, tower, variant) of each encoder in a repository."""
+    for path in sorted(repository.glob(f"*_{ENCODER}/{VERSION}/{BUILD_RECORD}")):
+        spec = ModelSpec.load(path.with_name(SPEC_FILE))
+        for tower in TOWERS:
+            if path.parents[1].name == encoder(spec.name, tower):
+                yield spec.name, spec.fingerprint, tower, json.loads(path.read_text(encoding="utf-8"))["variant"]
+
+
+def _identity(report: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    return [report["spec"]["fingerprint"], row["tower"], row["variant"]]
+
+
+def _state(row: dict[str, Any]) -> str:
+    if "missing" in row:
+        return f"no: {row['missing']}"
+    size = f"{row['size_bytes'] / 1e6:,.0f} MB"
+    return f"{size}, below the gate: {'; '.join(row['failures'])}" if row["failures"] else size

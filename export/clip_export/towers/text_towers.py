@@ -1,0 +1,141 @@
+"""Text towers: tokens -> embeddings; causal, masked, or over the whole context."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clip_client.spec import ModelSpec
+from clip_export.towers.pooling import Pool, at_end, first, last
+from clip_export.towers.unit_length import unit
+
+_BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
+
+
+class TextTower(nn.Module, ABC):
+    """tokens int32 [N, L] -> embedding float32 [N, D] of unit length; a row without an end token -> zeros."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.end_token = spec.end_token
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encode, scale to unit length."""
+        is_end = (tokens == self.end_token).int()  # [N, L]
+        return unit(self.encode(tokens, is_end), is_end.amax(dim=1) > 0)
+
+    @abstractmethod
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode tokens and marks of end tokens, both int32 [N, L] -> [N, D], not normalised."""
+
+
+class CausalTextTower(TextTower):
+    """CLIP's text model, whose last layer computes the first end token's position only.
+
+    Attention is causal, so nothing behind the end token matters.
+    """
+
+    model: Any
+
+    def __init__(self, model: nn.Module, projection: nn.Module, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.projection = projection
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode under a causal mask, the last layer at the end token only, project."""
+        mask = causal_mask(tokens)[None, None]
+        hidden = self.model.embeddings(input_ids=tokens)  # [N, L, W]
+        *layers, last_layer = self.model.encoder.layers
+        for layer in layers:
+            hidden = layer(hidden, mask)
+        ended = last_layer(hidden, mask, is_end)  # [N, 1, W]
+        projected: Tensor = self.projection(self.model.final_layer_norm(ended[:, 0]))
+        return projected
+
+
+class FullTextTower(TextTower):
+    """SigLIP's text model, whose last layer computes the last position only; texts are padded to the context."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode without any mask, the last layer at the last position only, project."""
+        encoded = self.model.encoder(inputs_embeds=self.model.embeddings(input_ids=tokens)).last_hidden_state  # [N, 1, W]
+        projected: Tensor = self.model.head(self.model.final_layer_norm(encoded[:, 0]))
+        return projected
+
+
+class MaskedTextTower(TextTower):
+    """A bidirectional text model such as BERT, which looks at nothing behind the last end token.
+
+    Args:
+        model: tokens and an additive mask [N, 1, 1, L] -> hidden states.
+        pool: hidden states -> one vector for each text.
+        projection: [N, W] -> [N, D].
+        unseen: token that is masked within a text too, where somebody writes it out; None for none.
+    """
+
+    model: Any
+
+    def __init__(
+        self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec, *, unseen: int | None = None
+    ) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.pool = pool
+        self.projection = projection
+        self.unseen = unseen
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode without padding, pool, project."""
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
+        if self.unseen is not None:
+            seen = seen & (tokens != self.unseen)
+        mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
+        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
+        projected: Tensor = self.projection(self.pool(hidden, seen))
+        return projected
+
+
+class OpenClipTextTower(TextTower):
+    """A text model of open_clip, causal or not.
+
+    Args:
+        model: open_clip's TextTransformer, or its CLIP, which holds the same parts.
+        pool: open_clip's name of the pooled position; ``argmax`` and ``eos`` are the end token.
+        spec: of the checkpoint.
+    """
+
+    model: Any
+
+    def __init__(self, model: nn.Module, pool: str, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.model = model
+        self.pool = {"first": first, "last": last}.get(pool, at_end)
+        self.causal = self.model.attn_mask is not None
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Encode, pool, project."""
+        embedded = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]  # [N, L, W]
+        hidden = self.model.transformer(embedded, attn_mask=causal_mask(tokens) if self.causal else None)
+        pooled = self.pool(self.model.ln_final(hidden), is_end)
+        projection = self.model.text_projection
+        if projection is None:
+            return pooled
+        projected: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+        return projected
+
+
+def causal_mask(tokens: Tensor) -> Tensor:
+    """Return the mask [L, L] that is added to attention so that no token sees a later one."""
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    return torch.where(position[None, :] > position[:, None], _BLOCKED, 0.0)

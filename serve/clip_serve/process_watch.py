@@ -1,0 +1,99 @@
+"""Watch over the server's processes: end when one dies or is halted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from clip_client.errors import Unavailable
+
+POLL_S = 0.2
+_STUB = "triton_python_backend_stub"
+_FROZEN_S = 3  # patience with a halted process, e.g. for a debugger's short stop
+
+
+class Watch:
+    """Polls the server and its Python processes: Triton 24.10 itself stays "ready" when one is gone."""
+
+    def __init__(self, server: subprocess.Popen[bytes], instances: int, explanation: str) -> None:
+        """Find the Python processes of a server that is ready.
+
+        Raises:
+            Unavailable: if one of them has ended already.
+        """
+        self._server, self._explanation = server, explanation
+        self._members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
+        self._standing: dict[psutil.Process, float] = {}
+
+    def trouble(self) -> str:
+        """Return the reason that the server can't answer; empty for none."""
+        return ", ".join(f"the process of {self._members[process]} stands still" for process in self._standing)
+
+    def run(self) -> None:
+        """Poll until one ends or is halted; then raise Unavailable."""
+        while True:
+            check_running(self._server, f"ended by itself: {self._explanation}")
+            for process, name in self._members.items():
+                self._look_at(process, name)
+            time.sleep(POLL_S)
+
+    def _look_at(self, process: psutil.Process, name: str) -> None:
+        status = _status(process)
+        if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            check_running(self._server, f"ended by itself: {self._explanation}")
+            raise Unavailable(f"the Python process of {name} died: stopping, so that a restart can mend it")
+        if status not in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            self._standing.pop(process, None)
+        elif time.monotonic() - self._standing.setdefault(process, time.monotonic()) > _FROZEN_S:
+            raise Unavailable(f"the process of {name} was halted {_FROZEN_S} s ago: stopping, so that a restart can mend it")
+
+
+def check_running(server: subprocess.Popen[bytes], otherwise: str) -> None:
+    """Raise Unavailable if the server has ended."""
+    if server.poll() is not None:
+        raise Unavailable(f"tritonserver {otherwise} (exit status {server.returncode})")
+
+
+def family(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Return the server and everything in its session, orphans too."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == server.pid:
+                members.append(process)
+    return members
+
+
+def end_at_once(server: subprocess.Popen[bytes]) -> None:
+    """Kill the server and everything that it started."""
+    members = family(server)
+    for process in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(members, timeout=1)
+    server.wait()
+
+
+def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Process, str]:
+    """Return the Python processes, each with the model that its command names: <model>/<version>/<file>."""
+    children = [
+        child for child in psutil.Process(server.pid).children(recursive=True) if _status(child) != psutil.STATUS_ZOMBIE
+    ]
+    with contextlib.suppress(psutil.Error):  # one that dies right now
+        commands = {child: child.cmdline() for child in children}
+        stubs = {child: Path(command[1]).parents[1].name for child, command in commands.items() if command[0].endswith(_STUB)}
+        if len(stubs) == expected:
+            return stubs
+    raise Unavailable(f"a Python process of the server died as it started (of {expected}): start it again")
+
+
+def _status(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return str(psutil.STATUS_DEAD)
