@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from clip_client import ModelSpec
-from clip_export.gate import embed
-from clip_export.retrieval import Embeddings
+from clip_export.evaluation.gate import embed
+from clip_export.evaluation.retrieval import Embeddings
 from lib.checkpoints import checkpoint, loaded
 from lib.options import TURNS, parsed, setting
 from lib.plotting import bars

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from clip_client import Clip
 from clip_client.spec import TOWERS, Tower
-from clip_export import machine
+from clip_export import hardware
 from lib import server_memory
 from lib.checkpoints import checkpoint, exported
 from lib.load import Load, Request, load, median_ms, median_per_s
@@ -81,7 +81,7 @@ def main() -> None:
 
 def on_all_cores(repository: Path, files: Sequence[bytes], rounds: int) -> dict[Run, list[Measured]]:
     """Measure each run in each round; there is a server for each number of cores, idle outside its turns."""
-    counts = core_counts(machine.cores())
+    counts = core_counts(hardware.cores())
     ways = {}
     with contextlib.ExitStack() as stack:
         for cores in counts:

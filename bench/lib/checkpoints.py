@@ -14,7 +14,7 @@ from torch import nn
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import Tokenizer
 from clip_export import families
-from clip_export.checkpoint import find
+from clip_export.checkpoints.find import find
 from clip_export.towers import Towers
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.base import Artefact, Encoder

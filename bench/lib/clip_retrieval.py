@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_export import machine
+from clip_export import hardware
 from lib.clustered_rows import NAME
 from lib.other_programs import run, started
 from lib.samples import ARTIFACTS
@@ -53,7 +53,7 @@ class Inference:
             "clip_model": f"hf_clip:{self.checkpoint}",
             "enable_text": False,
             "batch_size": 32,
-            "num_prepro_workers": machine.cores(),
+            "num_prepro_workers": hardware.cores(),
         }
         return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 

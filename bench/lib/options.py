@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clip_export.checkpoint import find
+from clip_export.checkpoints.find import find
 from lib.samples import COLLAGES
 
 TURNS = "turns of each"

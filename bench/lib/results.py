@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clip_export import machine
+from clip_export import hardware
 from lib.samples import ROOT
 from lib.tables import Table
 
@@ -61,7 +61,7 @@ def publish(result: Result) -> None:
 def described() -> dict[str, Any]:
     """Return date, commit, machine and versions of this run."""
     versions = {name: version(name) for name in PACKAGES}
-    return {"date": date.today().isoformat(), "commit": _commit(), "machine": machine.description(), "versions": versions}
+    return {"date": date.today().isoformat(), "commit": _commit(), "machine": hardware.description(), "versions": versions}
 
 
 def _put_section(result: Result, provenance: dict[str, Any]) -> None:

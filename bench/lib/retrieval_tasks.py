@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clip_client.preprocess import preprocess
-from clip_export import labelled
-from clip_export.labelled import Picture
+from clip_export.evaluation import labelled_pictures
+from clip_export.evaluation.labelled_pictures import Picture
 from lib.checkpoints import Loaded
 
 QUERIES_PARQUET = "queries.parquet"
@@ -45,7 +45,7 @@ def read(folder: Path, checkpoint: Loaded, seed: int) -> tuple[dict[str, Inputs]
     Raises:
         SystemExit: if a picture has no caption.
     """
-    pictures, _ = labelled.split(labelled.read(folder), folder)
+    pictures, _ = labelled_pictures.split(labelled_pictures.read(folder), folder)
     if not all(picture.captions for picture in pictures):
         raise SystemExit(
             f"not all pictures in {folder} have captions: pass --photos with a captions.json, as the export takes it"

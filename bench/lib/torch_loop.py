@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from clip_export.retrieval import Embeddings
+from clip_export.evaluation.retrieval import Embeddings
 
 LOOP = "transformers + torch, one by one"
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from clip_client import door
+from clip_client import command_runner
 from clip_client.errors import ClipError
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed
 from clip_export.report import inventory, report
 
-BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, door.INTERRUPTED
+BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED
 """Exit statuses: unusable input; a tower below the gate, or other embeddings than the checkpoint's library; Ctrl-C."""
 
 

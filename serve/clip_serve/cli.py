@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _serve(arguments)
     except ClipError as problem:
         _notice(f"error: {problem}")
-        return door.FAILED
+        return command_runner.FAILED
     return 0
 
 

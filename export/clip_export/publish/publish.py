@@ -52,9 +52,9 @@ def publish(
 def _staging(repository: Path) -> Iterator[Path]:
     """Make a folder beside the repository, where Triton doesn't take it for a model; inside where the repository is a mount."""
     beside = repository.parent.stat().st_dev == repository.stat().st_dev
-    exchange.finish(repository)  # completes a killed export; the lock excludes one at work
+    model_exchange.finish(repository)  # completes a killed export; the lock excludes one at work
     parent = repository.parent if beside else repository
-    with tempfile.TemporaryDirectory(dir=parent, prefix=exchange.prefix(repository)) as staging:
+    with tempfile.TemporaryDirectory(dir=parent, prefix=model_exchange.prefix(repository)) as staging:
         yield Path(staging)
 
 
