@@ -159,3 +159,36 @@ def test_merging_waits_for_a_pause_only_where_it_takes_long(
     assert alone.table.fragments() == beside_adds
     alone.maintain()
     assert alone.table.fragments() == 1
+
+
+def cached(collection: Collection) -> int:
+    """Rows in the row cache, deleted ones among them."""
+    return sum(len(deck.rows) for deck in collection.cards._decks)
+
+
+def test_the_row_cache_drops_rows_that_were_replaced(
+    alone: Collection, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_search.storage.row_cache._SMALL", 50)
+    for start in range(0, 900, 100):
+        alone.add(rows(*range(start, start + 100)), on_conflict="replace", fingerprint="").result()
+        alone.maintain()
+    alone.delete(ids=["r999"]).result()
+    assert 999 <= cached(alone) <= 1.6 * 999
+    files_now = list((opener.folder / "a" / "cards").glob("*.arrow"))
+    assert len(files_now) <= 10
+    numbers = alone.table.numbers()
+    before = alone.cards.take(numbers)
+    assert {card["id"] for card in before} == {f"r{n}" for n in range(999)}
+    again = opener.open()  # its files are whole
+    assert again.cards.take(again.table.numbers()) == before
+
+
+def test_the_row_cache_of_deleted_rows_is_empty(alone: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.storage.row_cache._SMALL", 50)
+    alone.maintain()
+    alone.delete(where="year >= 0").result()
+    alone.maintain()
+    assert cached(alone) == 0
+    alone.add(rows(5), on_conflict="error", fingerprint="").result()
+    assert alone.cards.take(alone.table.numbers())[0]["id"] == "r5"

@@ -47,7 +47,7 @@ class Collection:
         self._options = options
         acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
         acknowledged.check()
-        self.cards = RowCache(folder / "cards", table.identity, table.cards)
+        self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}

@@ -185,6 +185,7 @@ class Commits:
 
     def _hide(self, rows: Rows) -> None:
         if len(rows):
+            self.cards.hide(rows)
             for engine in self.engines.values():
                 engine.hide(rows)
 

@@ -56,7 +56,7 @@ class Upkeep:
                 self._writer.look_again().result()
             if self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
-            if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.unsaved:
+            if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.is_due:
                 self._cards.save()
 
     def rebuild(self) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 
 from clip_client.errors import Unavailable
 from clip_search.cli.token_file import read_token
+from clip_search.memory_trim import limit_heaps
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.permissions import UMASK
@@ -27,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     os.umask(UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
+    limit_heaps()
     return serve(parsed(arguments))
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from clip_search.arrays import Rows, positions
+from clip_search.arrays import Rows, positions, present
 from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sums
 
@@ -28,9 +28,14 @@ _SUFFIX = ".arrow"
 _NOT_SHOWN = {"row", "fingerprint", "time", "has_image", "has_text"}
 """Columns that hits don't show; turning a time into Python's takes longer than all the rest of a row."""
 _SMALL = 4_096  # rows; a deck in memory grows up to here
+_GONE_SHARE = 0.3
+"""Share of the cache that deleted rows may take; half of it would double the memory, a tenth would write all of it often."""
+_DECK_ROWS = 500_000  # rows in a file that is made of several: some hundred megabytes are written in seconds
 
 Reader = Callable[[int, int], pa.Table]
 """Source of rows: (first, last) -> their table."""
+Alive = Callable[[int], Rows]
+"""Source of row numbers: last -> those up to it that the table has, ascending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +84,14 @@ class RowCache:
         unsaved: the files aren't what they should be: :meth:`save` is due.
     """
 
-    def __init__(self, folder: Path, table: str, read: Reader) -> None:
-        self._folder, self._table, self._read = folder, table, read
+    def __init__(self, folder: Path, table: str, read: Reader, alive: Alive) -> None:
+        self._folder, self._table, self._read, self._alive = folder, table, read, alive
         self._lock = threading.Lock()
         self._filing = threading.Lock()  # of whoever makes files of decks, or decks of files
         self._manifest: dict[Path, Sums] = {}
         self._decks: tuple[Deck, ...] = ()
         self._last = -1
+        self._gone = 0  # deleted rows that are here, more or less
         self.unsaved = False
 
     def load(self) -> None:
@@ -109,6 +115,7 @@ class RowCache:
         """Read missing ones of a table's ``rows`` (ascending)."""
         here = np.concatenate([np.empty(0, np.int64), *(deck.rows for deck in self._decks)])
         missing = np.setdiff1d(rows, here)
+        self._gone = int(np.count_nonzero(~present(rows, here)))
         if len(missing) and missing[0] <= self.boundary:
             if self._decks:
                 _LOG.warning("cards are missing in %s: all are read from the table again", self._folder)
@@ -117,6 +124,15 @@ class RowCache:
                 self._decks, self.unsaved = (every,), True
         elif len(missing):
             self.append(self._read(int(missing[0]), int(missing[-1])))
+
+    @property
+    def is_due(self) -> bool:
+        """True once :meth:`save` is due: files to be written again, or many deleted rows to be dropped."""
+        return self.unsaved or self._gone > max(_SMALL, _GONE_SHARE * sum(len(deck.rows) for deck in self._decks))
+
+    def hide(self, rows: Rows) -> None:
+        """Count deleted rows; nobody asks for them any more."""
+        self._gone += len(rows)
 
     def append(self, cards: pa.Table) -> None:
         """Append new rows, all greater than those that are here."""
@@ -144,13 +160,15 @@ class RowCache:
         return [by_row.get(row) for row in rows.tolist()]
 
     def save(self) -> None:
-        """Move rows from memory to files; remove other files from their folder."""
+        """Move rows from memory to files, drop deleted rows if they are many, remove other files from the folder."""
         with self._filing:
             derived_files.make_folder(self._folder)
             for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
                 waiting = list(run)
                 if in_memory:
                     self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="permissive"))
+            if self.is_due:
+                self._prune()
             self._list()
 
     def replace(self, cards: pa.Table, last: int) -> None:
@@ -175,6 +193,17 @@ class RowCache:
             for deck in self._decks:
                 if deck.path == path:
                     self._put(deck, self._reread(path.name))
+
+    def _prune(self) -> None:
+        """Write the files again without deleted rows, several small ones as one."""
+        decks = [deck for deck in self._decks if deck.path]
+        if not decks or any(deck.is_touched() for deck in decks):
+            return  # the next read or check notices that
+        self._gone = 0
+        alive = self._alive(int(decks[-1].rows[-1]))
+        for run in _runs(decks, alive):
+            cards = [deck.cards.filter(pa.array(present(alive, deck.rows))) for deck in run]
+            self._swap(run, pa.concat_tables(cards, promote_options="permissive"))
 
     def _put(self, old: Deck, new: Deck) -> None:
         with self._lock:
@@ -223,6 +252,19 @@ class RowCache:
                 with pa.ipc.new_file(target, cards.schema) as writer:
                     writer.write_table(cards)
         return Deck.mapped(path, str(sink.sums()))
+
+
+def _runs(decks: Sequence[Deck], alive: Rows) -> Iterator[list[Deck]]:
+    """Yield consecutive decks that together have some ``_DECK_ROWS`` rows alive."""
+    run, rows = list[Deck](), 0
+    for deck in decks:
+        run.append(deck)
+        rows += int(np.count_nonzero(present(alive, deck.rows)))
+        if rows >= _DECK_ROWS:
+            yield run
+            run, rows = [], 0
+    if run:
+        yield run
 
 
 def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:

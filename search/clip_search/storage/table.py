@@ -165,6 +165,10 @@ class Table:
         batches = (batch["row"].to_numpy() for batch in self._handle.scan(["row"], where, _SCAN_ROWS, time))
         return np.sort(np.concatenate([np.empty(0, np.int64), *batches]))
 
+    def numbers_to(self, last: int) -> Rows:
+        """Return the rows up to ``last``, int64, ascending."""
+        return self.numbers(f"row <= {last}")
+
     def rows(self, tower: Tower) -> Rows:
         """Return the rows with a vector of this tower, int64, ascending."""
         return self.numbers(f"has_{tower} = true")
