@@ -393,11 +393,11 @@ def test_rows_are_added_beside_what_a_failed_widening_left(tmp_path: Path) -> No
 
     wanted = schema(About(8, ""), {"score": "int"})
     table = Table(lancedb.connect(tmp_path).create_table("c", schema=wanted))
-    table._table.add_columns({"widened score": "cast(score as double)"})
+    table._handle.raw.add_columns({"widened score": "cast(score as double)"})
     for n in range(2):
         table.append(to_arrow([NewRow(str(n), {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
         table.upsert(to_arrow([NewRow("0", {"image": unit(1, 8)[0]}, {"score": n})], n, "", table.schema))
         table.widen(["score"])
         assert table.schema.field("score").type == pa.float64()
         assert not [name for name in table.schema.names if " " in name]
-        table._table.add_columns({"widened score": "cast(score as double)"})
+        table._handle.raw.add_columns({"widened score": "cast(score as double)"})
