@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clip_client import former_names
 from clip_client.errors import (
     ClipError,
     Conflict,
@@ -19,6 +20,7 @@ from clip_client.errors import (
     Unauthorized,
     Unavailable,
 )
+from clip_client.moved import NOW
 from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
 ]
+
+former_names.add(__name__, NOW)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,6 @@
-"""Former module names of the package: an import of one works, and warns."""
+"""Former module names of the package, with the present ones."""
 
-from __future__ import annotations
-
-import importlib
-import importlib.abc
-import importlib.machinery
-import sys
-import warnings
-from collections.abc import Sequence
-from types import ModuleType
-
-_NOW = {
+NOW = {
     "acknowledged": "storage.acknowledged_version",
     "adding": "cli.folder.adding",
     "books": "cli.books",
@@ -66,37 +56,3 @@ _NOW = {
     "widening": "storage.widening",
     "writer": "storage.writer",
 }
-
-
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives the module under its present name for one that is asked for under its former name."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Return a spec for a former name, None for any other."""
-        return importlib.machinery.ModuleSpec(name, self) if _former(name) in _NOW else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the module under its present name."""
-        now = f"{__package__}.{_NOW[_former(spec.name)]}"
-        warnings.warn(f"{spec.name} is {now} now: import that", DeprecationWarning, stacklevel=2)
-        module = importlib.import_module(now)
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Give the module, which is executed already, its own spec back."""
-        if module.__spec__:
-            module.__spec__ = module.__spec__.loader_state
-
-
-def _former(name: str) -> str:
-    """Return a module's name within the package; empty for modules of others."""
-    prefix = f"{__package__}."
-    return name.removeprefix(prefix) if name.startswith(prefix) else ""
-
-
-def install() -> None:
-    """Let the former names be imported."""
-    sys.meta_path.append(_Finder())

@@ -1,0 +1,28 @@
+"""Former module names of the package, with the present ones."""
+
+NOW = {
+    "artifacts": "builds.judge",
+    "checkpoint": "checkpoints.checkpoint",
+    "choice": "builds.best_variant",
+    "families.text_models": "families.m_clip",
+    "files": "hard_links",
+    "foreign": "library_errors",
+    "gate": "evaluation.gate",
+    "hub": "checkpoints.hub",
+    "labelled": "evaluation.labelled_pictures",
+    "listing": "report.inventory",
+    "lock": "builds.export_lock",
+    "machine": "hardware",
+    "open_clip_checkpoint": "checkpoints.open_clip",
+    "open_clip_tokenizer": "checkpoints.open_clip_tokenizer",
+    "oracle_items": "oracle.items",
+    "oracle_record": "oracle.record",
+    "processor": "checkpoints.image_processor",
+    "quantization": "variants.quantization",
+    "reading": "towers.pooled_layer",
+    "retrieval": "evaluation.retrieval",
+    "siglip_tokenizer": "checkpoints.siglip_tokenizer",
+    "speed": "builds.speed",
+    "tokenizer_files": "checkpoints.tokenizer",
+    "triton_config": "publish.triton_config",
+}
