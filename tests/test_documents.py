@@ -1,0 +1,211 @@
+"""Documents say what is so: their snippets run, and the commands, flags, paths, routes and links that they name exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from command_lines import FLAG, Refused, check, every_flag, flags
+from servers import CLIPSERVE, Server
+from sidecars import Sidecar
+from snippets import DOCUMENTS, ROOT, Command, Piece, anchors, blocks, code_spans, commands, links, tracked
+
+from clip_client import cli
+from clip_client.search import Search
+from pictures import jpegs
+
+LANGUAGES = {"mermaid", "python", "sh", "text"}
+FOREIGN_FLAGS = {"--cov", "--index-url", "--profile", "--rm", "--user"}
+"""Flags in running text that aren't ours: of pytest, pip and docker."""
+TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"
+"""Addresses that the documents have; in the tests they are other ones."""
+PACKAGES = ("client", "export", "search", "serve")
+PICTURES = "examples/emoji/pictures"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a reader of the documents would be in: with a few pictures of their own, and some of the bundled."""
+    for name, content in zip(("cat.jpg", "a.jpg", "b.jpg", "photos/a.jpg", "photos/sub/b.jpg"), jpegs(5), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    bundled = tmp_path / PICTURES
+    bundled.mkdir(parents=True)
+    captions = pq.read_table(ROOT / PICTURES / "captions.parquet").slice(0, 5)
+    pq.write_table(captions, bundled / "captions.parquet")
+    for name in captions["file_name"].to_pylist():
+        shutil.copy(ROOT / PICTURES / name, bundled)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_says_its_language_and_no_command_hides_in_text() -> None:
+    assert {block.language for block in blocks()} <= LANGUAGES
+    programs = re.compile(r"^(\$ |\.venv/bin/)?(clipserve|python|make|docker|pip|locust|pytest) ", re.M)
+    assert [str(block) for block in blocks("text") if programs.search(block.content)] == []
+
+
+@pytest.mark.parametrize("snippet", blocks("python"), ids=str)
+def test_python_snippets_run(snippet: Piece, folder: Path, server: Server, sidecar: Sidecar, search: Search) -> None:
+    source = snippet.content.replace(TRITON, server.address).replace(SIDECAR, sidecar.url)
+    exec(compile(source, str(snippet), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("snippet", blocks("sh"), ids=str)
+def test_command_lines_are_taken_by_their_programs(snippet: Piece) -> None:
+    given = commands(snippet.content)
+    assert given
+    for command in given:
+        check(command)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
+def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: Sidecar, search: Search) -> None:
+    lines = [
+        command.words for block in blocks("sh") if block.document == ROOT / document for command in commands(block.content)
+    ]
+    asked = [words for words in lines if words[:2] == ("clipserve", "search") and words[2] != "serve"]
+    assert {words[2] for words in asked} >= {"add", "query"}
+    for words in asked:
+        assert cli.main([*words[1:], "--url", sidecar.url]) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "clipserve exprot",
+        "clipserve export --modle x",
+        "clipserve search delete --collection photos",
+        "clipserve search query",
+        "clipserve serve --grpc-port high",
+        "python export/all.py --evaluate FOLDER",
+        "python export/none.py",
+        "python bench/all.py --nothing",
+        "make demonstration",
+        "make test ARGS=tests/test_none.py",
+        "make check ARGS=tests/test_documents.py",
+        "make load ARGS=--uesrs",
+        "make load ARGS=ImagesUser",
+        "pytest --nothing",
+        "CLIPSERVE_NOTHING=1 pytest",
+        "docker compose up tritn",
+        "docker compose --profile cpu up triton",
+        "docker compose run --rm export --modle x",
+        "pip install 'clipserve[searching]'",
+        "pip install --nothing clipserve",
+        "clipserver search",
+    ],
+)
+def test_a_wrong_command_line_is_refused(line: str) -> None:
+    with pytest.raises(Refused):
+        check(commands(line)[0])
+
+
+def usages() -> list[Piece]:
+    return [block for block in blocks("text") if block.content.startswith("usage: ")]
+
+
+@pytest.mark.parametrize("usage", usages(), ids=str)
+def test_a_usage_has_the_flags_of_its_command_and_no_others(usage: Piece) -> None:
+    words = re.match(r"usage: clipserve ((?:\w+ )*)", usage.content)[1].split()
+    assert set(FLAG.findall(usage.content)) == flags([CLIPSERVE, *words])
+
+
+def test_flags_in_the_text_exist() -> None:
+    known = every_flag() | FOREIGN_FLAGS
+    unknown = {
+        f"{span} {flag}"
+        for span in code_spans()
+        for flag in re.findall(r"(?<!\S)--[a-z][\w-]*", span.content)
+        if flag not in known and not span.content.startswith(("python examples/", "python bench/"))
+    }
+    assert unknown == set()
+
+
+def test_commands_in_the_text_exist() -> None:
+    for span in code_spans():
+        if words := re.match(r"clipserve (\w+)(?: (\w+))?", span.content):
+            verb = [words[2]] if words[1] == "search" and words[2] else []
+            check(Command({}, ("clipserve", words[1], *verb, "--help")))
+        if target := re.fullmatch(r"make (\w+)", span.content):
+            check(Command({}, ("make", target[1])))
+
+
+def paths_named() -> list[Piece]:
+    """Code spans that are paths, or names of Python files, and the paths in drawings."""
+    tops = {path.split("/")[0] for path in tracked()} | {path.split("/")[1] for path in tracked(*PACKAGES)}
+    drawn = [
+        Piece(block.document, block.line, "", path)
+        for block in blocks("mermaid")
+        for path in re.findall(r"clip_\w+/[\w./]*\w", block.content)
+    ]
+    spans = [span for span in code_spans() if re.fullmatch(r"[\w.*/-]+", span.content)]
+    return [*drawn, *(span for span in spans if span.content.split("/")[0] in tops or span.content.endswith(".py"))]
+
+
+def is_there(piece: Piece, files: set[str]) -> bool:
+    """Tell if a path exists, seen from the repository, a package's parent, or, a file's name alone, from anywhere."""
+    parents = [ROOT, *(ROOT / name for name in PACKAGES)]
+    if any(list(parent.glob(piece.content.rstrip("/"))) for parent in parents):
+        return True
+    return any(file.endswith(f"/{piece.content}") for file in files)
+
+
+def test_paths_in_the_text_exist() -> None:
+    files = set(tracked())
+    assert [f"{piece}: {piece.content}" for piece in paths_named() if not is_there(piece, files)] == []
+
+
+def is_read(name: str, sources: str) -> bool:
+    """Tell if a variable sets an option of a command, or stands in a source."""
+    for words in (["serve"], ["search", "serve"]):
+        prefix = f"CLIPSERVE_{words[0].upper()}_"
+        if name.startswith(prefix):
+            option = name.removeprefix(prefix).lower().replace("_", "-")
+            return not option or f"--{option}" in flags([CLIPSERVE, *words])
+    return name in sources
+
+
+def test_environment_variables_in_the_text_exist() -> None:
+    sources = "".join((ROOT / path).read_text(encoding="utf-8") for path in tracked("*.py") if "test_documents" not in path)
+    named = {name for span in code_spans() for name in re.findall(r"CLIPSERVE_[A-Z_]+", span.content)}
+    assert named
+    assert [name for name in sorted(named) if not is_read(name, sources)] == []
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for link in links():
+        target, _, anchor = link.content.partition("#")
+        path = link.document.parent / target if target else link.document
+        if not link.content.startswith("http") and (not path.exists() or (anchor and anchor not in anchors(path))):
+            broken.append(f"{link}: {link.content}")
+    assert broken == []
+
+
+def test_the_routes_in_the_text_are_those_of_the_api(sidecar: Sidecar) -> None:
+    _, api = sidecar.ask("GET", "/openapi.json")
+    served = {
+        f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}"
+        for path, methods in api["paths"].items()
+        for method in methods
+        if path.startswith("/v1/collections")
+    }
+    spans = [span.content for span in code_spans() if span.document.name == "search.md"]
+    told = [re.fullmatch(r"(GET|POST|DELETE) ([^?]*)(?:\?.*)?", span) for span in spans]
+    routes = {f"{found[1]} {found[2].replace('…', '/v1/collections')}" for found in told if found}
+    assert {re.sub(r"\b(NAME|ID|ROW)\b", "{}", route) for route in routes} == served
+
+
+def test_the_first_screen_has_code_commands_and_a_picture() -> None:
+    first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40])
+    assert re.search(r"^```python\n.*?^```$", first, re.M | re.S)
+    assert re.search(r"^```sh\n.*?\bmake demo\b.*?^```$", first, re.M | re.S)
+    assert re.search(r"!\[[^]]+\]\(docs/images/.*?\)", first)
+
+
+def test_documents_are_found() -> None:
+    assert {ROOT / "README.md", ROOT / "docs" / "architecture.md"} <= set(DOCUMENTS)
