@@ -151,7 +151,7 @@ GOOD = [
 
 @dataclass
 class Found:
-    """What came of it: answers by status, and each request that must not have happened."""
+    """Outcome of a run: answers by status, and each request with an answer that must not happen."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -393,6 +393,6 @@ def _ascii(path: str) -> str:
 
 
 def alive(sidecar: Sidecar) -> bool:
-    """Whether the process answers."""
+    """Tell if the process answers."""
     with socket.create_connection(("127.0.0.1", sidecar.port), timeout=TIMEOUT_S):
         return sidecar.process.poll() is None and sidecar.ask("GET", "/health/live")[0] == 200

@@ -22,7 +22,7 @@ from pictures import jpegs
 
 SIZE = 32
 PICTURES = jpegs(12)
-"""What the fixture ``photos`` puts into a collection."""
+"""Pictures of the fixture ``photos``."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Sidecar:
         return time.monotonic() - start
 
     def missing(self) -> dict[str, str]:
-        """What isn't ready."""
+        """Return the parts that aren't ready, with reasons."""
         try:
             return self.ask("GET", "/health/ready")[1]["not_ready"]
         except urllib3.exceptions.HTTPError:

@@ -240,7 +240,7 @@ def test_a_generated_checkpoint_is_the_librarys_or_refused(
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where values are in a JSON object, of long lists only the first."""
+    """Paths of the values in a JSON object, of long lists only the first."""
     inside = content.items() if isinstance(content, dict) else enumerate(content[:2]) if isinstance(content, list) else ()
     return [path, *(place for key, value in list(inside)[:60] for place in places(value, (*path, key)))]
 

@@ -241,7 +241,7 @@ def frozen(server: Server) -> Iterator[None]:
 
 
 class TestFaults:
-    """What a client sees when the server is down, frozen, or comes back."""
+    """Answers to a client whose server is down, frozen, or comes back."""
 
     @pytest.fixture
     def own(self, repository: Path) -> Iterator[Server]:

@@ -26,7 +26,7 @@ from evaluate import Towers, keyword_task, load_collection, score  # noqa: E402
 
 @pytest.fixture(scope="module")
 def figures() -> dict:
-    """What the evaluation script says."""
+    """Figures that the evaluation script prints."""
     command = [sys.executable, EXAMPLE / "evaluate.py", "--json"]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
 
@@ -57,7 +57,7 @@ def emoji_server(emoji: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def report(emoji: Path) -> dict:
-    """What the export said of int8."""
+    """Report of the export of int8."""
     return json.loads((emoji / "int8.json").read_text())
 
 

@@ -251,7 +251,7 @@ def embedded(text: Path, image: Path) -> np.ndarray:
 
 
 def library_embedded(folder: Path, pool: str, normalize_first: bool = False) -> np.ndarray:
-    """What sentence-transformers 6.2 computes, written out."""
+    """Computation of sentence-transformers 6.2, written out."""
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, truncation=True, max_length=128, return_tensors="pt")
     with torch.inference_mode():
         hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state

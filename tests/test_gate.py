@@ -1,4 +1,4 @@
-"""What the gate counts, what it lets pass, and which of those is chosen."""
+"""Scores of the gate, its limits, and the choice among the variants that pass."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestRetrieval:
 
 
 class TestGate:
-    """What the gate lets pass."""
+    """Limits of the gate."""
 
     def judged(self, hits: int, allowed: Allowed) -> list[str]:
         """Failures of texts of which so many of 200 find their picture; torch finds all."""

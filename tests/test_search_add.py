@@ -147,7 +147,7 @@ def _image(content: bytes):
 
 
 def _added(sidecar: Sidecar) -> str:
-    """What is counted of requests that add rows; refused ones answer 400."""
+    """Counters of requests that add rows; refused ones answer 400."""
     lines = sidecar.ask("GET", "/metrics")[1].decode().splitlines()
     wanted = 'clipserve_requests_total{route="/v1/collections/{name}/rows",status='
     return "\n".join(line for line in lines if line.startswith(wanted) and 'status="200"' not in line)

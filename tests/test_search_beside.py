@@ -1,4 +1,4 @@
-"""What happens side by side: drops, creations, changes, requests that are given up, and a Triton that stands still."""
+"""Work side by side: drops, creations, changes, requests that are given up, and a Triton that stands still."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create(sidecar: Sidecar, name: str) -> int:
 
 
 def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What each of several threads came to that begin together."""
+    """Return the outcome of each of several threads that begin together."""
     ready = threading.Barrier(count)
 
     def begin(n: int) -> Any:

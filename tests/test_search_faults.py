@@ -1,4 +1,4 @@
-"""What goes wrong around the sidecar: it is killed, Triton goes away, the disk is full, a restart finds everything."""
+"""Faults around the sidecar: it is killed, Triton goes away, the disk is full, a restart finds everything."""
 
 from __future__ import annotations
 

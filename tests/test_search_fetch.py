@@ -1,4 +1,4 @@
-"""What the sidecar fetches for others: public addresses, connected to as they were checked, and nothing that lies inside."""
+"""Fetches for clients: public addresses, connected to as they were checked, and nothing that lies inside."""
 
 from __future__ import annotations
 

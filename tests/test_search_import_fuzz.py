@@ -149,7 +149,7 @@ def _compare(sidecar: Sidecar, found: list[Generated], left_out: set[str], added
 
 
 def _is_kept(value: Any, values: list[Any]) -> bool:
-    """Whether a value is among those that came back, as it is or as text."""
+    """Tell if a value is among those that came back, as it is or as text."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return True
     if isinstance(value, int) and not isinstance(value, bool) and float(value) != value:

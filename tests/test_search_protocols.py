@@ -1,4 +1,4 @@
-"""What others speak: clip-retrieval's routes and its own client, OpenAI's embeddings, curl, Prometheus, OpenAPI."""
+"""Protocols of others: clip-retrieval's routes and its own client, OpenAI's embeddings, curl, Prometheus, OpenAPI."""
 
 from __future__ import annotations
 

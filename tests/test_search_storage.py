@@ -1,4 +1,4 @@
-"""What is said when a table can't be read or a filter can't be used, and what goes on working."""
+"""Messages for tables that can't be read and filters that can't be used, and the searches that go on meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hostile clients send to the ports of a server: it stays, and answers the next request."""
+"""Hostile requests to the ports of a server: it stays, and answers the next request."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def alive(target: Server) -> Iterator[Server]:
 
 
 def said(server: Server, request: bytes, port: int = 0, within_s: float = 10) -> bytes:
-    """What a port answers to bytes; what it refuses to read is no failure."""
+    """Return a port's answer to bytes; a refusal to read them is no failure."""
     answer = b""
     with socket.create_connection(("127.0.0.1", server.ports[port]), timeout=within_s) as connection:
         with contextlib.suppress(ConnectionError):

@@ -175,7 +175,7 @@ def test_int8_goes_through_its_recipes(checkpoint: Path, tmp_path: Path, capsys:
 
 
 class TestRecipes:
-    """Which nodes stay in float."""
+    """Nodes that stay in float."""
 
     NAMES = (
         "patch_embedding/Conv_1",

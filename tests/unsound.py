@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 FACTORS = {"zeros": 0.0, "nan": np.nan, "inf": np.inf, "long": 2.0, "short": 0.9}
-"""What an item's embedding is multiplied with, by the kind of fault."""
+"""Factor of an item's embedding by the kind of fault."""
 
 
 def spoil(model: Path, table: np.ndarray) -> None:

@@ -189,7 +189,7 @@ class Readiness:
         self._began, self._answer = 0.0, ""
 
     def ask(self) -> str:
-        """What is missing; empty when nothing is."""
+        """Return the reason why the server isn't ready; empty if it is."""
         came = time.monotonic()
         with self._lock:
             if self._began <= came:
