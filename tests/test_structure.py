@@ -59,3 +59,21 @@ def test_former_names_of_modules_can_be_imported(package: str) -> None:
             importlib.import_module("{package}.nothing")
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("library", "owner"),
+    [
+        ("faiss", "search/clip_search/index/faiss_index.py"),
+        ("obstore", "search/clip_search/storage/object_store.py"),
+        ("sqlglot", "search/clip_search/storage/filters/"),
+        ("lancedb", "search/clip_search/storage/"),
+        ("torch", "export/clip_export/"),
+    ],
+)
+def test_a_library_has_one_room(library: str, owner: str) -> None:
+    importing = re.compile(rf"^\s*(?:import|from) {library}\b", re.M)
+    product = tracked("client/*.py", "export/*.py", "search/*.py", "serve/*.py")
+    importers = [path for path in product if importing.search((ROOT / path).read_text(encoding="utf-8"))]
+    assert importers
+    assert [path for path in importers if not path.startswith(owner)] == []
