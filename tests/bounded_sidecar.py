@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecars import Sidecar
 
-from clip_search import serve
+from clip_search.cli import serve
 from clip_search.options import Bounds, FetchOptions, HttpOptions, Options
 
 LOCAL = (ipaddress.ip_network("127.0.0.1/32"),)

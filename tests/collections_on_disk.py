@@ -11,9 +11,9 @@ from sidecars import SIZE, unit
 
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Database
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import About
 
 OPTIONS = IndexOptions(exact_rows=400, tail_rows=200)
 COUNT = 1000
@@ -41,7 +41,7 @@ class Opener:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store: Store | None = None
+        self.database: Database | None = None
         self.collection: Collection | None = None
         self.source = "texts"
 
@@ -50,15 +50,17 @@ class Opener:
 
     def open(self, options: IndexOptions = OPTIONS) -> Collection:
         self.close()
-        self.store = Store(str(self.folder / "db"), self.folder)
-        table = self.store.open("a") if "a" in self.store.names() else self.store.create("a", About(SIZE, "model1"), {})
+        self.database = Database(str(self.folder / "db"), self.folder)
+        table = (
+            self.database.open("a") if "a" in self.database.names() else self.database.create("a", About(SIZE, "model1"), {})
+        )
         self.collection = Collection("a", table, self.folder / "a", options, self.texts)
         return self.collection
 
     def close(self) -> None:
-        if self.collection and self.store:
+        if self.collection and self.database:
             self.collection.close()
-            self.store.close()
+            self.database.close()
         self.collection = None
 
 

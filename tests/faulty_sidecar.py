@@ -27,7 +27,7 @@ from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.query import LanceEmptyQueryBuilder
 from lancedb.table import LanceTable
 
-from clip_search import collection
+from clip_search import upkeep
 from clip_search.options import IndexOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.web.app import app
@@ -136,8 +136,8 @@ def main(data: str, port: str, engine: str) -> None:
     """Serve as ``clipserve search serve`` does."""
     sys.setswitchinterval(0.0001)
     for name, value in UPKEEP.items():
-        assert hasattr(collection, name), f"clip_search.collection has no {name} any more: name its new place here"
-        setattr(collection, name, value)
+        assert hasattr(upkeep, name), f"clip_search.upkeep has no {name} any more: name its new place here"
+        setattr(upkeep, name, value)
     faults = Faults()
     faults.install()
     options = Options(data, triton=NOWHERE, index=IndexOptions(engine=engine, **INDEX))  # type: ignore[arg-type]

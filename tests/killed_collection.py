@@ -29,12 +29,13 @@ from kill_ledger import TOWERS, Change, Ledger, differences, vector
 from kill_points import Death, kill
 
 from clip_client import Unavailable
-from clip_search import checks, collection
+from clip_search import upkeep
 from clip_search.collection import Collection
+from clip_search.index import block_checks
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Database
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import About
 
 SIZE, CLIENTS, IDS = 12, 3, 40
 LIES, BROKEN, HANGS = 3, 4, 5
@@ -42,12 +43,12 @@ LIES, BROKEN, HANGS = 3, 4, 5
 _OPENING_S = 60
 _LONGEST_S = 1.0
 _RENAME = os.replace  # without the points of death
-UPKEEP = {"collection": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
+UPKEEP = {"upkeep": {"_PAUSE_S": 0.01, "_OPTIMIZE_COMMITS": 8}, "checks": {"_PASS_S": 0.1}}
 
 
 def opened(folder: Path, ledger: Ledger) -> tuple[Any, Any]:
     """The database of a folder and its collection; made if it was never whole."""
-    store = Store(str(folder / "db"), folder / "indexes")
+    store = Database(str(folder / "db"), folder / "indexes")
     try:
         table = store.open("a")
     except Exception:
@@ -145,7 +146,7 @@ def lied(folder: Path, wrong: list[str]) -> None:
 
 def live(order: dict[str, Any], ready: int) -> None:
     """Open, compare with the ledger, change until death."""
-    for module, values in ((collection, UPKEEP["collection"]), (checks, UPKEEP["checks"])):
+    for module, values in ((upkeep, UPKEEP["upkeep"]), (block_checks, UPKEEP["checks"])):
         for name, value in values.items():
             assert hasattr(module, name), f"{module.__name__} has no {name} any more: name its new place here"
             setattr(module, name, value)

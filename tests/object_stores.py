@@ -14,15 +14,16 @@ import sidecars
 import urllib3
 from servers import free_ports
 
-from clip_search.lease import Times
+from clip_search.storage.lease import Times
 
 SHORT = Times(lease_s=2.0, renew_s=0.3, margin_s=0.5)
 _SERVE = f"""
 import sys
 from functools import partial
-from clip_search import lease, store
-from clip_search.cli import main
-store.Lease = partial(lease.Lease, times=lease.{SHORT})
+from clip_search.storage import lease
+from clip_search.storage import database
+from clip_search.cli.parser import main
+database.Lease = partial(lease.Lease, times=lease.{SHORT})
 sys.exit(main(sys.argv[1:]))
 """
 

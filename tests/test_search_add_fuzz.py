@@ -21,7 +21,7 @@ from sidecars import Sidecar
 from clip_client import Clip
 from clip_client.file_names import source_path
 from clip_client.search import Search
-from clip_search import cli
+from clip_search.cli import parser
 from pictures import encoded, picture
 
 ROUNDS = 24
@@ -209,7 +209,7 @@ def test_generated_folders(
 
     def add() -> tuple[int, ...]:
         where = ["--url", sidecar.url, "--collection", name, "--prune", *generated.metadata]
-        status = cli.main(["add", *where, str(generated.folder)])
+        status = parser.main(["add", *where, str(generated.folder)])
         told = capfd.readouterr()
         line = re.findall(r"^read (\d+) = (\d+) added \+ (\d+) unchanged \+ (\d+) replaced \+ (\d+) left out$", told.out, re.M)
         assert len(line) == 1, told

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clip_client import InvalidInput
-from clip_search.books import Books
+from clip_search.cli.books import Books
 
 
 def test_what_was_read_is_the_sum_of_what_became_of_it(tmp_path: Path) -> None:

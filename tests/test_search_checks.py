@@ -15,15 +15,16 @@ import pytest
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, found, rows, settled
 
 from clip_client.errors import Unavailable
-from clip_search import checks, derived
-from clip_search import collection as collections
-from clip_search.cards import Deck
+from clip_search import upkeep
 from clip_search.collection import Collection
-from clip_search.derived import Sums
-from clip_search.faiss_index import VectorIndex
+from clip_search.index import block_checks
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.part import Part
+from clip_search.index.tuning import Tuned
 from clip_search.options import IndexOptions
-from clip_search.part import Part
-from clip_search.tuning import Tuned
+from clip_search.storage import derived_files
+from clip_search.storage.derived_files import Sums
+from clip_search.storage.row_cache import Deck
 
 FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/part-*/index.faiss", "image/part-*/rows.npy"]
 
@@ -31,9 +32,9 @@ FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/par
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upkeep is done by the test alone; a pass follows the other, blocks are small."""
-    monkeypatch.setattr(collections, "_PAUSE_S", 3600)
-    monkeypatch.setattr(checks, "_PASS_S", 0)
-    monkeypatch.setattr(derived, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 3600)
+    monkeypatch.setattr(block_checks, "_PASS_S", 0)
+    monkeypatch.setattr(derived_files, "BLOCK_BYTES", 4096)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def one_pass(collection: Collection) -> None:
     """Check every block once, and do what is due then."""
     blocks = sum(len(sums.running) for keeper in (collection.cards, *collection.engines.values())
                  for sums in keeper.files().values())  # fmt: skip
-    for _ in range(2 * blocks // checks._BLOCKS + 4):
+    for _ in range(2 * blocks // block_checks._BLOCKS + 4):
         collection.maintain()
 
 
@@ -235,7 +236,7 @@ def test_each_block_is_checked_without_the_others(tmp_path: Path, size: int) -> 
         assert damaged == [next(i for i, (a, b) in enumerate(zip(content, path.read_bytes(), strict=True)) if a != b) // 4096]
         path.write_bytes(content)
     path.write_bytes(content + b"x")
-    with pytest.raises(derived.Damaged, match="isn't any more what was opened"):
+    with pytest.raises(derived_files.Damaged, match="isn't any more what was opened"):
         sums.check_block(path, 0)
 
 
@@ -243,7 +244,7 @@ def _holds(sums: Sums, path: Path, number: int) -> bool:
     try:
         sums.check_block(path, number)
         return True
-    except derived.Damaged:
+    except derived_files.Damaged:
         return False
 
 
@@ -260,7 +261,7 @@ def test_files_that_upkeep_replaced_are_no_damage(serving: Opener, log: io.Strin
 
 
 def test_upkeep_checks_by_itself(serving: Opener, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collections, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 0.01)
     collection = serving.open()
     path = sorted((serving.folder / "a").glob("image/part-*/index.faiss"))[0]
     flip(path)
@@ -311,7 +312,7 @@ def test_cards_that_never_were_what_was_written_are_not_used(serving: Opener, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Deck, "mapped", torn)
-        with pytest.raises(derived.Damaged):
+        with pytest.raises(derived_files.Damaged):
             serving.collection.rebuild()
         answers_right(serving.collection)
     one_pass(serving.collection)

@@ -14,8 +14,8 @@ from clip_client import ContractMismatch, InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow, checked_id, checked_vector
-from clip_search.store import Store
+from clip_search.storage.database import Database
+from clip_search.storage.rows import NewRow, checked_id, checked_vector
 
 LANCE = IndexOptions(engine="lancedb", exact_rows=400)
 
@@ -163,9 +163,9 @@ def test_many_at_once_are_committed_together(opener: Opener) -> None:
 
 
 def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)  # the test alone does the upkeep
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
-    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)  # the test alone does the upkeep
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 5)
+    monkeypatch.setattr("clip_search.upkeep._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()
@@ -175,9 +175,9 @@ def test_files_are_merged_once_writing_pauses(opener: Opener, monkeypatch: pytes
 
 
 def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 1)
-    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 0)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 1)
+    monkeypatch.setattr("clip_search.upkeep._QUICK_SHARE", 0)
     collection = opener.open()
     fill(collection)
     collection.maintain()
@@ -185,7 +185,7 @@ def test_files_are_merged_while_writing_goes_on_once_they_are_many(opener: Opene
 
 
 def files(collection: Collection) -> int:
-    return int(collection.table._table.stats()["fragment_stats"]["num_fragments"])
+    return int(collection.table._handle.raw.stats()["fragment_stats"]["num_fragments"])
 
 
 def test_one_bad_request_fails_alone(opener: Opener) -> None:
@@ -289,14 +289,14 @@ def test_quotes_in_ids(opener: Opener) -> None:
 def test_one_owner_at_a_time(opener: Opener) -> None:
     opener.open()
     with pytest.raises(Unavailable, match="in use by another sidecar"):
-        Store(str(opener.folder / "db"), opener.folder)
+        Database(str(opener.folder / "db"), opener.folder)
 
 
 def test_somebody_elses_table(opener: Opener) -> None:
     opener.open()
-    opener.store._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
+    opener.database._database.create_table("other", schema=pa.schema([pa.field("x", pa.int64())]))
     with pytest.raises(ContractMismatch, match="wasn't made by clipserve"):
-        Collection("other", opener.store.open("other"), opener.folder / "other", OPTIONS, opener.texts)
+        Collection("other", opener.database.open("other"), opener.folder / "other", OPTIONS, opener.texts)
 
 
 def test_cards_are_mapped_not_loaded(opener: Opener) -> None:

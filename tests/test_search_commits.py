@@ -15,8 +15,8 @@ from collections_on_disk import VECTORS, Opener, found, rows, settled
 from clip_client import ClipError, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound, StorageFull
-from clip_search.rows import NewRow
-from clip_search.writer import Operation
+from clip_search.storage.rows import NewRow
+from clip_search.storage.writer import Operation
 
 FULL = OSError(28, "No space left on device (os error 28)")
 
@@ -65,7 +65,7 @@ def agrees(collection: Collection, *numbers: int) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch, collection: Collection, name: str, problem: BaseException, *, after: bool) -> list:
     """LanceDB's method fails, before or after it did its work; returns the calls, to be emptied to count anew."""
     calls: list[object] = []
-    real = getattr(collection.table._table, name)
+    real = getattr(collection.table._handle.raw, name)
 
     def broken(*arguments: Any, **named: Any) -> Any:
         calls.append(arguments)
@@ -73,7 +73,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, collection: Collection, name: str, 
             real(*arguments, **named)
         raise problem
 
-    monkeypatch.setattr(collection.table._table, name, broken)
+    monkeypatch.setattr(collection.table._handle.raw, name, broken)
     return calls
 
 
@@ -125,7 +125,7 @@ def test_a_later_change_of_an_id_never_overtakes_an_earlier_one(opener: Opener) 
 def test_a_conflict_and_a_full_disk_in_one_group(opener: Opener, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> None:
     collection = opener.open()
     add(collection, 0).result()
-    real, calls = collection.table._table.add, []
+    real, calls = collection.table._handle.raw.add, []
 
     def add_when_small(new: Any) -> Any:
         calls.append(len(new))
@@ -133,7 +133,7 @@ def test_a_conflict_and_a_full_disk_in_one_group(opener: Opener, monkeypatch: py
             raise FULL
         return real(new)
 
-    monkeypatch.setattr(collection.table._table, "add", add_when_small)
+    monkeypatch.setattr(collection.table._handle.raw, "add", add_when_small)
     with Grouped(collection):
         conflict, full, good = add(collection, 0), add(collection, 1, 2), add(collection, 3)
     with pytest.raises(Conflict, match="'r0' is there already"):
@@ -336,7 +336,7 @@ def test_a_change_after_the_end_is_refused_and_never_waits(opener: Opener) -> No
 def test_a_dropped_collection_is_gone_for_who_still_holds_it(opener: Opener, log: io.StringIO) -> None:
     collection = opener.open()
     add(collection, 1).result()
-    collection.drop(lambda: opener.store.drop("a"))
+    collection.drop(lambda: opener.database.drop("a"))
     asked: list[Callable[[], object]] = [
         lambda: add(collection, 2),
         lambda: collection.delete(ids=["r1"]),
@@ -348,6 +348,6 @@ def test_a_dropped_collection_is_gone_for_who_still_holds_it(opener: Opener, log
     for ask in asked:
         with pytest.raises(NotFound, match="was dropped"):
             ask()
-    assert opener.store.names() == []
+    assert opener.database.names() == []
     assert not (opener.folder / "db" / "a.lance").exists()
     assert "ERROR upkeep" not in log.getvalue()

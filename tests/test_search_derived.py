@@ -16,9 +16,12 @@ from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, fo
 
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
-from clip_search.rows import NewRow
+from clip_search.storage.rows import NewRow
 
 FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/part-*/index.faiss", "image/part-*/rows.npy"]
+
+_DERIVED, _PART = "clip_search.storage.derived_files", "clip_search.index.part.Part.save"
+_SAVING = [f"{_DERIVED}.write_manifest", _PART, f"{_DERIVED}.make_folder", f"{_DERIVED}.remove_others"]
 
 
 def flipped(at: float) -> Callable[[Path, Path], None]:
@@ -187,8 +190,8 @@ def test_files_in_another_folder_than_their_own_are_noticed(
 def test_files_of_a_collection_of_the_same_name_that_was_dropped_are_noticed(opener: Opener) -> None:
     old = opener.folder.parent / "old"
     shutil.copytree(opener.folder / "a", old)
-    opener.open().drop(lambda: opener.store.drop("a"))
-    opener.store.close()
+    opener.open().drop(lambda: opener.database.drop("a"))
+    opener.database.close()
     opener.collection = None
     shutil.copytree(old, opener.folder / "a")
     collection = opener.open()
@@ -251,11 +254,11 @@ def test_a_number_is_not_given_twice_when_the_cards_are_lost(opener: Opener) -> 
     assert collection.row_of("r5") >= COUNT
 
 
-@pytest.mark.parametrize("write", ["derived.write_manifest", "part.Part.save", "derived.make_folder", "derived.remove_others"])
+@pytest.mark.parametrize("write", _SAVING)
 def test_an_index_that_could_not_be_saved_is_saved_later(opener: Opener, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
     collection = opener.open()
     with monkeypatch.context() as patch:
-        patch.setattr(f"clip_search.{write}", _full)
+        patch.setattr(write, _full)
         with pytest.raises(OSError, match="No space left"):
             collection.rebuild()
         answers_right(collection)
@@ -272,7 +275,7 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_collection_from_opening
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(opener.folder / "a")
-    monkeypatch.setattr("clip_search.derived.make_folder", _full)
+    monkeypatch.setattr("clip_search.storage.derived_files.make_folder", _full)
     collection = opener.open()
     answers_right(collection)
     collection.add(rows(5), on_conflict="error", fingerprint="").result()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from clip_client.errors import InvalidInput
-from clip_search.filters import checked
+from clip_search.storage.filters.sql import checked
 
 _COLUMNS: dict[str, tuple] = {
     "n": (None, 1, 2, 3, 5),

@@ -23,10 +23,10 @@ from sidecars import Sidecar
 
 from clip_client import InvalidInput
 from clip_client.search import Row, Term
-from clip_search.filters import checked
-from clip_search.lance_engine import LanceEngine
+from clip_search.index.lance_engine import LanceEngine
 from clip_search.options import IndexOptions
-from clip_search.table import Table
+from clip_search.storage.filters.sql import checked
+from clip_search.storage.table import Table
 
 UTC = datetime.timezone.utc
 TIMES = [datetime.datetime(2024, 5, 1, tzinfo=UTC), datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), None]
@@ -377,7 +377,7 @@ import json, re, resource, sys
 from pathlib import Path
 import lancedb
 from clip_client.errors import InvalidInput
-from clip_search.table import Table
+from clip_search.storage.table import Table
 
 table = Table(lancedb.connect(sys.argv[1]).open_table("raw"))
 table.matching("year = 1")

@@ -19,7 +19,7 @@ from sidecars import PICTURES, Sidecar, base64_of
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable
 from clip_client.search import Row, Search, Term
 from clip_search.embedder import Embedder
-from clip_search.texts import TuningQueries
+from clip_search.index.tuning_queries import TuningQueries
 from pictures import bomb, encoded, picture
 
 

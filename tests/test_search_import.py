@@ -19,7 +19,7 @@ import sidecars
 from sidecars import Sidecar, unit
 
 from clip_client.search import Row
-from clip_search import cli
+from clip_search.cli import parser
 
 NOBODY = "127.0.0.1:9"
 SIZE = 8
@@ -39,7 +39,7 @@ def run(sidecar: Sidecar, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> 
 
     def run(verb: str, *arguments: object, status: int = 0) -> tuple[str, str]:
         where = ["--url", sidecar.url, "--collection", "c"]
-        ended = cli.main([verb, *where, *map(str, arguments)])
+        ended = parser.main([verb, *where, *map(str, arguments)])
         told = capfd.readouterr()
         assert ended == status, told
         return told.out, told.err
@@ -416,7 +416,7 @@ def test_every_kind_survives_an_export_and_an_import(sidecar: Sidecar, run: Impo
 def test_an_export_is_cut_into_files_and_leaves_none_of_an_earlier_one(
     sidecar: Sidecar, run: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_search.folders._PARTITION", 700)
+    monkeypatch.setattr("clip_search.cli.clip_retrieval.exporting._PARTITION", 700)
     run(
         "import",
         write(tmp_path / "in", [unit(2000, SIZE)], [pa.table({"n": range(2000), "id": [str(n) for n in range(2000)]})]),

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sidecars import Sidecar, unit
 
-from clip_search import cli
+from clip_search.cli import parser
 
 SIZE = 8
 NAMES = ["a", "A", "b c", "b_c", "id", "time", "source", "caption", "image_path", "é", "", "1", "_rowid", "meta_id"]
@@ -198,5 +198,5 @@ def _run(sidecar: Sidecar, folder: Path) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         where = ["--url", sidecar.url, "--collection", "c", "--errors", str(folder / "errors")]
-        status = cli.main(["import", *where, str(folder)])
+        status = parser.main(["import", *where, str(folder)])
     return status, out.getvalue(), err.getvalue()

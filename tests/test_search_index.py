@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sidecars import SIZE, unit
 
-from clip_search.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
-from clip_search.index import Index
-from clip_search.part import Part, Tail, positions
+from clip_search.arrays import positions
+from clip_search.index.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
+from clip_search.index.part import Part, Tail
+from clip_search.index.snapshot import Index
+from clip_search.index.tuning import AT, recalls, tuned
 from clip_search.query import distinct, mixed
-from clip_search.tuning import AT, recalls, tuned
 
 COUNT = 3000
 KINDS = ["flat", "ivf", "hnsw", "ivf8"]
@@ -184,3 +188,28 @@ def test_index_files_of_others(tmp_path: Path) -> None:
     (tmp_path / "broken.index").write_bytes(b"no index")
     with pytest.raises(ValueError, match="import the embeddings' folder instead"):
         file_vectors(tmp_path / "broken.index")
+
+
+def test_a_search_is_right_while_rows_of_the_tail_are_hidden() -> None:
+    rows = np.arange(16_000)
+    tail = Tail.empty(1, len(rows)).append(rows, np.ones((len(rows), 1), np.float32))
+    kept, hidden = rows[1::100], rows[::100]
+    over = threading.Event()
+
+    def hide() -> None:
+        while not over.is_set():
+            tail.hide(hidden)
+            tail.keep(rows)
+
+    before, hiding = sys.getswitchinterval(), threading.Thread(target=hide)
+    sys.setswitchinterval(1e-5)
+    hiding.start()
+    try:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            _, hits = tail.search(np.ones(1, np.float32), len(rows), kept)
+            assert np.sort(hits).tolist() == kept.tolist()
+    finally:
+        over.set()
+        hiding.join()
+        sys.setswitchinterval(before)

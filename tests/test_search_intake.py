@@ -20,7 +20,7 @@ from sidecars import Sidecar, base64_of, unit
 
 from clip_client import InvalidInput
 from clip_client.search import Row, Search, Term
-from clip_search.rows import NewRow, to_arrow
+from clip_search.storage.rows import NewRow, to_arrow
 
 NOBODY = "127.0.0.1:9"
 VECTOR = [1.0] + [0.0] * 7
@@ -388,8 +388,8 @@ def test_hits_of_clip_retrievals_route_have_every_kind(sidecar: Sidecar, search:
 def test_rows_are_added_beside_what_a_failed_widening_left(tmp_path: Path) -> None:
     import lancedb
 
-    from clip_search.schema import About, schema
-    from clip_search.table import Table
+    from clip_search.storage.schema import About, schema
+    from clip_search.storage.table import Table
 
     wanted = schema(About(8, ""), {"score": "int"})
     table = Table(lancedb.connect(tmp_path).create_table("c", schema=wanted))

@@ -25,11 +25,11 @@ from servers import free_ports
 
 from clip_client import Unavailable
 from clip_client.search import Row, Term
-from clip_search import objects
-from clip_search.lease import Lease
-from clip_search.objects import Cell, Stored, Version
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage import object_store
+from clip_search.storage.database import Database
+from clip_search.storage.lease import Lease
+from clip_search.storage.object_store import Cell, Stored, Version
+from clip_search.storage.schema import About
 
 NAME = "owner"
 NOWHERE = "127.0.0.1:9"
@@ -243,7 +243,7 @@ def test_stores_that_nothing_is_known_of_are_refused(database: str) -> None:
     with pytest.raises(
         Unavailable, match=f"no lease is known for {database.split(':')[0]}://: expected a folder, or one of s3"
     ):
-        objects.cell(database, NAME)
+        object_store.cell(database, NAME)
 
 
 @pytest.fixture(scope="module")
@@ -255,25 +255,25 @@ def bucket() -> Iterator[str]:
 @pytest.mark.parametrize("same", ["{}", "{}/", "{}?x=y"])
 def test_a_database_on_s3_has_one_owner_by_whichever_path(bucket: str, tmp_path: Path, same: str) -> None:
     database = f"{bucket}/{tmp_path.name}"
-    first = Store(database, tmp_path / "one")
+    first = Database(database, tmp_path / "one")
     first.create("a", About(4, ""), {})
     with pytest.raises(Unavailable, match=r"is in use by sidecar \d+ on"):
-        Store(same.format(database), tmp_path / "two")
-    Store(f"{database}-2", tmp_path / "two").close()
+        Database(same.format(database), tmp_path / "two")
+    Database(f"{database}-2", tmp_path / "two").close()
     first.close()
-    second = Store(same.format(database), tmp_path / "two")
+    second = Database(same.format(database), tmp_path / "two")
     assert second.names() == ["a"]
     second.close()
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"s3://nowhere/db can't be (reserved|opened) \("):
-        Store("s3://nowhere/db", tmp_path)
+        Database("s3://nowhere/db", tmp_path)
 
 
 def test_without_the_library_it_is_said_which_is_missing(bucket: str, tmp_path: Path) -> None:
     lancedb.connect(f"{bucket}/x")  # LanceDB itself needs none
-    code = "import sys; sys.modules['obstore.store'] = None; from clip_search.cli import main; main(sys.argv[1:])"
+    code = "import sys; sys.modules['obstore.store'] = None; from clip_search.cli.parser import main; main(sys.argv[1:])"
     options = ["serve", "--data", f"{bucket}/x", "--index", tmp_path, "--port", str(free_ports(1)[0])]
     ended = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=60)
     assert ended.stderr == f"error: {bucket}/x needs another library: pip install 'clipserve[object-store]'\n"

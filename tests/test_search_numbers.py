@@ -15,18 +15,18 @@ import pytest
 from collections_on_disk import Opener
 from sidecars import unit
 
-import clip_search.schema
+import clip_search.storage.schema
 from clip_client import Unavailable
 from clip_client.spec import TOWERS
-from clip_search import collection as collections
-from clip_search import derived
-from clip_search.cards import Cards
+from clip_search import upkeep
 from clip_search.collection import Collection
-from clip_search.numbers import BLOCK
+from clip_search.index.part import Part
 from clip_search.options import IndexOptions
-from clip_search.part import Part
-from clip_search.rows import NewRow
-from clip_search.table import Table
+from clip_search.storage import derived_files
+from clip_search.storage.row_cache import RowCache
+from clip_search.storage.row_numbers import BLOCK
+from clip_search.storage.rows import NewRow
+from clip_search.storage.table import Table
 
 OPTIONS = IndexOptions(tail_rows=20)
 VECTORS = dict(zip(TOWERS, (unit(400, seed=1), unit(400, seed=2)), strict=True))
@@ -36,7 +36,7 @@ NEW = range(300, 310)
 @pytest.fixture(autouse=True)
 def no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upkeep is done by the test alone."""
-    monkeypatch.setattr(collections, "_PAUSE_S", 3600)
+    monkeypatch.setattr(upkeep, "_PAUSE_S", 3600)
 
 
 def add(collection: Collection, numbers: range, prefix: str = "r", towers: tuple[str, ...] = TOWERS) -> None:
@@ -72,9 +72,9 @@ class Killed:
         self.copies: list[tuple[str, Path, dict[int, str]]] = []
         self._given: dict[int, str] = {}
         for owner, names in {
-            derived: ("write_manifest", "remove_others"),
+            derived_files: ("write_manifest", "remove_others"),
             Part: ("save",),
-            Cards: ("_written",),
+            RowCache: ("_written",),
             Table: ("append", "upsert", "delete", "reserve"),
         }.items():
             for name in names:
@@ -195,7 +195,7 @@ def test_numbers_ascend_without_gaps_until_a_restart(opener: Opener) -> None:
 
 
 def test_more_rows_than_a_block_have_their_numbers(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.numbers.BLOCK", 4)
+    monkeypatch.setattr("clip_search.storage.row_numbers.BLOCK", 4)
     collection = opener.open(OPTIONS)
     for start in range(0, 30, 10):
         add(collection, range(start, start + 10))
@@ -229,10 +229,10 @@ def test_a_note_that_cannot_be_written_fails_the_addition_alone(
 def before_notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Tables are made, and numbers given, as they were before there was a note of them."""
     with monkeypatch.context() as patch:
-        fields = [field.remove_metadata() for field in clip_search.schema._FIXED]
-        patch.setattr(clip_search.schema, "_FIXED", fields)
+        fields = [field.remove_metadata() for field in clip_search.storage.schema._FIXED]
+        patch.setattr(clip_search.storage.schema, "_FIXED", fields)
         patch.setattr(Table, "reserve", lambda table, note: None)
-        patch.setattr("clip_search.numbers._MOST_IN_A_COMMIT", 0)
+        patch.setattr("clip_search.storage.row_numbers._MOST_IN_A_COMMIT", 0)
         yield patch
 
 
@@ -279,7 +279,7 @@ def test_a_table_that_lost_its_newest_version_is_named(opener: Opener) -> None:
 
 def test_it_goes_on_without_what_is_lost_once_that_is_wanted(opener: Opener) -> None:
     count = older(opener)
-    opener.store.close()
+    opener.database.close()
     shutil.rmtree(opener.folder / "a" / "acknowledged")
     assert len(opener.open(OPTIONS).table) == count
     right(opener.collection)
@@ -290,7 +290,7 @@ def test_it_goes_on_without_what_is_lost_once_that_is_wanted(opener: Opener) -> 
 def test_a_note_of_what_was_acknowledged_that_is_damaged_says_nothing(opener: Opener, log: io.StringIO, damage: str) -> None:
     add(opener.open(OPTIONS), range(5))
     opener.close()
-    note = opener.folder / "a" / "acknowledged" / derived.MANIFEST
+    note = opener.folder / "a" / "acknowledged" / derived_files.MANIFEST
     if damage == "torn":
         torn(note)
     else:

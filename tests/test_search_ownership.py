@@ -14,8 +14,8 @@ from sidecars import Sidecar
 
 from clip_client import Unavailable
 from clip_client.search import Row
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Database
+from clip_search.storage.schema import About
 
 NOWHERE = "127.0.0.1:9"
 
@@ -47,23 +47,23 @@ def test_another_folder_for_the_indexes_does_not_go_round_it(
     folder = tmp_path / "home" / "database"
     (folder.parent / "x").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(folder.parent))
-    first = Store(str(folder), tmp_path / "indexes")
+    first = Database(str(folder), tmp_path / "indexes")
     with pytest.raises(Unavailable, match=r"(database|link) is in use by another sidecar: stop"):
-        Store(PATHS[path](folder), tmp_path / "others")
+        Database(PATHS[path](folder), tmp_path / "others")
     first.close()
-    Store(PATHS[path](folder), tmp_path / "others").close()
+    Database(PATHS[path](folder), tmp_path / "others").close()
 
 
 def test_two_databases_do_not_share_a_folder_of_indexes(tmp_path: Path) -> None:
-    first = Store(str(tmp_path / "a"), tmp_path / "indexes")
+    first = Database(str(tmp_path / "a"), tmp_path / "indexes")
     with pytest.raises(Unavailable, match="indexes is in use by another sidecar"):
-        Store(str(tmp_path / "b"), tmp_path / "indexes")
-    Store(str(tmp_path / "b"), tmp_path / "others").close()  # what was refused holds nothing
+        Database(str(tmp_path / "b"), tmp_path / "indexes")
+    Database(str(tmp_path / "b"), tmp_path / "others").close()  # what was refused holds nothing
     first.close()
 
 
 def test_nobody_takes_the_lock_for_a_collection(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), tmp_path / "indexes")
+    store = Database(str(tmp_path), tmp_path / "indexes")
     store.create("a", About(4, ""), {})
     assert store.names() == ["a"]
     store.close()
@@ -77,7 +77,7 @@ def pipe(path: Path) -> None:
 def test_a_lock_that_is_something_else_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
     make(tmp_path / ".clipserve-lock")
     with pytest.raises(Unavailable, match=r"can't be opened \(.*clipserve-lock"):
-        Store(str(tmp_path), tmp_path / "indexes")
+        Database(str(tmp_path), tmp_path / "indexes")
 
 
 def test_the_second_sidecar_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 import sidecars
 
 from clip_client.search import Row
-from clip_search.schema import About
-from clip_search.store import Store
+from clip_search.storage.database import Database
+from clip_search.storage.schema import About
 
 NOWHERE = "127.0.0.1:9"
 
@@ -47,7 +47,7 @@ def opened(folder: Path) -> None:
 
 
 def made(folder: Path) -> None:
-    store = Store(str(folder), folder / "indexes")
+    store = Database(str(folder), folder / "indexes")
     store.create("a", About(4, ""), {})
     (folder / "indexes" / "a" / "image").mkdir(parents=True)
     (folder / "indexes" / "a" / "image" / "current.json").write_text("{}")
@@ -73,7 +73,7 @@ def test_folders_of_before_are_mended_when_they_are_opened(tmp_path: Path) -> No
     made(tmp_path / "data")
     opened(tmp_path / "data")
     assert len(open_ones(tmp_path / "data")) > 5
-    Store(str(tmp_path / "data"), tmp_path / "data" / "indexes").close()
+    Database(str(tmp_path / "data"), tmp_path / "data" / "indexes").close()
     assert open_ones(tmp_path / "data") == []
 
 
@@ -85,11 +85,11 @@ def test_what_belongs_to_the_user_is_left_alone(tmp_path: Path) -> None:
     (data / "notes.txt").touch()
     (data / "indexes" / "other").mkdir()
     opened(data)
-    Store(str(data), tmp_path / "apart").close()
+    Database(str(data), tmp_path / "apart").close()
     assert open_ones(data) == [".", "notes.txt", "pictures", "pictures/a.jpg"]
     opened(data)
     (data / "indexes").rename(tmp_path / "indexes")
-    Store(str(data), tmp_path / "indexes").close()
+    Database(str(data), tmp_path / "indexes").close()
     assert open_ones(tmp_path / "indexes") == [".", "other"]
 
 
@@ -107,7 +107,7 @@ def test_links_lead_nowhere_and_odd_files_hold_up_nobody(tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(data / "a.lance" / "socket"))
     start = time.monotonic()
-    Store(str(data), data / "indexes").close()
+    Database(str(data), data / "indexes").close()
     assert time.monotonic() - start < 5
     assert open_ones(elsewhere) == [".", "file"]
 
@@ -116,7 +116,7 @@ def test_a_folder_that_is_meant_to_be_shared_stays_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o1777)
-    Store(str(data), tmp_path / "indexes").close()
+    Database(str(data), tmp_path / "indexes").close()
     assert stat.S_IMODE(data.stat().st_mode) == 0o1777
 
 
@@ -126,5 +126,5 @@ def test_modes_that_are_odd_keep_what_is_the_owners(tmp_path: Path, mode: int) -
     made(data)
     (data / "a.lance" / "odd").mkdir(mode=mode)
     (data / "a.lance" / "odd").chmod(mode)
-    Store(str(data), data / "indexes").close()
+    Database(str(data), data / "indexes").close()
     assert stat.S_IMODE((data / "a.lance" / "odd").stat().st_mode) == mode & ~0o077

@@ -21,8 +21,8 @@ from clip_search.embedder import Embedder
 from clip_search.errors import StorageFull, cleaned
 from clip_search.lru import Lru
 from clip_search.options import Options
-from clip_search.schema import About
 from clip_search.sidecar import Sidecar
+from clip_search.storage.schema import About
 
 LANCE_FILES = "db/a.lance/data/*.lance"
 
@@ -115,7 +115,7 @@ def test_what_a_read_raises_is_told_apart(
     def broken(*arguments: Any, **named: Any) -> Any:
         raise problem
 
-    monkeypatch.setattr(collection.table._table, "count_rows", broken)
+    monkeypatch.setattr(collection.table._handle.raw, "count_rows", broken)
     with pytest.raises(kind):
         collection.stats()
 
@@ -138,14 +138,14 @@ def test_each_broken_table_is_named_and_the_others_open(
         sidecar.create(name, 4, "", {})
     sidecar.close()
     reopened = Sidecar(Options(str(tmp_path), triton="127.0.0.1:9"))
-    real = reopened.store.open
+    real = reopened.database.open
 
     def opened(name: str) -> Any:
         if name in "ac":
             raise problem
         return real(name)
 
-    monkeypatch.setattr(reopened.store, "open", opened)
+    monkeypatch.setattr(reopened.database, "open", opened)
     reopened.open_all()
     assert reopened.names() == ["b", "d"]
     assert set(reopened.broken) == {"a", "c"}
@@ -273,7 +273,9 @@ def test_texts_that_wait_too_long_or_are_too_many_are_refused(embedder: Embedder
 
 
 def test_tables_made_before_they_had_an_identity_open(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.schema._metadata", lambda about: {b"clipserve": b'{"size": 32, "fingerprint": "model1"}'})
+    monkeypatch.setattr(
+        "clip_search.storage.schema._metadata", lambda about: {b"clipserve": b'{"size": 32, "fingerprint": "model1"}'}
+    )
     fill(opener.open())
     opener.collection.rebuild()
     collection = opener.open()

@@ -21,7 +21,7 @@ from sidecars import Sidecar
 
 from clip_client import Clip
 from clip_client.search import Row, Search
-from clip_search.sync import Disk, Known, State, Wanted, plan
+from clip_search.cli.folder.sync import Disk, Known, State, Wanted, plan
 from pictures import encoded, picture
 
 

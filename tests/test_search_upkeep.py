@@ -49,7 +49,7 @@ def optimized(collection: Collection) -> None:
 @pytest.fixture
 def alone(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Collection:
     """A collection of 1,000 rows whose upkeep is done by the test alone."""
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)
     collection = opener.open()
     fill(collection)
     return collection
@@ -58,9 +58,9 @@ def alone(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Collection:
 def test_replacing_rows_for_ever_takes_no_more_files_memory_descriptors_and_threads(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 25)
-    monkeypatch.setattr("clip_search.collection._QUICK_SHARE", 1)
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 0.05)
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 25)
+    monkeypatch.setattr("clip_search.upkeep._QUICK_SHARE", 1)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 0.05)
     process = psutil.Process()
     collection = opener.open()
     fill(collection)
@@ -80,7 +80,7 @@ def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
 ) -> None:
     sessions: list[lancedb.Session] = []
     monkeypatch.setattr("lancedb.Session", lambda *sizes, real=lancedb.Session: sessions.append(real(*sizes)) or sessions[-1])
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)
     collection = opener.open()
     fill(collection)
     replaced(collection, range(50))
@@ -91,7 +91,7 @@ def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
 
 
 def test_a_version_stays_while_it_is_read(alone: Collection, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.table._VECTOR_ROWS", 10)
+    monkeypatch.setattr("clip_search.storage.table._VECTOR_ROWS", 10)
     replaced(alone, range(3))
     version = alone.table.version
     reading = alone.table.vectors("image", 0, 10**6)
@@ -138,8 +138,8 @@ def batches(count: int) -> Iterator[list[str]]:
 
 
 def test_files_that_a_run_before_has_left_are_merged(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_search.collection._PAUSE_S", 3600)
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 15)
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 15)
     for start in range(0, 30, 10):
         collection = opener.open()
         for n in range(start, start + 10):
@@ -153,9 +153,42 @@ def test_files_that_a_run_before_has_left_are_merged(opener: Opener, monkeypatch
 def test_merging_waits_for_a_pause_only_where_it_takes_long(
     last_s: float, beside_adds: int, alone: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_search.collection._OPTIMIZE_COMMITS", 5)
+    monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 5)
     alone.table.merging_s = last_s
     alone.maintain()
     assert alone.table.fragments() == beside_adds
     alone.maintain()
     assert alone.table.fragments() == 1
+
+
+def cached(collection: Collection) -> int:
+    """Rows in the row cache, deleted ones among them."""
+    return sum(len(deck.rows) for deck in collection.cards._decks)
+
+
+def test_the_row_cache_drops_rows_that_were_replaced(
+    alone: Collection, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_search.storage.row_cache._SMALL", 50)
+    for start in range(0, 900, 100):
+        alone.add(rows(*range(start, start + 100)), on_conflict="replace", fingerprint="").result()
+        alone.maintain()
+    alone.delete(ids=["r999"]).result()
+    assert 999 <= cached(alone) <= 1.6 * 999
+    files_now = list((opener.folder / "a" / "cards").glob("*.arrow"))
+    assert len(files_now) <= 10
+    numbers = alone.table.numbers()
+    before = alone.cards.take(numbers)
+    assert {card["id"] for card in before} == {f"r{n}" for n in range(999)}
+    again = opener.open()  # its files are whole
+    assert again.cards.take(again.table.numbers()) == before
+
+
+def test_the_row_cache_of_deleted_rows_is_empty(alone: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.storage.row_cache._SMALL", 50)
+    alone.maintain()
+    alone.delete(where="year >= 0").result()
+    alone.maintain()
+    assert cached(alone) == 0
+    alone.add(rows(5), on_conflict="error", fingerprint="").result()
+    assert alone.cards.take(alone.table.numbers())[0]["id"] == "r5"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,3 +40,18 @@ def test_the_python_models_leave_the_work_to_the_client() -> None:
     for path in tracked("export/clip_export/models/*.py"):
         assert "from clip_client" in (ROOT / path).read_text()
         assert len((ROOT / path).read_text().splitlines()) < 80
+
+
+def test_former_names_of_modules_can_be_imported() -> None:
+    code = """
+        import importlib, pytest
+        from clip_search import moved
+        for former, now in moved._NOW.items():
+            with pytest.warns(DeprecationWarning, match=f"clip_search.{now} now"):
+                module = importlib.import_module(f"clip_search.{former}")
+            assert module is importlib.import_module(f"clip_search.{now}")
+            assert module.__spec__.name == module.__name__ == f"clip_search.{now}"
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("clip_search.nothing")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=True)

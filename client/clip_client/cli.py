@@ -24,7 +24,7 @@ class Command:
 COMMANDS = {
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
-    "search": Command("clip_search.cli", "search", "store, index and search embeddings; a page and an API"),
+    "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A budget of bytes that all requests share: who doesn't fit waits in line for a bounded time."""
+"""Budget of bytes that all requests share: a request that doesn't fit waits in line for a bounded time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Budget:
             self.give_back(size)
 
     def give_back(self, size: int) -> None:
-        """Let the next in line have bytes that were taken."""
+        """Return bytes to the budget; the next request in line gets them."""
         with self._lock:
             self._free += size
             self._grant()
@@ -100,7 +100,7 @@ class Budget:
 
 
 class Share:
-    """Bytes that one piece of work takes bit by bit, perhaps in several threads; all are given back at its end."""
+    """Share of a budget that one piece of work takes bit by bit, perhaps in several threads, and returns at its end."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget, self._lock, self._size = budget, threading.Lock(), 0
@@ -112,7 +112,7 @@ class Share:
             self._size += size
 
     def give_back(self, size: int) -> None:
-        """Give back some of it before the end."""
+        """Return a part of the share before the end."""
         with self._lock:
             self._size -= size
         self._budget.give_back(size)

@@ -1,14 +1,10 @@
-"""A collection: its table, an engine per tower, the cards of its rows, one writer, and upkeep in the background."""
+"""Collection: its table, an engine per tower, a row cache, one writer, and upkeep in the background."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import logging
-import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -17,37 +13,29 @@ from typing import Any
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
-from clip_search.acknowledged import Acknowledged
-from clip_search.cards import Cards
-from clip_search.checks import Checks
-from clip_search.columns import Columns
+from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.engine import Engine, FaissEngine, Queries
-from clip_search.errors import NotFound, cleaned
-from clip_search.faiss_index import Floats
-from clip_search.lance_engine import LanceEngine
+from clip_search.errors import NotFound
+from clip_search.index.engine import Engine, FaissEngine, Queries
+from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
-from clip_search.part import Found, Rows
-from clip_search.rows import NewRow, OnConflict
-from clip_search.schema import about, own_columns
-from clip_search.table import Table
-from clip_search.trimming import trim
-from clip_search.tuning import Source
-from clip_search.writer import Add, Added, Delete, Writer
+from clip_search.storage.acknowledged_version import AcknowledgedVersion
+from clip_search.storage.columns import Columns
+from clip_search.storage.row_cache import RowCache
+from clip_search.storage.rows import NewRow, OnConflict
+from clip_search.storage.schema import about, own_columns
+from clip_search.storage.table import Table
+from clip_search.storage.writer import Add, Added, Delete, Writer
+from clip_search.upkeep import Upkeep
 
-_LOG = logging.getLogger(__name__)
-_PAUSE_S = 0.5
 Texts = Callable[..., "tuple[Floats, Source]"]
-"""Asked for ``count`` text queries of a ``fingerprint`` and a ``size``."""
-_OPTIMIZE_COMMITS = 100  # some 5 files each
-_PATIENCE = 4
-"""While rows keep coming, indexing waits until it is due so many times over: it takes the cores from searches for seconds."""
-_QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
-"""Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer."""
+"""Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32
-_SURE_S = 1.0  # a table of a million rows is read in that time; a search doesn't wait longer for a disk that fails
-_NICENESS = 10  # a tenth of the weight of a search
+"""Filters whose rows are remembered: a page of search results asks for one many times."""
+_SURE_S = 1.0
+"""Wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails."""
 
 
 class Collection:
@@ -57,29 +45,22 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
-        acknowledged = Acknowledged(folder / "acknowledged", table)
+        acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
         acknowledged.check()
-        self.cards = Cards(folder / "cards", table.identity, table.cards)
+        self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
         queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
-        self._checks = Checks([self.cards, *self.engines.values()])
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
-        self._seen_commits = self._commits.count
-        self._optimized_at, self._optimized_s = self._commits.count - table.fragments(), time.monotonic()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
-        self._closing = threading.Event()
-        self._upkeep_lock, self._rebuild_lock = threading.Lock(), threading.Lock()
-        self._rebuilding: Future[None] | None = None
         self.writer = Writer(self._commits.apply, name)
-        self._upkeep = threading.Thread(target=self._maintain_forever, name=f"upkeep of {name}", daemon=True)
-        self._upkeep.start()
+        self._upkeep = Upkeep(name, self._commits, self.writer)
 
     def add(
         self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
     ) -> Future[Added]:
-        """Queue rows; done once they are durable and found. Metadata that don't fit refuse their row alone.
+        """Queue rows; the future is done once they are durable and searchable. Metadata that don't fit refuse their row alone.
 
         Raises:
             ContractMismatch: vectors of another model.
@@ -96,11 +77,11 @@ class Collection:
         return self._commits.columns()
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
-        """Queue a deletion by ids or by filter; done once the rows are gone and no longer found."""
+        """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
-        """The ``k`` nearest rows to a query [D] of unit length among those that a filter keeps.
+        """Return the ``k`` nearest rows to a query [D] of unit length among the rows that a filter keeps.
 
         Raises:
             InvalidInput: LanceDB doesn't accept the filter.
@@ -109,7 +90,7 @@ class Collection:
         return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
 
     def matching(self, where: str) -> Rows:
-        """The rows that a filter keeps, ascending; remembered until the next commit."""
+        """Return the rows that a filter keeps, ascending; cached until the next commit."""
         key = (where, self._commits.count)
         rows = self._filters.get(key)
         if rows is None:
@@ -118,24 +99,24 @@ class Collection:
         return rows
 
     def row_of(self, id: str) -> int:
-        """The number of a row.
+        """Return the number of a row.
 
         Raises:
             NotFound: no such id.
         """
         self._make_sure()
-        found = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
-        if id not in found:
+        rows = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
+        if id not in rows:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
-        return found[id]
+        return rows[id]
 
     def present(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that are there."""
+        """Return the ids that the collection has, of those given."""
         self._make_sure()
         return set(self.table.rows_of(self._commits.known.maybe(ids)))
 
     def stats(self) -> dict[str, Any]:
-        """Everything about it, ready for JSON."""
+        """Return size, model, columns and indexes, ready for JSON."""
         return {
             "name": self.name,
             "rows": len(self.table),
@@ -147,44 +128,22 @@ class Collection:
         }
 
     def maintain(self) -> None:
-        """One round of upkeep, as done in the background: checks of files; compaction and index builds, where they are due."""
-        with self._upkeep_lock:
-            self._checks.round()
-            commits = self._commits.count
-            patience = 1 if commits == self._seen_commits else _PATIENCE
-            self._seen_commits = commits
-            if self._commits.unsure:
-                self._look_again().result()
-            if self._is_compaction_due(commits, pausing=patience == 1):
-                self._optimize()
-            if True in [engine.maintain(patience) for engine in self.engines.values()] or self.cards.unsaved:
-                self.cards.save()
+        """Do one round of upkeep, as the background does: checks of files; compaction and index builds that are due."""
+        self._upkeep.round()
 
     def rebuild(self) -> None:
         """Compact the table, index everything anew and swap it in."""
-        with self._upkeep_lock:
-            self._optimize()
-            last = self.cards.boundary
-            self.cards.replace(self.table.cards(0, last), last)
-            for engine in self.engines.values():
-                engine.rebuild()
+        self._upkeep.rebuild()
 
     def rebuild_soon(self) -> Future[None]:
-        """Start :meth:`rebuild` in the background; one that is under way is joined."""
-        with self._rebuild_lock:
-            if self._rebuilding and not self._rebuilding.done():
-                return self._rebuilding
-            self._rebuilding = Future()
-            self._rebuilding.set_running_or_notify_cancel()  # who waits may give up, the work goes on
-            work = partial(self._rebuilt, self._rebuilding)
-            threading.Thread(target=work, name=f"rebuild of {self.name}", daemon=True).start()
-            return self._rebuilding
+        """Start :meth:`rebuild` in the background, or join one that is under way."""
+        return self._upkeep.rebuild_soon()
 
     def close(self) -> None:
         """Finish what was queued and stop."""
-        self._closing.set()
+        self._upkeep.stop()
         self.writer.close(Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment"))
-        self._upkeep.join(timeout=5)
+        self._upkeep.join()
 
     def drop(self, drop: Callable[[], None]) -> None:
         """Finish what was queued, stop, remove the table by ``drop``, and what was derived from it.
@@ -192,62 +151,19 @@ class Collection:
         Raises:
             ClipError: the table can't be removed; what was queued is in it.
         """
-        self._closing.set()
+        self._upkeep.stop()
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
-        self._upkeep.join(timeout=5)
+        self._upkeep.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _rebuilt(self, done: Future[None]) -> None:
-        _lower_priority()
-        try:
-            self.rebuild()
-            done.set_result(None)
-        except BaseException as problem:  # as in the upkeep
-            _LOG.exception("rebuilding collection %s failed", self.name)
-            reason = f"collection {self.name} can't be rebuilt ({cleaned(problem)}): the log says more"
-            done.set_exception(Unavailable(reason))
-
     def _make_sure(self) -> None:
-        """After a change whose outcome nobody knows, wait a moment for what is in memory to agree with the table."""
+        """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
         if self._commits.unsure:
             with contextlib.suppress(ClipError):
-                wait([self._look_again()], _SURE_S)
-
-    def _look_again(self) -> Future[int]:
-        """Let the writer read the table, as it does before any change."""
-        return self.writer.submit(Delete())
+                wait([self.writer.look_again()], _SURE_S)
 
     def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)
-
-    def _maintain_forever(self) -> None:
-        _lower_priority()
-        while not self._closing.wait(_PAUSE_S):
-            try:
-                self.maintain()
-            except BaseException:  # tried again later; panics of LanceDB's Rust code aren't Exceptions
-                if not self._closing.is_set():
-                    _LOG.exception("upkeep of collection %s failed", self.name)
-                self._closing.wait(10)
-
-    def _is_compaction_due(self, commits: int, *, pausing: bool) -> bool:
-        """Tell if there are many files; beside rows that keep coming, very many, unless compaction is quick."""
-        is_quick = self.table.merging_s < _QUICK_SHARE * (time.monotonic() - self._optimized_s)
-        return commits - self._optimized_at >= _OPTIMIZE_COMMITS * (1 if pausing or is_quick else _SLOW_PATIENCE)
-
-    def _optimize(self) -> None:
-        self._optimized_at = self._commits.count
-        try:
-            self.table.index_scalars()
-            self.table.optimize()
-        finally:
-            self._optimized_s = time.monotonic()
-            trim()
-
-
-def _lower_priority() -> None:
-    """Of this thread and those that it starts: searches and commits go before."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,4 +1,4 @@
-"""Changes of a collection: applied to its table, then to what is in memory, which agrees with the table whatever fails."""
+"""Commits of a collection: changes are applied to its table, then in memory, which agrees with the table whatever fails."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pyarrow as pa
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
-from clip_search.acknowledged import Acknowledged
-from clip_search.cards import Cards
-from clip_search.columns import Columns, refused
-from clip_search.engine import Engine
+from clip_search.arrays import Rows
 from clip_search.errors import Conflict, cleaned
-from clip_search.known import Known
-from clip_search.numbers import Numbers
-from clip_search.part import Rows
-from clip_search.rows import NewRow, to_arrow
-from clip_search.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
-from clip_search.table import Table
-from clip_search.writer import Add, Added, Delete, Operation
+from clip_search.index.engine import Engine
+from clip_search.storage.acknowledged_version import AcknowledgedVersion
+from clip_search.storage.columns import Columns, refused
+from clip_search.storage.id_filter import IdFilter
+from clip_search.storage.row_cache import RowCache
+from clip_search.storage.row_numbers import RowNumbers
+from clip_search.storage.rows import NewRow, to_arrow
+from clip_search.storage.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
+from clip_search.storage.table import Table
+from clip_search.storage.writer import Add, Added, Delete, Operation
 
 _LOG = logging.getLogger(__name__)
 _Out = TypeVar("_Out")
@@ -45,11 +45,11 @@ class _Plan:
     refused: Mapping[str, str]
 
     def replaced(self) -> list[int]:
-        """The numbers of the rows that go."""
+        """Return the numbers of the rows that are replaced."""
         return [self.there[row.id] for row in self.rows if row.id in self.there]
 
     def outcome(self) -> Added | InvalidInput:
-        """Return what is told once it is written; an error if every row was refused."""
+        """Return the outcome of an addition that was written; an error if every row was refused."""
         rows, refused = self.add.rows, self.refused
         if refused and len(refused) == len(rows):
             errors = {n: refused[row.id] for n, row in enumerate(rows)}
@@ -68,33 +68,35 @@ class Commits:
         unsure: a failure left open what is in the table; it is read again before anything else is changed.
     """
 
-    def __init__(self, table: Table, cards: Cards, engines: Mapping[Tower, Engine], acknowledged: Acknowledged) -> None:
-        self._table, self._cards, self._engines, self._acknowledged = table, cards, engines, acknowledged
-        self.known = Known(())
-        self._numbers = Numbers(table)
+    def __init__(
+        self, table: Table, cards: RowCache, engines: Mapping[Tower, Engine], acknowledged: AcknowledgedVersion
+    ) -> None:
+        self.table, self.cards, self.engines, self._acknowledged = table, cards, engines, acknowledged
+        self.known = IdFilter(())
+        self._numbers = RowNumbers(table)
         self.count = 0
         self.unsure = True
 
     def agree(self) -> None:
-        """Read the table; what is in memory agrees with it then.
+        """Read the table and bring memory in line with it.
 
         Raises:
             NotFound, Unavailable: it can't be read.
         """
-        self._table.refresh()
-        self.known.agree(self._table.ids())
-        rows = self._table.numbers()
-        self._cards.complete(rows)
-        for engine in self._engines.values():
+        self.table.refresh()
+        self.known.agree(self.table.ids())
+        rows = self.table.numbers()
+        self.cards.complete(rows)
+        for engine in self.engines.values():
             engine.agree()
-        seen = [self._cards.boundary, *(engine.last_row() for engine in self._engines.values())]
+        seen = [self.cards.boundary, *(engine.last_row() for engine in self.engines.values())]
         self._numbers.agree(max([*rows[-1:].tolist(), *seen]))
         self._acknowledged.note()
         self.count += 1
         self.unsure = False
 
     def apply(self, group: Sequence[Operation]) -> None:
-        """Apply operations in their order, each with its own outcome; additions that follow each other are written together."""
+        """Apply operations in their order, each with its own outcome; consecutive additions share a commit."""
         for kind, run in itertools.groupby(group, type):
             if kind is Add:
                 self._add([operation for operation in run if isinstance(operation, Add)])
@@ -104,16 +106,16 @@ class Commits:
 
     def columns(self) -> Columns:
         """Return the columns as they are, ready to take rows."""
-        return Columns(own_columns(self._table.schema), functools.cache(self._table.beyond_floats))
+        return Columns(own_columns(self.table.schema), functools.cache(self.table.beyond_floats))
 
     def _add(self, adds: Sequence[Add]) -> None:
-        """Write in one commit what has no id in common; an id that comes again waits for the next."""
+        """Write additions with no id in common in one commit; one that repeats an id waits for the next."""
         while adds:
             together, adds = _disjoint(adds)
             self._attempt(together)
 
     def _attempt(self, adds: Sequence[Add]) -> None:
-        """Write together; what can't be is written one by one, so that nobody fails for another's sake."""
+        """Write additions in one commit; if it fails, one by one, so that a bad one fails alone."""
         try:
             outcomes = self._write(adds)
         except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
@@ -129,7 +131,7 @@ class Commits:
 
     def _write(self, adds: Sequence[Add]) -> list[Added | InvalidInput | Conflict]:
         self._be_sure()
-        there = self._table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
+        there = self.table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
         columns = self.columns()
         plans = [_planned(add, there, columns) for add in adds]
         writing = [plan for plan in plans if isinstance(plan, _Plan) and plan.rows]
@@ -138,31 +140,31 @@ class Commits:
         return [plan.outcome() if isinstance(plan, _Plan) else plan for plan in plans]
 
     def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
-        """Write rows and make them findable; that nothing is wrong with them is seen before anything is written."""
+        """Write rows and make them searchable; all checks come before the first write."""
         rows = [row for plan in plans for row in plan.rows]
-        if SOURCE_STATE not in self._table.schema.names and any(row.source_state is not None for row in rows):
+        if SOURCE_STATE not in self.table.schema.names and any(row.source_state is not None for row in rows):
             columns.new[SOURCE_STATE] = "string"
-        new = self._arrow(plans, _fitting(self._table.schema, columns))
+        new = self._arrow(plans, _fitting(self.table.schema, columns))
         self._adapt(columns)
-        new = new.select(self._table.schema.names)
+        new = new.select(self.table.schema.names)
         replaced = _rows(row for plan in plans for row in plan.replaced())
-        write = self._table.upsert if len(replaced) else self._table.append
+        write = self.table.upsert if len(replaced) else self.table.append
         numbers = new["row"].to_numpy()
-        if self._commit(lambda: write(new), lambda: len(self._table.there(numbers)) / len(numbers)):
+        if self._commit(lambda: write(new), lambda: len(self.table.there(numbers)) / len(numbers)):
             self._in_memory(lambda: self._show(new, rows, replaced))
 
     def _adapt(self, columns: Columns) -> None:
-        """Give the table the columns that rows need."""
+        """Add and widen the table's columns as the rows need it."""
         if columns.widened:
             self._commit(
-                lambda: self._table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
+                lambda: self.table.widen(sorted(columns.widened)), lambda: self._have(dict.fromkeys(columns.widened, "float"))
             )
         if columns.new:
-            self._commit(lambda: self._table.add_columns(columns.new), lambda: self._have(columns.new))
+            self._commit(lambda: self.table.add_columns(columns.new), lambda: self._have(columns.new))
 
     def _have(self, columns: Mapping[str, str]) -> float:
         """Return 1 if the table has columns of these kinds, else 0."""
-        there = {field.name: field.type for field in self._table.schema}
+        there = {field.name: field.type for field in self.table.schema}
         return float(all(there.get(name) == check_kind(name, kind) for name, kind in columns.items()))
 
     def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
@@ -171,11 +173,11 @@ class Commits:
         return pa.concat_tables([to_arrow(plan.rows, first, plan.add.fingerprint, schema) for plan, first in numbered])
 
     def _show(self, new: pa.Table, rows: Sequence[NewRow], replaced: Rows) -> None:
-        """Make committed rows findable, those that they replace not."""
+        """Make committed rows searchable and hide the rows that they replace."""
         self.known.add(row.id for row in rows)
-        self._cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
+        self.cards.append(new.drop_columns([name for name in new.column_names if name in HEAVY]))
         numbers = new["row"].to_numpy()
-        for tower, engine in self._engines.items():
+        for tower, engine in self.engines.items():
             here = new[f"has_{tower}"].to_numpy()
             if here.any():
                 engine.append(numbers[here], np.stack([row.vectors[tower] for row in rows if tower in row.vectors]))
@@ -183,7 +185,8 @@ class Commits:
 
     def _hide(self, rows: Rows) -> None:
         if len(rows):
-            for engine in self._engines.values():
+            self.cards.hide(rows)
+            for engine in self.engines.values():
                 engine.hide(rows)
 
     def _delete_one(self, operation: Operation) -> None:
@@ -196,10 +199,10 @@ class Commits:
         assert isinstance(operation, Delete)  # noqa: S101  (there is no third kind)
         self._be_sure()
         if operation.where:
-            rows = self._table.matching(operation.where)
+            rows = self.table.matching(operation.where)
         else:
-            rows = np.sort(_rows(self._table.rows_of(self.known.maybe(operation.ids)).values()))
-        if len(rows) and self._commit(lambda: self._table.delete(rows), lambda: 1 - len(self._table.there(rows)) / len(rows)):
+            rows = np.sort(_rows(self.table.rows_of(self.known.maybe(operation.ids)).values()))
+        if len(rows) and self._commit(lambda: self.table.delete(rows), lambda: 1 - len(self.table.there(rows)) / len(rows)):
             self._in_memory(lambda: self._hide(rows))
         return len(rows)
 
@@ -220,7 +223,7 @@ class Commits:
             write()
             return True
         except BaseException as problem:  # as above
-            self._read(self._table.refresh)
+            self._read(self.table.refresh)
             share = self._read(extent)
             if share:
                 self._read(self.agree)
@@ -230,7 +233,7 @@ class Commits:
             return False
 
     def _in_memory(self, change: Callable[[], None]) -> None:
-        """Do in memory what is done in the table; where that fails, the table is read instead."""
+        """Apply a committed change in memory; if that fails, read the table instead."""
         try:
             change()
         except BaseException:  # as above
@@ -240,12 +243,12 @@ class Commits:
         self.count += 1
 
     def _read(self, read: Callable[[], _Out]) -> _Out:
-        """Read from the table what became of a change; if that fails too, nobody knows, until it can be read again."""
+        """Read from the table the outcome of a change; if that fails too, it stays unknown until the table can be read."""
         self.unsure = True
         try:
-            found = read()
+            answer = read()
             self.unsure = False
-            return found
+            return answer
         except BaseException as problem:  # as above
             message = (
                 f"it isn't known if the change was stored ({cleaned(problem)}): look for its rows before you send it again"
@@ -254,7 +257,7 @@ class Commits:
 
 
 def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
-    """The first ones that have no id in common, and those that wait; none overtakes one with an id of its own."""
+    """Split additions: those with no id in common, and the rest; none overtakes another that shares an id with it."""
     chosen: list[Add] = []
     waiting: list[Add] = []
     ids = set[str]()
@@ -273,7 +276,7 @@ def _fitting(schema: pa.Schema, columns: Columns) -> pa.Schema:
 
 
 def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Conflict:
-    """Return what an addition writes, or why it is refused; the columns make room for it."""
+    """Return the plan of an addition, or the conflict that refuses it; the columns take what it needs."""
     conflicts = [row.id for row in add.rows if row.id in there]
     if conflicts and add.on_conflict == "error":
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
@@ -284,5 +287,5 @@ def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Co
 
 
 def _rows(numbers: Iterable[int]) -> Rows:
-    """Row numbers as an array: int64 when there are none, too."""
+    """Return row numbers as an int64 array, empty ones too."""
     return np.array(list(numbers), np.int64)

@@ -1,4 +1,4 @@
-"""Rows that are made from another row: what moved keeps its vectors, its thumbnail and its user's columns."""
+"""Rows copied from another row: a moved file keeps its vectors, thumbnail and user's columns."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from clip_client.spec import TOWERS, Tower
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
-from clip_search.rows import NewRow
-from clip_search.schema import SOURCE_STATE, own_columns, tower_column
+from clip_search.storage.rows import NewRow
+from clip_search.storage.schema import SOURCE_STATE, own_columns, tower_column
 
 
 def completed(row: NewRow, collection: Collection, same_as: str, embedded: Several[Tower]) -> NewRow:
-    """Return a row with what it hasn't from another one.
+    """Return a row completed from another one.
 
     Args:
         row: what is given; a column of None stays empty.
@@ -49,7 +49,7 @@ def completed(row: NewRow, collection: Collection, same_as: str, embedded: Sever
 
 
 def _as_sent(value: Any) -> Any:
-    """A column's value in the form in which a client sends it."""
+    """Return a column's value in the form in which clients send it."""
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, bytes):

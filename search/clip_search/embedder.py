@@ -1,4 +1,4 @@
-"""Texts and images to vectors through Triton: single texts that arrive together travel together, and are remembered."""
+"""Texts and images to vectors through Triton, with micro-batches and an LRU cache for single texts."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from dataclasses import dataclass, field
 from clip_client.clip import Clip, Embeddings
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
 from clip_client.spec import ModelSpec
+from clip_search.arrays import Floats
 from clip_search.errors import cleaned
-from clip_search.faiss_index import Floats
 from clip_search.lru import Lru
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 32
+_BATCH = 32  # as the largest batch of the published models
 _PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02
-"""How long a request waits to become as large as the one before: part of the time that one took, and a bound."""
+"""Micro-batch wait: half of the last request's time, at most 20 ms."""
 TIMEOUT_S = 20.0
 """Bound on a request to Triton, and on the time that a text waits for its turn and its answer."""
 _MOST_WAITING = 2_048
-"""So many texts wait at most: Triton embeds as many small ones in less than the time that they are given."""
-_READY_S = 0.2
+"""Texts that wait at most: Triton embeds that many short ones before their deadline."""
+_READY_S = 0.2  # a health check waits no longer for Triton
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """A text that somebody waits for, until ``deadline``."""
+    """Text of a caller that waits until ``deadline``."""
 
     text: str
     deadline: float
-    done: Future[Floats] = field(default_factory=Future)
+    vector: Future[Floats] = field(default_factory=Future)
 
 
 class Embedder:
-    """A client of one checkpoint on one Triton; safe to use from several threads.
+    """Client of one checkpoint on one Triton; safe to use from several threads.
 
     Args:
         address: host:port of Triton's gRPC endpoint.
         name: what the checkpoint was published as.
-        cached: how many text embeddings are remembered; 0 for none.
+        cached: size of the cache of text embeddings; 0 for none.
     """
 
     def __init__(self, address: str, name: str, cached: int) -> None:
@@ -57,7 +57,7 @@ class Embedder:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the server's checkpoint is.
+        """Contract of the server's checkpoint.
 
         Raises:
             Unavailable: the server is down.
@@ -65,35 +65,35 @@ class Embedder:
         return self._clip.spec
 
     def not_ready(self) -> str:
-        """What is missing at the server; empty when nothing is."""
+        """Return the reason why the server isn't ready; empty if it is."""
         return self._readiness.ask()
 
     def text(self, text: str) -> Future[Floats]:
-        """The vector [D] of one text, soon; raises as :meth:`clip_client.Clip.embed_text`.
+        """Queue a text; the future gives its vector [D], or raises as :meth:`clip_client.Clip.embed_text`.
 
         Raises:
             Unavailable: too many wait already.
         """
-        found = self._cache.get((self._clip, text))
+        cached = self._cache.get((self._clip, text))
         waiting = _Waiting(text, time.monotonic() + TIMEOUT_S)
-        if found is not None:
-            waiting.done.set_result(found)
+        if cached is not None:
+            waiting.vector.set_result(cached)
         elif self._waiting.qsize() >= _MOST_WAITING:
             raise Unavailable(f"{_MOST_WAITING} texts wait to be embedded: try again in a moment")
         else:
             self._waiting.put(waiting)
-        return waiting.done
+        return waiting.vector
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
-        """A vector per text, None where one can't be embedded."""
+        """Return a vector per text, None for one that can't be embedded."""
         return self._trusted(lambda clip: clip.embed_text(list(texts), on_error="none"))
 
     def images(self, images: Sequence[bytes]) -> Embeddings:
-        """A vector per encoded file, None where one can't be embedded."""
+        """Return a vector per encoded file, None for one that can't be embedded."""
         return self._trusted(lambda clip: clip.embed_image(list(images), on_error="none"))
 
     def tokens(self, texts: Sequence[str]) -> int:
-        """Return how many tokens these texts have."""
+        """Return the number of tokens of these texts."""
         return sum(self._clip.count_tokens(texts))
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Embedder:
             return embed(self._replaced(clip))
 
     def _replaced(self, clip: Clip) -> Clip:
-        """A client of the checkpoint that came up since: its vectors are for those who ask from now on."""
+        """Return a client of the checkpoint that is served now; its vectors are for later requests."""
         with self._swapping:
             if clip is self._clip:
                 fresh = self._connected()
@@ -129,7 +129,7 @@ class Embedder:
             return self._clip
 
     def _work(self) -> None:
-        """One request after the other: the text tower has the cores to itself, and what is asked meanwhile travels together."""
+        """Send one micro-batch after the other: the text tower has the cores to itself, and texts gather meanwhile."""
         together, took_s = 1, 0.0
         while first := self._waiting.get():
             batch = self._gathered(first, together, min(_PATIENCE * took_s, _MOST_PATIENCE_S))
@@ -138,7 +138,7 @@ class Embedder:
             together, took_s = len(batch), time.monotonic() - start
 
     def _gathered(self, first: _Waiting, expected: int, patience_s: float) -> list[_Waiting]:
-        """All that waits, and what comes in a moment while there are fewer than expected."""
+        """Return a micro-batch: the texts that wait, and later ones while there are fewer than expected."""
         batch, deadline = [first], time.monotonic() + patience_s
         while len(batch) < _BATCH:
             wait_s = max(0.0, deadline - time.monotonic()) if len(batch) < expected else 0.0
@@ -153,20 +153,20 @@ class Embedder:
         return batch
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Embed texts; whoever gave up isn't waited for, and whatever happens, the next ones are answered too."""
-        wanted = [one for one in batch if one.done.set_running_or_notify_cancel()]
-        late = [one for one in wanted if one.deadline < time.monotonic()]
-        wanted = [one for one in wanted if one not in late]
-        for one in late:
-            one.done.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
+        """Embed a micro-batch, without texts whose callers gave up; no failure ends the thread."""
+        wanted = [waiting for waiting in batch if waiting.vector.set_running_or_notify_cancel()]
+        late = [waiting for waiting in wanted if waiting.deadline < time.monotonic()]
+        wanted = [waiting for waiting in wanted if waiting not in late]
+        for waiting in late:
+            waiting.vector.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
         try:
-            for one, outcome in zip(wanted, self._outcomes([one.text for one in wanted]), strict=True):
-                _end(one.done, outcome)
+            for waiting, outcome in zip(wanted, self._outcomes([waiting.text for waiting in wanted]), strict=True):
+                _end(waiting.vector, outcome)
         except BaseException as problem:  # the thread must go on
             if not isinstance(problem, ClipError):
                 _LOG.exception("texts can't be embedded")
-            for one in wanted:
-                _end(one.done, _explained(problem))
+            for waiting in wanted:
+                _end(waiting.vector, _explained(problem))
 
     def _outcomes(self, texts: Sequence[str]) -> list[Floats | InvalidInput]:
         if not texts:
@@ -181,7 +181,7 @@ class Embedder:
 
 
 class Readiness:
-    """Readiness of the server: one thread at a time asks, for all who came before it asked."""
+    """Readiness of the server: one thread at a time asks, for all callers that came before it asked."""
 
     def __init__(self, ask: Callable[[], str]) -> None:
         self._ask = ask
@@ -198,13 +198,13 @@ class Readiness:
             return self._answer
 
 
-def _end(done: Future[Floats], outcome: Floats | Exception) -> None:
-    if done.done():
+def _end(future: Future[Floats], outcome: Floats | Exception) -> None:
+    if future.done():
         return
     if isinstance(outcome, Exception):
-        done.set_exception(outcome)
+        future.set_exception(outcome)
     else:
-        done.set_result(outcome)
+        future.set_result(outcome)
 
 
 def _explained(problem: BaseException) -> ClipError:

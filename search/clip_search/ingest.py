@@ -14,17 +14,17 @@ from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
 from clip_search.budget import Share
 from clip_search.collection import Collection
-from clip_search.columns import Columns
 from clip_search.copies import completed
 from clip_search.errors import Busy
 from clip_search.query import Term
-from clip_search.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.sidecar import Sidecar
+from clip_search.storage.columns import Columns
+from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
+from clip_search.storage.writer import Added
 from clip_search.thumbnails import thumbnail
-from clip_search.writer import Added
 
-_READERS = 8
-_FETCHED = 32
+_READERS = 8  # threads that fetch or decode; they wait more than they compute
+_FETCHED = 32  # files of 32 MB at most, 1 GB together: the budget's default
 _NICER, _NICEST = 10, 19
 _Out = TypeVar("_Out")
 
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: counts, ids, and the reason of each item that was left out, by its position."""
+    """Outcome of a request: counts, ids, and by position the reason of each item that was left out."""
 
     done: Added
     errors: dict[int, str]
@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AddOptions:
-    """Options that hold for all rows of a request.
+    """Options of all rows of a request.
 
     Attributes:
         fingerprint: of the model that made ready vectors; empty if unknown.
@@ -74,7 +74,7 @@ class AddOptions:
 
 
 def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], options: AddOptions) -> Outcome:
-    """Embed what needs it and add all rows that are good; returns once they are durable and found.
+    """Embed rows that need it and add the good ones; return once they are durable and searchable.
 
     An item that couldn't be read comes as its error. Of several good ones with the same id the first is taken.
 
@@ -94,21 +94,21 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
     _embed_images(sidecar, collection, read, waiting, errors)
     _embed_texts(sidecar, collection, read, waiting, errors)
     good = _once({n: row for n, row in waiting.items() if n not in errors}, errors)
-    done = _stored(collection, good, options, errors)
-    skipped = done.skipped + len(rows) - len(waiting)
-    if not done.added + done.replaced + skipped:
+    added = _stored(collection, good, options, errors)
+    skipped = added.skipped + len(rows) - len(waiting)
+    if not added.added + added.replaced + skipped:
         n, reason = min(errors.items())
         raise InvalidInput(f"none of {len(items)} rows can be added; row {n}: {reason}", errors=errors)
-    return Outcome(Added(done.added, done.replaced, skipped, [row.id for n, row in rows.items() if n not in errors]), errors)
+    return Outcome(Added(added.added, added.replaced, skipped, [row.id for n, row in rows.items() if n not in errors]), errors)
 
 
 def needs_model(item: Item) -> bool:
-    """Tell if there is something to be embedded, or to be fetched."""
+    """Tell if a row has to be embedded or fetched."""
     return bool(item.image or (item.text is not None and "text" not in item.vectors))
 
 
 def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
-    """The first row of each id; the others are noted."""
+    """Return the first row of each id; note the others."""
     first: dict[str, int] = {}
     for n, row in rows.items():
         if (before := first.setdefault(row.id, n)) != n:
@@ -117,20 +117,20 @@ def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
 
 
 def _stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions, errors: dict[int, str]) -> Added:
-    """Write rows; those that the writer refused are noted."""
+    """Write rows; note those that the writer refused."""
     if not rows:
         return Added(0, 0, 0, [])
     numbers, good = list(rows), list(rows.values())
     add = partial(collection.add, on_conflict=options.on_conflict, fingerprint=options.fingerprint, columns=options.columns)
     try:
-        done = add(good).result()
+        added = add(good).result()
     except InvalidInput as problem:
         if not problem.errors:
             raise
         errors.update({numbers[n]: reason for n, reason in problem.errors.items()})
         return Added(0, 0, 0, [])
-    errors.update({n: done.refused[row.id] for n, row in rows.items() if row.id in done.refused})
-    return done
+    errors.update({n: added.refused[row.id] for n, row in rows.items() if row.id in added.refused})
+    return added
 
 
 def _row(collection: Collection, columns: Columns, options: AddOptions, item: Item) -> NewRow:
@@ -146,17 +146,17 @@ def _row(collection: Collection, columns: Columns, options: AddOptions, item: It
 
 
 def _embedded(item: Item) -> set[Tower]:
-    """Towers that the item has an input for."""
+    """Return the towers that the item has an input for."""
     return {tower for tower, given in (("image", item.image), ("text", item.text)) if given is not None}  # type: ignore[misc]
 
 
 def _embed_images(
     sidecar: Sidecar, collection: Collection, items: Mapping[int, Item], rows: dict[int, NewRow], errors: dict[int, str]
 ) -> None:
-    wanted = {n: image for n in rows if (image := items[n].image)}
-    if any("image" not in rows[n].vectors for n in wanted):
+    pictures = {n: image for n in rows if (image := items[n].image)}
+    if any("image" not in rows[n].vectors for n in pictures):
         sidecar.check_model(collection)
-    for images in _parts(wanted):
+    for images in _parts(pictures):
         with Share(sidecar.fetched) as share:
             files = _side_by_side(images, partial(sidecar.image, share=share), errors)
             needed = [n for n in files if "image" not in rows[n].vectors]
@@ -169,7 +169,7 @@ def _embed_images(
 
 
 def _parts(images: Mapping[int, Term]) -> Iterator[dict[int, Term]]:
-    """Pictures that came with the request together; of the others as many at a time as may be held whatever their sizes."""
+    """Return batches of pictures: those sent with the request in one, the others as many as memory holds at any size."""
     if sent := {n: image for n, image in images.items() if image.kind == "image"}:
         yield sent
     others = [n for n in images if n not in sent]
@@ -200,13 +200,13 @@ def _side_by_side(
     errors: dict[int, str],
     begin: Callable[[], None] | None = None,
 ) -> dict[int, _Out]:
-    """Call for each item in threads, for what waits or leaves Python; what fails is noted and left out."""
+    """Call a function for each item in threads; note the items for which it fails, and leave them out."""
     with ThreadPoolExecutor(_READERS, initializer=begin) as pool:
         return _good(items, pool.map(partial(_attempt, work), items.values()), errors)
 
 
 def _step_back() -> None:
-    """Let searches have the processor first: a large picture is decoded for a second, a search takes a millisecond of it."""
+    """Lower the thread's priority: decoding a large picture takes a second, a search a millisecond."""
     thread = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + _NICER, _NICEST))
 
@@ -221,7 +221,7 @@ def _attempt(work: Callable[[Any], _Out], item: Any) -> _Out | ClipError:
 
 
 def _good(numbers: Iterable[int], answers: Iterable[_Out | ClipError], errors: dict[int, str]) -> dict[int, _Out]:
-    """The answers that aren't errors; these are noted."""
-    found = dict(zip(numbers, answers, strict=True))
-    errors.update({n: str(answer) for n, answer in found.items() if isinstance(answer, ClipError)})
-    return {n: answer for n, answer in found.items() if not isinstance(answer, ClipError)}
+    """Return the results that aren't errors; note the errors."""
+    answered = dict(zip(numbers, answers, strict=True))
+    errors.update({n: str(answer) for n, answer in answered.items() if isinstance(answer, ClipError)})
+    return {n: answer for n, answer in answered.items() if not isinstance(answer, ClipError)}

@@ -1,4 +1,4 @@
-"""A search request, and how its terms become one vector and its hits a list."""
+"""Search requests: terms to one vector, hits to one list."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
+from clip_search.arrays import Floats
 from clip_search.errors import TooLarge
-from clip_search.faiss_index import Floats
 from clip_search.options import MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
 IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")
-"""The kinds that come to a picture."""
+"""Kinds of terms that are pictures."""
 
 SAME = 0.94
-"""From this similarity on two hits are taken for the same picture, as clip-retrieval does."""
-_MOST_COMPARED = 2_000
+"""Cosine from which two hits count as the same picture, as in clip-retrieval."""
+_MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 
 
 def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:
-    """Refuse a number of results, rows or ids that is too great, the same way wherever one is sent.
+    """Refuse a number of results, rows or ids that is too large.
 
     Raises:
         TooLarge: it is.
@@ -35,7 +35,7 @@ def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:
 
 @dataclass(frozen=True)
 class Term:
-    """Something to look for, or with a negative weight to stay away from."""
+    """Term of a query: something to look for or, with a negative weight, to avoid."""
 
     kind: TermKind
     value: Any
@@ -44,7 +44,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """One search.
+    """Search request.
 
     Attributes:
         terms: their weighted sum is looked for.
@@ -74,14 +74,14 @@ class Query:
 
     @property
     def wanted(self) -> int:
-        """How many hits are asked of the index: more where some will be dropped."""
+        """Number of hits to ask the index for: more if some will be dropped."""
         own = sum(term.kind == "id" for term in self.terms)
         return min((self.k + self.offset) * (2 if self.same else 1) + own, MAX_RESULTS)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found: its number, score and card."""
+    """Search result: a row's number, score and values."""
 
     row: int
     score: float
@@ -106,7 +106,7 @@ def mixed(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats:
 
 
 def distinct(vectors: Floats, same: float) -> list[int]:
-    """The first of each group of vectors [n, D] that is connected at a similarity of ``same``."""
+    """Return the first of each group of vectors [n, D] that is connected at a similarity of ``same``."""
     near = vectors @ vectors.T >= same
     group = np.full(len(vectors), -1)
     for n in range(len(vectors)):

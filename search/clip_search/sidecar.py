@@ -1,4 +1,4 @@
-"""The sidecar without HTTP: collections, what is searched for in them, what is put into them."""
+"""Sidecar without HTTP: collections, searches in them, rows into them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
+from clip_search.arrays import Floats, Rows
 from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
-from clip_search.faiss_index import Floats
+from clip_search.index.tuning_queries import TuningQueries
 from clip_search.options import Options
-from clip_search.part import Rows
 from clip_search.query import Hit, Query, Term, distinct, mixed
-from clip_search.rows import checked_vector
-from clip_search.schema import About, check_collection
-from clip_search.store import Store
-from clip_search.texts import TuningQueries
+from clip_search.storage.database import Database
+from clip_search.storage.rows import checked_vector
+from clip_search.storage.schema import About, check_collection
 
 Timer = Callable[[str], contextlib.AbstractContextManager[None]]
 """Times a step of a search by the name of its histogram."""
@@ -34,12 +33,12 @@ _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
 
 
 class Sidecar:
-    """One database with its collections open, and one Triton."""
+    """Open collections of one database, and one Triton."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self._folder = options.indexes
-        self.store = Store(options.data, self._folder, options.index.cache_bytes)
+        self.database = Database(options.data, self._folder, options.index.cache_bytes)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
@@ -48,11 +47,11 @@ class Sidecar:
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
         self._changing: set[str] = set()
-        self._opening = self.store.names()
+        self._opening = self.database.names()
         self.broken: dict[str, str] = {}
 
     def open_all(self) -> None:
-        """Open every collection; one that can't be is named in ``broken``, the others go on."""
+        """Open every collection; one that can't be opened is named in ``broken``."""
         for name in list(self._opening):
             try:
                 self._open_one(name)
@@ -61,23 +60,23 @@ class Sidecar:
             self._opening.remove(name)
 
     def names(self) -> list[str]:
-        """Names of the collections that can be asked, sorted."""
+        """Return the names of the open collections, sorted."""
         return [collection.name for collection in self.collections()]
 
     def collections(self) -> list[Collection]:
-        """Collections that can be asked, by name; one may be dropped while it is asked."""
+        """Return the open collections by name; one may be dropped while it is used."""
         with self._lock:
             return [self._open[name] for name in sorted(self._open)]
 
     def collection(self, name: str) -> Collection:
-        """A collection by name.
+        """Return a collection by name.
 
         Raises:
             NotFound: there is none.
             Unavailable: it is still being opened, or can't be.
         """
-        if found := self._open.get(name):
-            return found
+        if collection := self._open.get(name):
+            return collection
         if reason := self.broken.get(name):
             raise Unavailable(f"collection {name} can't be opened ({reason}): the log says more")
         if name in self._opening:
@@ -85,7 +84,7 @@ class Sidecar:
         raise NotFound(f"no collection {str(name)[:100]}: there is {', '.join(self.names()) or 'none yet'}")
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
-        """Make a collection; what isn't said of its model is taken from the one that is served.
+        """Make a collection; size and fingerprint default to those of the served model.
 
         Raises:
             InvalidInput, Conflict: it can't be made.
@@ -97,7 +96,7 @@ class Sidecar:
             same = size in (None, spec.embedding_size)
             size, fingerprint = size or spec.embedding_size, (spec.fingerprint if same and fingerprint is None else fingerprint)
         with self._claimed(name):
-            self.store.create(name, About(size, fingerprint or ""), columns)
+            self.database.create(name, About(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
             except BaseException:  # as above
@@ -105,12 +104,12 @@ class Sidecar:
                 raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good, a broken one too; of several who ask at once, one does.
+        """Remove a collection and its indexes for good, a broken one too; of several calls at once, one does.
 
         Raises:
             NotFound, Unavailable: it isn't there, or can't be removed.
         """
-        self.store.check_owner()
+        self.database.check_owner()
         with contextlib.ExitStack() as claim:
             with self._lock:
                 collection = None if name in self.broken else self.collection(name)
@@ -119,13 +118,13 @@ class Sidecar:
             if collection is None:
                 return self._drop_closed(name)
             try:
-                collection.drop(lambda: self.store.drop(name))
+                collection.drop(lambda: self.database.drop(name))
             except BaseException:  # as above
                 self._open_again(name)
                 raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
-        """What a term stands for, float32 [D] of unit length; texts come from :meth:`text` instead.
+        """Return a term's vector, float32 [D] of unit length; texts come from :meth:`text` instead.
 
         Raises:
             ClipError: as its kind has it.
@@ -145,7 +144,7 @@ class Sidecar:
         return rows[0]
 
     def check_model(self, collection: Collection) -> None:
-        """Refuse to search with another model than the one that made the vectors.
+        """Refuse to search with another model than the vectors' own.
 
         Raises:
             ContractMismatch: they differ.
@@ -160,7 +159,7 @@ class Sidecar:
             )
 
     def image(self, term: Term, share: Share) -> bytes:
-        """The encoded file of an image term; what it takes of memory is in the share, unless it came with the request.
+        """Return the encoded file of an image term; its memory is in the share, unless it came with the request.
 
         Raises:
             InvalidInput: it can't be had.
@@ -178,13 +177,13 @@ class Sidecar:
         return file
 
     def tower(self, collection: Collection, asked: Tower | None) -> Tower:
-        """The vectors to search: those asked for, else images where there are any."""
+        """Return the tower to search: the requested one, else images if there are any."""
         if asked:
             return asked
         return next((tower for tower in TOWERS if collection.engines[tower].size()), "image")
 
     def search(self, collection: Collection, tower: Tower, query: Query, vectors: Sequence[Floats], timed: Timer) -> list[Hit]:
-        """Hits of a query whose terms have these vectors, best first."""
+        """Return the hits of a query whose terms have these vectors, best first."""
         vector = mixed(vectors, [term.weight for term in query.terms])
         own = {collection.row_of(term.value) for term in query.terms if term.kind == "id"}
         with timed("knn_index_time"):
@@ -201,22 +200,22 @@ class Sidecar:
         return hits(collection, scores[query.offset : end], rows[query.offset : end], query.columns)
 
     def close(self) -> None:
-        """Finish what was queued and let go of everything."""
+        """Finish queued changes and close everything."""
         for collection in self.collections():
             collection.close()
         self.embedder.close()
-        self.store.close()
+        self.database.close()
 
     def _open_one(self, name: str) -> Collection:
-        opened = Collection(name, self.store.open(name), self._folder / name, self.options.index, self.texts.sample)
+        opened = Collection(name, self.database.open(name), self._folder / name, self.options.index, self.texts.sample)
         with self._lock:
             self._open[name] = opened
         return opened
 
     def _drop_closed(self, name: str) -> None:
-        """Remove what is there of a collection that isn't open."""
+        """Remove a collection that isn't open."""
         try:
-            self.store.drop(name)
+            self.database.drop(name)
         except BaseException as problem:  # as above
             self._note_broken(name, problem)
             raise
@@ -235,7 +234,7 @@ class Sidecar:
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[None]:
-        """Have a name for oneself while it is made or dropped.
+        """Reserve a name while its collection is made or dropped.
 
         Raises:
             Conflict: somebody else makes or drops it.
@@ -260,8 +259,8 @@ class Sidecar:
 
 
 def hits(collection: Collection, scores: Floats, rows: Rows, columns: Sequence[str] | None) -> list[Hit]:
-    """Rows with their cards; one that was deleted this instant is left out."""
+    """Return hits with their values, without rows that were deleted this instant."""
     wanted = None if columns is None else ["id", "source", "has_thumbnail", *columns]
     cards = collection.cards.take(rows, wanted)
-    found = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
-    return [Hit(row, score, card) for row, score, card in found if card is not None]
+    values = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
+    return [Hit(row, score, card) for row, score, card in values if card is not None]

@@ -1,4 +1,4 @@
-"""Small copies of pictures, for people: upright, in the picture's own colours, on white.
+"""Thumbnails: upright, in the picture's own colours, on white.
 
 What the towers see is another matter: :mod:`clip_client.preprocess` does as each checkpoint's own library does, which for
 example clips greys of 16 bits to white.
@@ -103,7 +103,7 @@ def _plain(image: Image.Image) -> Image.Image:
 def _scaled(image: Image.Image) -> Image.Image:
     """Return greys of 16 bits and more, or floats, in 8 bits; some at a time, since the numbers take four times as much."""
     top = max(float(_values(image, tile).max(initial=0)) for tile in _tiles(image.size))
-    white = 65_535 if image.mode.startswith("I;16") else next((one for one in _WHITES[image.mode] if top <= one), top)
+    white = 65_535 if image.mode.startswith("I;16") else next((level for level in _WHITES[image.mode] if top <= level), top)
     small = Image.new("L", image.size)
     for tile in _tiles(image.size):
         values = (255 * (_values(image, tile) / white).clip(0, 1)).round().astype(np.uint8)

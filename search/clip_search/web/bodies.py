@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.ingest import Item
-from clip_search.kinds import TYPES
 from clip_search.query import IMAGES, SAME, Query, Term, TermKind, check_most
-from clip_search.rows import OnConflict
+from clip_search.storage.kinds import TYPES
+from clip_search.storage.rows import OnConflict
 
 MAX_ROWS = 10_000
 _MAX_TERMS = 32

@@ -18,7 +18,7 @@ from clip_search.collection import Collection
 from clip_search.errors import NotFound
 from clip_search.ingest import Item, add, needs_model
 from clip_search.query import Hit, check_most
-from clip_search.schema import HEAVY, SOURCE_STATE
+from clip_search.storage.schema import HEAVY, SOURCE_STATE
 from clip_search.web import bodies
 from clip_search.web.guard import answer
 from clip_search.web.intake import intake

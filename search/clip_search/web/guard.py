@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_search.errors import status
-from clip_search.kinds import for_json
 from clip_search.options import HttpOptions
+from clip_search.storage.kinds import for_json
 from clip_search.web.metrics import Metrics
 from clip_search.web.reading import Body, Reader, Receive, check_size
 

@@ -40,7 +40,7 @@ async def metrics_summary(request: Request) -> Response:
 def _missing(shared: State) -> dict[str, str]:
     sidecar = shared.sidecar
     missing = {} if shared.opened.is_set() else {"collections": "being opened"}
-    if reason := sidecar.store.trouble():
+    if reason := sidecar.database.trouble():
         missing["database"] = reason
     if reason := sidecar.embedder.not_ready():
         missing["triton"] = reason

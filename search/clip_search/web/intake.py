@@ -12,9 +12,9 @@ from pydantic_core import from_json
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.ingest import AddOptions, Item
-from clip_search.kinds import shown
-from clip_search.rows import OnConflict
-from clip_search.schema import check_kind
+from clip_search.storage.kinds import shown
+from clip_search.storage.rows import OnConflict
+from clip_search.storage.schema import check_kind
 from clip_search.web.bodies import MAX_ROWS, Body, Columns, NewItem, validated
 
 _MAX_DIGITS = 400

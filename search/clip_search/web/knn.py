@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
+from clip_search.arrays import Rows
 from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
-from clip_search.part import Rows
 from clip_search.query import SAME, Hit, Query, Term
 from clip_search.web.bodies import file_bytes
 from clip_search.web.guard import answer

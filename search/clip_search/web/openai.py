@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_search.arrays import Floats
 from clip_search.budget import Share
 from clip_search.errors import Busy
-from clip_search.faiss_index import Floats
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.web.bodies import file_bytes

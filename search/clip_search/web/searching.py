@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from clip_client.errors import ClipError, Timeout
+from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
-from clip_search.faiss_index import Floats
 from clip_search.query import Hit, Query, Term
 from clip_search.web.state import State
 

@@ -1,0 +1,1 @@
+"""``clipserve search``: the sidecar's command line, and its client's."""

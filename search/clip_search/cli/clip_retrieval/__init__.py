@@ -1,0 +1,1 @@
+"""Folders in clip-retrieval's format: written and read."""

@@ -1,0 +1,103 @@
+"""``clipserve search serve``: options from the command line, then uvicorn."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+
+import uvicorn
+
+from clip_client.errors import Unavailable
+from clip_search.cli.token_file import read_token
+from clip_search.memory_trim import limit_heaps
+from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
+from clip_search.sidecar import Sidecar
+from clip_search.storage.permissions import UMASK
+from clip_search.web.app import app
+from clip_search.web.protocol import bounded
+
+_SWITCH_S = 0.0001
+"""Python's 5 ms are what a search waits for each time that another thread reads rows which are being added."""
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Read the options and serve; returns the exit status."""
+    os.umask(UMASK)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(_SWITCH_S)
+    limit_heaps()
+    return serve(parsed(arguments))
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal; returns the exit status."""
+    listening = _listening(options.http)
+    sidecar = Sidecar(options)
+    if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
+        print(
+            f"warning: {options.http.host} can be reached from outside and no token is asked for: --token-file", file=sys.stderr
+        )
+    config = uvicorn.Config(
+        app(sidecar),
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http=bounded(options.bounds),
+        ws="none",
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    print(
+        f"listening on http://{_shown(options.http)}, the page is there too; /docs tells the API\nCtrl-C stops it", flush=True
+    )
+    server.run(sockets=[listening])
+    return 0
+
+
+def parsed(arguments: argparse.Namespace) -> Options:
+    """Options from the command line.
+
+    Raises:
+        InvalidInput: a value can't be used.
+    """
+    index = IndexOptions(
+        engine=arguments.engine,
+        recall_target=arguments.recall,
+        exact_rows=arguments.exact_rows,
+        memory_bytes=int(arguments.memory * 2**30),
+        threads=arguments.threads,
+    )
+    networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
+    fetch = FetchOptions(folders=tuple(arguments.images), networks=networks, ports=ports)
+    http = HttpOptions(
+        host=arguments.host,
+        port=arguments.port,
+        token=read_token(arguments.token_file),
+        origins=tuple(arguments.cors),
+        names=tuple(arguments.name),
+        body_bytes=arguments.body_mb * 2**20,
+        columns=tuple(filter(None, arguments.columns_to_return.split(","))),
+    )
+    return Options(
+        arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http
+    )  # fmt: skip
+
+
+def _listening(options: HttpOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((options.host, options.port))
+    except OSError as problem:
+        raise Unavailable(
+            f"can't listen on {_shown(options)} ({problem.strerror or problem}): pass another --port"
+        ) from problem
+    return listening
+
+
+def _shown(options: HttpOptions) -> str:
+    return f"[{options.host}]:{options.port}" if ":" in options.host else f"{options.host}:{options.port}"

@@ -1,0 +1,1 @@
+"""Vector search: engines, their parts, tuning."""

@@ -1,0 +1,246 @@
+"""faiss indexes: vectors in, positions and inner products of the nearest out. No other module imports faiss."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+
+from clip_client.errors import InvalidInput
+from clip_search.arrays import Floats, Mask, Positions
+
+Kind = Literal["flat", "ivf", "hnsw", "ivf8"]
+
+_LOG = logging.getLogger(__name__)
+_LINKS, _BUILD_EFFORT = 24, 100  # of a graph: neighbours a vector, candidates while it is built
+_TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8  # of k-means; faiss warns below 39 rows a list
+_GRAPH_ROWS = 2_000_000
+"""Rows up to which inverted lists are faster than a graph at equal recall of text queries, and built in a fifth of the time."""
+
+_BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
+_PIECE_BYTES = 2**20  # a checksum's block is filled by one call
+_GPU_MOST = 2048
+"""Hits, and lists probed, that faiss's GPU indexes can select at most."""
+
+_PROBES = (
+    *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),
+    *(128, 160, 192, 256, 320, 384, 448, 576, 768, 1024, 2048, 4096),
+)
+EFFORTS: dict[Kind, tuple[int, ...]] = {
+    "flat": (1,),
+    "ivf": _PROBES,
+    "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 768, 1024, 2048, 4096),
+    "ivf8": _PROBES,
+}
+"""Search efforts of each kind, ascending: lists probed of an IVF, candidates of an HNSW search."""
+
+
+def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kind:
+    """Return the kind for a size: exact, inverted lists or, from millions on, a graph; 8 bits a number if memory is short."""
+    if rows <= exact_rows:
+        return "flat"
+    graph = rows > _GRAPH_ROWS
+    if rows * (2 * size + 16 + graph * 8 * _LINKS) > memory_bytes:
+        return "ivf8"
+    return "hnsw" if graph else "ivf"
+
+
+class VectorIndex:
+    """Vectors of unit length, numbered from 0 in the order in which they came."""
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._index = index
+        self.kind: Kind = kind
+        self._on_gpu = _OnGpu.of(index, kind)
+
+    @classmethod
+    def build(cls, kind: Kind, size: int, rows: int, chunks: Iterable[Floats], sample: Floats, threads: int) -> VectorIndex:
+        """Build over ``chunks``, float32 [n, size] each, ``rows`` in all; ``sample`` [m, size] trains what needs training."""
+        faiss.omp_set_num_threads(threads)  # of this thread only
+        index = _empty(kind, size, rows)
+        if not index.is_trained:
+            index.train(np.ascontiguousarray(sample))
+        for chunk in chunks:
+            index.add(np.ascontiguousarray(chunk))
+        return cls(index, kind)
+
+    @staticmethod
+    def training_rows(kind: Kind, rows: int) -> int:
+        """Return the number of vectors that ``build`` takes as its sample."""
+        return min(rows, _TRAINING_ROWS_PER_LIST * _lists(rows)) if kind in ("ivf", "ivf8") else min(rows, 1)
+
+    @classmethod
+    def load(cls, path: Path, kind: Kind) -> VectorIndex:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            RuntimeError: the file is broken.
+        """
+        return cls(faiss.read_index(str(path)), kind)
+
+    def save(self, path: Path) -> None:
+        """Write to a file."""
+        faiss.write_index(self._index, str(path))
+
+    def write(self, write: Callable[[bytes], int]) -> None:
+        """Hand over what :meth:`save` would write, piece by piece."""
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, _PIECE_BYTES))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, queries: Floats, k: int, effort: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
+        """Return the nearest to each query [Q, D]: inner products and positions, both [Q, k], best first; -1 fills up.
+
+        Args:
+            effort: one of ``EFFORTS`` of the kind, or anything between.
+            allowed: bool [N], the positions that count; all if None.
+        """
+        if self._on_gpu and allowed is None and max(k, effort) <= _GPU_MOST:
+            return self._on_gpu.search(queries, k, effort)
+        selector, _keep = _selector(allowed)
+        return self._searched(self._index, queries, k, self._parameters(effort, selector))
+
+    def exact(self, queries: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
+        """As :meth:`search`, over every vector that is allowed."""
+        selector, _keep = _selector(allowed)
+        if self.kind in ("ivf", "ivf8"):
+            return self._searched(self._index, queries, k, self._parameters(self._index.nlist, selector))
+        storage = self._index.storage if self.kind == "hnsw" else self._index
+        return self._searched(storage, queries, k, faiss.SearchParameters(sel=selector))
+
+    def exact_of_many(self, queries: Floats, k: int) -> tuple[Floats, Positions]:
+        """As :meth:`exact` of all vectors, by matrix products, which for many queries are far faster."""
+        best = faiss.ResultHeap(len(queries), k, keep_max=True)
+        for start in range(0, len(self), _BLOCK_ROWS):
+            block = self.vectors(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
+            scores, positions = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+            best.add_result(scores, positions + start)
+        best.finalize()
+        return best.D, best.I
+
+    def vectors(self, positions: Positions) -> Floats:
+        """Return the vectors at these positions, float32 [n, D], as precise as the kind keeps them."""
+        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(positions, np.int64)), np.float32)
+
+    def _parameters(self, effort: int, selector: Any) -> Any:
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+        if self.kind in ("ivf", "ivf8"):
+            return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
+        return faiss.SearchParameters(sel=selector)
+
+    def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
+        faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
+        return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+class _OnGpu:
+    """Copy of an index on the first GPU, if faiss was built for one; used by one thread at a time.
+
+    faiss's indexes on a GPU pass over selectors without a word and give no vectors back: that stays the original's.
+    """
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._resources = faiss.StandardGpuResources()  # memory of the GPU, to be kept as long as the index
+        self._index = faiss.index_cpu_to_gpu(self._resources, 0, index)
+        self._kind = kind
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, index: Any, kind: Kind) -> _OnGpu | None:
+        """None without a GPU, for a graph, which GPUs don't search, and where its memory is short."""
+        if kind == "hnsw" or not faiss.get_num_gpus():
+            return None
+        try:
+            return cls(index, kind)
+        except RuntimeError as problem:
+            _LOG.warning("an index of %d vectors stays off the GPU: %s", index.ntotal, problem)
+            return None
+
+    def search(self, queries: Floats, k: int, effort: int) -> tuple[Floats, Positions]:
+        """As that of :class:`VectorIndex`, over all vectors."""
+        parameters = None if self._kind == "flat" else faiss.SearchParametersIVF(nprobe=effort)
+        with self._lock:
+            return self._index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
+    """Compare a query [D] with vectors [N, D]: inner products and positions of the nearest, at most ``k``, best first.
+
+    In this thread alone: numpy's matrix product would start another, which goes on spinning for a core of its own.
+    """
+    scores, positions = faiss.knn(query[None], vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
+    return scores[0], positions[0]
+
+
+def file_vectors(path: Path) -> Floats:
+    """Return all vectors of an index file from elsewhere, float32 [N, D], as precise as it keeps them.
+
+    Raises:
+        InvalidInput: it isn't one, or keeps none.
+    """
+    try:
+        index = faiss.read_index(str(path))
+        if isinstance(inverted := faiss.try_extract_index_ivf(index), faiss.IndexIVF):
+            inverted.make_direct_map()
+        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
+    except RuntimeError as problem:
+        raise InvalidInput(f"{path} can't be used ({problem}): import the embeddings' folder instead") from problem
+
+
+class FlatFile:
+    """Exact index file of vectors [N, D] for other programs, written when it is closed."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._index = faiss.IndexFlatIP(size)
+
+    def add(self, vectors: Floats) -> None:
+        """Append vectors [n, D]."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def close(self) -> None:
+        """Write the file."""
+        faiss.write_index(self._index, str(self._path))
+
+
+def write_flat(path: Path, vectors: Floats) -> None:
+    """Write vectors [N, D] as an exact index."""
+    file = FlatFile(path, vectors.shape[1])
+    file.add(vectors)
+    file.close()
+
+
+def _empty(kind: Kind, size: int, rows: int) -> Any:
+    inner_product = faiss.METRIC_INNER_PRODUCT
+    if kind == "flat":
+        return faiss.IndexFlatIP(size)
+    if kind == "hnsw":
+        index = faiss.IndexHNSWSQ(size, faiss.ScalarQuantizer.QT_fp16, _LINKS, inner_product)
+        index.hnsw.efConstruction = _BUILD_EFFORT
+        return index
+    bits = faiss.ScalarQuantizer.QT_fp16 if kind == "ivf" else faiss.ScalarQuantizer.QT_8bit
+    lists = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(size), size, _lists(rows), bits, inner_product)
+    lists.cp.niter, lists.cp.min_points_per_centroid = _TRAINING_ROUNDS, 1
+    lists.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
+    lists.set_direct_map_type(faiss.DirectMap.Array)
+    return lists
+
+
+def _lists(rows: int) -> int:
+    return max(1, int(4 * math.sqrt(rows)))
+
+
+def _selector(allowed: Mask | None) -> tuple[Any, Any]:
+    """Return faiss's form of a mask, and the array that must outlive it: faiss keeps a bare pointer."""
+    if allowed is None:
+        return None, None
+    bits = np.packbits(allowed, bitorder="little")
+    return faiss.IDSelectorBitmap(bits), bits

@@ -1,0 +1,209 @@
+"""Parts of an index, and the tail of new rows, which are compared one by one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clip_search.arrays import Floats, Found, Mask, Rows, positions, present
+from clip_search.index.faiss_index import VectorIndex, nearest
+from clip_search.index.tuning import Tuned
+from clip_search.storage import derived_files
+from clip_search.storage.derived_files import Sink, Sums
+
+_FILES = ("index.faiss", "rows.npy")
+_FILTERED_EXACTLY = 0.2
+"""Share of rows kept by a filter below which it is searched exactly: a graph would find too few of them."""
+
+
+@dataclass(eq=False)
+class Part:
+    """Index over rows; deleted rows are masked until the next rebuild.
+
+    Attributes:
+        rows: int64 [N], the row at each position of the index.
+        order, ascending: int64 [N], positions in the order of their rows, and these rows.
+        alive: bool [N], by position.
+        files: name and checksums of each file in its folder.
+        makeshift: exact, from the table, in the place of one that was damaged; to be indexed again.
+    """
+
+    index: VectorIndex
+    rows: Rows
+    order: Rows
+    ascending: Rows
+    alive: Mask
+    tuned: Tuned
+    folder: Path | None = None
+    files: dict[str, Sums] = field(default_factory=dict)
+    dead: int = 0
+    makeshift: bool = False
+
+    @classmethod
+    def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
+        """Make a part whose rows are all alive."""
+        order = np.argsort(rows, kind="stable")
+        return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned)
+
+    @property
+    def first(self) -> int:
+        """The least row."""
+        return int(self.ascending[0])
+
+    @property
+    def last(self) -> int:
+        """The greatest row."""
+        return int(self.ascending[-1])
+
+    def hide(self, rows: Rows) -> None:
+        """Never return these again."""
+        self.alive[self._positions(rows)] = False
+        self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
+
+    def keep(self, rows: Rows) -> None:
+        """Return only those among ``rows`` (ascending), and each of them."""
+        self.alive = present(rows, self.rows)
+        self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
+
+    def search(self, query: Floats, k: int, only: Rows | None) -> Found:
+        """Return the nearest to a query [D] among the alive rows, and in ``only`` (ascending) if given."""
+        k = min(k, len(self.rows))
+        allowed, exactly = self._allowed(only)
+        if exactly:
+            scores, hits = self.index.exact(query[None], k, allowed)
+        else:
+            scores, hits = self.index.search(query[None], k, self._effort(k, allowed), allowed)
+        real = hits[0] >= 0
+        return scores[0][real], self.rows[hits[0][real]]
+
+    def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
+        """Return a mask [n] of the rows that are here, and their vectors [m, D]."""
+        here = present(self.ascending, rows)
+        return here, self.index.vectors(self._positions(rows[here]))
+
+    def _allowed(self, only: Rows | None) -> tuple[Mask | None, bool]:
+        if only is None:
+            return (self.alive if self.dead else None), False
+        allowed = np.zeros(len(self.rows), bool)
+        allowed[self._positions(only)] = True
+        allowed &= self.alive
+        return allowed, bool(np.count_nonzero(allowed) < _FILTERED_EXACTLY * len(allowed))
+
+    def _positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of ``rows`` that are here."""
+        return self.order[positions(self.ascending, rows)]
+
+    def _effort(self, k: int, allowed: Mask | None) -> int:
+        share = 1.0 if allowed is None else max(np.count_nonzero(allowed) / len(allowed), _FILTERED_EXACTLY)
+        return int(max(self.tuned.effort, k if self.index.kind == "hnsw" else 1) / share)
+
+    def save(self, folder: Path) -> None:
+        """Write the part to a new folder."""
+        folder.mkdir()
+        self.index.save(folder / "index.faiss")
+        np.save(folder / "rows.npy", self.rows)
+        self.files, self.folder = self._sums(), folder
+
+    def is_intact(self) -> bool:
+        """Tell if memory still matches the checksums of the files."""
+        in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
+        return in_order and self.files == self._sums()
+
+    def _sums(self) -> dict[str, Sums]:
+        """Return the checksums of the files that :meth:`save` writes, by what is in memory."""
+        index, rows = Sink(), Sink()
+        self.index.write(index.write)
+        np.lib.format.write_array(rows, self.rows)
+        return dict(zip(_FILES, (index.sums(), rows.sums()), strict=True))
+
+    def about(self) -> dict[str, Any]:
+        """Return what :meth:`load` needs to know of a part that was saved, ready for JSON."""
+        files = {name: str(sums) for name, sums in self.files.items()}
+        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": files}
+
+    @classmethod
+    def load(cls, folder: Path, about: dict[str, Any]) -> Part:
+        """Read what :meth:`save` wrote and :meth:`about` told.
+
+        Raises:
+            derived_files.Damaged: a file isn't what was written.
+            OSError, ValueError, RuntimeError: one can't be read.
+        """
+        files = {name: derived_files.check(folder / name, about["files"][name]) for name in _FILES}
+        index = VectorIndex.load(folder / "index.faiss", about["kind"])
+        part = cls.of(index, np.load(folder / "rows.npy", allow_pickle=False), Tuned(**about["tuned"]))
+        part.folder, part.files = folder, files
+        return part
+
+
+@dataclass(eq=False)
+class Tail:
+    """New rows, compared one by one; the tail grows at its end while it is read.
+
+    Attributes:
+        rows, alive, matrix: [capacity], [capacity], [capacity, D]; the first ``count`` are in use.
+    """
+
+    rows: Rows
+    alive: Mask
+    matrix: Floats
+    count: int = 0
+
+    @classmethod
+    def empty(cls, size: int, capacity: int = 1024) -> Tail:
+        """Make an empty tail with room for some rows."""
+        return cls(np.empty(capacity, np.int64), np.zeros(capacity, bool), np.empty((capacity, size), np.float32))
+
+    def append(self, rows: Rows, vectors: Floats) -> Tail:
+        """Return the tail with these rows too: itself if there is room (``count`` is set last), else a larger copy."""
+        end = self.count + len(rows)
+        tail = self if end <= len(self.rows) else self._grown(max(end, 2 * len(self.rows)))
+        tail.rows[tail.count : end], tail.matrix[tail.count : end], tail.alive[tail.count : end] = rows, vectors, True
+        tail.count = end
+        return tail
+
+    def after(self, row: int) -> Tail:
+        """Return a copy of the rows that come after ``row``."""
+        start = int(np.searchsorted(self.rows[: self.count], row, "right"))
+        rest = Tail.empty(self.matrix.shape[1], max(1024, 2 * (self.count - start)))
+        rest = rest.append(self.rows[start : self.count], self.matrix[start : self.count])
+        rest.alive[: rest.count] = self.alive[start : self.count]
+        return rest
+
+    def alive_rows(self) -> Rows:
+        """Return the rows that aren't hidden, ascending."""
+        return self.rows[: self.count][self.alive[: self.count].copy()]  # as in :meth:`search`
+
+    def hide(self, rows: Rows) -> None:
+        """Never return these again."""
+        self.alive[: self.count][positions(self.rows[: self.count], rows)] = False
+
+    def keep(self, rows: Rows) -> None:
+        """As :meth:`Part.keep`."""
+        self.alive[: self.count] = present(rows, self.rows[: self.count])
+
+    def search(self, query: Floats, k: int, only: Rows | None) -> Found:
+        """As :meth:`Part.search`, exactly."""
+        count = self.count
+        chosen = np.flatnonzero(self.alive[:count].copy())  # numpy looks twice: a row that is hidden in between breaks that
+        if only is not None:
+            chosen = chosen[present(only, self.rows[chosen])]
+        matrix = self.matrix[:count] if len(chosen) == count else self.matrix[chosen]
+        scores, best = nearest(query, matrix, k)
+        return scores, self.rows[chosen[best]]
+
+    def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
+        """As :meth:`Part.vectors`."""
+        known = self.rows[: self.count]
+        here = present(known, rows)
+        return here, self.matrix[positions(known, rows[here])]
+
+    def _grown(self, capacity: int) -> Tail:
+        larger = Tail.empty(self.matrix.shape[1], capacity)
+        for name in ("rows", "alive", "matrix"):
+            getattr(larger, name)[: self.count] = getattr(self, name)[: self.count]
+        larger.count = self.count
+        return larger

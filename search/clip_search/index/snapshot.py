@@ -1,0 +1,118 @@
+"""Snapshots of one tower's index: parts and a tail, read without a lock, replaced in one step."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from clip_search.arrays import Floats, Found, Rows
+from clip_search.index.part import Part, Tail
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Parts whose rows ascend from one to the next, and the tail of later rows."""
+
+    parts: tuple[Part, ...]
+    tail: Tail
+
+    @property
+    def boundary(self) -> int:
+        """Last row that has an index; -1 if none."""
+        return max((part.last for part in self.parts), default=-1)
+
+    @property
+    def last(self) -> int:
+        """Last row that is here, or was; -1 if none."""
+        return int(self.tail.rows[self.tail.count - 1]) if self.tail.count else self.boundary
+
+
+class Index:
+    """Index of one tower: a search reads a snapshot, a change replaces it under a lock."""
+
+    def __init__(self, size: int, parts: tuple[Part, ...] = ()) -> None:
+        self.size = size
+        self._lock = threading.Lock()
+        self.snapshot = Snapshot(parts, Tail.empty(size))
+
+    def __len__(self) -> int:
+        now = self.snapshot
+        return sum(len(part.rows) - part.dead for part in now.parts) + int(np.count_nonzero(now.tail.alive[: now.tail.count]))
+
+    def search(self, query: Floats, k: int, only: Rows | None = None) -> Found:
+        """Return the ``k`` nearest to a query [D], among ``only`` (ascending) if given."""
+        now = self.snapshot
+        results = [part.search(query, k, only) for part in now.parts]
+        if now.tail.count:
+            results.append(now.tail.search(query, k, only))
+        return _best(results, k)
+
+    def vectors(self, rows: Rows) -> Floats:
+        """Return the vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
+        now = self.snapshot
+        vectors = np.zeros((len(rows), self.size), np.float32)
+        holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
+        for part in holders:
+            here, own = part.vectors(rows)
+            vectors[here] = own
+        return vectors
+
+    def append(self, rows: Rows, vectors: Floats) -> None:
+        """Append rows, all greater than those that are here."""
+        with self._lock:
+            self.snapshot = Snapshot(self.snapshot.parts, self.snapshot.tail.append(rows, vectors))
+
+    def hide(self, rows: Rows) -> None:
+        """Hide deleted rows."""
+        with self._lock:
+            holders: tuple[Part | Tail, ...] = (*self.snapshot.parts, self.snapshot.tail)
+            for part in holders:
+                part.hide(rows)
+
+    def agree(self, rows: Rows) -> Rows:
+        """Keep these rows (ascending) and hide all others; return those that aren't here."""
+        with self._lock:
+            now = self.snapshot
+            holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
+            for part in holders:
+                part.keep(rows)
+            here = [part.rows for part in now.parts] + [now.tail.rows[: now.tail.count]]
+        return np.setdiff1d(rows, np.concatenate(here))
+
+    def replace(self, part: Part, *, first: int) -> None:
+        """Replace everything from row ``first`` to the part's last by ``part``; rows hidden meanwhile stay hidden."""
+        with self._lock:
+            now = self.snapshot
+            alive = np.concatenate([*(old.rows[old.alive] for old in now.parts), now.tail.alive_rows()])
+            part.hide(np.setdiff1d(part.rows, alive, assume_unique=True))
+            self.snapshot = Snapshot((*(old for old in now.parts if old.last < first), part), now.tail.after(part.last))
+
+    def exchange(self, old: Part, new: Part | None) -> None:
+        """Replace a part by one over the same rows, or by nothing; hidden rows stay hidden."""
+        with self._lock:
+            now = self.snapshot
+            if new:
+                new.hide(np.setdiff1d(new.rows, old.rows[old.alive]))
+            parts = (new if part is old else part for part in now.parts)
+            self.snapshot = Snapshot(tuple(part for part in parts if part), now.tail)
+
+    def forget(self, first: int) -> None:
+        """Drop the parts that reach to row ``first`` or beyond, and the tail."""
+        with self._lock:
+            parts = tuple(part for part in self.snapshot.parts if part.last < first)
+            self.snapshot = Snapshot(parts, Tail.empty(self.size))
+
+    def clear(self, last: int) -> None:
+        """Note that no row up to ``last`` is left."""
+        with self._lock:
+            self.snapshot = Snapshot((), self.snapshot.tail.after(last))
+
+
+def _best(results: list[Found], k: int) -> Found:
+    if not results:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    scores, rows = (np.concatenate([result[n] for result in results]) for n in (0, 1))
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], rows[order]

@@ -1,0 +1,77 @@
+"""Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_search.arrays import Floats, Positions
+from clip_search.index.faiss_index import EFFORTS, VectorIndex
+
+Shares: TypeAlias = npt.NDArray[np.float64]
+
+AT = 10
+"""Neighbours over which recall is counted."""
+
+Source = Literal["vectors", "texts", "asked"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
+_ENOUGH = 8  # fewer queries say nothing about a recall
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Outcome of tuning.
+
+    Attributes:
+        effort: what the index is searched with.
+        recall: share of the true nearest 10 found with it, 1.0 where search is exact.
+        target: what was asked for.
+        queries: how many were tried.
+        source: where these came from, one of ``SOURCES``.
+    """
+
+    effort: int
+    recall: float
+    target: float
+    queries: int
+    source: Source
+
+
+def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
+    """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half; else the greatest.
+
+    All of them must reach it less the standard error, so that other queries than these get it too. Either half: the effort
+    shall not be fitted to one kind, and what people asked comes first.
+    """
+    efforts = EFFORTS[index.kind]
+    if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
+        return Tuned(efforts[-1], 1.0, target, 0, source) if index.kind == "flat" else _hardest(efforts, target, source)
+    _, truth = index.exact_of_many(queries, AT)
+
+    def shares(effort: int) -> Shares:
+        return recalls(index.search(queries, AT, effort)[1], truth)
+
+    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
+    effort = efforts[min(least, len(efforts) - 1)]
+    return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
+
+
+def _reaches(shares: Shares, target: float) -> bool:
+    halves = [half.mean() for half in np.array_split(shares, 2)]
+    return bool(min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target)
+
+
+def recalls(results: Positions, truth: Positions) -> Shares:
+    """Return the share of each query's ``truth`` [Q, k] that is in its ``results`` [Q, k], float64 [Q]."""
+    return np.array([np.isin(true, result).mean() for result, true in zip(results, truth, strict=True)])
+
+
+def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
+    """Return more effort than is likely to be needed, and claim no recall: there are no queries to tune on."""
+    return Tuned(efforts[-4], 0.0, target, 0, source)

@@ -1,0 +1,1 @@
+"""Collections on disk: LanceDB tables, and files derived from them."""

@@ -1,0 +1,1 @@
+"""Filters of clients, checked and rewritten as SQL."""

@@ -1,0 +1,98 @@
+"""Object in an object store, changed by conditional puts. No other module imports obstore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from clip_client.errors import Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+Version = Mapping[str, Any]
+"""``e_tag`` and ``version`` of an object, as the store names them."""
+_REQUEST_S = 5  # well below the lease
+_RETRIES = 2  # within that time
+_SCHEMES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE", "abfss": "AZURE"}
+"""Stores whose puts may have a condition, and how the names of their variables begin."""
+_CONNECTION = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "user_agent")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Content of an object, and the version that a put may ask for."""
+
+    content: bytes
+    version: Version
+
+
+class Cell:
+    """An object that somebody else may change at any time."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._store, self._name = store, name
+
+    def read(self) -> Stored | None:
+        """Return the object; None if there is none.
+
+        Raises:
+            Exception: obstore's; the store can't be asked.
+        """
+        import obstore
+
+        try:
+            answer = obstore.get(self._store, self._name)
+            return Stored(bytes(answer.bytes()), _version(answer.meta))
+        except FileNotFoundError:
+            return None
+
+    def write(self, content: bytes, before: Version | None) -> Version | None:
+        """Put the object in the place of version ``before``, of none if that is None.
+
+        Returns:
+            The new version; None if the object has another version than that.
+
+        Raises:
+            Exception: as :meth:`read`; the put may have been done.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create" if before is None else dict(before)
+        try:
+            return _version(obstore.put(self._store, self._name, content, mode=mode))
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            return None
+
+
+def cell(database: str, name: str) -> Cell:
+    """Return the object of this name in a database; credentials come from the environment, as LanceDB takes them.
+
+    Raises:
+        Unavailable: the store isn't one whose puts may have a condition, or the library isn't there.
+    """
+    scheme, _, rest = database.partition("?")[0].replace("s3+ddb://", "s3://").partition("://")
+    if scheme not in _SCHEMES:
+        raise Unavailable(f"no lease is known for {scheme}://: expected a folder, or one of {', '.join(_SCHEMES)}")
+    try:
+        from obstore.store import from_url
+    except ImportError as problem:
+        raise Unavailable(f"{database} needs another library: pip install 'clipserve[object-store]'") from problem
+    connection: Any = _connection(_SCHEMES[scheme])
+    retries: Any = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_REQUEST_S)}
+    return Cell(from_url(f"{scheme}://{rest}", client_options=connection, retry_config=retries), name)
+
+
+def _connection(prefix: str) -> dict[str, Any]:
+    """Return how to connect; obstore looks for that in the environment only where it isn't told anything."""
+    limit = timedelta(seconds=_REQUEST_S)
+    given = {name: os.environ.get(f"{prefix}_{name.upper()}", "") for name in _CONNECTION}
+    return {"timeout": limit, "connect_timeout": limit, **{name: value for name, value in given.items() if value}}
+
+
+def _version(told: Any) -> Version:
+    return {name: told[name] for name in ("e_tag", "version") if told.get(name) is not None}

@@ -1,0 +1,198 @@
+"""Schema of a collection's table: fixed columns, user's columns, names and kinds."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from clip_client.errors import ContractMismatch, InvalidInput
+from clip_client.spec import TOWERS, Tower
+from clip_search.storage.kinds import TYPES, arrow_type, kind_of, shown
+
+_COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_UNFIT = re.compile(r"[^A-Za-z0-9_]")
+_TAKEN = "meta_"
+"""Prefix for a name that is taken."""
+LONGEST_COLUMN = 64
+MAX_COLUMNS = 256
+_KEY, _IDENTITY = b"clipserve", b"clipserve_table"
+_RESERVED = "clipserve_reserved"
+
+_FIXED = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("row", pa.int64(), nullable=False, metadata={_RESERVED: "0"}),
+    pa.field("source", pa.string()),
+    pa.field("fingerprint", pa.string()),
+    pa.field("time", pa.timestamp("us", "UTC")),
+    pa.field("has_image", pa.bool_()),
+    pa.field("has_text", pa.bool_()),
+    pa.field("has_thumbnail", pa.bool_()),
+    pa.field("thumbnail", pa.binary()),
+]
+_DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
+"""Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
+SOURCE_STATE = "source_state"
+"""Column for a client's note of a source's state; made with the first row that has one."""
+RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
+HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
+"""Columns that hits don't show."""
+
+
+@dataclass(frozen=True)
+class About:
+    """Model of a collection, kept in its table's schema.
+
+    Attributes:
+        size: D, length of its vectors.
+        fingerprint: of the model that made them; empty if nobody said.
+    """
+
+    size: int
+    fingerprint: str
+
+    def check_fingerprint(self, other: str, name: str) -> None:
+        """Refuse vectors of another model.
+
+        Raises:
+            ContractMismatch: both are known and differ.
+        """
+        if other and self.fingerprint and other != self.fingerprint:
+            raise ContractMismatch(
+                f"collection {name} holds vectors of model {self.fingerprint}, got {other}: embed the sources again into "
+                f"a new one, clipserve search add FOLDER --collection {name}-{other[:8]}"
+            )
+
+
+def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
+    """Return the schema of a table with these metadata columns, ``{name: type}``."""
+    check_new_columns((), columns)
+    vectors = [pa.field(f"vector_{tower}", pa.list_(pa.float32(), about.size)) for tower in TOWERS]
+    own = [pa.field(name, column_type(name, kind)) for name, kind in columns.items()]
+    return pa.schema([*_FIXED, *vectors, *own], metadata=_metadata(about))
+
+
+def _metadata(about: About) -> dict[bytes, bytes]:
+    return {_KEY: json.dumps(asdict(about)).encode(), _IDENTITY: uuid.uuid4().hex.encode()}
+
+
+def identity(table: pa.Schema) -> str:
+    """Return what tells a table from every other, one of the same name that was there before included.
+
+    Empty for a table that was made before tables had one.
+    """
+    return bytes((table.metadata or {}).get(_IDENTITY, b"")).decode()
+
+
+def reserved(table: pa.Schema) -> int | None:
+    """Return the number below which all row numbers may have been given; None for a table that has no note of it."""
+    noted = (table.field("row").metadata or {}).get(_RESERVED.encode(), b"")
+    return int(noted) if noted.isdigit() else None
+
+
+def reservation(end: int) -> dict[str, Any]:
+    """Return the change of a field's metadata that :func:`reserved` reads."""
+    return {"path": "row", "metadata": {_RESERVED: str(end)}}
+
+
+def about(table: pa.Schema, name: str) -> About:
+    """Read back what :func:`schema` wrote.
+
+    Raises:
+        ContractMismatch: the table is somebody else's.
+    """
+    try:
+        return About(**json.loads((table.metadata or {})[_KEY]))
+    except (KeyError, ValueError, TypeError) as problem:
+        raise ContractMismatch(f"table {name} wasn't made by clipserve: keep it in another database") from problem
+
+
+def own_columns(table: pa.Schema) -> dict[str, str]:
+    """Return the user's columns with their types."""
+    return {field.name: kind_of(field.type) for field in table if field.name not in RESERVED}
+
+
+def check_collection(name: Any) -> str:
+    """Return a name that is fit for a folder and a URL.
+
+    Raises:
+        InvalidInput: it isn't.
+    """
+    if not isinstance(name, str) or not _COLLECTION.fullmatch(name):
+        raise InvalidInput(f"the collection's name is {name!r}: expected up to 64 letters, digits, '-' and '_'")
+    return name
+
+
+def column_type(name: Any, kind: Any) -> pa.DataType:
+    """Return the type of a new metadata column.
+
+    Raises:
+        InvalidInput: the name or the kind can't be used.
+    """
+    check_column(name)
+    return check_kind(name, kind)
+
+
+def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
+    """Refuse columns ``{name: kind}`` that can't stand beside known ones.
+
+    Raises:
+        InvalidInput: a name or a kind can't be used, or they are too many.
+    """
+    there = {name.lower(): name for name in known} if new else {}
+    before = len(there)
+    for name, kind in new.items():
+        column_type(name, kind)
+        if (other := there.setdefault(name.lower(), name)) != name:
+            raise InvalidInput(f"column {name} is there as {other}: filters don't tell capitals apart, send it as {other}")
+    if new and (count := len(RESERVED) + before + len(new)) > MAX_COLUMNS:
+        first = next(iter(new))
+        raise InvalidInput(f"column {first} makes {count} columns: expected at most {MAX_COLUMNS}; put the rest into one")
+
+
+def check_kind(name: Any, kind: Any) -> pa.DataType:
+    """Return the type of a kind.
+
+    Raises:
+        InvalidInput: there is no such kind.
+    """
+    if (arrow := arrow_type(kind)) is None:
+        raise InvalidInput(
+            f"column {shown(name)} can't be of type {shown(kind)}: expected one of {', '.join(TYPES)}, decimal(P,S)"
+        )
+    return arrow
+
+
+def check_column(name: Any) -> None:
+    """Refuse a name that a metadata column can't have.
+
+    Raises:
+        InvalidInput: it isn't a plain word, or is taken; in SQL, capitals make no difference.
+    """
+    if not isinstance(name, str) or not _COLUMN.fullmatch(name):
+        raise InvalidInput(f"a column can't be called {shown(name)}: expected up to 64 letters, digits and '_', no digit first")
+    if name.lower() in RESERVED or _DATABASES.fullmatch(name):
+        own = ", ".join(sorted(RESERVED))
+        raise InvalidInput(f"column {name} is taken: the sidecar's own are {own}; LanceDB's are vector, _distance, _row…")
+
+
+def fitted_column(name: str) -> str:
+    """Return a name that a metadata column can have: ``_`` for what can't be in one, ``meta_`` before one that is taken."""
+    word = _UNFIT.sub("_", name)[:LONGEST_COLUMN] or "column"
+    word = f"_{word}"[:LONGEST_COLUMN] if word[0].isdigit() else word
+    try:
+        check_column(word)
+    except InvalidInput:
+        return (_TAKEN + word)[:LONGEST_COLUMN]
+    return word
+
+
+def tower_column(tower: Tower) -> str:
+    """Return the name of the column of a tower's vectors."""
+    return f"vector_{tower}"

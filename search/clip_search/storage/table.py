@@ -1,0 +1,257 @@
+"""LanceDB table of a collection: reads and writes by row, id, filter and vector."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clip_client.errors import InvalidInput
+from clip_client.spec import Tower
+from clip_search.arrays import Floats, Rows
+from clip_search.storage.filters.sql import checked
+from clip_search.storage.handle import FILTER_TIME, Handle
+from clip_search.storage.kinds import EXACT
+from clip_search.storage.scalar_indexes import wanted
+from clip_search.storage.schema import HEAVY, check_kind, identity, tower_column
+from clip_search.storage.widening import finish_widening, widen
+
+_SCAN_ROWS = 65_536
+"""Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
+_VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
+_MERGED_ROWS_A_S = 50_000
+"""Guess at LanceDB's compaction, until one has been timed."""
+_SLOWER = 4
+"""A compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it."""
+_MOST_ROWS = 2**62  # row numbers are int64
+
+
+class Table:
+    """Rows of a collection. One writer at a time; reads go on beside it.
+
+    Raises as :class:`~clip_search.storage.handle.Handle` tells.
+
+    Args:
+        table: LanceDB's handle.
+        may_write: raises before each write that mustn't be done.
+        reopen: gives a fresh handle, with nothing in its caches.
+
+    Attributes:
+        schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
+        identity: what tells it from every other table.
+        merging_s: time that :meth:`optimize` took last; a guess before the first.
+    """
+
+    def __init__(
+        self, table: Any, may_write: Callable[[], None] = lambda: None, *, reopen: Callable[[], Any] | None = None
+    ) -> None:
+        finish_widening(table)
+        self._handle = Handle(table, may_write, reopen)
+        self.schema: pa.Schema = table.schema
+        self.identity = identity(self.schema) or str(table.name)
+        self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
+        self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
+        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S
+
+    @property
+    def version(self) -> int:
+        """Number of the last commit."""
+        return int(self._handle.ask(lambda: self._handle.raw.version))
+
+    def __len__(self) -> int:
+        return int(self._handle.ask(self._handle.raw.count_rows))
+
+    def refresh(self) -> None:
+        """Read the table's newest version."""
+        with self._appending:
+            self._handle.ask(self._handle.raw.checkout_latest)
+            self._handle.write(lambda: finish_widening(self._handle.raw))
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+
+    def drop(self, drop: Callable[[], None]) -> None:
+        """Remove the table by ``drop`` once nothing rewrites it; as :meth:`Handle.drop`."""
+        with self._rewriting:
+            self._handle.drop(drop)
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows whose ids aren't there yet.
+
+        Raises:
+            Unavailable, StorageFull: they can't be written; none is there then.
+        """
+        with self._appending:
+            self._handle.write(lambda: self._handle.raw.add(rows))
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Add rows, in the place of those with the same ids; raises as :meth:`append`."""
+        with self._rewriting:
+            merge = self._handle.raw.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            self._handle.write(lambda: merge.execute(rows, on_bad_vectors="null"))  # null stays null
+
+    def delete(self, rows: Rows) -> None:
+        """Remove rows by number; raises as :meth:`append`."""
+        with self._rewriting:
+            self._handle.write(lambda: self._handle.raw.delete(_among("row", rows.tolist())))
+
+    def reserve(self, note: dict[str, Any]) -> None:
+        """Note which row numbers may be given; raises as :meth:`append`."""
+        with self._appending:
+            self._handle.write(lambda: self._handle.raw.update_field_metadata(note))
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+
+    def add_columns(self, columns: dict[str, str]) -> None:
+        """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
+        with self._rewriting:
+            self._handle.write(
+                lambda: self._handle.raw.add_columns([pa.field(name, check_kind(name, kind)) for name, kind in columns.items()])
+            )
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+
+    def widen(self, columns: Sequence[str]) -> None:
+        """Make int columns hold floats; raises as :meth:`append`. :meth:`index_scalars` makes their indexes again."""
+        with self._rewriting:
+            self._handle.write(lambda: widen(self._handle.raw, columns))
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+
+    def beyond_floats(self, column: str) -> bool:
+        """Tell if an int column holds numbers beyond those that floats count one by one."""
+        return bool(self._handle.ask(lambda: self._handle.raw.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
+
+    def matching(self, where: str) -> Rows:
+        """Return the rows that a client's filter keeps, int64, ascending.
+
+        Raises:
+            InvalidInput: it isn't allowed, or fails on a value.
+            Timeout: it takes too long.
+        """
+        return self._kept(checked(where, self.schema))
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the row by id of the ids that are there."""
+        batches = self._handle.scan(["id", "row"], _among("id", ids), _SCAN_ROWS) if ids else ()
+        return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
+
+    def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """Return the values by row of the rows that are there.
+
+        Raises:
+            InvalidInput: a number is none that a row could have.
+        """
+        if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
+            raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
+        batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
+        return {values.pop("row"): values for batch in batches for values in batch.to_pylist()}
+
+    def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""
+        rest = f"row > {after}"
+        rows = self._kept(f"({checked(where, self.schema)}) AND {rest}") if where else self.numbers(rest)
+        rows = rows[:limit]
+        return [{"row": row, **values} for row, values in sorted(self.get(rows.tolist(), columns).items())]
+
+    def ids(self) -> Iterator[list[str]]:
+        """Yield all ids, in batches."""
+        return (batch["id"].to_pylist() for batch in self._handle.scan(["id"], None, _SCAN_ROWS))
+
+    def numbers(self, where: str | None = None, time: timedelta | None = None) -> Rows:
+        """Return all rows, or those that a filter of our own keeps, int64, ascending."""
+        batches = (batch["row"].to_numpy() for batch in self._handle.scan(["row"], where, _SCAN_ROWS, time))
+        return np.sort(np.concatenate([np.empty(0, np.int64), *batches]))
+
+    def numbers_to(self, last: int) -> Rows:
+        """Return the rows up to ``last``, int64, ascending."""
+        return self.numbers(f"row <= {last}")
+
+    def rows(self, tower: Tower) -> Rows:
+        """Return the rows with a vector of this tower, int64, ascending."""
+        return self.numbers(f"has_{tower} = true")
+
+    def there(self, rows: Rows) -> Rows:
+        """Return the rows that exist, of those given, ascending."""
+        return self.numbers(_among("row", rows.tolist())) if len(rows) else rows
+
+    def count(self, tower: Tower) -> int:
+        """Return the number of rows with a vector of this tower."""
+        return int(self._handle.ask(lambda: self._handle.raw.count_rows(f"has_{tower} = true")))
+
+    def vectors(self, tower: Tower, first: int, last: int) -> Iterator[tuple[Rows, Floats]]:
+        """Yield rows from ``first`` to ``last`` with their vectors [n, D], in batches."""
+        column = tower_column(tower)
+        for batch in self._handle.scan(
+            ["row", column], f"has_{tower} = true AND row >= {first} AND row <= {last}", _VECTOR_ROWS
+        ):
+            size = batch[column].type.list_size
+            yield batch["row"].to_numpy(), batch[column].flatten().to_numpy().reshape(-1, size)  # [n * D] -> [n, D]
+
+    def cards(self, first: int, last: int) -> pa.Table:
+        """Return all but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
+        columns = [name for name in self.schema.names if name not in HEAVY]
+        batches = list(self._handle.scan(columns, f"row >= {first} AND row <= {last}", _SCAN_ROWS))
+        kinds = pa.schema([self.schema.field(name) for name in columns])
+        return pa.Table.from_batches(batches, kinds if not batches else None).sort_by("row")
+
+    def nearest(self, query: Floats, tower: Tower, k: int, where: str) -> list[dict[str, Any]]:
+        """Search through LanceDB: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
+        search = self._handle.raw.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
+        keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
+        nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
+        return self._handle.ask_filtered(
+            lambda: self._handle.ask(lambda: list(nearest.to_list(timeout=FILTER_TIME))), keep if where else ""
+        )
+
+    def vectors_of(self, tower: Tower, rows: Sequence[int]) -> dict[int, Floats]:
+        """Return the vectors by row of the rows that have one."""
+        column = tower_column(tower)
+        by_row = self.get(rows, [column])
+        return {row: np.array(values[column], np.float32) for row, values in by_row.items() if values[column] is not None}
+
+    def indexed(self, tower: Tower) -> bool:
+        """Tell if LanceDB's own vector index exists."""
+        return any(tower_column(tower) in index.columns for index in self._handle.ask(self._handle.raw.list_indices))
+
+    def optimize(self) -> None:
+        """Merge small files, bring the scalar indexes up to date, drop the versions that nobody reads any more.
+
+        LanceDB's caches keep something of each version for good: a fresh handle lets go of them.
+        """
+        with self._rewriting:
+            start, unread = time.monotonic(), self._handle.readers.unread(_SLOWER * self.merging_s)
+            self._handle.write(lambda: self._handle.raw.optimize(cleanup_older_than=unread))
+            self.merging_s = time.monotonic() - start
+            with self._appending:
+                self._handle.renew()
+
+    def fragments(self) -> int:
+        """Return the number of files that hold its rows."""
+        return int(self._handle.ask(self._handle.raw.stats)["fragment_stats"]["num_fragments"])
+
+    def index_scalars(self) -> None:
+        """Build the missing indexes of the keys and the user's columns."""
+        have = {name for index in self._handle.ask(self._handle.raw.list_indices) for name in index.columns}
+        for name, kind in wanted(self.schema, have):
+            with self._rewriting, warnings.catch_warnings(action="ignore"):
+                self._handle.write(partial(self._handle.raw.create_index, name, config=kind))
+
+    def index_vectors(self, tower: Tower) -> None:
+        """Build LanceDB's own vector index."""
+        import lancedb.index
+
+        kind = lancedb.index.IvfHnswSq(distance_type="cosine")
+        with self._rewriting:
+            self._handle.write(lambda: self._handle.raw.create_index(tower_column(tower), config=kind))
+
+    def _kept(self, condition: str) -> Rows:
+        """Return the rows that a client's filter keeps, which was checked."""
+        return self._handle.ask_filtered(lambda: self.numbers(condition, FILTER_TIME), condition)
+
+
+def _among(column: str, values: Sequence[int] | Sequence[str]) -> str:
+    quoted = (str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({', '.join(quoted)})"

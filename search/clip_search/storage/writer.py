@@ -1,0 +1,148 @@
+"""Group commit: changes that arrive during a commit share the next one."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_search.errors import cleaned
+from clip_search.storage.rows import NewRow, OnConflict
+
+_LOG = logging.getLogger(__name__)
+GROUP_ROWS = 10_000
+"""Rows at which a group is closed."""
+
+
+@dataclass(eq=False)
+class Operation:
+    """Change whose caller waits for its outcome, which is set once."""
+
+    future: Future[Any] = field(default_factory=Future, kw_only=True)
+
+    def begin(self) -> bool:
+        """Tell if it wasn't cancelled; from here on it can't be."""
+        return self.future.set_running_or_notify_cancel()
+
+    def end(self, outcome: Any) -> None:
+        """Set the outcome, a result or an error; log an error that isn't the caller's fault."""
+        if self.future.done():
+            return
+        if not isinstance(outcome, BaseException):
+            self.future.set_result(outcome)
+            return
+        if not isinstance(outcome, InvalidInput | ContractMismatch):
+            _LOG.error("a change failed", exc_info=outcome)
+        self.future.set_exception(outcome if isinstance(outcome, ClipError) else _explained(outcome))
+
+
+@dataclass(eq=False)
+class Add(Operation):
+    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`.
+
+    Attributes:
+        columns: declared kinds of columns that aren't there yet.
+    """
+
+    rows: Sequence[NewRow]
+    on_conflict: OnConflict
+    fingerprint: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Delete(Operation):
+    """Deletion of rows by ids or by a filter; its future gives their number."""
+
+    ids: Sequence[str] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Added:
+    """Outcome of an :class:`Add`: numbers of rows, ids in the table, and by id the reason of each refused row."""
+
+    added: int
+    replaced: int
+    skipped: int
+    ids: list[str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Writer:
+    """Thread that makes all changes of a collection."""
+
+    def __init__(self, commit: Callable[[list[Operation]], None], name: str) -> None:
+        self._commit = commit
+        self._waiting: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # nothing is queued after what stops the thread
+        self._closed: ClipError | None = None
+        self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> Future[Any]:
+        """Queue an operation; its future is done once it is durable and visible, or has failed.
+
+        Raises:
+            ClipError: what :meth:`close` was given.
+        """
+        with self._lock:
+            if self._closed:
+                raise type(self._closed)(str(self._closed))
+            if not self.alive:
+                raise Unavailable("the collection's writer has stopped: start the sidecar again")
+            self._waiting.put(operation)
+        return operation.future
+
+    def look_again(self) -> Future[Any]:
+        """Let the table be read, as before any change."""
+        return self.submit(Delete())
+
+    @property
+    def alive(self) -> bool:
+        """True while it works."""
+        return self._thread.is_alive()
+
+    def close(self, why: ClipError) -> None:
+        """Finish queued changes, then stop; later ones raise ``why``."""
+        with self._lock:
+            if not self._closed:
+                self._closed = why
+                self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        go_on = True
+        while go_on and (first := self._waiting.get()):
+            group, go_on = self._group(first)
+            group = [operation for operation in group if operation.begin()]
+            problem: BaseException = RuntimeError("a change was passed over")
+            try:
+                self._commit(group)
+            except BaseException as raised:  # whatever happens, the thread goes on
+                problem = raised
+            for operation in group:  # and nobody waits for ever
+                operation.end(problem)
+
+    def _group(self, first: Operation) -> tuple[list[Operation], bool]:
+        group, rows = [first], _rows(first)
+        while rows < GROUP_ROWS and not self._waiting.empty():
+            following = self._waiting.get()
+            if following is None:
+                return group, False
+            group.append(following)
+            rows += _rows(following)
+        return group, True
+
+
+def _rows(operation: Operation) -> int:
+    return len(operation.rows) if isinstance(operation, Add) else 1
+
+
+def _explained(problem: BaseException) -> ClipError:
+    return Unavailable(f"the change failed ({cleaned(problem)}): the log says more")
