@@ -23,7 +23,7 @@ from clip_client import (
     Unauthorized,
     Unavailable,
 )
-from clip_client.http_statuses import status
+from clip_client.errors import http_status
 from clip_search import errors
 
 MEANINGS = {
@@ -124,6 +124,6 @@ def test_the_sidecars_errors_are_the_clients() -> None:
 
 def test_an_error_comes_back_as_it_was_sent() -> None:
     for kind in (NotFound, Conflict, TooLarge, Unauthorized, Stalled, InvalidInput, ContractMismatch, Unavailable, Timeout):
-        with answering(status(kind("x")), told(kind.__name__)) as search, pytest.raises(kind) as caught:
+        with answering(http_status(kind("x")), told(kind.__name__)) as search, pytest.raises(kind) as caught:
             search.collections()
         assert type(caught.value) is kind

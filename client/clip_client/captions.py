@@ -70,7 +70,7 @@ def read_table(path: Path) -> Table:
 def merged(rows: Iterable[Mapping[str, Any]]) -> Fields:
     """Return the fields of one picture from all rows that name it.
 
-    Captions are joined, one a line, each once. Another field of which the rows hold several values becomes a list of them.
+    Captions are joined, one a line, each once. Several values of another field become a list.
     """
     values: dict[str, dict[str, Any]] = {}  # each once, in their order
     given = list(rows)
@@ -224,7 +224,7 @@ def _coco(document: Mapping[str, Any]) -> Table:
         if name is None:
             table.problems.append(f"image {number} names no file")
             continue
-        if isinstance(image.get("filepath"), str):  # Karpathy's folder of the file, which need not be there
+        if isinstance(image.get("filepath"), str):  # Karpathy's folder of the file; it may be missing
             name = _longer(table, image["filepath"], name)
         names[str(image.get("id"))] = name
         captions = [sentence.get("raw") for sentence in image.get("sentences") or [] if isinstance(sentence, dict)]

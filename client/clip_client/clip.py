@@ -45,7 +45,7 @@ class Clip:
 
     Args:
         address: host and port of Triton's gRPC endpoint.
-        name: what the checkpoint was published as.
+        name: the checkpoint's, as it was published.
         timeout_s: bound on each request (a long list is many requests).
         requests_in_flight: most requests that are under way at once for a list.
         preprocess: place where images are decoded and resized, with the same result: the ``server``, or the ``client``, which
@@ -84,7 +84,7 @@ class Clip:
         """Return once the server and both ensembles are ready.
 
         Raises:
-            Unavailable: they aren't within ``timeout_s``; the message says what is missing.
+            Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
         """
         deadline = time.monotonic() + timeout_s
         models = [ensemble(self.name, tower) for tower in TOWERS]
@@ -128,7 +128,7 @@ class Clip:
     @overload
     def embed_text(self, texts: Iterable[TextLike], *, on_error: Literal["none"]) -> Embeddings: ...
     def embed_text(self, texts: TextLike | Iterable[TextLike], *, on_error: OnError = "raise") -> Floats | Embeddings | None:
-        """Embed one text, or a list of any length; what exceeds the context is cut off, as the checkpoint's tokenizer does.
+        """Embed one text, or a list of any length; longer texts are cut at the context, as the checkpoint's tokenizer does.
 
         Returns, Raises: as :meth:`embed_image`.
         """

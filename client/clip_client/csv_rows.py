@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 _SEPARATORS = ",;\t|"
-_SAYS = re.compile(r'"?sep=(.)"?\r?\n')  # first line of what Excel writes
+_SAYS = re.compile(r'"?sep=(.)"?\r?\n')  # first line of Excel's CSV files
 _LONGEST_CELL = 2**31 - 1
 
 
@@ -35,7 +35,7 @@ def csv_rows(text: str) -> CsvRows:
 
 
 class _Reader:
-    """Reader of quoted cells, which may have several lines; what isn't quoted well is read again by itself."""
+    """Reader of quoted cells, also over several lines; a badly quoted line is read again by itself."""
 
     def __init__(self, text: str, delimiter: str) -> None:
         self._lines = io.StringIO(text, newline="").readlines()

@@ -52,7 +52,7 @@ class EmbeddingRequests:
         rows, failed = self.model.max_batch, threading.Event()
 
         def work(part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
-            if failed.is_set():  # what waits behind a request that failed isn't begun
+            if failed.is_set():  # later requests aren't begun
                 raise Unavailable("given up after another request failed")
             try:
                 return self._embed_part(tower, part)

@@ -1,4 +1,4 @@
-"""The exception tree, ordered by what the caller can do about it.
+"""Exception tree, ordered by the remedy that the caller has.
 
 ClipError
 ├── InvalidInput      change what was passed (also a ValueError)
@@ -11,8 +11,8 @@ ClipError
 ├── Timeout           allow more time, or send less (also a TimeoutError)
 └── ContractMismatch  two sides disagree on the model: export, publish or embed again
 
-A message says what was got, what was expected and what to do next. The sidecar sends these errors as the statuses of
-:mod:`clip_client.http_statuses`, and its client raises them again.
+A message says what was got, what was expected and what to do next. The sidecar sends these errors as HTTP
+statuses, and its client raises them again.
 """
 
 from __future__ import annotations
@@ -66,3 +66,30 @@ class Stalled(InvalidInput, Timeout):
 
 class ContractMismatch(ClipError):
     """Two sides disagree on the model, its layout or its embedding space."""
+
+
+_STATUSES: tuple[tuple[type[ClipError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (Unauthorized, 401),
+    (Stalled, 408),
+    (InvalidInput, 400),
+    (ContractMismatch, 409),
+    (Unavailable, 503),
+    (Timeout, 504),
+)
+"""An error has the status of the first class here that it is an instance of, so subclasses come first."""
+
+_ERRORS: dict[int, type[ClipError]] = {code: kind for kind, code in reversed(_STATUSES)}
+_ERRORS |= {403: Unauthorized, 429: Unavailable}
+
+
+def http_status(problem: ClipError) -> int:
+    """Return the status that an error is sent as."""
+    return next(code for kind, code in _STATUSES if isinstance(problem, kind))
+
+
+def error_class(code: int) -> type[ClipError]:
+    """Return the class of the error that a status stands for; the body of a 409 may mean a ContractMismatch."""
+    return _ERRORS.get(code, Unavailable if code >= 500 else InvalidInput)

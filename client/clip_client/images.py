@@ -26,7 +26,7 @@ class Reader:
 
     Attributes:
         spec: pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes.
-        limits: the server's, so that what it would refuse isn't sent.
+        limits: the server's; larger images aren't sent.
         timeout_s: bound on fetching a URL, from the connection to the last byte, redirects included.
     """
 
@@ -60,7 +60,7 @@ class Reader:
         )
 
     def _downloaded(self, url: str) -> bytes:
-        from clip_client.downloads import Downloader, open_url  # whoever passes no URL needs no urllib3
+        from clip_client.downloads import Downloader, open_url  # urllib3 is loaded for URLs alone
 
         return Downloader(open_url, self.limits.image_bytes, self.timeout_s).read(url)
 

@@ -88,7 +88,7 @@ def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Im
         ImageOps.exif_transpose(image, in_place=True)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         return rgb if transparency == "ignored" else _on_white(rgb)
-    except Exception as problem:  # whatever a hostile file provokes in a decoder, its neighbours go on
+    except Exception as problem:  # hostile files make decoders raise anything; their neighbours go on
         kind = f"{image.format} image" if image.format else "image"
         raise InvalidInput(f"the {kind} can't be decoded ({problem}): is the file whole?") from problem
 
@@ -171,7 +171,7 @@ def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Return a picture of which the header was read.
+    """Return a picture whose header was read.
 
     Raises:
         InvalidInput: not a picture, or of a format that isn't taken.

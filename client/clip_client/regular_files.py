@@ -21,7 +21,7 @@ def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "
     """Return the bytes of a picture's file.
 
     Args:
-        name: the path in messages, where that isn't the one that is opened.
+        name: path in messages, if it isn't ``path``.
 
     Raises:
         InvalidInput: no such file, or it can't be read.

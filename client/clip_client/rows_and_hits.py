@@ -79,7 +79,7 @@ class Row:
         image_path: a file that the sidecar itself can read, below a folder that it was started with.
         vector, text_vector: ready ones, float32 [D].
         source: shown with hits.
-        source_state: a note on the source for whoever added it; lists of rows have it, hits don't.
+        source_state: a note on the source for the program that added it; lists of rows have it, hits don't.
         same_as: id of a row whose vectors, thumbnail and columns are taken over where none are given here; a column that is
             given as None is emptied.
     """

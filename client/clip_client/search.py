@@ -24,7 +24,7 @@ class Search:
 
     Args:
         url: where the sidecar listens.
-        token: what it asks for, if it does.
+        token: the sidecar's, if it has one.
         timeout_s: bound on each request.
     """
 
@@ -36,7 +36,7 @@ class Search:
         """Return once the sidecar answers, its collections are open and its Triton is ready.
 
         Raises:
-            Unavailable: they aren't within ``timeout_s``; the message says what is missing.
+            Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
         """
         deadline = time.monotonic() + timeout_s
         while reason := self._http.not_ready():

@@ -7,8 +7,7 @@ from typing import Any
 
 import urllib3
 
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
-from clip_client.http_statuses import error_class
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable, error_class
 
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
 

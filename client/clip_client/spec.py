@@ -31,7 +31,7 @@ Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
-_IDENTITY_ONLY = ("name", "checkpoint", "revision")  # say where a model came from, not what it computes
+_IDENTITY_ONLY = ("name", "checkpoint", "revision")  # a model's origin, not its computation
 _UNLESS = {"transparency": "white"}  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -44,7 +44,7 @@ class ModelSpec:
         name: prefix of the published models; ``clip`` gives ``clip_image`` and ``clip_text``.
         checkpoint: folder name or hub id that the weights came from.
         revision: commit or branch on the hub; empty for a folder.
-        family: which towers the weights fit, e.g. ``clip``.
+        family: kind of towers that the weights fit, e.g. ``clip``.
         image_size: side S of the square that the image tower sees, in pixels.
         resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``shortest_edge_torchvision`` does so with
             torchvision's rounding, ``longest_edge`` keeps the ratio and fills up with black, ``squash`` changes the ratio.

@@ -95,7 +95,7 @@ def _western(content: bytes) -> str:
 
 
 def parsed_json(text: str) -> Any:
-    """Return what is in a JSON text.
+    """Parse a JSON text.
 
     Raises:
         InvalidInput: it isn't JSON.

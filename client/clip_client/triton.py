@@ -27,9 +27,9 @@ _CHANNEL = [
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),  # a proxy for the web has no business between this client and its server
     ("grpc.enable_retries", 0),  # the retries are here, so that a refused connection never passes for a timeout
-    ("grpc.min_reconnect_backoff_ms", 1000),  # for one attempt to connect, whatever its name says
-    # From one attempt to the next, give or take a fifth: less than all of the pauses above, which may be half of what they say,
-    # so that a server that is back is found. The defaults let it wait for up to two minutes.
+    ("grpc.min_reconnect_backoff_ms", 1000),  # despite its name, for one attempt to connect
+    # From one attempt to the next, give or take a fifth: less than all pauses above, which jitter may halve, so that a server
+    # that is back is noticed. The defaults wait for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.keepalive_time_ms", 30_000),
@@ -76,7 +76,7 @@ class Triton:
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
     ) -> list[npt.NDArray[Any]]:
         """Send N byte strings as the BYTES tensor ``name`` [N, 1], or an array unchanged; return the outputs in order."""
-        # An object array: np.bytes_ drops trailing zeros, which are part of many an image.
+        # An object array: np.bytes_ drops trailing zeros, and many images end in some.
         batch = rows if isinstance(rows, np.ndarray) else np.array(rows, np.object_).reshape(-1, 1)
         tensor = grpc_client.InferInput(name, batch.shape, np_to_triton_dtype(batch.dtype))
         tensor.set_data_from_numpy(batch)

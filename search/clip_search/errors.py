@@ -1,4 +1,4 @@
-"""Errors of the sidecar: those of the client, two more, and the HTTP status of each; what LanceDB's errors mean.
+"""Errors of the sidecar: the client's and two more, their HTTP statuses, and the meaning of LanceDB's errors.
 
 Unavailable             503
 ├── Busy                503
@@ -9,21 +9,10 @@ from __future__ import annotations
 
 import re
 
-from clip_client import http_statuses
-from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable
+from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status
 
-__all__ = [
-    "Busy",
-    "Conflict",
-    "NotFound",
-    "Stalled",
-    "StorageFull",
-    "TooLarge",
-    "cleaned",
-    "is_filter_problem",
-    "status",
-    "storage_problem",
-]
+__all__ = ["Busy", "Conflict", "NotFound", "Stalled", "StorageFull", "TooLarge", "cleaned", "is_filter_problem", "status",
+           "storage_problem"]  # fmt: skip
 
 
 class Busy(Unavailable):
@@ -36,7 +25,7 @@ class StorageFull(Unavailable):
 
 def status(problem: ClipError) -> int:
     """Return the HTTP status of an error."""
-    return 507 if isinstance(problem, StorageFull) else http_statuses.status(problem)
+    return 507 if isinstance(problem, StorageFull) else http_status(problem)
 
 
 _PLACE = re.compile(r",?\s*(/[^\s,]+\.rs:\d+:\d+|rust/[^\s,]+\.rs:\d+:\d+).*", re.DOTALL)
