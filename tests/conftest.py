@@ -1,4 +1,4 @@
-"""What many tests share: one small checkpoint, one export of it, one running server, one search sidecar."""
+"""Fixtures that many tests share: one small checkpoint, one export of it, one running server, one search sidecar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clip_export import cli
 from clip_export.builds import speed
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
-"""What most tests export: two variants that build fast, and always the same one published."""
+"""Options of most exports in tests: two variants that build fast, and always the same one published."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -133,7 +133,7 @@ def opener(tmp_path: Path) -> Iterator[collections_on_disk.Opener]:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the search packages log, tracebacks included."""
+    """Log of the search packages, tracebacks included."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))

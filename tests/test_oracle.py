@@ -48,7 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(arguments: list[str], folder: Path) -> dict[str, Compared]:
-    """What the oracle says of a checkpoint, without the rest of an export."""
+    """Return the oracle's verdict on a checkpoint, without the rest of an export."""
     options = parsed(arguments)
     found = find(options.model, options.revision, options.text_model)
     family = families.of(found)
