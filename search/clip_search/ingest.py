@@ -55,7 +55,7 @@ class Item:
 class Outcome:
     """Outcome of a request: counts, ids, and by position the reason of each item that was left out."""
 
-    done: Added
+    counts: Added
     errors: dict[int, str]
 
 

@@ -96,7 +96,7 @@ async def add_rows(request: Request, name: str) -> Response:
     named, shared = collection(request), state(request)
     items, options = await off_loop(request, parsed_rows, await content(request))
     outcome = await _threads(shared, items).run(add, shared.sidecar, named, items, options)
-    added = outcome.done
+    added = outcome.counts
     counts = {"added": added.added, "replaced": added.replaced, "skipped": added.skipped, "ids": added.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
 
