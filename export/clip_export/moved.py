@@ -13,6 +13,7 @@ NOW = {
     "listing": "report.inventory",
     "lock": "builds.export_lock",
     "machine": "hardware",
+    "plots": "report.plots",
     "open_clip_checkpoint": "checkpoints.open_clip",
     "open_clip_tokenizer": "checkpoints.open_clip_tokenizer",
     "oracle_items": "oracle.items",
