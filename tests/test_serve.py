@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from clip_client import Clip, ModelSpec
 from clip_serve import leftovers
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
+FIRST_OF_MODELS = [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in MODELS[1:])]
 
 
 def started(repository: Path, *options: str) -> Server:
@@ -100,7 +100,7 @@ def test_a_signal_stops_it_while_it_loads(repository: Path) -> None:
     assert left_behind(server) == []
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", FIRST_OF_MODELS)
 def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path) -> None:
     server = started(repository)
     family = server.family()
@@ -178,7 +178,7 @@ def test_a_start_ends_processes_that_were_left(tmp_path: Path) -> None:
     processes[2].wait()
 
 
-@pytest.mark.parametrize("who", [*MODELS, "tritonserver"])
+@pytest.mark.parametrize("who", ["tritonserver", *FIRST_OF_MODELS])
 def test_a_process_that_is_halted_is_noticed_and_ends_the_server(who: str, repository: Path) -> None:
     server = started(repository)
     family = server.family()
@@ -439,9 +439,3 @@ def wait_for(condition, within_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def test_a_free_port_helper_gives_ports_that_can_be_bound() -> None:
-    (port,) = free_ports(1)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
