@@ -30,7 +30,7 @@ from evaluate import Towers, keyword_task, load_collection, score  # noqa: E402
 def figures() -> dict:
     """What the evaluation script says."""
     command = [sys.executable, EXAMPLE / "evaluate.py", "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
 
 
 @pytest.fixture(scope="module")

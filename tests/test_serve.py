@@ -23,8 +23,8 @@ from servers import CLIPSERVE, Server, free_ports, running
 from tritonclient.utils import InferenceServerException
 
 import pictures
-from clip_client import Clip, ModelSpec
-from clip_serve import leftovers
+from clip_client import Clip, ModelSpec, Unavailable
+from clip_serve import leftovers, watch
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
 FIRST_OF_MODELS = [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in MODELS[1:])]
@@ -124,6 +124,12 @@ def test_a_stub_killed_as_the_server_gets_ready_is_noticed(repository: Path) -> 
     assert "error: " in err
     assert "Traceback" not in err
     assert left_behind(server) == []
+
+
+def test_a_stub_that_ends_as_its_command_is_read_is_noticed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda process: [])  # as of a zombie
+    with pytest.raises(Unavailable, match="died as it started"):
+        watch.Watch(server.tritonserver(), len(MODELS), "")
 
 
 def test_a_killed_tritonserver_ends_the_launcher(repository: Path) -> None:
