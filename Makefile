@@ -7,8 +7,9 @@ READY := $(VENV)/ready
 # The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test check bench load clean
+.PHONY: setup demo serve test test-all check bench load clean
 
 setup: $(READY)
 
@@ -30,8 +31,13 @@ demo: setup
 serve: setup
 	$(BIN)/clipserve serve $(ARGS)
 
+# Two processes by file; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+
+# Slow tests too, all variants timed as users time them, and more cases of each kind
+test-all: setup
+	CLIPSERVE_TESTS=all $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 check: setup
 	$(BIN)/ruff format --check .

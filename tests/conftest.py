@@ -1,52 +1,98 @@
-"""Fixtures that many tests share: one small checkpoint, one export of it, one running server, one search sidecar."""
+"""Fixtures that many tests share (a checkpoint, an export, a server, a sidecar), and the choice of tests to run."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
 
 import checkpoints
 import collections_on_disk
 import pytest
+import quick_exports
 import sidecars
+import torch
+from amount import ALL
 from servers import Server, running
 from sidecars import PICTURES, Sidecar
+from workers import WORKER, once
 
 from clip_client import Clip, ModelSpec
 from clip_client.search import Row, Search
 from clip_export import cli
-from clip_export.builds import speed
+
+LEFT_OUT = pytest.StashKey[int]()
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
 """Options of most exports in tests: two variants that build fast, and always the same one published."""
 
 
+LONGEST = ("variants", "emoji_served", "oracle", "families", "saved_tokenizers", "serve", "export", "search_stateful")
+"""Files that begin first, so that no process is left alone with one of them at the end."""
+
+if WORKER:
+    torch.set_num_threads(1)  # the other process has the other core
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave slow tests out unless all are wanted."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow and not ALL:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+        config.stash[LEFT_OUT] = len(slow)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports."""
+    if WORKER:
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process leaves the same tests out."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.line(
+            f"{left_out} slow tests were left out, and others took fewer cases: make test-all runs everything"
+        )
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _few_rounds() -> Iterator[None]:
-    """Variants are timed in two rounds instead of five: exports take half as long, and no test looks at the speeds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "_ROUNDS", 2)
+def _quick_exports() -> Iterator[None]:
+    with contextlib.nullcontext() if ALL else quick_exports.quick():
         yield
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP checkpoint."""
-    return checkpoints.make(tmp_path_factory.mktemp("checkpoint") / "tiny")
+    return once(tmp_path_factory, "tiny", checkpoints.make)
 
 
 @pytest.fixture(scope="session")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``artifacts`` and ``model_repository`` of it, onnx-fp32 published."""
-    folder = tmp_path_factory.mktemp("exported")
-    where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
-    assert cli.main(["--model", str(checkpoint), *where, *FLOATS]) == 0
-    return folder
+
+    def export(folder: Path) -> None:
+        where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
+        assert cli.main(["--model", str(checkpoint), *where, *FLOATS]) == 0
+
+    return once(tmp_path_factory, "exported", export)
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def test_a_processor_that_cannot_be_followed(changes: dict, message: str, copy: 
 def test_a_tokenizer_of_other_weights(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     edit(copy / "config.json", text_config={**config["text_config"], "eos_token_id": 9})
-    with pytest.raises(InvalidInput, match="ends texts with token 9, the tokenizer with 49407"):
+    with pytest.raises(InvalidInput, match=f"ends texts with token 9, the tokenizer with {checkpoints.END}"):
         describe(copy)
 
 

@@ -39,7 +39,7 @@ def small_clip(folder: Path) -> Path:
     text = {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
     square = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
     checkpoints.make(folder, vision=small, text=text, processor=square)
-    pieces = [*checkpoints._vocabulary()[0]][:512]
+    pieces = [*checkpoints.vocabulary(0)[0]][:512]
     vocabulary = {piece: number for number, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77).save_pretrained(folder)
     return folder

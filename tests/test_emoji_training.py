@@ -24,7 +24,7 @@ from packages import Package, PackageError, _verify  # noqa: E402
 from towers import PRECISION, embed_images, grid_positions, new_model, shift_by  # noqa: E402
 from train import Options, Training, train  # noqa: E402
 
-FEW = Options(steps=50, seed=7, emoji_per_step=4, whole_steps=10, save_every=10)
+FEW = Options(steps=24, seed=7, emoji_per_step=4, whole_steps=6, save_every=5)
 WORDS = ("red", "blue", "round", "small", "happy", "old", "cat", "hat", "car", "sea")
 
 
@@ -73,7 +73,7 @@ def test_another_seed_ends_in_other_weights(emoji, drawings, tmp_path):
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(trained, emoji, drawings, tmp_path, monkeypatch):
-    stop_after(23, monkeypatch)
+    stop_after(13, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(emoji, drawings, FEW, tmp_path)
     monkeypatch.undo()

@@ -14,6 +14,7 @@ import open_clips
 import other_checkpoints
 import pytest
 import references
+from amount import ALL
 from other_checkpoints import padded
 from servers import Server, running
 
@@ -34,7 +35,11 @@ SMALL_IMAGES = {
     "processor": {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
 }
 SHAPES: dict[str, dict[str, Any]] = {
-    "b16": {"vision": {"patch_size": 16, "num_hidden_layers": 1}, "text": {"eos_token_id": 2}},
+    "b16": {
+        "vision": {"patch_size": 16, "num_hidden_layers": 1},
+        "text": {"eos_token_id": 2},
+        "merges": checkpoints.ALL_MERGES,
+    },
     "h14": {
         "vision": {"patch_size": 14, "image_size": 56, "hidden_act": "gelu", "num_hidden_layers": 1},
         "text": {"hidden_act": "gelu"},
@@ -95,6 +100,9 @@ KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pai
     "open_clip_multilingual": (open_clips.multilingual, open_clips.embed),
 }
 """Functions that make a checkpoint and embed with its own library, by family."""
+PADDED = ("padded_clip", "padded_siglip2", "padded_chinese_clip")
+"""Kinds like their neighbours, for the longer run."""
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in PADDED else name for name in KINDS]
 
 IMAGES = [*pictures.jpegs(6), *pictures.awkward().values()]
 TEXTS = [
@@ -136,7 +144,7 @@ def export(name: str, arguments: list[str], folder: Path) -> dict[Tower, Judged]
     return rows
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_gate_lets_every_kind_pass(name: str, exported: Callable[[str], dict[Tower, Judged]]) -> None:
     rows = exported(name)
     for row in rows.values():
@@ -151,12 +159,13 @@ def test_the_gate_lets_every_kind_pass(name: str, exported: Callable[[str], dict
 @pytest.fixture(scope="module")
 def all_served(folder: Path, exported: Callable[[str], dict[Tower, Judged]]) -> Iterator[Server]:
     for name in KINDS:
-        exported(name)
+        if ALL or name not in PADDED:
+            exported(name)
     with running(folder / "repository") as server:
         yield server
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_embeddings_are_those_of_the_library(name: str, folder: Path, all_served: Server) -> None:
     with Clip(all_served.address, name=name) as clip:
         ours = clip.embed_image(IMAGES), clip.embed_text(TEXTS)
@@ -166,7 +175,7 @@ def test_embeddings_are_those_of_the_library(name: str, folder: Path, all_served
         assert (embeddings * expected).sum(axis=1).min() >= 0.9999
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_neither_batch_nor_padding_matters(name: str, all_served: Server) -> None:
     with Clip(all_served.address, name=name) as clip:
         together = clip.embed_text(TEXTS), clip.embed_image(IMAGES[:4])
@@ -175,7 +184,7 @@ def test_neither_batch_nor_padding_matters(name: str, all_served: Server) -> Non
         np.testing.assert_allclose(embeddings, np.stack(singles), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_bad_item_leaves_its_neighbours_alone(name: str, all_served: Server) -> None:
     with Clip(all_served.address, name=name) as clip:
         good = clip.embed_text("a cat")

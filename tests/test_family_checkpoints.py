@@ -34,7 +34,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
     for make in (other_checkpoints.siglip, other_checkpoints.sentence_transformer, other_checkpoints.m_clip):
         make(folder / make.__name__)
-    checkpoints.make(folder / "clip", vision={"image_size": 224}, text={"vocab_size": 49408})
+    checkpoints.make(folder / "clip", vision={"image_size": 224})
     open_clips.library()
     open_clips.resnet(folder / "open_clip")
     return folder

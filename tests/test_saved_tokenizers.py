@@ -208,7 +208,7 @@ def test_the_largest_token_with_eos_2(originals: dict[str, Path], tmp_path: Path
     folder = Path(shutil.copytree(originals["clip, eos 2"], tmp_path / "copy"))
     edit(folder / "tokenizer_config.json", extra_special_tokens=["<new>"])
     config = json.loads((folder / "config.json").read_text())
-    edit(folder / "config.json", text_config={**config["text_config"], "vocab_size": 49409})
+    edit(folder / "config.json", text_config={**config["text_config"], "vocab_size": checkpoints.END + 2})
     with pytest.raises(InvalidInput, match=r"with eos_token_id 2 .* reads a text at its largest token, .* set eos_token_id to"):
         Ours.read(folder)
 
@@ -248,6 +248,6 @@ def test_a_word_begins_where_a_text_does_but_not_behind_an_added_token(originals
 def test_a_vocabulary_that_is_too_large(originals: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(originals["clip"], tmp_path / "copy"))
     config = json.loads((folder / "config.json").read_text())
-    edit(folder / "config.json", text_config={**config["text_config"], "vocab_size": 49000})
-    with pytest.raises(InvalidInput, match="the tokenizer has tokens up to 49407, the text tower 49000 in all"):
+    edit(folder / "config.json", text_config={**config["text_config"], "vocab_size": 4000})
+    with pytest.raises(InvalidInput, match=f"the tokenizer has tokens up to {checkpoints.END}, the text tower 4000 in all"):
         Ours.read(folder)

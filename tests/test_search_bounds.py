@@ -297,14 +297,16 @@ def test_a_picture_that_finds_no_memory_fails_its_request_and_adds_nothing(serve
 @contextlib.contextmanager
 def peak(sidecar: Sidecar) -> Iterator[list[int]]:
     """The highest resident memory, looked at every 5 ms."""
-    seen, stop, process = [0], threading.Event(), psutil.Process(sidecar.process.pid)
+    seen, begun, stop, process = [0], threading.Event(), threading.Event(), psutil.Process(sidecar.process.pid)
 
     def look() -> None:
         while not stop.wait(0.005):
             seen[0] = max(seen[0], process.memory_info().rss)
+            begun.set()
 
     looking = threading.Thread(target=look)
     looking.start()
+    assert begun.wait(10)
     try:
         yield seen
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -203,19 +204,24 @@ def test_searches_go_on_while_rows_come_and_go_and_an_index_is_built(opener: Ope
     fill(collection)
     stop, wrong = threading.Event(), []
 
-    def search() -> None:
+    def search() -> int:
+        count = 0
         while not stop.is_set():
             hits = found(collection, VECTORS[1], 3)
             wrong.extend([hits] if hits[:1] != ["r1"] else [])
+            count += 1
+        return count
 
-    thread = threading.Thread(target=search)
-    thread.start()
-    for start in range(100, COUNT, 100):
-        collection.delete(ids=[f"r{n}" for n in range(start, start + 50)]).result()
-        collection.add(rows(*range(start, start + 50)), on_conflict="error", fingerprint="").result()
-        collection.rebuild()
-    stop.set()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(search)
+        try:
+            for start in range(100, COUNT, 100):
+                collection.delete(ids=[f"r{n}" for n in range(start, start + 50)]).result()
+                collection.add(rows(*range(start, start + 50)), on_conflict="error", fingerprint="").result()
+                collection.rebuild()
+        finally:
+            stop.set()
+    assert searching.result() > 5
     assert wrong == []
     assert len(collection.table) == COUNT
 

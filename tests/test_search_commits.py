@@ -325,11 +325,13 @@ def test_a_change_after_the_end_is_refused_and_never_waits(opener: Opener) -> No
     threads = [threading.Thread(target=changes) for _ in range(8)]
     for thread in threads:
         thread.start()
+    assert settled(lambda: len(outcomes) > 8)
     collection.close()
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
     futures = [one for one in outcomes if isinstance(one, Future)]
+    assert len(futures) == len(outcomes) - 8
     assert [one.result(5) for one in futures] == [0] * len(futures)
 
 

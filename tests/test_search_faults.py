@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sidecars
+from amount import amount
 from servers import Server, free_ports
 from sidecars import Sidecar, unit
 
@@ -22,7 +23,7 @@ from clip_client.search import Row, Search, Term
 from pictures import encoded, picture
 
 SIZE, PART = 64, 50
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = amount(2, 5, "KILLS")
 NOWHERE = "127.0.0.1:9"
 
 
@@ -211,14 +212,28 @@ def test_a_second_sidecar_on_the_same_data_and_a_port_in_use(tmp_path: Path) -> 
             assert message in ended.stderr
 
 
+def add_until_refused(sidecar: Sidecar, done: list[int]) -> None:
+    """Add rows in small parts, noting how many were acknowledged."""
+    with contextlib.suppress(ClipError), sidecar.client() as search:
+        for start in range(0, 10**6, PART):
+            rows = [Row(id=str(n), vector=[1, 0, 0, n]) for n in range(start, start + PART)]
+            done.append(search.add("a", rows).added)
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_what_was_queued_is_finished_when_it_is_told_to_stop(tmp_path: Path) -> None:
     with sidecars.running(tmp_path, NOWHERE) as sidecar, sidecar.client() as search:
         search.create("a", dimension=4)
         done: list[int] = []
-        rows = [Row(id=str(n), vector=[1, 0, 0, n]) for n in range(2000)]
-        adding = threading.Thread(target=lambda: done.append(search.add("a", rows).added))
+        adding = threading.Thread(target=add_until_refused, args=(sidecar, done))
         adding.start()
-        time.sleep(0.05)
+        wait_until(lambda: len(done) > 2)  # more of them are under way as it stops
     adding.join()
     with sidecars.running(tmp_path, NOWHERE) as sidecar, sidecar.client() as search:
         assert search.stats("a")["rows"] == sum(done)

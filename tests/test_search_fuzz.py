@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fuzzing
@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import schemathesis
 import sidecars
+from amount import amount
 from fuzzing import Client, Found, Requests
 from hypothesis import HealthCheck, Phase
 from schemathesis.core.failures import FailureGroup
@@ -25,7 +26,7 @@ from sidecars import PICTURES, Sidecar
 
 from clip_client.search import Row, Search
 
-COUNT = int(os.environ.get("CLIPSERVE_FUZZ", "1200"))
+COUNT = amount(600, 2000, "CLIPSERVE_FUZZ")
 SEED = int(os.environ.get("CLIPSERVE_FUZZ_SEED", "0"))
 CLIENTS = 4
 CONFORMANCE = [status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -70,11 +71,8 @@ def sent(sidecar: Sidecar, count: int, seed: int, found: Found) -> None:
         for _ in range(count // CLIENTS):
             client.send(requests.next())
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(work, range(CLIENTS)))
 
 
 def test_mutated_requests_are_answered_and_never_with_a_5xx(fuzzed: Sidecar) -> None:

@@ -1,6 +1,6 @@
 """Random operations of several clients and random faults, compared with a dictionary and exact search.
 
-    CLIPSERVE_STEPS=50000 python -m pytest tests/test_search_stateful.py      more steps than the 2,000 of CI
+    CLIPSERVE_STEPS=50000 python -m pytest tests/test_search_stateful.py      more steps than the 500 of make test
     CLIPSERVE_SEED=7 …                                                        the sequence of a failure once more
 
 A client's operations come from the seed alone; how those of several clients fall together doesn't. CLIPSERVE_CLIENTS=1 leaves
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from amount import amount
 from stateful_client import Client, check_hit
 from stateful_model import Sent, Wanted, unit
 from stateful_shared import Shared
@@ -27,7 +28,7 @@ from stateful_world import World
 from clip_client.search import Term
 from clip_client.spec import TOWERS
 
-STEPS = int(os.environ.get("CLIPSERVE_STEPS", "2000"))
+STEPS = amount(500, 2000, "CLIPSERVE_STEPS")
 SEED = int(os.environ.get("CLIPSERVE_SEED", "0"))
 CLIENTS = int(os.environ.get("CLIPSERVE_CLIENTS", "4"))
 _ROUND = 25
@@ -106,7 +107,7 @@ def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> 
 
 
 @pytest.mark.timeout(600 + STEPS)
-@pytest.mark.parametrize(("engine", "steps"), [("faiss", STEPS), ("lancedb", STEPS // 10)])
+@pytest.mark.parametrize(("engine", "steps"), [("faiss", STEPS), ("lancedb", max(100, STEPS // 10))])
 def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path, engine: str, steps: int) -> None:
     world = World(tmp_path, engine)
     with explained(world, SEED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lancedb
@@ -117,18 +118,18 @@ def readable(opener: Opener, version: int) -> bool:
 
 def test_what_is_written_while_files_are_merged_is_found_at_once(alone: Collection) -> None:
     ended = threading.Event()
-    merging = threading.Thread(target=lambda: [alone.table.optimize() for _ in iter(ended.is_set, True)])
-    merging.start()
-    try:
-        for ids in batches(30):
-            added = [row for n, row in zip(range(3), rows(0, 1, 2), strict=True) if setattr(row, "id", ids[n]) is None]
-            assert alone.add(added, on_conflict="error", fingerprint="").result().added == 3
-            assert alone.present(ids) == set(ids)
-            assert alone.delete(ids=ids[:1]).result() == 1
-            assert alone.present(ids) == set(ids[1:])
-    finally:
-        ended.set()
-        merging.join()
+    with ThreadPoolExecutor(1) as pool:
+        merging = pool.submit(lambda: [alone.table.optimize() for _ in iter(ended.is_set, True)])
+        try:
+            for ids in batches(30):
+                added = [row for n, row in zip(range(3), rows(0, 1, 2), strict=True) if setattr(row, "id", ids[n]) is None]
+                assert alone.add(added, on_conflict="error", fingerprint="").result().added == 3
+                assert alone.present(ids) == set(ids)
+                assert alone.delete(ids=ids[:1]).result() == 1
+                assert alone.present(ids) == set(ids[1:])
+        finally:
+            ended.set()
+    assert merging.result()
     assert len(alone.table) == 1000 + 2 * 30
     assert len(set().union(*alone.table.ids())) == 1000 + 2 * 30
 

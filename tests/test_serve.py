@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,10 +23,11 @@ from servers import CLIPSERVE, Server, free_ports, running
 from tritonclient.utils import InferenceServerException
 
 import pictures
-from clip_client import Clip, ModelSpec
-from clip_serve import cli, leftovers
+from clip_client import Clip, ModelSpec, Unavailable
+from clip_serve import cli, leftovers, process_watch
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
+FIRST_OF_MODELS = [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in MODELS[1:])]
 
 
 def started(repository: Path, *options: str) -> Server:
@@ -100,7 +100,7 @@ def test_a_signal_stops_it_while_it_loads(repository: Path) -> None:
     assert left_behind(server) == []
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", FIRST_OF_MODELS)
 def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path) -> None:
     server = started(repository)
     family = server.family()
@@ -124,6 +124,12 @@ def test_a_stub_killed_as_the_server_gets_ready_is_noticed(repository: Path) -> 
     assert "error: " in err
     assert "Traceback" not in err
     assert left_behind(server) == []
+
+
+def test_a_stub_that_ends_as_its_command_is_read_is_noticed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda process: [])  # as of a zombie
+    with pytest.raises(Unavailable, match="died as it started"):
+        process_watch.Watch(server.tritonserver(), len(MODELS), "")
 
 
 def test_a_killed_tritonserver_ends_the_launcher(repository: Path) -> None:
@@ -178,7 +184,7 @@ def test_a_start_ends_processes_that_were_left(tmp_path: Path) -> None:
     processes[2].wait()
 
 
-@pytest.mark.parametrize("who", [*MODELS, "tritonserver"])
+@pytest.mark.parametrize("who", ["tritonserver", *FIRST_OF_MODELS])
 def test_a_process_that_is_halted_is_noticed_and_ends_the_server(who: str, repository: Path) -> None:
     server = started(repository)
     family = server.family()
@@ -453,9 +459,3 @@ def wait_for(condition, within_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def test_a_free_port_helper_gives_ports_that_can_be_bound() -> None:
-    (port,) = free_ports(1)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
 from clip_client import ContractMismatch, ModelSpec
 from clip_client.tokens import BUCKETS, TEXT_BYTES, Tokenizer
+from clip_export import checkpoint as checkpoint_files
+from clip_export import families
 
 TEXTS = {
     "plain": "a photo of a cat",
@@ -33,6 +36,18 @@ TEXTS = {
     "long words": "supercalifragilisticexpialidocious " * 3_000,
     "long pieces": "😂" * 20 + " " + "ha" * 2_000 + " " + "!!!! " * 20_000,
 }
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with the whole vocabulary."""
+    return checkpoints.make(tmp_path_factory.mktemp("tokens") / "clip", merges=checkpoints.ALL_MERGES)
+
+
+@pytest.fixture(scope="module")
+def spec(checkpoint: Path) -> ModelSpec:
+    found = checkpoint_files.find(str(checkpoint), None)
+    return families.of(found).spec(found, "clip")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,8 +48,9 @@ def both_backends(exported: Path, checkpoint: Path, tmp_path_factory: pytest.Tem
     """A repository with an ONNX Runtime and an OpenVINO encoder."""
     from clip_export import cli
 
-    repository = tmp_path_factory.mktemp("both") / "model_repository"
-    where = ["--artifacts", str(exported / "artifacts"), "--repository", str(repository)]
+    folder = tmp_path_factory.mktemp("both")
+    artifacts, repository = shutil.copytree(exported / "artifacts", folder / "artifacts"), folder / "model_repository"
+    where = ["--artifacts", str(artifacts), "--repository", str(repository)]
     assert cli.main(["--model", str(checkpoint), *where, *FLOATS, "--text-variant", "openvino-fp16"]) == 0
     return repository
 

@@ -85,7 +85,7 @@ def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Proces
         child for child in psutil.Process(server.pid).children(recursive=True) if _status(child) != psutil.STATUS_ZOMBIE
     ]
     with contextlib.suppress(psutil.Error):  # one that dies right now
-        commands = {child: child.cmdline() for child in children}
+        commands = {child: command for child in children if (command := child.cmdline())}  # it is empty once one has ended
         stubs = {child: Path(command[1]).parents[1].name for child, command in commands.items() if command[0].endswith(_STUB)}
         if len(stubs) == expected:
             return stubs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,12 @@ def encoded(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
 
 def jpegs(count: int) -> list[bytes]:
     """Different JPEGs of different sizes."""
-    return [encoded(picture(320 + 31 * (n % 7), 240 + 53 * (n % 5), seed=n), quality=80 + n % 16) for n in range(count)]
+    return [_jpeg(n) for n in range(count)]
+
+
+@cache
+def _jpeg(n: int) -> bytes:
+    return encoded(picture(320 + 31 * (n % 7), 240 + 53 * (n % 5), seed=n), quality=80 + n % 16)
 
 
 def rotated(orientation: int) -> bytes:
@@ -40,6 +46,7 @@ def rotated(orientation: int) -> bytes:
     return encoded(picture(300, 200), exif=exif)
 
 
+@cache
 def awkward() -> dict[str, bytes]:
     """Files that are pictures all the same, by what is awkward about them."""
     base = picture(300, 260)
@@ -91,6 +98,7 @@ def bomb(side: int = 15_000) -> bytes:
     return _png(side, side, zlib.compress(b"\0" * 1000))
 
 
+@cache
 def hostile() -> dict[str, tuple[bytes, str]]:
     """Files that must be refused, by what is wrong, each with a part of the message."""
     jpeg = encoded(picture())

@@ -15,6 +15,7 @@ import numpy as np
 import other_checkpoints
 import references
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import T5Tokenizer, XLMRobertaConfig
@@ -43,9 +44,9 @@ def library() -> Any:
     """
     if "open_clip" not in sys.modules and not importlib.util.find_spec("open_clip"):
         folder = Path(sys.prefix) / f"open-clip-{REQUIREMENTS[0].partition('==')[2]}"
-        if not folder.exists():
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-            subprocess.run([*pip, "--target", str(folder), *REQUIREMENTS], check=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                _install(folder)
         for operator in ("nms", "qnms"):
             torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         sys.path.append(str(folder))
@@ -54,6 +55,13 @@ def library() -> Any:
     import open_clip
 
     return open_clip
+
+
+def _install(folder: Path) -> None:
+    made = folder.with_name(f"{folder.name}.making")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--target", str(made), *REQUIREMENTS], check=True)
+    made.rename(folder)
 
 
 def resnet(folder: Path) -> list[str]:

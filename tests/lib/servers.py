@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import socket
 import subprocess
 import sys
@@ -14,17 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from workers import ports
 
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
+_PORTS = ports()
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    return list(itertools.islice(filter(_is_free, _PORTS), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""CLIP checkpoints made from configs: seeded random weights, the real vocabulary."""
+"""CLIP checkpoints made from configs: seeded random weights, the real vocabulary or the beginning of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-VOCABULARY = Path(__file__).parent / "data" / "bpe_simple_vocab_16e6.txt.gz"
+VOCABULARY = Path(__file__).parents[1] / "data" / "bpe_simple_vocab_16e6.txt.gz"
+
+ALL_MERGES = 49152 - 256 - 2
+MERGES = 4_000
+"""Enough for common words to be tokens; a tokenizer is read and written in a tenth of the time, and the text tower is small."""
+END = 2 * 256 + MERGES + 1
+"""The end token, which is the last one."""
 
 PROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
@@ -37,34 +43,42 @@ def make(
     projection: int = 512,
     processor: dict[str, Any] | None = None,
     pad_token: str = "<|endoftext|>",
+    merges: int = MERGES,
 ) -> Path:
     """Write a small checkpoint (by default the shapes of B/32, with few and narrow layers) and return its folder."""
+    size = tokens(merges)
     small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
     config = CLIPConfig(
         vision_config={**small, **(vision or {})},
-        text_config={**small, "eos_token_id": 49407, "bos_token_id": 49406, **(text or {})},
+        text_config={**small, "vocab_size": size, "eos_token_id": size - 1, "bos_token_id": size - 2, **(text or {})},
         projection_dim=projection,
     )
     CLIPModel(config).save_pretrained(folder)
-    write_tokenizer(folder, pad_token)
+    write_tokenizer(folder, pad_token, merges)
     (folder / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, **(processor or {})}))
     return folder
 
 
-def write_tokenizer(folder: Path, pad_token: str = "<|endoftext|>") -> None:
-    """CLIP's own byte-pair tokenizer, as the hub's checkpoints carry it."""
-    vocabulary, merges = _vocabulary()
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad_token, model_max_length=77)
+def tokens(merges: int) -> int:
+    """Size of the vocabulary with so many merges; its last two tokens are the start and the end of a text."""
+    return 2 * 256 + merges + 2
+
+
+def write_tokenizer(folder: Path, pad_token: str, merges: int) -> None:
+    """CLIP's own byte-pair tokenizer with its first merges; with all of them as the hub's checkpoints carry it."""
+    words, pairs = vocabulary(merges)
+    tokenizer = CLIPTokenizer(vocab=words, merges=pairs, pad_token=pad_token, model_max_length=77)
     tokenizer.save_pretrained(folder)
 
 
 @cache
-def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+def vocabulary(merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Numbers of tokens, and the pairs that are merged, in order."""
     codes = [*range(33, 127), *range(161, 173), *range(174, 256)]
     characters = [chr(code) for code in codes] + [chr(256 + n) for n in range(256 - len(codes))]
-    lines = gzip.decompress(VOCABULARY.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [(first, second) for first, second in (line.split() for line in lines)]
-    words = [*characters, *(c + "</w>" for c in characters), *("".join(pair) for pair in merges)]
+    lines = gzip.decompress(VOCABULARY.read_bytes()).decode().split("\n")[1 : merges + 1]
+    pairs = [(first, second) for first, second in (line.split() for line in lines)]
+    words = [*characters, *(c + "</w>" for c in characters), *("".join(pair) for pair in pairs)]
     words += ["<|startoftext|>", "<|endoftext|>"]
-    return {word: n for n, word in enumerate(words)}, merges
+    return {word: n for n, word in enumerate(words)}, pairs
