@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 from clip_client import ContractMismatch, ModelSpec
 from clip_client.tokens import BUCKETS, TEXT_BYTES, Tokenizer
-from clip_export import checkpoint as checkpoint_files
+from clip_export.checkpoints import checkpoint as checkpoint_files
 from clip_export import families
 
 TEXTS = {
