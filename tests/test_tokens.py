@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 from clip_client import ContractMismatch, ModelSpec
 from clip_client.tokens import BUCKETS, TEXT_BYTES, Tokenizer
-from clip_export.checkpoints import checkpoint as checkpoint_files
+from clip_export.checkpoints.find import find
 from clip_export import families
 
 TEXTS = {
@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spec(checkpoint: Path) -> ModelSpec:
-    found = checkpoint_files.find(str(checkpoint), None)
+    found = find(str(checkpoint), None)
     return families.of(found).spec(found, "clip")
 
 
