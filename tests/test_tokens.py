@@ -12,8 +12,8 @@ from transformers import CLIPTokenizer
 
 from clip_client import ContractMismatch, ModelSpec
 from clip_client.tokens import BUCKETS, TEXT_BYTES, Tokenizer
-from clip_export.checkpoints.find import find
 from clip_export import families
+from clip_export.checkpoints.find import find
 
 TEXTS = {
     "plain": "a photo of a cat",
