@@ -208,22 +208,35 @@ def test_a_fault_of_ours_is_refused_by_its_step(
     assert not (tmp_path / "repository").exists()
 
 
+@pytest.fixture(scope="module")
+def built(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the small checkpoint was exported to."""
+    folder = tmp_path_factory.mktemp("built")
+    assert export(small, folder) == 0
+    return folder
+
+
+@pytest.fixture
+def own(built: Path, tmp_path: Path) -> Path:
+    """A copy, to export to again."""
+    return Path(shutil.copytree(built, tmp_path / "own"))
+
+
 def test_a_fault_is_noticed_after_a_good_export_too(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: Path, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export(small, tmp_path) == 0
     end_token_off_by_one(monkeypatch)
-    assert export(small, tmp_path) == cli.REFUSED
+    assert export(small, own) == cli.REFUSED
     assert "tokens" in capsys.readouterr().err
 
 
-def test_the_report_has_a_row_of_the_library(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export(small, tmp_path, "--json", str(tmp_path / "report.json")) == 0
+def test_the_report_has_a_row_of_the_library(small: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(small, own, "--json", str(own / "report.json")) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["library"]]
     assert [row[:5] for row in rows] == [["library", "1.00000", "1.00000", "transformers", row[4]] for row in rows]
     assert len(rows) == 2
-    assert (tmp_path / "artifacts" / "small" / "report.md").read_text().count("| library | 1.00000 | 1.00000 |") == 2
-    library = json.loads((tmp_path / "report.json").read_text())["library"]
+    assert (own / "artifacts" / "small" / "report.md").read_text().count("| library | 1.00000 | 1.00000 |") == 2
+    library = json.loads((own / "report.json").read_text())["library"]
     assert {tower: one["items"] for tower, one in library.items()} == {"image": 23, "text": 14}
 
 
