@@ -35,7 +35,7 @@ def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "
     except TooLarge as problem:
         raise TooLarge(f"{name} {problem}") from problem
     except InvalidInput as problem:
-        raise InvalidInput(f"no image file {name}: it {problem}") from problem
+        raise InvalidInput(f"no image file {name}: {problem}") from problem
 
 
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, os.stat_result]:
@@ -70,7 +70,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     mode = os.fstat(number).st_mode
     if not stat.S_ISREG(mode):
         os.close(number)
-        raise InvalidInput(f"is {kind(mode)}, not a file: expected a picture or a text")
+        raise InvalidInput(f"{kind(mode)}, not a file: expected a picture or a text")
     return os.fdopen(number, "rb")
 
 
