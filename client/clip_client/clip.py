@@ -16,6 +16,7 @@ from clip_client.comparison import Comparison, Floats, compared
 from clip_client.embedding_requests import EmbeddingRequests
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike
+from clip_client.ports import TRITON_ADDRESS
 from clip_client.served_model import served_model
 from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
 from clip_client.triton import Triton
@@ -54,7 +55,7 @@ class Clip:
 
     def __init__(
         self,
-        address: str = "localhost:8001",
+        address: str = TRITON_ADDRESS,
         *,
         name: str = "clip",
         timeout_s: float = 30.0,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from clip_client.comparison import Floats
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
+from clip_client.model_repository import encoder, preparer
 from clip_client.preprocess import preprocess
 from clip_client.served_model import ServedModel
 from clip_client.soundness import flaws
@@ -68,7 +69,7 @@ class EmbeddingRequests:
 
     def count_tokens(self, texts: Sequence[str | bytes]) -> list[int]:
         """Return the number of tokens of each text, see :meth:`clip_client.Clip.count_tokens`."""
-        tokenizer, rows = f"{ensemble(self.model.name, 'text')}_tokenize", self.model.max_batch
+        tokenizer, rows = preparer(self.model.name, "text"), self.model.max_batch
         counts: list[int] = []
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
@@ -104,7 +105,7 @@ class EmbeddingRequests:
         """Return embeddings float32 [n, D] of prepared items, and the server's message for each, empty where good."""
         name = ensemble(self.model.name, tower)
         if tower == "image" and self.sends_pixels:
-            [embeddings] = self.triton.infer(f"{name}_encoder", np.stack(rows), PIXELS, [EMBEDDING])
+            [embeddings] = self.triton.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
             return embeddings, [b""] * len(rows)
         embeddings, messages = self.triton.infer(name, rows, tower, [EMBEDDING, ERROR])
         return embeddings, [*messages.ravel()]

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.ports import SEARCH_URL
 from clip_client.rows_and_hits import Added, Hit, OnConflict, Row, Term, VectorLike, stored_row
 from clip_client.sidecar_http import SidecarHttp
 from clip_client.spec import Tower
@@ -28,7 +29,7 @@ class Search:
         timeout_s: bound on each request.
     """
 
-    def __init__(self, url: str = "http://localhost:1234", *, token: str = "", timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str = SEARCH_URL, *, token: str = "", timeout_s: float = 60.0) -> None:
         self._http = SidecarHttp(url, token=token, timeout_s=timeout_s)
         self.url = self._http.url
 

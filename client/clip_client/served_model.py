@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clip_client.errors import ContractMismatch
+from clip_client.model_repository import preparer
 from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, ensemble
 from clip_client.triton import Triton
@@ -43,7 +44,7 @@ def served_model(triton: Triton, name: str) -> ServedModel:
             f"{name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
             "publish both from one checkpoint"
         )
-    parameters = _parameters(triton.config(f"{ensemble(name, 'image')}_preprocess"))
+    parameters = _parameters(triton.config(preparer(name, "image")))
     preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
     max_batch = min(config.max_batch_size for config in configs)
     return ServedModel(name, image, max_batch, Limits.from_parameters(parameters), preprocessing)
