@@ -20,6 +20,7 @@ from locust import User, constant_pacing, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
+from clip_client import ports
 from clip_client.errors import ClipError
 from clip_client.search import Row, Term
 
@@ -176,11 +177,11 @@ class ClipRetrievalUser(SidecarUser):
 def options(parser: LocustArgumentParser) -> None:
     """Add the options of a load to locust's own; the web UI shows them too."""
     group = parser.add_argument_group("clipserve")
-    group.add_argument("--triton", default="localhost:8001", metavar="HOST:PORT", help="gRPC endpoint (default: %(default)s)")
-    group.add_argument("--name", default="clip", help="name of the published checkpoint (default: %(default)s)")
     group.add_argument(
-        "--sidecar", default="http://localhost:1234", metavar="URL", help="search sidecar (default: %(default)s)"
+        "--triton", default=ports.TRITON_ADDRESS, metavar="HOST:PORT", help="gRPC endpoint (default: %(default)s)"
     )
+    group.add_argument("--name", default="clip", help="name of the published checkpoint (default: %(default)s)")
+    group.add_argument("--sidecar", default=ports.SEARCH_URL, metavar="URL", help="search sidecar (default: %(default)s)")
     group.add_argument("--photos", default="", metavar="FOLDER", help="pictures to send (default: bundled drawings, enlarged)")
     group.add_argument("--corrupt", type=float, default=0.0, metavar="SHARE", help="of damaged images, 0 to 1 (default: 0)")
     group.add_argument("--report", default="artifacts/load", metavar="FOLDER", help="for the report (default: %(default)s)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from clip_client import ports
 from clip_client.errors import InvalidInput
 
 Engine = Literal["faiss", "lancedb"]
@@ -87,7 +88,7 @@ class HttpOptions:
     """
 
     host: str = "127.0.0.1"
-    port: int = 1234
+    port: int = ports.SEARCH
     token: str = field(default="", repr=False)
     origins: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -142,7 +143,7 @@ class Options:
 
     data: str
     index_folder: Path | None = None
-    triton: str = "localhost:8001"
+    triton: str = ports.TRITON_ADDRESS
     model: str = "clip"
     text_cache: int = 10_000
     index: IndexOptions = field(default_factory=IndexOptions)
