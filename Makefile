@@ -13,7 +13,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(READY)
 
-# Nothing is compiled ahead: a fifth of what is installed is ever imported.
+# Nothing is compiled ahead: most of what is installed is never imported.
 $(READY): pyproject.toml serve/clip_serve/requirements.txt $(wildcard serve/clip_serve/backends/start/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
