@@ -13,10 +13,11 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(READY)
 
+# Nothing is compiled ahead: most of what is installed is never imported.
 $(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export,serve,search,loadtest,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[export,serve,search,loadtest,dev]'
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)

@@ -107,7 +107,7 @@ def test_texts_of_different_lengths_share_batches(openvino_server: Server, clip:
 def test_openvino_does_not_hold_the_file_beside_its_own_weights(openvino_server: Server) -> None:
     maps = openvino_server.stub("clip_text_encoder").memory_maps()
     [file] = [found for found in maps if found.path.endswith("clip_text_encoder/1/model.bin")]
-    assert file.rss < file.size / 2
+    assert file.rss < 0.75 * file.size
 
 
 def test_the_image_has_the_same_openvino_backend() -> None:

@@ -15,7 +15,7 @@ VOCABULARY = Path(__file__).parents[1] / "data" / "bpe_simple_vocab_16e6.txt.gz"
 
 ALL_MERGES = 49152 - 256 - 2
 MERGES = 4_000
-"""Enough for common words to be tokens; a tokenizer is read and written in a tenth of the time, and the text tower is small."""
+"""Enough for common words to be tokens; tokenizers are read and written quickly, and the text tower is small."""
 END = 2 * 256 + MERGES + 1
 """The end token, which is the last one."""
 

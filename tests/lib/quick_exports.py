@@ -1,4 +1,4 @@
-"""Exports in a third of the time: variants are timed briefly and in this process, int8 sees few pictures.
+"""Exports in less time: variants are timed briefly and in this process, int8 sees few pictures.
 
 No test looks at these speeds. Exports by the command, those of `make test-all` and one test of all variants take their time.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 
 def ports() -> Iterator[int]:
-    """Ports from a range of this process's own, round and round."""
+    """Ports from a range of this process's own, in an order that another run on this machine doesn't share."""
     number = int(WORKER.removeprefix("gw") or 0) % (len(_PORTS) // _PORTS_EACH)
     own = _PORTS[number * _PORTS_EACH : (number + 1) * _PORTS_EACH]
-    return (own[n % _PORTS_EACH] for n in itertools.count(os.getpid()))
+    return itertools.cycle(random.SystemRandom().sample(own, _PORTS_EACH))
