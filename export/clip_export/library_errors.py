@@ -28,5 +28,6 @@ def reading(label: str, subject: str) -> Iterator[None]:
 
 def one_line(problem: BaseException) -> str:
     """Return the type of an exception and the first line of its message, without a C++ library's stack."""
-    lines = str(problem).strip().splitlines() or [""]
-    return f"{type(problem).__name__}: {lines[0][:_LONGEST]}".rstrip(": ")
+    first, *rest = [line.strip() for line in str(problem).splitlines() if line.strip()] or [""]
+    message = f"{first} {rest[0]}" if rest and first.endswith(":") else first  # the reason follows, as torch.compile has it
+    return f"{type(problem).__name__}: {message[:_LONGEST]}".rstrip(": ")
