@@ -217,13 +217,13 @@ def test_a_fault_of_a_single_image_is_what_it_is(clip: Clip) -> None:
 def test_long_texts_do_not_hold_up_the_others(clip: Clip) -> None:
     took: list[float] = []
     with ThreadPoolExecutor(1) as pool:
-        longest = pool.submit(clip.embed_text, ["ab " * 40_000] * 32)
-        while not longest.done():
+        longest = [pool.submit(clip.embed_text, ["ab " * 40_000] * 32) for _ in range(20)]
+        while not longest[-1].done():
             start = time.monotonic()
             clip.embed_text(f"a cat {len(took)}")
             took.append(time.monotonic() - start)
-    assert len(longest.result()) == 32
-    assert len(took) > 1
+    assert all(len(texts.result()) == 32 for texts in longest)
+    assert len(took) > 3
     assert max(took) < 5
 
 
