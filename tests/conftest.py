@@ -16,6 +16,7 @@ import checkpoints
 import collections_on_disk
 import pytest
 import quick_exports
+import setuptools  # noqa: F401  (torch.compile refuses a distutils that another module has imported before setuptools)
 import sidecars
 import torch
 from amount import ALL
