@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import socket
 import threading
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from clip_client.host_names import is_address
 
 HTTP_SOCKET, METRICS_SOCKET = "http", "metrics"
 READY = "/v2/health/ready"
@@ -177,16 +178,8 @@ def _check_asker(headers: Mapping[str, str], names: tuple[str, ...]) -> None:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         name = ""
-    if name not in ("localhost", *names) and not _is_address(name):
+    if name not in ("localhost", *names) and not is_address(name):
         raise Refused(HTTPStatus.FORBIDDEN, "the Host header names neither an address nor this machine: ask by its address")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _said(status: HTTPStatus, reason: str) -> bytes:

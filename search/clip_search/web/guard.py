@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import logging
 import re
 import time
@@ -15,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.host_names import is_address
 from clip_search.errors import status
 from clip_search.options import HttpOptions
 from clip_search.storage.kinds import for_json
@@ -93,9 +93,9 @@ class Guard:
         """Refuse names that aren't the sidecar's: a page elsewhere may point its own name at this machine."""
         match = _HOST.fullmatch(host)
         name = (match[1] or match[2]).lower() if match else ""
-        if not match or int(match[3] or 0) > 65_535 or (match[1] and not _is_address(name)):
+        if not match or int(match[3] or 0) > 65_535 or (match[1] and not is_address(name)):
             raise Refused(400, f"the Host header is {host[:100]!r}: expected a name or an address, and perhaps a port")
-        if name not in ("localhost", self._options.host, *self._options.names) and not _is_address(name):
+        if name not in ("localhost", self._options.host, *self._options.names) and not is_address(name):
             raise Refused(403, f"the Host header names {name[:100]!r}: start the sidecar with --name {name[:100]}")
 
     def _check_origin(self, origin: str, host: str) -> None:
@@ -163,11 +163,3 @@ def _is_page(path: str) -> bool:
 def _origin(url: str) -> str:
     """Return scheme, host and port of a page."""
     return "/".join(url.split("/", 3)[:3])
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

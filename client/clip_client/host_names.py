@@ -1,0 +1,14 @@
+"""Host names of requests: addresses are told from names, which somebody else's DNS may point at this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def is_address(host: str) -> bool:
+    """Tell if a host is an IP address, without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
