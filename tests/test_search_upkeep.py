@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from collections_on_disk import Opener, fill, rows
 
 from clip_search.collection import Collection
+from clip_search.storage.lance_threads import limit_threads
 
 WARM, COMMITS = 50, 100
 MEBI = 2**20
@@ -193,3 +195,25 @@ def test_the_row_cache_of_deleted_rows_is_empty(alone: Collection, monkeypatch: 
     assert cached(alone) == 0
     alone.add(rows(5), on_conflict="error", fingerprint="").result()
     assert alone.cards.take(alone.table.numbers())[0]["id"] == "r5"
+
+
+@pytest.mark.parametrize(
+    ("database", "readers", "there"),
+    [
+        ("/data", None, str(os.cpu_count())),
+        ("file:///data", None, str(os.cpu_count())),
+        ("/data", "7", "7"),
+        ("s3://a/b", None, None),
+    ],
+)
+def test_files_are_read_by_as_many_threads_as_there_are_cores(
+    database: str, readers: str | None, there: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LANCE_IO_THREADS", "LANCE_DEFAULT_FRAGMENT_READAHEAD"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    if readers:
+        monkeypatch.setenv("LANCE_IO_THREADS", readers)
+    limit_threads(database)
+    assert os.environ.get("LANCE_IO_THREADS") == there
+    assert ("LANCE_DEFAULT_FRAGMENT_READAHEAD" in os.environ) == (there is not None)

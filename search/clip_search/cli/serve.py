@@ -15,6 +15,7 @@ from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
 from clip_search.sidecar import Sidecar
+from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
@@ -28,8 +29,10 @@ def main(arguments: argparse.Namespace) -> int:
     os.umask(UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
+    options = parsed(arguments)
     limit_heaps()
-    return serve(parsed(arguments))
+    limit_threads(options.data)
+    return serve(options)
 
 
 def serve(options: Options) -> int:
