@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from clip_client.spec import TOKENIZER_FILE
 
 CONFIG = "config.json"
@@ -12,14 +14,31 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+SHARD_INDEX = f"{WEIGHTS}.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Suffixes of weights that can run code when they are loaded carelessly."""
+PICKLES = tuple(f"*{suffix}" for suffix in PICKLE_SUFFIXES)
+
+MODULES = "modules.json"
+"""sentence-transformers' list of a model's parts."""
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of all files besides the weights."""
 
+UNREAD_SETTINGS = re.compile(
+    r"^(readme|licen[cs]e|notice|requirements|trainer_state|training_args|(all|eval|train|test)_results)\b|index\.json$",
+    re.IGNORECASE,
+)
+"""Files with such a suffix that nobody reads."""
+
 HUB_PATTERNS = [f"*{suffix}" for suffix in (*SETTINGS, SAFETENSORS)]  # nothing that could run
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", WEIGHTS)
+OPEN_CLIP_SAFETENSORS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+OPEN_CLIP_WEIGHTS = (*OPEN_CLIP_SAFETENSORS, WEIGHTS)
+OPEN_CLIP_PICKLE = "open_clip_pytorch_model.bin"
 OPEN_CLIP_TOKENIZER_PATTERNS = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
-OPEN_CLIP_HUB_PATTERNS = [OPEN_CLIP_CONFIG, *OPEN_CLIP_WEIGHTS[:2], *OPEN_CLIP_TOKENIZER_PATTERNS]
+OPEN_CLIP_HUB_PATTERNS = [OPEN_CLIP_CONFIG, *OPEN_CLIP_SAFETENSORS, *OPEN_CLIP_TOKENIZER_PATTERNS]
