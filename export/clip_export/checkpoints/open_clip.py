@@ -17,9 +17,12 @@ from clip_export.checkpoints.file_names import (
     OPEN_CLIP_HUB_PATTERNS,
     OPEN_CLIP_TOKENIZER_PATTERNS,
     OPEN_CLIP_WEIGHTS,
+    PICKLE_SUFFIXES,
     SAFETENSORS,
     VOCABULARIES,
+    WEIGHTS,
 )
+from clip_export.checkpoints.pickles import REFUSED, Pickles
 from clip_export.checkpoints.tokenizer import TextTokenizer
 
 PREFIX = "open_clip:"
@@ -89,7 +92,7 @@ def library() -> Any:
     return open_clip
 
 
-def find(model: str, revision: str | None) -> OpenClipCheckpoint:
+def find(model: str, revision: str | None, pickles: Pickles = REFUSED) -> OpenClipCheckpoint:
     """Resolve the part of ``--model`` behind ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or hf-hub:ORG/NAME.
 
     Raises:
@@ -98,13 +101,15 @@ def find(model: str, revision: str | None) -> OpenClipCheckpoint:
     """
     if Path(model).expanduser().is_dir():
         refuse_revision(model, revision)
-        return in_folder(Path(model).expanduser(), Path(model).expanduser().resolve().name, "")
+        return in_folder(pickles.unpickled(Path(model).expanduser()), Path(model).expanduser().resolve().name, "")
     if model.startswith(_HUB):
         folder = hub.with_safetensors(model.removeprefix(_HUB), revision, OPEN_CLIP_HUB_PATTERNS)
         return in_folder(folder, model.removeprefix(_HUB), folder.name)
     name, _, pretrained = model.partition("/")
     if name in library().list_models():
-        return _of_file(name, pretrained, revision) if pretrained.endswith(SAFETENSORS) else _of_tag(name, pretrained, revision)
+        if Path(pretrained).suffix in (SAFETENSORS, *PICKLE_SUFFIXES):
+            return _of_file(name, pretrained, revision, pickles)
+        return _of_tag(name, pretrained, revision)
     nearest = difflib.get_close_matches(name, library().list_models(), n=5, cutoff=0)
     raise InvalidInput(
         f"open_clip has no model {name!r}, nor is there a folder {model}; the nearest are: {', '.join(nearest)}; a hub id is "
@@ -131,12 +136,13 @@ def in_folder(folder: Path, label: str, revision: str) -> OpenClipCheckpoint:
     return OpenClipCheckpoint(folder, label, revision, f"local-dir:{folder}", weights, preprocessing)
 
 
-def _of_file(name: str, pretrained: str, revision: str | None) -> OpenClipCheckpoint:
+def _of_file(name: str, pretrained: str, revision: str | None, pickles: Pickles) -> OpenClipCheckpoint:
     weights = Path(pretrained).expanduser()
     refuse_revision(pretrained, revision)
     if not weights.is_file():
         raise InvalidInput(f"no file {weights}: expected {PREFIX}{name}/ and a safetensors file, or one of open_clip's tags")
-    return OpenClipCheckpoint(weights.parent, f"{name}-{weights.stem}", "", name, weights, {})
+    readable = weights if weights.suffix == SAFETENSORS else pickles.alone(weights) / WEIGHTS
+    return OpenClipCheckpoint(weights.parent, f"{name}-{weights.stem}", "", name, readable, {})
 
 
 def _of_tag(name: str, tag: str, revision: str | None) -> OpenClipCheckpoint:

@@ -12,7 +12,7 @@ from torch import nn
 
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.checkpoints.file_names import CONFIG, WEIGHTS
+from clip_export.checkpoints.file_names import CONFIG, MODULES, WEIGHTS
 from clip_export.families.hugging_face import model_of
 from clip_export.families.text_model import POOLER, TextModel, linear
 from clip_export.libraries.base import Library
@@ -20,7 +20,6 @@ from clip_export.libraries.sentence_transformers import SentenceTransformers
 from clip_export.towers.pooling import Pool, first, mean
 from clip_export.towers.unit_length import Unit
 
-MODULES = "modules.json"
 _BEHIND = ("Dense", "Normalize", "Dropout")
 """Modules that may follow the pooling, in any order."""
 
