@@ -75,7 +75,7 @@ def tried(name: str, folder: Path) -> Row:
         hub.renamed.update(RENAMED)
         hub.use(patch, folder / "home")
         serve(recipe, hub, folder / "repositories")
-        row = _compared(recipe, folder)
+        row = compared(recipe, folder)
         return replace(row, kind=recipe.kind, weights=recipe.weights, model_type=_model_type(hub.repositories[name].main))
 
 
@@ -87,7 +87,7 @@ def serve(recipe: Recipe, hub: Hub, folder: Path) -> None:
     hub.repositories[recipe.id] = built(recipe, folder / recipe.id.replace("/", "--"))
 
 
-def _compared(recipe: Recipe, folder: Path) -> Row:
+def compared(recipe: Recipe, folder: Path) -> Row:
     """Return the verdict of one id; errors that aren't clipserve's own are faults."""
     try:
         checkpoint = find(recipe.id, None)

@@ -11,20 +11,22 @@ from typing import Any
 import checkpoints
 import hugging_face_clips
 import open_clips
-import other_checkpoints
+import text_models
 import torch
 from hugging_face_clips import Shape
-from recipe import Layout, Recipe, changed, stirred, write
+from recipe import Layout, Recipe, stirred, write
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertTokenizer, M2M100Config, NllbTokenizer, T5Tokenizer
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 NARROW: dict[str, dict[str, Any]] = {
     "fastvit_mci": {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 128)},
+    "vit_base_mci": {},  # its stem has a width of its own
     "vit_": {"embed_dim": 64, "depth": 2, "num_heads": 2},
-    "eva02_": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+    "eva": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+    "convnext_": {"depths": (1, 1, 1, 1), "dims": (16, 32, 48, 64)},
+    "swin_": {"embed_dim": 32, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)},
 }
-"""Arguments that make timm's models of a beginning small."""
+"""Arguments that make timm's models small, by the first beginning of a name that fits; ViTamin takes none."""
 
 UNSCALED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear", "resize_mode": "shortest"}
 HALVES = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
@@ -62,7 +64,7 @@ def write_open_clip(folder: Path, model: Mapping[str, Any], preprocessing: Mappi
     """
     folder.mkdir(parents=True, exist_ok=True)
     if text:
-        size = _TOKENIZERS[text](folder)
+        size = text_models.write_tokenizer(folder, text)
         model = {**model, "text_cfg": {**model["text_cfg"], **({"vocab_size": size} if "width" in model["text_cfg"] else {})}}
     write(folder / "open_clip_config.json", {"model_cfg": model, "preprocess_cfg": preprocessing})
     made = stirred(open_clips.library().create_model(f"local-dir:{folder}", pretrained_text=False))
@@ -122,33 +124,6 @@ _PLAIN = {
 }
 
 
-def _write_t5(folder: Path) -> int:
-    """T5's tokenizer, as timm's SigLIP repositories have it."""
-    characters = sorted({character for text in other_checkpoints.CORPUS for character in text.lower() if character != " "})
-    first = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    vocabulary = [*first, *((piece, -3.0) for piece in characters), ("▁a", -1.5), ("cat", -2.0)]
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0, pad_token="</s>", model_max_length=64)  # noqa: S106
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-def _write_bert(folder: Path) -> int:
-    size = other_checkpoints.write_wordpieces(folder)
-    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return size
-
-
-def _write_nllb(folder: Path) -> int:
-    pieces = sorted({character for text in other_checkpoints.CORPUS for character in text.replace(" ", "▁")})
-    first = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    tokenizer = NllbTokenizer(vocab=[*first, *((piece, -2.0) for piece in pieces), ("▁a", -1.0)], src_lang="eng_Latn")
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-_TOKENIZERS = {"t5": _write_t5, "bert": _write_bert, "nllb": _write_nllb, "xlm": other_checkpoints.write_xlm_roberta}
-
-
 def write_siglip(folder: Path, name: str, timm: str, image: int, embedding: int = 64) -> None:
     """Write one of timm's SigLIP models, whose tokenizer is T5's."""
     vision = {"image_size": image, "timm_model_name": timm, "timm_model_pretrained": False, "timm_pool": "map"}
@@ -185,19 +160,6 @@ def write_timm(folder: Path, timm: str, model: Mapping[str, Any], preprocessing:
     write(folder / "config.json", {"architecture": timm, "num_classes": 0, "pretrained_cfg": {"input_size": [3, 224, 224]}})
 
 
-def write_text_encoder(folder: Path, kind: str) -> None:
-    """Write configuration and tokenizer of a text model that open_clip's configurations name."""
-    folder.mkdir(parents=True)
-    size = _TOKENIZERS[kind](folder)
-    if kind == "bert":
-        BertConfig(**other_checkpoints.SMALL, vocab_size=size, architectures=["BertForMaskedLM"]).save_pretrained(folder)
-    else:
-        small = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in _M2M.items()}
-        M2M100Config(d_model=32, vocab_size=size, max_position_embeddings=1024, **small).save_pretrained(folder)
-    changed(folder / "config.json", _name_or_path=folder.name)
-
-
-_M2M = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
 _BASE = {"image_size": 224, "layers": 2, "width": 32, "head_width": 16, "patch_size": 32}
 _LAION = {"activation": "gelu", "parts": True, "merges": checkpoints.ALL_MERGES}
 _EVERYTHING = Layout("both")
@@ -275,8 +237,8 @@ RECIPES = [
 ]  # fmt: skip
 
 NAMED = [
-    Recipe(id="facebook/nllb-200-distilled-600M", make=partial(write_text_encoder, kind="nllb")),
-    Recipe(id="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", make=partial(write_text_encoder, kind="bert")),
-    Recipe(id="google-bert/bert-base-uncased", make=partial(write_text_encoder, kind="bert")),
+    Recipe(id="facebook/nllb-200-distilled-600M", make=partial(text_models.write_text_encoder, kind="nllb")),
+    Recipe(id="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", make=partial(text_models.write_text_encoder, kind="bert")),
+    Recipe(id="google-bert/bert-base-uncased", make=partial(text_models.write_text_encoder, kind="bert")),
 ]
 """Repositories that others name, and that are no case of their own."""
