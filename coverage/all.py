@@ -1,7 +1,7 @@
 """Run every case, or some, and write docs/coverage.md.
 
-python coverage/all.py                                   # all: about half an hour
-python coverage/all.py --only openai/clip-vit-base-patch32 siglip    # ids and architectures with these words; prints, writes nothing
+python coverage/all.py                        # all, and write the page
+python coverage/all.py --only openai/ siglip  # ids and architectures with one of the words; write nothing
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import open_clips
+
 import case
 import open_clip_models
-import open_clips
 import text_models
 from case import Row
 from open_clip_models import write_open_clip

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import hub_server
 import numpy as np
+import pytest
+from hub_state import Hub
+
 import open_clip_models
 import own_libraries
-import pytest
 import recipes
-from hub_state import Hub
-from recipe import Recipe, built
-
 from clip_client.errors import ClipError
 from clip_client.spec import TOWERS, ModelSpec
 from clip_export import families
@@ -31,6 +31,7 @@ from clip_export.oracle import comparison, record
 from clip_export.oracle.items import Items
 from clip_export.variants import REFERENCE
 from clip_export.variants.base import Artefact
+from recipe import Recipe, built
 
 LEAST_COSINE = comparison.LEAST_COSINE
 MOST_ALIKE = 0.999
@@ -71,12 +72,19 @@ class Row:
 def tried(name: str, folder: Path) -> Row:
     """Try a hub id of the recipes below a folder that is thrown away."""
     recipe = recipes.BY_ID[name]
+    with served(name, folder) as hub:
+        row = compared(recipe, folder)
+        return replace(row, kind=recipe.kind, weights=recipe.weights, model_type=_model_type(hub.repositories[name].main))
+
+
+@contextmanager
+def served(name: str, folder: Path) -> Iterator[Hub]:
+    """Serve a recipe's repository, and those that it names, to this process and to others."""
     with pytest.MonkeyPatch.context() as patch, hub_server.running({}) as hub, open_clip_models.narrow_timm():
         hub.renamed.update(RENAMED)
         hub.use(patch, folder / "home")
-        serve(recipe, hub, folder / "repositories")
-        row = compared(recipe, folder)
-        return replace(row, kind=recipe.kind, weights=recipe.weights, model_type=_model_type(hub.repositories[name].main))
+        serve(recipes.BY_ID[name], hub, folder / "repositories")
+        yield hub
 
 
 def serve(recipe: Recipe, hub: Hub, folder: Path) -> None:
@@ -124,7 +132,9 @@ def _beside_own_library(recipe: Recipe, checkpoint: Checkpoint, artifacts: Artif
     if max(alike.values()) > MOST_ALIKE:
         return replace(row, verdict="failed", why=f"the stand-in's embeddings are too alike to compare: {_each(alike)}")
     if min(cosines.values()) < LEAST_COSINE:
-        return replace(row, verdict="wrong", cosine=min(cosines.values()), why=f"{recipe.library} by the plain id: {_each(cosines)}")
+        return replace(
+            row, verdict="wrong", cosine=min(cosines.values()), why=f"{recipe.library} by the plain id: {_each(cosines)}"
+        )
     return replace(row, cosine=min(row.cosine, *cosines.values()))
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import checkpoints
 import other_checkpoints
 import torch
-from recipe import FLAX_AND_TENSORFLOW, Layout, Recipe, changed, stirred, write
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
+
+from recipe import FLAX_AND_TENSORFLOW, Layout, Recipe, changed, stirred, write
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 OPENAI_MEAN, OPENAI_STD = checkpoints.PROCESSOR["image_mean"], checkpoints.PROCESSOR["image_std"]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
-import hugging_face_clips
 import open_clips
-import text_models
 import torch
+from safetensors.torch import load_file, save_file
+
+import hugging_face_clips
+import text_models
 from hugging_face_clips import Shape
 from recipe import Layout, Recipe, stirred, write
-from safetensors.torch import load_file, save_file
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 NARROW: dict[str, dict[str, Any]] = {
@@ -75,7 +76,9 @@ def write_open_clip(folder: Path, model: Mapping[str, Any], preprocessing: Mappi
 def write_laion(folder: Path, shape: Shape) -> None:
     """Write one model in both formats, as laion's repositories have it."""
     hugging_face_clips.write_clip(folder, shape)
-    save_file(_open_clip_names(load_file(folder / "model.safetensors")), folder / "open_clip_model.safetensors", {"format": "pt"})
+    save_file(
+        _open_clip_names(load_file(folder / "model.safetensors")), folder / "open_clip_model.safetensors", {"format": "pt"}
+    )
     vision = {"image_size": shape.image, "layers": 2, "width": 32, "head_width": 16, "patch_size": shape.patch}
     vision |= {"mlp_ratio": 2.0}
     text = {**TEXT, "mlp_ratio": 2.0}
@@ -96,7 +99,7 @@ def _open_clip_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
                 for theirs, ours in _LAYER.items():
                     renamed[f"{new}.{ours}.{kind}"] = tensors[f"{old}.{theirs}.{kind}"]
     renamed |= {new: tensors[old] for old, new in _PLAIN.items()}
-    renamed |= {new: tensors[f"{new.rpartition('.')[0] and 'visual_projection' or new}.weight"].T for new in _PROJECTIONS}
+    renamed |= {new: tensors[f"{old}.weight"].T for new, old in _PROJECTIONS.items()}
     return {name: tensor.clone().contiguous() for name, tensor in renamed.items()}
 
 
@@ -104,7 +107,7 @@ _LAYER = {
     "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }  # fmt: skip
-_PROJECTIONS = ("visual.proj", "text_projection")
+_PROJECTIONS = {"visual.proj": "visual_projection", "text_projection": "text_projection"}
 _PLAIN = {
     "logit_scale": "logit_scale",
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
@@ -186,11 +189,16 @@ _MOBILE = {"embed_dim": 512, "vision_cfg": _timm("fastvit_mci1", 256, "avg"), "c
            "text_cfg": {**TEXT, "no_causal_mask": True}}  # fmt: skip
 _PERCEPTION = {"embed_dim": 64, "vision_cfg": _timm("vit_pe_core_base_patch16_224", 224, "map"), "custom_text": True,
                "text_cfg": {**TEXT, "context_length": 32}}  # fmt: skip
-_EVA = {"embed_dim": 64, "vision_cfg": _timm("eva02_base_patch16_clip_224", 224, "token"), "text_cfg": TEXT, "custom_text": True}
+_EVA = {
+    "embed_dim": 64,
+    "vision_cfg": _timm("eva02_base_patch16_clip_224", 224, "token"),
+    "text_cfg": TEXT,
+    "custom_text": True,
+}
 _NLLB = {"hf_model_name": "facebook/nllb-200-distilled-600M", "hf_tokenizer_name": "visheratin/nllb-clip-base-siglip",
          "hf_proj_type": "linear", "hf_pooler_type": "cls_pooler"}  # fmt: skip
-_BIOMED = {"hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "hf_proj_type": "mlp", "context_length": 256,
-           "hf_tokenizer_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+_BIOMED = {"hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "hf_proj_type": "mlp",
+           "context_length": 256, "hf_tokenizer_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
            "hf_pooler_type": "cls_last_hidden_state_pooler"}  # fmt: skip
 _CLIPA = {**TEXT, "context_length": 32, "hf_tokenizer_name": "bert-base-uncased", "tokenizer_kwargs": {"strip_sep_token": True},
           "pool_type": "last", "no_causal_mask": True}  # fmt: skip
@@ -238,7 +246,9 @@ RECIPES = [
 
 NAMED = [
     Recipe(id="facebook/nllb-200-distilled-600M", make=partial(text_models.write_text_encoder, kind="nllb")),
-    Recipe(id="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", make=partial(text_models.write_text_encoder, kind="bert")),
+    Recipe(
+        id="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", make=partial(text_models.write_text_encoder, kind="bert")
+    ),
     Recipe(id="google-bert/bert-base-uncased", make=partial(text_models.write_text_encoder, kind="bert")),
 ]
 """Repositories that others name, and that are no case of their own."""

@@ -20,10 +20,10 @@ cosine of all items is the one told; below {least} a line says `wrong`. `refused
 
 ## Hub ids
 
-The repositories are rebuilt small behind a local server of the hub's API, and found by their plain id with huggingface_hub's own
-client: file names, branches, pull requests, pickles, configuration, tokenizer and processor are laid out as in the real
-repository; widths, depths and vocabularies are cut, and weights are random. The layouts are written down from memory of the
-repositories, not downloaded. After `clipserve`'s own comparison, the library loads the same plain id from the same server, and
+The repositories are rebuilt small behind a local server of the hub's API, and found by their plain id with the client of
+huggingface_hub itself: file names, branches, pull requests, pickles, configuration, tokenizer and processor are laid out as in
+the real repository; widths, depths and vocabularies are cut, and weights are random. The layouts are written down from memory of
+the repositories, not downloaded. After clipserve's own comparison, the library loads the same plain id from the same server, and
 its embeddings are compared once more.
 
 {hubs}
@@ -56,7 +56,9 @@ def document(hubs: Sequence[Row], types: Sequence[Row], architectures: Sequence[
     )
     if not architectures:
         return page
-    return page + _ARCHITECTURES.format(rows=_table(("name", "towers"), ((row.name, row.kind) for row in architectures), architectures))
+    return page + _ARCHITECTURES.format(
+        rows=_table(("name", "towers"), ((row.name, row.kind) for row in architectures), architectures)
+    )
 
 
 def summary(parts: Mapping[str, Sequence[Row]]) -> str:

@@ -11,9 +11,10 @@ import checkpoints
 import other_checkpoints
 import transformers
 from other_checkpoints import CORPUS, SMALL
-from recipe import write
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
+
+from recipe import write
 
 _ROBERTA = {"max_position_embeddings": 514, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
 _FIRST = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]

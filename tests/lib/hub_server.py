@@ -119,7 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
         spelled = {spelling.lower(): spelling for spelling in hub.repositories}
         current = hub.renamed.get(name, spelled.get(name.lower()))
         repository = hub.repositories.get(current or "")
-        if current is None or repository is None or (repository.private is not None and self._token() not in repository.private):
+        if (
+            current is None
+            or repository is None
+            or (repository.private is not None and self._token() not in repository.private)
+        ):
             message = "Repository not found" if self._token() else "Invalid username or password."
             raise _Refused(404 if self._token() else 401, "RepoNotFound", message)
         return current
@@ -185,7 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
         commit = {"X-Repo-Commit": hub_repositories.commit(folder)}
         if repository.gated is not None and self._token() not in repository.gated:
             where = "and you are not in the authorized list" if self._token() else "You must be authenticated"
-            raise _Refused(403 if self._token() else 401, "GatedRepo", f"Access to model {name} is restricted. {where}", **commit)
+            raise _Refused(
+                403 if self._token() else 401, "GatedRepo", f"Access to model {name} is restricted. {where}", **commit
+            )
         file = self._stored(folder, wanted, commit)
         if not file.sha256:
             return self._content(name, repository, revision, wanted)
@@ -215,7 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         end = min(int(range_[2]), file.size - 1) if range_ and range_[2] else file.size - 1
         part = {"Content-Range": f"bytes {start}-{end}/{file.size}"} if range_ else {}
         self.file = (name, wanted) if self.command != "HEAD" else None
-        self._head(206 if range_ else 200, end + 1 - start, {**commit, **part, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"})
+        self._head(
+            206 if range_ else 200, end + 1 - start, {**commit, **part, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
+        )
         if self.command != "HEAD":
             self._stream(bytes(body[start : end + 1]))
 
