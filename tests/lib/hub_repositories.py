@@ -1,4 +1,4 @@
-"""Repositories of the stand-in hub: folders on disk as revisions, pull requests, and the JSON that the hub's API tells of them."""
+"""Repositories of the stand-in hub: folders as revisions, pull requests, and the JSON that the hub's API tells of them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Fault:
         times: requests that have it.
         status: answered in place of the real answer, if not 0.
         retry_after_s: header of the answer.
-        cut_after: bytes of the body after which the connection ends.
+        cut_after: bytes of the body after which the connection ends; the client keeps whole chunks of 10 MB.
         tampered: a byte in the body's middle is another.
         delay_s: before the answer, and before each 16 KiB of a file.
     """
