@@ -18,6 +18,7 @@ from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints.adapter import MERGED
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.find import find
 from clip_export.evaluation import items
@@ -55,7 +56,7 @@ def export(options: Options, console: Console) -> Outcome:
         InvalidInput: if the checkpoint, the pictures or the folders can't be used.
         Unavailable: if the hub can't be reached.
     """
-    checkpoint = find(options.model, options.revision, options.text_model)
+    checkpoint = find(options.model, options.revision, options.text_model, options.artifacts / MERGED.name)
     folder = options.artifacts / checkpoint.slug
     with console.status("reading the checkpoint") as status, locked(folder):
         step = progress.shown(console, status.update)

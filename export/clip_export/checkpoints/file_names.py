@@ -12,6 +12,9 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
+INDEX = ".safetensors.index.json"
+"""Suffix of the file that lists shards."""
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 SETTINGS = (".json", ".txt", ".model")
