@@ -18,6 +18,7 @@ from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints.adapter import MERGED
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.find import find
 from clip_export.checkpoints.pickles import FOLDER as CONVERTED
@@ -58,7 +59,8 @@ def export(options: Options, console: Console) -> Outcome:
         Unavailable: if the hub can't be reached.
     """
     pickles = Pickles(None if options.no_pickle else options.artifacts / CONVERTED, partial(_print, console))
-    checkpoint = find(options.model, options.revision, options.text_model, pickles)
+    merged = options.artifacts / MERGED.name
+    checkpoint = find(options.model, options.revision, options.text_model, pickles, merged)
     folder = options.artifacts / checkpoint.slug
     with console.status("reading the checkpoint") as status, locked(folder):
         step = progress.shown(console, status.update)

@@ -14,7 +14,9 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
-SHARD_INDEX = f"{WEIGHTS}.index.json"
+INDEX = ".safetensors.index.json"
+"""Suffix of the file that lists shards."""
+SHARD_INDEX = f"model{INDEX}"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clip_export.checkpoints.text_positions import text_positions
 from clip_export.libraries.base import Answer, Library
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -50,8 +51,7 @@ class Transformers(Library):
         return [answer for group in groups for answer in self._batch(group)]
 
     def _batch(self, texts: list[str]) -> list[Answer]:
-        positions = self._model.config.text_config.max_position_embeddings
-        length = min(self._tokenizer.model_max_length, positions)
+        length = min(self._tokenizer.model_max_length, text_positions(self._model.config.text_config))
         padding = "max_length" if self._padded else True
         tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
         sent = {"input_ids": tokens["input_ids"]} if self._padded else dict(tokens)
@@ -78,9 +78,11 @@ class Transformers(Library):
         from transformers import AutoModel
 
         without_progress()
-        model = AutoModel.from_pretrained(
-            self._folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, **LOCAL
-        )
+        options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, **LOCAL}
+        try:
+            model = AutoModel.from_pretrained(self._folder, attn_implementation="sdpa", **options)
+        except ValueError:  # a model that has no such attention, as ALIGN
+            model = AutoModel.from_pretrained(self._folder, attn_implementation="eager", **options)
         return model.eval()
 
 

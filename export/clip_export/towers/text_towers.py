@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -104,6 +105,21 @@ class MaskedTextTower(TextTower):
         hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
         projected: Tensor = self.projection(self.pool(hidden, seen))
         return projected
+
+
+class PoolerOutput(nn.Module):
+    """A text model of transformers whose hidden states [N, 1, W] are the output of its own pooler."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        """Encode and pool."""
+        pooled = self.model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return SimpleNamespace(last_hidden_state=pooled[:, None])
 
 
 class OpenClipTextTower(TextTower):
