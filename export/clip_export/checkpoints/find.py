@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import sys
 
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints import hub, open_clip
-from clip_export.checkpoints.checkpoint import Checkpoint, Paired, refuse_revision
+from clip_export.checkpoints.checkpoint import Checkpoint, Paired
 from clip_export.checkpoints.file_names import HUB_PATTERNS
-
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+from clip_export.checkpoints.names import File, Folder, HubId, OpenClipName, meaning
 
 
 def find(model: str, revision: str | None, text_model: str | None = None) -> Checkpoint:
@@ -30,16 +28,19 @@ def find(model: str, revision: str | None, text_model: str | None = None) -> Che
 
 
 def _find(model: str, revision: str | None) -> Checkpoint:
-    if model.startswith(open_clip.PREFIX):
-        return open_clip.find(model.removeprefix(open_clip.PREFIX), revision)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        refuse_revision(model, revision)
-        return Checkpoint(folder, folder.resolve().name, "")
-    if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
-        raise InvalidInput(
-            f"no checkpoint folder {model}: expected a folder, a hub id such as openai/clip-vit-base-patch32, or "
-            f"{open_clip.PREFIX}MODEL/PRETRAINED"
-        )
-    folder = hub.with_safetensors(model, revision, HUB_PATTERNS)
-    return Checkpoint(folder, model, folder.name)
+    meant = meaning(model, revision)
+    if meant.note:
+        print(meant.note, file=sys.stderr)
+    match meant:
+        case Folder(path, through_open_clip):
+            return open_clip.find(str(path), None) if through_open_clip else Checkpoint(path, path.resolve().name, "")
+        case HubId(id_, revision, through_open_clip):
+            if through_open_clip:
+                return open_clip.find(f"hf-hub:{id_}", revision)
+            folder = hub.with_safetensors(id_, revision, HUB_PATTERNS)
+            return Checkpoint(folder, id_, folder.name)
+        case OpenClipName(name, tag, revision):
+            return open_clip.find(f"{name}/{tag}", revision)
+        case File(path, str(architecture)):
+            return open_clip.find(f"{architecture}/{path}", None)
+    raise InvalidInput(f"the file {meant.path} has no architecture: pass {open_clip.PREFIX}MODEL/{meant.path}")
