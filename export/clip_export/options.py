@@ -43,6 +43,7 @@ class Options:
     force: bool = False
     no_pickle: bool = False
     list: bool = False
+    known: str | None = None
 
 
 def parsed(argv: Sequence[str] | None) -> Options:
@@ -53,7 +54,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
             the report.
     """
     values = vars(_parser().parse_args(argv))
-    if values["model"] is None and not values["list"]:
+    if values["model"] is None and not values["list"] and values["known"] is None:
         _use_bundled(values)
     if values["json"] and not values["json"].parent.is_dir():
         raise InvalidInput(f"--json {values['json']}: there is no folder {values['json'].parent}")
@@ -166,3 +167,10 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     add("--no-pickle", action="store_true", help="refuse pickled weights, which are otherwise read in a process that runs none")
     add("--force", action="store_true", help="publish even a variant that is below the gate")
     add("--list", action="store_true", help="show what is built and what is published, and do nothing else")
+    add(
+        "--known",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="show known checkpoints and their sizes, or those with a word in their row",
+    )
