@@ -23,3 +23,5 @@ OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", WEIGHTS)
 OPEN_CLIP_TOKENIZER_PATTERNS = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
 OPEN_CLIP_HUB_PATTERNS = [OPEN_CLIP_CONFIG, *OPEN_CLIP_WEIGHTS[:2], *OPEN_CLIP_TOKENIZER_PATTERNS]
+
+MODULES = "modules.json"

@@ -9,6 +9,7 @@ from clip_client.errors import InvalidInput
 from clip_export.checkpoints import hub, open_clip
 from clip_export.checkpoints.checkpoint import Checkpoint, Paired, refuse_revision
 from clip_export.checkpoints.file_names import HUB_PATTERNS
+from clip_export.checkpoints.pickles import Pickles
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -31,7 +32,7 @@ def find(model: str, revision: str | None, text_model: str | None = None) -> Che
 
 def _find(model: str, revision: str | None) -> Checkpoint:
     if model.startswith(open_clip.PREFIX):
-        return open_clip.find(model.removeprefix(open_clip.PREFIX), revision)
+        return open_clip.find(model.removeprefix(open_clip.PREFIX), revision, Pickles(None))
     folder = Path(model).expanduser()
     if folder.is_dir():
         refuse_revision(model, revision)

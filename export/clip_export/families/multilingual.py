@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Tower
 from clip_export.checkpoints.checkpoint import Checkpoint, Paired, digest
+from clip_export.checkpoints.file_names import MODULES
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import check_padding, check_padding_side, end_token, parsed
 from clip_export.families.m_clip import MClip
-from clip_export.families.sentence_transformer import MODULES, SentenceTransformer
+from clip_export.families.sentence_transformer import SentenceTransformer
 from clip_export.families.text_model import TextModel
 from clip_export.libraries.base import Library
 from clip_export.towers import Towers
