@@ -172,7 +172,7 @@ def test_an_endpoint_that_is_no_hub(server: Hub, said: list[str], monkeypatch: p
     with HTTPServer(("127.0.0.1", 0), _Page) as other:
         threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://user:password@127.0.0.1:{other.server_port}")
-        with pytest.raises(Unavailable, match="isn't one of a hub .* check HF_ENDPOINT") as refused:
+        with pytest.raises(Unavailable, match=r"isn't one of a hub .* check HF_ENDPOINT") as refused:
             fetch(said)
         other.shutdown()
     assert "password" not in str(refused.value)
@@ -218,7 +218,7 @@ def test_a_damaged_cache_is_mended_or_named(
     file.resolve().write_bytes(damage)
     with monkeypatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        with pytest.raises(Unavailable, match="a damaged model.safetensors of org/clip, and HF_HUB_OFFLINE is set"):
+        with pytest.raises(Unavailable, match=r"a damaged model\.safetensors of org/clip, and HF_HUB_OFFLINE is set"):
             fetch(said)
     assert (fetch(said) / "model.safetensors").read_bytes() == WEIGHTS
 
@@ -230,9 +230,9 @@ def test_without_the_hub_what_is_cached_goes_on(server: Hub, said: list[str], mo
         assert fetch(said, name=name) == folder
     assert said[-1] == f"HF_HUB_OFFLINE is set: going on with {NAME} as the cache has it, commit {folder.name[:8]}"
     assert fetch(said, revision=folder.name) == folder
-    with pytest.raises(Unavailable, match="the hub's cache has no README.md of org/clip, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(Unavailable, match=r"the hub's cache has no README\.md of org/clip, and HF_HUB_OFFLINE is set"):
         fetch(said, "README.md")
-    with pytest.raises(Unavailable, match="HF_HUB_OFFLINE is set; the hub's cache has nothing of it: .*pass --model FOLDER"):
+    with pytest.raises(Unavailable, match=r"HF_HUB_OFFLINE is set; the hub's cache has nothing of it: .*pass --model FOLDER"):
         fetch(said, name="org/other")
 
 
@@ -315,7 +315,7 @@ def test_closed_discussions_are_no_conversion(server: Hub, said: list[str], tmp_
 
 def test_a_json_file_that_is_none(server: Hub, said: list[str], tmp_path: Path) -> None:
     write(tmp_path / "main", {"config.json": b"{"})
-    with pytest.raises(InvalidInput, match="org/clip: config.json isn't JSON .*: it is so on the hub"):
+    with pytest.raises(InvalidInput, match=r"org/clip: config\.json isn't JSON .*: it is so on the hub"):
         hub.content(hub.repository(NAME, None, said.append), "config.json")
     write(tmp_path / "main", {"config.json": json.dumps([1]).encode()})
     assert hub.content(hub.repository(NAME, None, said.append), "config.json") == [1]

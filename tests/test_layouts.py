@@ -164,8 +164,8 @@ def test_a_chosen_part(chosen: str, kind: str, files: dict[str, str]) -> None:
         (
             ["onnx/model.onnx", "onnx/text_model_quantized.onnx", *TOKENIZER],
             {"config_json": {**CLIP, "_name_or_path": "openai/clip-vit-base-patch32"}},
-            r"weights in ONNX format only: it holds onnx/model\.onnx, onnx/text_model_quantized\.onnx; expected PyTorch's: pass the "
-            "checkpoint that it was made from, --model openai/clip-vit-base-patch32",
+            r"weights in ONNX format only: it holds onnx/model\.onnx, onnx/text_model_quantized\.onnx; expected PyTorch's: "
+            "pass the checkpoint that it was made from, --model openai/clip-vit-base-patch32",
         ),
         (["clip-q4.gguf", "README.md"], {}, r"weights in GGUF .* format only: it holds clip-q4\.gguf"),
         (["flax_model.msgpack", "tf_model.h5"], {"config_json": CLIP}, "weights in Flax and TensorFlow format only"),

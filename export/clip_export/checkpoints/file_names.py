@@ -38,8 +38,6 @@ UNREAD_SETTINGS = re.compile(
 )
 """Files with such a suffix that nobody reads."""
 
-HUB_PATTERNS = [f"*{suffix}" for suffix in (*SETTINGS, SAFETENSORS)]  # nothing that could run
-
 MODULES = "modules.json"
 """List of modules of a folder of sentence-transformers."""
 
@@ -47,4 +45,3 @@ OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_SAFETENSORS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 OPEN_CLIP_WEIGHTS = (*OPEN_CLIP_SAFETENSORS, WEIGHTS)
 OPEN_CLIP_TOKENIZER_PATTERNS = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
-OPEN_CLIP_HUB_PATTERNS = [OPEN_CLIP_CONFIG, *OPEN_CLIP_SAFETENSORS, *OPEN_CLIP_TOKENIZER_PATTERNS]

@@ -74,7 +74,7 @@ def open_clip(folder: Folder, of_transformers: bool) -> dict[str, str]:
 
     Args:
         folder: with an ``open_clip_config.json``.
-        of_transformers: files with transformers' names are for transformers.
+        of_transformers: files with transformers' names belong to a ``config.json``, or to timm's.
 
     Raises:
         InvalidInput: if several files may be the model.
@@ -82,7 +82,7 @@ def open_clip(folder: Folder, of_transformers: bool) -> dict[str, str]:
     for name in OPEN_CLIP_SAFETENSORS:
         if name in folder.names:
             return {name: name}
-    if WEIGHTS in folder.names and not of_transformers:
+    if WEIGHTS in folder.names and not (of_transformers and OPEN_CLIP_PICKLE in folder.names):
         return {WEIGHTS: WEIGHTS}
     if name := _single(folder, _safetensors(folder.names - {WEIGHTS})):
         return {OPEN_CLIP_SAFETENSORS[0]: name}
@@ -90,7 +90,7 @@ def open_clip(folder: Folder, of_transformers: bool) -> dict[str, str]:
         return {OPEN_CLIP_PICKLE: OPEN_CLIP_PICKLE}
     if name := _single(folder, _pickles(folder.names - ({PICKLE} if of_transformers else set()))):
         return {name: name}
-    return {WEIGHTS: WEIGHTS} if WEIGHTS in folder.names else {}
+    return {}
 
 
 def alone(folder: Folder) -> str:
@@ -116,8 +116,8 @@ def _single(folder: Folder, names: Collection[str]) -> str:
     """Return the model among files of weights; empty where there is none."""
     if shards := sorted(name for name in names if _SHARD.search(name)):
         raise InvalidInput(
-            f"{folder.label} has {', '.join(shards[:3])}{' …' if len(shards) > 3 else ''} without an index: expected {SHARD_INDEX} "
-            "beside them, as save_pretrained writes it"
+            f"{folder.label} has {', '.join(shards[:3])}{' …' if len(shards) > 3 else ''} without an index: expected "
+            f"{SHARD_INDEX} beside them, as save_pretrained writes it"
         )
     left = sorted(names)
     for drop in (_ONE_TOWER.search, _HALF.search, lambda name: not _OF_TRANSFORMERS.search(name)):

@@ -16,6 +16,8 @@ from clip_export.checkpoints.file_names import (
     CONFIG,
     MODULES,
     OPEN_CLIP_CONFIG,
+    PICKLE,
+    PICKLE_SUFFIXES,
     SAFETENSORS,
     SETTINGS,
     UNREAD_SETTINGS,
@@ -41,12 +43,14 @@ class Tree:
         address: beginning of a ``--model`` that leads to one of its files.
         names: paths from its top.
         read: returns the content of one of its JSON files.
+        open_clip: only open_clip's format is looked for.
     """
 
     label: str
     address: str
     names: frozenset[str]
     read: Callable[[str], Any]
+    open_clip: bool = False
 
     def inside(self, folder: str) -> frozenset[str]:
         """Return the names of the files right inside a folder."""
@@ -101,6 +105,8 @@ def of(tree: Tree, chosen: str = "") -> Layout:
     Raises:
         InvalidInput: if there is no checkpoint in it, or more than one; the message names what lies there.
     """
+    if chosen in tree.names and not chosen.endswith((SAFETENSORS, *PICKLE_SUFFIXES)):
+        chosen = posixpath.dirname(chosen)  # a page of the hub about another file
     if chosen in tree.names:
         return _of_file(tree, chosen)
     if chosen and not any(name.startswith(f"{chosen}/") for name in tree.names):
@@ -113,7 +119,13 @@ def of(tree: Tree, chosen: str = "") -> Layout:
     if below:
         places = [layout.folder for layout in below]
         raise InvalidInput(
-            f"{tree.label} holds {len(places)} checkpoints, {', '.join(places)}: choose one with --model {tree.address}/{places[0]}"
+            f"{tree.label} holds {len(places)} checkpoints, {', '.join(places)}: choose one with "
+            f"--model {tree.address}/{places[0]}"
+        )
+    if tree.open_clip:
+        raise InvalidInput(
+            f"{tree.label} has no {OPEN_CLIP_CONFIG} with weights beside it, expected a folder as open_clip saves it, or "
+            f"open_clip:MODEL/FILE: {other_formats.listed(tree.names)}"
         )
     if layout := _scattered(tree, chosen):
         return layout
@@ -123,6 +135,8 @@ def of(tree: Tree, chosen: str = "") -> Layout:
 def _at(tree: Tree, folder: str) -> Layout | None:
     """Return the layout right inside a folder; None if there is no checkpoint."""
     names = tree.inside(folder)
+    if tree.open_clip:
+        return _open_clip(tree, folder)
     if MODULES in names:
         return _sentence_transformers(tree, folder)
     of_transformers = _hugging_face(tree, folder)
@@ -148,8 +162,7 @@ def _open_clip(tree: Tree, folder: str) -> Layout | None:
     names = tree.inside(folder)
     if OPEN_CLIP_CONFIG not in names:
         return None
-    of_transformers = CONFIG in names and bool(tree.config(posixpath.join(folder, CONFIG)).get("model_type"))
-    weights = layout_weights.open_clip(_weights_of(tree, folder), of_transformers)
+    weights = layout_weights.open_clip(_weights_of(tree, folder), of_transformers=CONFIG in names)
     return _layout(tree, "open_clip", folder, weights) if weights else None
 
 
@@ -215,7 +228,8 @@ def _of_file(tree: Tree, path: str) -> Layout:
     folder, name = posixpath.split(path)
     config = tree.config(posixpath.join(folder, CONFIG))
     known_to_open_clip = OPEN_CLIP_CONFIG in tree.inside(folder)
-    if config.get("model_type") and not (known_to_open_clip and (name.startswith("open_clip") or not _is_dual_encoder(config))):
+    of_open_clip = tree.open_clip or name.startswith("open_clip") or not _is_dual_encoder(config)
+    if config.get("model_type") and not (known_to_open_clip and of_open_clip):
         return _layout(tree, "hugging_face", folder, {WEIGHTS if name.endswith(SAFETENSORS) else name: name})
     if known_to_open_clip:
         return _layout(tree, "open_clip", folder, {_open_clip_name(name): name})
@@ -246,5 +260,8 @@ def _scattered(tree: Tree, folder: str) -> Layout | None:
         below = posixpath.relpath(place, folder or ".")
         return _layout(tree, "hugging_face", folder, {name: posixpath.join(below, path) for name, path in weights.items()})
     if alone := layout_weights.alone(_weights_of(tree, folder)):
+        if alone in (WEIGHTS, PICKLE):
+            lacks = f"no model_type in {CONFIG}" if CONFIG in tree.inside(folder) else f"no {CONFIG}"
+            raise InvalidInput(f"{tree.label} has {alone}, and {lacks}: expected a checkpoint in Hugging Face format")
         return _layout(tree, "weights", folder, {alone: alone})
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,8 @@ from clip_export.checkpoints import hub, open_clip_downloads, open_clip_shapes, 
 from clip_export.checkpoints.checkpoint import Checkpoint, refuse_revision
 from clip_export.checkpoints.file_names import (
     OPEN_CLIP_CONFIG,
-    OPEN_CLIP_HUB_PATTERNS,
+    OPEN_CLIP_PICKLE,
+    OPEN_CLIP_SAFETENSORS,
     OPEN_CLIP_TOKENIZER_PATTERNS,
     OPEN_CLIP_WEIGHTS,
     SAFETENSORS,
@@ -32,9 +32,7 @@ PREFIX = "open_clip:"
 
 MODEL_TYPE = "open_clip"
 
-_HUB = "hf-hub:"  # as open_clip itself marks a hub id
 _LOCAL = "local-dir:"  # and a folder
-_PICKLE = "open_clip_pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -198,9 +196,14 @@ def of_tag(name: str, tag: str, revision: str | None, pickles: Pickles) -> OpenC
 
 
 def _on_hub(source: str, label: str, revision: str | None, pickles: Pickles) -> tuple[Path, str]:
-    """Download ``ORG/NAME/`` or ``ORG/NAME/FILE``, in safetensors where there are some, as open_clip does; return (file, commit)."""
+    """Download ``ORG/NAME/`` or ``ORG/NAME/FILE``, in safetensors where there are some, as open_clip does.
+
+    Returns: (file, commit).
+    """
     owner, name = os.path.split(source)
-    names = dict.fromkeys([str(Path(name).with_suffix(SAFETENSORS)), name] if name else [*OPEN_CLIP_SAFETENSORS, OPEN_CLIP_PICKLE])
+    names = dict.fromkeys(
+        [str(Path(name).with_suffix(SAFETENSORS)), name] if name else [*OPEN_CLIP_SAFETENSORS, OPEN_CLIP_PICKLE]
+    )
     repository = hub.repository(owner, revision, pickles.say)
     for name in names:
         if name in repository.files and (name.endswith(SAFETENSORS) or pickles.folder):

@@ -41,7 +41,8 @@ def refusal(label: str, names: Collection[str], config: Mapping[str, Any]) -> In
     if formats:
         examples = listed([name for name in names if _format(name)])
         return InvalidInput(
-            f"{label} has weights in {' and '.join(formats)} format only: {examples}; expected PyTorch's: {_instead(label, config)}"
+            f"{label} has weights in {' and '.join(formats)} format only: {examples}; expected PyTorch's: "
+            f"{_instead(label, config)}"
         )
     if ADAPTER_CONFIG in names:
         return InvalidInput(f"{label} has an {ADAPTER_CONFIG} without adapter_model.safetensors: {listed(names)}")

@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers' text models, and the image towers that they were trained for."""
+"""Folders of sentence-transformers' text models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from clip_client.errors import InvalidInput
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.file_names import MODULES
 from clip_export.checkpoints.tokenizer import TextTokenizer
-
-IMAGE_MODELS = {"clip-ViT-B-32-multilingual-v1": "sentence-transformers/clip-ViT-B-32"}
-"""Names of text models -> the checkpoint whose pictures they match, as the text model's own page says."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,9 @@ class ModularCheckpoint(Checkpoint):
     def encoder(self) -> Checkpoint:
         """The first module's folder."""
         if not self.modules:
-            raise InvalidInput(f"{self.label}: modules.json has nothing, expected Transformer, Pooling, Dense and Normalize only")
+            raise InvalidInput(
+                f"{self.label}: modules.json has nothing, expected Transformer, Pooling, Dense and Normalize only"
+            )
         return Checkpoint(self.folder / self.modules[0].path, self.label, self.revision)
 
     @cached_property
@@ -71,13 +70,3 @@ class ModularCheckpoint(Checkpoint):
         if not kind.startswith("sentence_transformers."):
             raise InvalidInput(f"{self.label}: modules.json has {kind}, which is code of its own and isn't run")
         return Module(kind.rpartition(".")[2], str(PurePosixPath(path)).removeprefix("."))
-
-
-def opened(folder: Path, label: str, revision: str) -> Checkpoint:
-    """Return the checkpoint in a folder, whether it has modules or not."""
-    return (ModularCheckpoint if (folder / MODULES).exists() else Checkpoint)(folder, label, revision)
-
-
-def image_model(label: str) -> str | None:
-    """Return the checkpoint that a text model's pictures come from; None where nobody says it."""
-    return IMAGE_MODELS.get(PurePosixPath(label).name)
