@@ -13,6 +13,7 @@ import hub_server
 import pytest
 from hub_server import Fault, Hub, PullRequest, Repository
 from huggingface_hub import HfApi, constants
+from huggingface_hub.hf_api import RepoFile
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_export.checkpoints import conversions, hub, hub_client
@@ -253,9 +254,12 @@ def test_a_cache_of_other_programs_goes_on(server: Hub, said: list[str], monkeyp
 
 
 @pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "a/../b", "a\\b", "a//b"])
-def test_a_listing_that_leads_out_of_the_repository(path: str, server: Hub, said: list[str], tmp_path: Path) -> None:
-    entry = {"type": "file", "path": path, "size": 3, "oid": "1" * 40}
-    assert not hub._is_file(next(iter(HfApi().list_repo_tree(NAME))).__class__(**entry))
+def test_a_listing_that_leads_out_of_the_repository(
+    path: str, server: Hub, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [RepoFile(type="file", path=name, size=3, oid="1" * 40) for name in (path, "config.json")]
+    monkeypatch.setattr(HfApi, "list_repo_tree", lambda *arguments, **settings: iter(entries))
+    assert [*hub.repository(NAME, None, said.append).files] == ["config.json"]
 
 
 CONVERTED = {**SMALL, "pytorch_model.bin": b"pickle"}

@@ -120,7 +120,9 @@ def test_sentence_transformers_text_model() -> None:
 
 @pytest.mark.parametrize("modules", [{}, [], ["x"], [{"path": 1}], "x"])
 def test_modules_that_are_none(modules: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"modules\.json isn't a list of modules"):
+    with pytest.raises(
+        InvalidInput, match=r"modules\.json (isn't a JSON object of list|has the entry .*, expected a type and a path)"
+    ):
         of("model.safetensors", modules_json=modules, config_json=CLIP)
 
 

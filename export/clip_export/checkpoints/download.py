@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_url
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # exported when it is asked for
 
 from clip_client.errors import Unavailable
 from clip_export.checkpoints import file_digests

@@ -12,8 +12,8 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants, get_cached_repo_tree, hf_hub_download, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
-from huggingface_hub.hf_api import RepoFile, RepoFolder
-from huggingface_hub.utils import tqdm
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # exported when it is asked for
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_export.checkpoints import download, file_digests, hub_client
@@ -29,7 +29,7 @@ class _NoBar(tqdm):
     """Progress bar that isn't shown: of small files."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **{**settings, "disable": True})
+        super().__init__(*args, **{**settings, "disable": True})  # type: ignore[no-untyped-call]
 
 
 def repository(name: str, revision: str | None, say: Say) -> Repository:
@@ -120,13 +120,14 @@ def _online(name: str, revision: str | None) -> Repository:
     name = api.model_info(name, revision=revision).id  # as it is spelled, and called now
     commit = api.resolve_revision(name, revision=revision).resolved
     tree = api.list_repo_tree(name, recursive=True, revision=commit)
-    files = [RemoteFile(entry.path, entry.size, _digest(entry)) for entry in tree if _is_file(entry)]
+    files = [RemoteFile(entry.path, entry.size, _digest(entry)) for entry in tree if isinstance(entry, RepoFile)]
+    files = [file for file in files if _stays_inside(file.name)]
     return Repository(name, commit, {file.name: file for file in files}, storage(name))
 
 
-def _is_file(entry: RepoFile | RepoFolder) -> bool:
-    """Tell a file from a folder, and from one whose path leads out of the repository."""
-    return isinstance(entry, RepoFile) and not {"..", "", "."} & {*entry.path.split("/")} and "\\" not in entry.path
+def _stays_inside(path: str) -> bool:
+    """Tell a path in the repository from one that leads out of it, as no hub lists."""
+    return not {"..", ".", ""} & {*path.split("/")} and "\\" not in path
 
 
 def _digest(entry: RepoFile) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import constants, set_client_factory
-from huggingface_hub.utils import get_session, httpx, logging, parse_ratelimit_headers
+import httpx2 as httpx  # the client that huggingface_hub is made of
+from huggingface_hub import constants, get_session, set_client_factory
+from huggingface_hub.utils import logging, parse_ratelimit_headers  # type: ignore[attr-defined]  # exported when it is asked for
 
 from clip_client.errors import Unavailable
 
@@ -72,18 +72,18 @@ class PatientClient(httpx.Client):
         given = request.extensions.get("timeout") or {}
         limits = {kind: given.get(kind) or seconds for kind, seconds in TIMEOUTS_S.items()}
         request.extensions = {**request.extensions, "timeout": limits}
-        waited_s = 0.0
-        for pause_s in (*PAUSES_S, math.inf):
-            outcome = self._sent(request, settings)
+        waited_s, outcome = 0.0, self._sent(request, settings)
+        for pause_s in PAUSES_S:
             if isinstance(outcome, httpx.Response):
                 return outcome
-            if outcome.asked_s is not None and pause_s < math.inf:
-                pause_s = outcome.asked_s
+            pause_s = pause_s if outcome.asked_s is None else outcome.asked_s
             if waited_s + pause_s > LONGEST_WAIT_S:
                 break
             self._say(f"the hub {outcome.problem}: trying again in {pause_s:g} s")
             time.sleep(pause_s)
-            waited_s += pause_s
+            waited_s, outcome = waited_s + pause_s, self._sent(request, settings)
+        if isinstance(outcome, httpx.Response):
+            return outcome
         raise outcome.error()
 
     def _sent(self, request: httpx.Request, settings: dict[str, Any]) -> httpx.Response | _Refusal:
@@ -108,7 +108,7 @@ class PatientClient(httpx.Client):
 
 def use(say: Say) -> None:
     """Make huggingface_hub talk through this client from now on, and be silent itself."""
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hooks = get_session().event_hooks  # those that obey HF_HUB_OFFLINE
     set_client_factory(lambda: PatientClient(say, event_hooks=hooks, follow_redirects=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2 as httpx
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
@@ -17,7 +18,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx
 
 from clip_client.errors import ClipError, InvalidInput, NotFound, Unauthorized, Unavailable
 from clip_export.checkpoints.hub_client import endpoint

@@ -16,6 +16,7 @@ from clip_export.checkpoints.file_names import (
     CONFIG,
     MODULES,
     OPEN_CLIP_CONFIG,
+    OPEN_CLIP_SAFETENSORS,
     PICKLE,
     PICKLE_SUFFIXES,
     SAFETENSORS,
@@ -123,9 +124,10 @@ def of(tree: Tree, chosen: str = "") -> Layout:
             f"--model {tree.address}/{places[0]}"
         )
     if tree.open_clip:
+        lacks = f"weights: expected {OPEN_CLIP_SAFETENSORS[0]}" if OPEN_CLIP_CONFIG in tree.inside(chosen) else OPEN_CLIP_CONFIG
         raise InvalidInput(
-            f"{tree.label} has no {OPEN_CLIP_CONFIG} with weights beside it, expected a folder as open_clip saves it, or "
-            f"open_clip:MODEL/FILE: {other_formats.listed(tree.names)}"
+            f"{tree.label} has no {lacks}, in a folder as open_clip saves it, or pass open_clip:MODEL/FILE: "
+            f"{other_formats.listed(tree.names)}"
         )
     if layout := _scattered(tree, chosen):
         return layout
@@ -174,18 +176,24 @@ def _is_dual_encoder(config: Mapping[str, Any]) -> bool:
 def _sentence_transformers(tree: Tree, folder: str) -> Layout | None:
     """Return the layout of a list of modules: that of a dual encoder in its first one, or of a text model."""
     modules = tree.read(posixpath.join(folder, MODULES))
-    paths = [entry.get("path") for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
-    if not paths or not all(isinstance(path, str) for path in paths):
-        raise InvalidInput(f"{tree.label}: {posixpath.join(folder, MODULES)} isn't a list of modules: is the file whole?")
-    inside = [posixpath.join(folder, path.strip("/")).rstrip("/") for path in paths]
+    if not isinstance(modules, list) or not modules:
+        raise InvalidInput(f"{tree.label}: {posixpath.join(folder, MODULES)} isn't a JSON object of list: is the file whole?")
+    inside = [posixpath.join(folder, _module_path(tree.label, entry)).rstrip("/") for entry in modules]
     config = tree.config(posixpath.join(inside[0], CONFIG))
     if {"text_config", "vision_config"} <= config.keys() or str(modules[0].get("type")).endswith("CLIPModel"):
         return _hugging_face(tree, inside[0])
     return _text_model(tree, folder, inside)
 
 
+def _module_path(label: str, entry: Any) -> str:
+    path = entry.get("path") if isinstance(entry, dict) else None
+    if not isinstance(path, str) or path.startswith("/") or ".." in path.split("/"):
+        raise InvalidInput(f"{label}: {MODULES} has the entry {entry}, expected a type and a path in the folder")
+    return path
+
+
 def _text_model(tree: Tree, folder: str, modules: list[str]) -> Layout | None:
-    files, weights = dict(_settings(tree, folder)), {}
+    files, weights = dict(_settings(tree, folder)), dict[str, str]()
     for place in dict.fromkeys(modules):
         below = posixpath.relpath(place, folder or ".") if place != folder else ""
         own = layout_weights.hugging_face(_weights_of(tree, place))
@@ -219,8 +227,8 @@ def _weights_of(tree: Tree, folder: str) -> layout_weights.Folder:
             raise InvalidInput(f"{tree.label}: {path} has no weight_map: is the file whole?")
         return sorted(set(placed.values()))
 
-    place = [posixpath.join(name, folder).rstrip("/") for name in (tree.label, tree.address)]
-    return layout_weights.Folder(*place, tree.inside(folder), shards)
+    label, address = (posixpath.join(name, folder).rstrip("/") for name in (tree.label, tree.address))
+    return layout_weights.Folder(label, address, tree.inside(folder), shards)
 
 
 def _of_file(tree: Tree, path: str) -> Layout:
@@ -237,7 +245,7 @@ def _of_file(tree: Tree, path: str) -> Layout:
 
 
 def _open_clip_name(name: str) -> str:
-    return layout_weights.OPEN_CLIP_SAFETENSORS[0] if name.endswith(SAFETENSORS) else name
+    return OPEN_CLIP_SAFETENSORS[0] if name.endswith(SAFETENSORS) else name
 
 
 def _folders(tree: Tree, above: str) -> Iterator[str]:
