@@ -41,6 +41,7 @@ class Options:
     repository: Path = model_repository.FOLDER
     json: Path | None = None
     force: bool = False
+    no_pickle: bool = False
     list: bool = False
 
 
@@ -162,5 +163,6 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     add("--artifacts", type=Path, default=Options.artifacts, help="folder of the built variants (default: %(default)s)")
     add("--repository", type=Path, default=Options.repository, help="model repository that Triton reads (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
+    add("--no-pickle", action="store_true", help="refuse pickled weights, which are otherwise read in a process that runs none")
     add("--force", action="store_true", help="publish even a variant that is below the gate")
     add("--list", action="store_true", help="show what is built and what is published, and do nothing else")

@@ -12,16 +12,26 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLED = (
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
+    *("open_clip_model.bin", "pytorch_model-00001-of-*.bin"),
+)
+"""Names of pickled weights, and of the list of their parts, as transformers and open_clip write them."""
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLES = tuple(f"*{suffix}" for suffix in PICKLE_SUFFIXES)
+NO_MODEL = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states_*")
+"""Pickles of training loops beside a model."""
 
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of all files besides the weights."""
 
 HUB_PATTERNS = [f"*{suffix}" for suffix in (*SETTINGS, SAFETENSORS)]  # nothing that could run
 
+MODULES = "modules.json"
+"""List of modules of a folder of sentence-transformers."""
+
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", WEIGHTS)
 OPEN_CLIP_TOKENIZER_PATTERNS = ["tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt"]
 OPEN_CLIP_HUB_PATTERNS = [OPEN_CLIP_CONFIG, *OPEN_CLIP_WEIGHTS[:2], *OPEN_CLIP_TOKENIZER_PATTERNS]
-
-MODULES = "modules.json"

@@ -9,34 +9,35 @@ from clip_client.errors import InvalidInput
 from clip_export.checkpoints import hub, open_clip
 from clip_export.checkpoints.checkpoint import Checkpoint, Paired, refuse_revision
 from clip_export.checkpoints.file_names import HUB_PATTERNS
-from clip_export.checkpoints.pickles import Pickles
+from clip_export.checkpoints.pickles import REFUSED, Pickles
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def find(model: str, revision: str | None, text_model: str | None = None) -> Checkpoint:
+def find(model: str, revision: str | None, text_model: str | None = None, pickles: Pickles = REFUSED) -> Checkpoint:
     """Resolve ``--model``, and ``--text-model`` where it is given.
 
     Args:
         model: a folder as it is, a hub id through the hub's cache or a download.
         revision: of the hub id.
         text_model: the same, for a text tower beside the model's image tower.
+        pickles: conversion of pickled weights; by default they are refused.
 
     Raises:
         InvalidInput: no such folder, no such id.
         Unavailable: the hub can't be reached.
     """
-    checkpoint = _find(model, revision)
-    return Paired.of(checkpoint, _find(text_model, None)) if text_model else checkpoint
+    checkpoint = _find(model, revision, pickles)
+    return Paired.of(checkpoint, _find(text_model, None, pickles)) if text_model else checkpoint
 
 
-def _find(model: str, revision: str | None) -> Checkpoint:
+def _find(model: str, revision: str | None, pickles: Pickles) -> Checkpoint:
     if model.startswith(open_clip.PREFIX):
-        return open_clip.find(model.removeprefix(open_clip.PREFIX), revision, Pickles(None))
+        return open_clip.find(model.removeprefix(open_clip.PREFIX), revision, pickles)
     folder = Path(model).expanduser()
     if folder.is_dir():
         refuse_revision(model, revision)
-        return Checkpoint(folder, folder.resolve().name, "")
+        return Checkpoint(pickles.unpickled(folder), folder.resolve().name, "")
     if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
         raise InvalidInput(
             f"no checkpoint folder {model}: expected a folder, a hub id such as openai/clip-vit-base-patch32, or "

@@ -20,11 +20,12 @@ from clip_export.checkpoints.file_names import (
     OPEN_CLIP_HUB_PATTERNS,
     OPEN_CLIP_TOKENIZER_PATTERNS,
     OPEN_CLIP_WEIGHTS,
+    PICKLE_SUFFIXES,
     SAFETENSORS,
     VOCABULARIES,
     WEIGHTS,
 )
-from clip_export.checkpoints.pickles import Pickles
+from clip_export.checkpoints.pickles import REFUSED, Pickles
 from clip_export.checkpoints.tokenizer import TextTokenizer
 
 PREFIX = "open_clip:"
@@ -136,7 +137,7 @@ def library() -> Any:
     return open_clip
 
 
-def find(model: str, revision: str | None, pickles: Pickles) -> OpenClipCheckpoint:
+def find(model: str, revision: str | None, pickles: Pickles = REFUSED) -> OpenClipCheckpoint:
     """Resolve the part of ``--model`` behind ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or hf-hub:ORG/NAME.
 
     Raises:
@@ -145,14 +146,14 @@ def find(model: str, revision: str | None, pickles: Pickles) -> OpenClipCheckpoi
     """
     if Path(model).expanduser().is_dir():
         refuse_revision(model, revision)
-        return in_folder(Path(model).expanduser(), Path(model).expanduser().resolve().name, "")
+        return in_folder(pickles.unpickled(Path(model).expanduser()), Path(model).expanduser().resolve().name, "")
     if model.startswith(_HUB):
         folder = hub.with_safetensors(model.removeprefix(_HUB), revision, OPEN_CLIP_HUB_PATTERNS)
         return in_folder(folder, model.removeprefix(_HUB), folder.name)
     name, _, pretrained = model.partition("/")
     if name not in library().list_models():
         raise _unknown(name)
-    if Path(pretrained).suffix in (SAFETENSORS, ".bin", ".pt", ".pth"):
+    if Path(pretrained).suffix in (SAFETENSORS, *PICKLE_SUFFIXES):
         refuse_revision(pretrained, revision)
         return of_file(Path(pretrained).expanduser(), name, pickles)
     return of_tag(name, pretrained, revision, pickles)
@@ -220,7 +221,7 @@ def of_tag(name: str, tag: str, revision: str | None, pickles: Pickles) -> OpenC
 
 
 def _on_hub(source: str, label: str, revision: str | None, pickles: Pickles) -> tuple[Path, str]:
-    """Download ``ORG/NAME/`` or ``ORG/NAME/FILE``, in safetensors where there are some, as open_clip does; returns (file, commit)."""
+    """Download ``ORG/NAME/`` or ``ORG/NAME/FILE``, in safetensors where there are some; returns (file, commit)."""
     repository, name = os.path.split(source)
     names = dict.fromkeys([str(Path(name).with_suffix(SAFETENSORS)), name] if name else [*OPEN_CLIP_WEIGHTS[:2], _PICKLE])
     for name in names:
@@ -248,6 +249,6 @@ def _no_tag(name: str, tag: str) -> InvalidInput:
 def _unknown(name: str) -> InvalidInput:
     nearest = difflib.get_close_matches(name, library().list_models(), n=5, cutoff=0)
     return InvalidInput(
-        f"open_clip has no model {name!r}, nor is there a folder of that name; the nearest are: {', '.join(nearest)}; a hub id is "
+        f"open_clip has no model {name!r}, nor is there such a folder; the nearest are: {', '.join(nearest)}; a hub id is "
         f"{PREFIX}{_HUB}ORG/NAME"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from clip_client.errors import InvalidInput, Unavailable
-from clip_export.checkpoints.checkpoint import digest
+from clip_export.checkpoints.weight_digest import digest
 from clip_export.library_errors import one_line
 
 FOLDER = Path("~/.cache/clip")

@@ -46,7 +46,9 @@ class ModularCheckpoint(Checkpoint):
     def encoder(self) -> Checkpoint:
         """The first module's folder."""
         if not self.modules:
-            raise InvalidInput(f"{self.label}: modules.json has nothing, expected Transformer, Pooling, Dense and Normalize only")
+            raise InvalidInput(
+                f"{self.label}: modules.json has nothing, expected Transformer, Pooling, Dense and Normalize only"
+            )
         return Checkpoint(self.folder / self.modules[0].path, self.label, self.revision)
 
     @cached_property

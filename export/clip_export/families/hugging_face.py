@@ -18,6 +18,7 @@ from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.tokenizer import TextTokenizer
 from clip_export.families.base import Family
+from clip_export.families.weight_errors import not_loaded, refuse_mismatch
 from clip_export.libraries.base import Library
 from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers import Towers
@@ -157,14 +158,11 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     except (OSError, RuntimeError, ValueError) as problem:
-        raise InvalidInput(f"{checkpoint.label}: the weights don't load as {title}: {problem}") from problem
-    missing = sorted(name for name in loading["missing_keys"] if not (unread and name.startswith(unread)))
-    if missing:  # transformers would fill them with random numbers
-        raise InvalidInput(
-            f"{checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}: is the file whole?"
-        )
+        raise not_loaded(checkpoint.label, problem, title) from problem
+    refuse_mismatch(model, loading, checkpoint.label, unread)
     return model
 
 

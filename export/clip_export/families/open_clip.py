@@ -12,9 +12,9 @@ from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.open_clip import MODEL_TYPE, OpenClipCheckpoint, library
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import check_padding_side, end_token, parsed
+from clip_export.families.weight_errors import not_loaded
 from clip_export.libraries.base import Library
 from clip_export.libraries.open_clip import OpenClipLibrary
-from clip_export.library_errors import one_line
 from clip_export.towers import Towers
 from clip_export.towers.coca_text_tower import CocaTextTower
 from clip_export.towers.image_tower import ImageTower
@@ -91,9 +91,7 @@ def _loaded(checkpoint: OpenClipCheckpoint) -> Any:
             f"{checkpoint.label}: the configuration of its text model {text} can't be fetched: {problem}"
         ) from problem
     except (RuntimeError, ValueError, TypeError) as problem:
-        raise InvalidInput(
-            f"{checkpoint.label}: the weights don't load as {checkpoint.model}: {one_line(problem)}"
-        ) from problem
+        raise not_loaded(checkpoint.label, problem, checkpoint.model) from problem
     from timm.utils.model import reparameterize_model
 
     model = reparameterize_model(model.float().eval(), inplace=True)  # MobileCLIP is trained with several branches for one
