@@ -6,7 +6,6 @@ As a script it prints a line for each name given, or for all: ``python tests/lib
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import tempfile
 import time
@@ -18,15 +17,12 @@ from typing import Any
 
 import open_clips
 import small_tokenizers
-import torch
-from safetensors.torch import save_file
 from transformers import M2M100Config, MT5Config, RobertaConfig, XLMRobertaConfig
 
 from clip_client.errors import ClipError
 from clip_client.spec import TOWERS, Tower
 from clip_export import families
 from clip_export.checkpoints import open_clip
-from clip_export.families.base import Family
 from clip_export.oracle import comparison, items
 from clip_export.variants import REFERENCE
 from clip_export.variants.base import Artefact, Encoder

@@ -216,9 +216,10 @@ def _on_hub(source: str, label: str, revision: str | None, pickles: Pickles) -> 
 
 def _no_tag(name: str, tag: str) -> InvalidInput:
     tags = library().list_pretrained_tags_by_model(name)
+    nearest = ", ".join(difflib.get_close_matches(tag, tags, n=5, cutoff=0)) or "none"
     others = [model for model in library().list_pretrained_models_by_tag(tag) if model in library().list_models()]
-    elsewhere = f"; {tag} is a tag of {', '.join(others)}" if others else ""
+    elsewhere = f"; {tag} are weights of {', '.join(others)}" if others else ""
     return InvalidInput(
-        f"open_clip has no weights {tag!r} of {name}: expected one of {', '.join(tags) or 'none'}, or a file of weights"
-        f"{elsewhere}"
+        f"open_clip has no weights {tag!r} of {name}: expected one of its {len(tags)} tags, the nearest are {nearest}, or a file "
+        f"of weights{elsewhere}"
     )

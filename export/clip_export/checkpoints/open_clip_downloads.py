@@ -30,8 +30,8 @@ def downloaded(url: str) -> Path:
     with FileLock(f"{file}.lock"):
         if not file.is_file():
             _download(url, file)
-        elif problem := _difference(file, url):
-            raise InvalidInput(f"{file} {problem}: remove it, and it is downloaded again")
+        elif difference := _difference(file, url):
+            raise InvalidInput(f"{file} {difference}: remove it, and it is downloaded again")
     return file
 
 
@@ -52,9 +52,9 @@ def _download(url: str, file: Path) -> None:
         raise Unavailable(
             f"{url} can't be downloaded ({one_line(problem)}): download it elsewhere, and put it at {file}"
         ) from problem
-    if problem := _difference(partial, url):
+    if difference := _difference(partial, url):
         partial.unlink()
-        raise InvalidInput(f"{url} {problem}: it was changed on the way, or at its source; nothing of it is used")
+        raise InvalidInput(f"{url} {difference}: it was changed on the way, or at its source; nothing of it is used")
     partial.replace(file)
 
 

@@ -33,7 +33,8 @@ def architecture(weights: Path, file: Path, *, openai: bool) -> str:
     import open_clip
 
     own = _plain(_shapes(weights))
-    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    names: list[str] = open_clip.list_models()
+    configs = {name: open_clip.get_model_config(name) for name in names}
     fitting = [name for name, config in configs.items() if _may_be(config, own) and _of_model(name) == own]
     if openai:
         fitting = [name for name in fitting if not name.endswith(_QUICK)]

@@ -53,7 +53,9 @@ class _Settings:
     def of(cls, text: Mapping[str, Any], label: str) -> _Settings:
         """Parse; raises InvalidInput for a setting that a ``tokenizer.json`` can't follow."""
         named = bool(text.get("hf_tokenizer_name"))
-        left = {name: value for name, value in dict(text.get("tokenizer_kwargs") or {}).items() if value not in (None, "", False)}
+        left = {
+            name: value for name, value in dict(text.get("tokenizer_kwargs") or {}).items() if value not in (None, "", False)
+        }
         clean = left.pop("clean", "whitespace" if named else "lower")
         language, no_separator = (left.pop(name, None) for name in ("language", "strip_sep_token")) if named else ("", False)
         if mask := left.get("reduction_mask"):
@@ -117,8 +119,8 @@ def _without_separator(content: str, label: str) -> str:
     parts = [part["SpecialToken"]["id"] for part in template.get("single", []) if "SpecialToken" in part]
     if template.get("type") != "TemplateProcessing" or not parts or not isinstance(state["model"].get("vocab"), dict):
         raise InvalidInput(
-            f"{label}: strip_sep_token can't be followed for this kind of tokenizer, expected one like BERT's, which ends a text "
-            "with a separator"
+            f"{label}: strip_sep_token can't be followed for this kind of tokenizer, expected one like BERT's, which "
+            "ends a text with a separator"
         )
     separator = parts[-1]
     template["special_tokens"][separator]["ids"] = [0]

@@ -8,7 +8,7 @@ _CLASSES = "sentencepiece_model_pb2"
 
 
 def make_readable() -> None:
-    """Let transformers use the classes that it carries itself where those of sentencepiece want a newer protobuf than there is."""
+    """Let transformers use the classes that it carries itself where sentencepiece's want a newer protobuf than there is."""
     import sentencepiece
 
     try:

@@ -48,7 +48,7 @@ class OpenClipLibrary(Library):
 
     @cached_property
     def _opened(self) -> tuple[Any, Any]:
-        """Open the model, with the preprocessing that open_clip keeps for a tag, or reads in a folder; returns (model, transform)."""
+        """Open the model; returns (model, transform)."""
         model, module = self._checkpoint.loaded(force_preprocess_cfg=self._stored), library()
         settings = module.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         return model.eval(), module.transform.image_transform_v2(settings, is_train=False)
