@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda adapter: (adapter / WEIGHTS).unlink(), "is an adapter without adapter_model.safetensors"),
     "half of a pair": (without("lora_B"), "amiss is lora_B"),
     "a model around the base": (renamed("self_attn", "attention"), r"which the base holds 0 times: expected an adapter of this"),
-    "another width": (wider, r"has the shape \[40, 32\] for .*, the base \[32, 32\]"),
+    "another width": (wider, r"has the shape \[56, 48\] for .*, the base \[48, 48\]"),
     "damaged weights": (lambda adapter: (adapter / WEIGHTS).write_bytes(b"x" * 99), "its adapter can't be read"),
     "damaged settings": (lambda adapter: (adapter / CONFIG).write_text("{"), "isn't a JSON object"),
     "a rank of zero": (settings(r=0, rank_pattern={}), "has the rank 4, adapter_config.json says 0"),

@@ -159,6 +159,5 @@ def _unwrapped(name: str) -> str:
 
 def _rescaled(changed: Tensor, magnitude: Tensor) -> Tensor:
     """Give each output of a layer the length that DoRA has learnt for it."""
-    axes = [*range(1, changed.dim())]
-    length = changed.norm(dim=axes, keepdim=True)
-    return changed * magnitude.reshape(length.shape) / length
+    rows = (-1, *[1] * (changed.dim() - 1))
+    return changed * (magnitude.flatten() / changed.flatten(1).norm(dim=1)).reshape(rows)

@@ -21,6 +21,10 @@ REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma"), _LATE_INTERACTION),
     **dict.fromkeys(("vilt", "visual_bert", "lxmert", "uniter"), _CROSS_ENCODER),
+    **dict.fromkeys(
+        ("clip_vision_model", "siglip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "swin", "convnext"),
+        f"is an image tower alone: pass --image-only to search pictures by pictures, or, to search by texts, {_DUAL_ENCODER}",
+    ),
     "jina_clip": (
         "is a Jina CLIP, whose towers exist only as code in its repository. That code isn't run, and no library has them to "
         f"compare with: {_DUAL_ENCODER}, which is multilingual too"

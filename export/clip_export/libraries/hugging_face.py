@@ -35,10 +35,15 @@ class Transformers(Library):
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
         """Embed pictures as the documentation of ``get_image_features`` shows it."""
-        pixels = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
+        pixels = self.pixels(files)
         with torch.inference_mode():
             embeddings = self._model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
         return [Answer(*both) for both in zip(pixels.numpy(), embeddings.numpy(), strict=True)]
+
+    def pixels(self, files: Sequence[bytes]) -> torch.Tensor:
+        """Prepare pictures: float32 [N, 3, S, S]."""
+        pixels: torch.Tensor = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
+        return pixels
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as the documentation of ``get_text_features`` shows it.
@@ -77,13 +82,18 @@ class Transformers(Library):
     def _model(self) -> Any:
         from transformers import AutoModel
 
-        without_progress()
-        options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, **LOCAL}
-        try:
-            model = AutoModel.from_pretrained(self._folder, attn_implementation="sdpa", **options)
-        except ValueError:  # a model that has no such attention, as ALIGN
-            model = AutoModel.from_pretrained(self._folder, attn_implementation="eager", **options)
-        return model.eval()
+        return loaded(AutoModel, self._folder)
+
+
+def loaded(model_class: Any, folder: Path) -> Any:
+    """Load a model in float32, with the attention that every machine has."""
+    without_progress()
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, **LOCAL}
+    try:
+        model = model_class.from_pretrained(folder, attn_implementation="sdpa", **options)
+    except ValueError:  # a model that has no such attention, as ALIGN
+        model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
+    return model.eval()
 
 
 def without_progress() -> None:
