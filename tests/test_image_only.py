@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -153,6 +152,15 @@ def test_a_model_without_an_embedding_of_a_picture(tmp_path: Path) -> None:
         families.of(found).spec(found, "clip")
 
 
+def test_a_classifier_without_a_pooler(tmp_path: Path) -> None:
+    """Like google/vit-base-patch16-224."""
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**VISION))
+    found = ImagesOnly.of(find(str(_saved(model, tmp_path / "vit", "ViTImageProcessor", **SQUASHED)), None))
+    family = families.of(found)
+    with pytest.raises(InvalidInput, match="was trained without its pooler, .* expected a vision model with a pooled output"):
+        family.towers(found, family.spec(found, "clip"))
+
+
 def test_pictures_of_another_size_than_the_towers(tmp_path: Path) -> None:
     folder = siglip(tmp_path / "siglip")
     edit(folder / "preprocessor_config.json", size={"height": 96, "width": 96})
@@ -167,4 +175,4 @@ def test_whole_and_image_only_have_folders_and_fingerprints_of_their_own(made: P
     specs = [families.of(checkpoint).spec(checkpoint, "clip") for checkpoint in (whole, alone)]
     assert whole.slug != alone.slug
     assert specs[0].fingerprint != specs[1].fingerprint
-    np.testing.assert_equal([spec.weights_sha256 for spec in specs], specs[0].weights_sha256)
+    assert specs[0].weights_sha256 == specs[1].weights_sha256

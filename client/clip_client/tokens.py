@@ -26,8 +26,8 @@ NO_TEXTS = ""
 """Content of the ``tokenizer.json`` of a model that was exported without a text tower; every text of it is an error."""
 
 _NO_TEXTS = (
-    "the model has an image tower alone (it was exported with --image-only), it embeds no texts: search by a picture, or export "
-    "a checkpoint with both towers"
+    "the model has an image tower alone (it was exported with --image-only), it embeds no texts: search by a picture, or "
+    "export a checkpoint with both towers"
 )
 
 

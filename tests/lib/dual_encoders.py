@@ -84,8 +84,8 @@ def flava(folder: Path) -> Path:
     folder.mkdir(parents=True)
     shape = {"text_config": {**NARROW, "vocab_size": _write_bert(folder)}, "image_config": {**NARROW, "image_size": 64}}
     config = transformers.FlavaConfig(
-        **shape, multimodal_config=NARROW, hidden_size=32, projection_dim=48, image_codebook_config={"hidden_size": 8, "vocab_size": 16},
-        init_codebook=False,
+        **shape, multimodal_config=NARROW, hidden_size=32, projection_dim=48, init_codebook=False,
+        image_codebook_config={"hidden_size": 8, "vocab_size": 16},
     )  # fmt: skip
     _save(transformers.FlavaForPreTraining(config), folder)
     size = {"height": 64, "width": 64}

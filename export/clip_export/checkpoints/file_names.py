@@ -17,6 +17,9 @@ INDEX = ".safetensors.index.json"
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
+MERGED_FROM = "merged_from.json"
+"""Folders of the base and of the adapter that a folder of both together was made from."""
+
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of all files besides the weights."""
 

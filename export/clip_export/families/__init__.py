@@ -65,5 +65,7 @@ def _image_only(checkpoint: ImagesOnly) -> Family:
     """Return the family of an image tower alone."""
     dual = FAMILIES.get(str(checkpoint.config.get("model_type")))
     if isinstance(dual, OpenClip) or type(checkpoint.whole) is not Checkpoint:
-        raise InvalidInput(f"--image-only is for checkpoints in Hugging Face's format, {checkpoint.label} is none: leave it out")
+        raise InvalidInput(
+            f"--image-only is for checkpoints in Hugging Face's format, {checkpoint.label} is none: leave it out"
+        )
     return ImageOnly(dual) if dual else VisionOnly()

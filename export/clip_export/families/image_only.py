@@ -20,6 +20,7 @@ from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import HuggingFace, model_of
+from clip_export.families.text_model import POOLER
 from clip_export.libraries.base import Library
 from clip_export.libraries.vision_model import NoTexts, VisionModel, embedding, model_class
 from clip_export.library_errors import one_line
@@ -81,7 +82,15 @@ class VisionOnly(Family):
 
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         """Load through transformers."""
-        model = model_of(model_class(checkpoint.folder), checkpoint, "a vision model")
+        try:
+            model = model_of(model_class(checkpoint.folder), checkpoint, "a vision model")
+        except InvalidInput as problem:
+            if f" {POOLER}" not in str(problem):
+                raise
+            raise InvalidInput(
+                f"{checkpoint.label} was trained without its pooler, so that transformers has no embedding of a picture for it: "
+                "expected a vision model with a pooled output, such as facebook/dinov2-base"
+            ) from problem
         return Towers(image=ImageTower(_Embedded(model), spec).eval(), text=NoTextTower(spec).eval())
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:

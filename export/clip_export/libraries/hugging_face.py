@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clip_export import json_record
+from clip_export.checkpoints.file_names import MERGED_FROM
 from clip_export.checkpoints.text_positions import text_positions
 from clip_export.libraries.base import Answer, Library
 
@@ -78,11 +82,26 @@ class Transformers(Library):
 
         return AutoTokenizer.from_pretrained(self._folder, **LOCAL)
 
+    @property
+    def title(self) -> str:
+        """Name and version; with peft's where an adapter is merged by it for the comparison."""
+        return f"{super().title} with peft {version('peft')}" if self._merged_from else super().title
+
     @cached_property
     def _model(self) -> Any:
         from transformers import AutoModel
 
-        return loaded(AutoModel, self._folder)
+        if not self._merged_from:
+            return loaded(AutoModel, self._folder)
+        from peft import PeftModel
+
+        base = loaded(AutoModel, Path(self._merged_from["base"]))
+        return PeftModel.from_pretrained(base, self._merged_from["adapter"]).merge_and_unload().eval()
+
+    @cached_property
+    def _merged_from(self) -> dict[str, Any]:
+        """Base and adapter of a merged folder; empty for others, and where peft isn't installed."""
+        return json_record.read(self._folder / MERGED_FROM) if find_spec("peft") else {}
 
 
 def loaded(model_class: Any, folder: Path) -> Any:
