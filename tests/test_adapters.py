@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from transformers import CLIPModel
 
 from clip_client import InvalidInput
 from clip_client.errors import Unavailable
+from clip_client.spec import TOWERS
 from clip_export import cli, families
 from clip_export.checkpoints.find import find
 
@@ -84,6 +88,19 @@ def test_the_adapters_own_tokenizer_goes_before_the_bases(made: Path, adapter: P
     assert families.of(merged).spec(merged, "clip").context_length == 9
 
 
+def test_an_adapter_of_one_tower_changes_that_one(made: Path, adapter: Path, tmp_path: Path) -> None:
+    """As trained on a CLIPVisionModel, whose own names don't tell the tower."""
+    tensors = {name: tensor for name, tensor in load_file(adapter / WEIGHTS).items() if "vision_model." in name}
+    _save(adapter, {name.replace("vision_model.", ""): tensor for name, tensor in tensors.items()})
+    edit(adapter / CONFIG, auto_mapping={"base_model_class": "CLIPVisionModel", "parent_library": "transformers"})
+    merged, whole, base = (
+        load_file(folder / "model.safetensors")
+        for folder in (*(find(str(model), None, merged=tmp_path).folder for model in (adapter, made / "plain")), made / "base")
+    )
+    for name, tensor in merged.items():
+        assert torch.equal(tensor, (whole if name.startswith("vision_model.") else base)[name])
+
+
 def test_a_base_of_half_precision_is_merged_in_float32(made: Path, adapter: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(made / "base", tmp_path / "base"))
     half = {name: tensor.half() for name, tensor in load_file(base / "model.safetensors").items()}
@@ -91,6 +108,24 @@ def test_a_base_of_half_precision_is_merged_in_float32(made: Path, adapter: Path
     edit(adapter / CONFIG, base_model_name_or_path=str(base))
     merged = load_file(find(str(adapter), None, merged=tmp_path / "merged").folder / "model.safetensors")
     assert {tensor.dtype for tensor in merged.values()} == {torch.float32}
+
+
+COMPARE = """
+import sys, pathlib
+from test_oracle import compared
+for tower, verdict in compared(["--model", sys.argv[1]], pathlib.Path(sys.argv[2])).items():
+    print(f"{tower}: {verdict.library}: {verdict.missing}{verdict.differences}{verdict.notes}")
+"""
+
+
+def test_an_export_compares_with_peft_where_it_is_installed(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.chdir(tmp_path)
+    lines = peft_adapters.run(["-c", COMPARE, str(made / "dora"), str(tmp_path / "artifacts")]).splitlines()
+    for tower in TOWERS:
+        assert any(re.fullmatch(rf"{tower}: transformers [\d.]+ with peft 0\.21\.\d+: \(\)\(\)", line) for line in lines)
 
 
 def settings(**changes: Any) -> Callable[[Path], Any]:
@@ -129,8 +164,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a base elsewhere": (settings(base_model_name_or_path="/home/me/clip"), r"is an adapter of /home/me/clip: no checkpoint f"),
     "no weights": (lambda adapter: (adapter / WEIGHTS).unlink(), "is an adapter without adapter_model.safetensors"),
     "half of a pair": (without("lora_B"), "amiss is lora_B"),
-    "a model around the base": (renamed("self_attn", "attention"), r"which the base holds 0 times: expected an adapter of this"),
-    "another width": (wider, r"has the shape \[40, 32\] for .*, the base \[32, 32\]"),
+    "a model around the base": (
+        renamed("self_attn", "attention"),
+        r"which the base holds 0 times: expected an adapter of this",
+    ),
+    "another width": (wider, r"has the shape \[56, 48\] for .*, the base \[48, 48\]"),
     "damaged weights": (lambda adapter: (adapter / WEIGHTS).write_bytes(b"x" * 99), "its adapter can't be read"),
     "damaged settings": (lambda adapter: (adapter / CONFIG).write_text("{"), "isn't a JSON object"),
     "a rank of zero": (settings(r=0, rank_pattern={}), "has the rank 4, adapter_config.json says 0"),
@@ -165,9 +203,7 @@ def test_whole_weights_beside_an_adapter(made: Path, adapter: Path) -> None:
         find(str(adapter), None)
 
 
-def test_the_base_is_on_a_hub_that_cannot_be_reached(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_base_is_on_a_hub_that_cannot_be_reached(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     edit(adapter / CONFIG, base_model_name_or_path="openai/clip-vit-base-patch32")
     with pytest.raises(Unavailable, match="the hub can't be reached for it"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import dual_encoders
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import transformers
 from dual_encoders import ROBERTA, vision_text
 from other_checkpoints import VISION
 from test_checkpoint import describe, edit
+from test_families import SMALL_IMAGES
 from test_oracle import compared
 
 from clip_client import InvalidInput
@@ -146,3 +147,13 @@ def test_what_is_no_dual_encoder_is_refused_with_the_reason(model_type: str, cop
     edit(copies / "vit_bert" / "config.json", model_type=model_type)
     with pytest.raises(InvalidInput, match=rf"vit_bert .*{REFUSED[model_type]}.*expected a checkpoint with an image"):
         describe(copies / "vit_bert")
+
+
+def test_a_text_model_of_rotary_positions_reads_as_far_as_its_library(tmp_path: Path) -> None:
+    image = checkpoints.make(tmp_path / "clip", **{**SMALL_IMAGES, "projection": 32})
+    text = dual_encoders.nomic_text(tmp_path / "nomic", 32)
+    arguments = ["--model", str(image), "--text-model", str(text)]
+    verdict = compared(arguments, tmp_path / "artifacts")["text"]
+    assert (verdict.missing, verdict.differences, verdict.notes) == ("", (), ())
+    checkpoint = find(str(image), None, str(text))
+    assert families.of(checkpoint).spec(checkpoint, "clip").context_length == 120

@@ -84,8 +84,8 @@ def flava(folder: Path) -> Path:
     folder.mkdir(parents=True)
     shape = {"text_config": {**NARROW, "vocab_size": _write_bert(folder)}, "image_config": {**NARROW, "image_size": 64}}
     config = transformers.FlavaConfig(
-        **shape, multimodal_config=NARROW, hidden_size=32, projection_dim=48, image_codebook_config={"hidden_size": 8, "vocab_size": 16},
-        init_codebook=False,
+        **shape, multimodal_config=NARROW, hidden_size=32, projection_dim=48, init_codebook=False,
+        image_codebook_config={"hidden_size": 8, "vocab_size": 16},
     )  # fmt: skip
     _save(transformers.FlavaForPreTraining(config), folder)
     size = {"height": 64, "width": 64}
@@ -155,3 +155,25 @@ def _roberta(text: dict[str, Any]) -> bool:
 def _write_processor(folder: Path, name: str, key: str = "image_processor_type", **settings: Any) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps({key: name, **settings}))
     return folder
+
+
+def nomic_text(folder: Path, width: int) -> Path:
+    """Like nomic-ai/nomic-embed-text-v1.5: rotary positions without an end, the mean, code of its own that nobody runs."""
+    (folder / "1_Pooling").mkdir(parents=True)
+    shape = {**SMALL, "hidden_size": width, "vocab_size": _write_bert(folder), "max_position_embeddings": 32}
+    _save(transformers.NomicBertModel(transformers.NomicBertConfig(**shape)), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"}
+    _write(folder / "config.json", config)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    _write(folder / "modules.json", modules)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": 120, "do_lower_case": False})
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True})
+    return folder
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""LoRA adapters of a small CLIP, made and embedded by peft itself, in a process of its own: ``python peft_adapters.py BASE FOLDER``.
+"""LoRA adapters of a small CLIP, made and embedded by peft itself: ``python peft_adapters.py BASE FOLDER``.
 
 peft changes transformers' loading wherever it can be imported, so that it is installed into a folder beside, and only this
 process looks there.
@@ -6,7 +6,6 @@ process looks there.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -36,19 +35,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embedding and convolution": {"target_modules": ["token_embedding", "patch_embedding"], "r": 4, "lora_alpha": 8},
     "a convolution under dora": {"target_modules": ["patch_embedding"], "r": 4, "lora_alpha": 8, "use_dora": True},
     "a bias in the adapter": {**Q_AND_V, "lora_bias": True},
-    "one tower": {"target_modules": r"vision_model.*(k_proj|out_proj)", "r": 4, "lora_alpha": 1},
+    "parts of one tower": {"target_modules": r"vision_model.*(k_proj|out_proj)", "r": 4, "lora_alpha": 1},
 }
 
 
 def made(base: Path, folder: Path) -> Path:
     """Run this file: a folder with an adapter for each variant and with ``expected.npz``."""
+    run([__file__, str(base), str(folder)])
+    return folder
+
+
+def run(arguments: list[str]) -> str:
+    """Run Python where peft can be imported; return what it prints."""
     packages = Path(sys.prefix) / f"peft-{REQUIREMENTS[0].partition('==')[2]}"
     with FileLock(f"{packages}.lock"):
         if not packages.exists():
             _install(packages)
     paths = os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH", "")]))
-    subprocess.run([sys.executable, __file__, str(base), str(folder)], check=True, env={**os.environ, "PYTHONPATH": paths})
-    return folder
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _install(folder: Path) -> None:
@@ -80,7 +85,6 @@ def _make(base: Path, folder: Path) -> None:
             expected[f"{name}/text"] = again.get_text_features(input_ids=torch.tensor(IDS)).pooler_output.numpy()
         expected[f"{name}/pixels"] = pixels.numpy()
     np.savez(folder / "expected.npz", **expected)
-    print(json.dumps([*VARIANTS]))
 
 
 if __name__ == "__main__":

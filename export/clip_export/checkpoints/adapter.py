@@ -12,8 +12,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from clip_client.errors import InvalidInput
+from clip_export import json_record
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, SETTINGS, SHARDS, WEIGHTS
+from clip_export.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, MERGED_FROM, SETTINGS, SHARDS, WEIGHTS
 from clip_export.checkpoints.lora import Lora
 from clip_export.checkpoints.weight_digest import digest
 from clip_export.library_errors import reading
@@ -61,6 +62,7 @@ def with_base(adapter: Checkpoint, find: Callable[[str, str | None], Checkpoint]
     folder = merged / _key(adapter, base)
     if not (folder / WEIGHTS).exists():
         _write(lora, adapter, base, folder)
+    json_record.write(folder / MERGED_FROM, {"base": str(base.folder.resolve()), "adapter": str(adapter.folder.resolve())})
     return Checkpoint(folder, adapter.label, "+".join(filter(None, (adapter.revision, base.revision))))
 
 
@@ -68,7 +70,8 @@ def _tensors(adapter: Checkpoint) -> dict[str, Any]:
     file = adapter.folder / ADAPTER_WEIGHTS
     if not file.exists():
         raise InvalidInput(
-            f"{adapter.label} is an adapter without {ADAPTER_WEIGHTS}: save it with save_pretrained(FOLDER) of peft"
+            f"{adapter.label} is an adapter without {ADAPTER_WEIGHTS}; a pickled adapter_model.bin, which can run code, isn't "
+            "loaded: convert it where you trust it, save_pretrained(FOLDER) of peft"
         )
     return load_file(file)
 
@@ -83,7 +86,9 @@ def _base(adapter: Checkpoint, settings: dict[str, Any], find: Callable[[str, st
     try:
         base = find(name, None if Path(name).is_dir() else revision)
     except InvalidInput as problem:
-        raise InvalidInput(f"{adapter.label} is an adapter of {name}: {problem}; set base_model_name_or_path to it") from problem
+        raise InvalidInput(
+            f"{adapter.label} is an adapter of {name}: {problem}; set base_model_name_or_path to it"
+        ) from problem
     if type(base) is not Checkpoint:
         raise InvalidInput(f"{adapter.label} is an adapter of {name}, expected a base in Hugging Face's format")
     if is_adapter(base):

@@ -29,6 +29,9 @@ PICKLES = tuple(f"*{suffix}" for suffix in PICKLE_SUFFIXES)
 NO_MODEL = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states_*")
 """Pickles of training loops beside a model."""
 
+MERGED_FROM = "merged_from.json"
+"""Folders of the base and of the adapter that a folder of both together was made from."""
+
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of all files besides the weights."""
 

@@ -35,6 +35,10 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to begin a training that leave the base's weights as they are."""
 
 
+_TOWERS = {"VisionModel": "vision_model.", "TextModel": "text_model."}
+"""Parts of the names of tensors by parts of the names of transformers' classes of one tower."""
+
+
 @dataclass(frozen=True)
 class Lora:
     """An adapter: settings of ``adapter_config.json`` and tensors of ``adapter_model.safetensors``.
@@ -58,7 +62,9 @@ class Lora:
         if start not in _PLAIN_STARTS:
             raise InvalidInput(f"{self.label} was begun with init_lora_weights {start!r}, which changes the base: {_MERGE}")
         if other := sorted(name for name, value in self.settings.items() if value and name not in _FOLLOWED):
-            raise InvalidInput(f"{self.label} has {', '.join(other)} in its adapter_config.json, which isn't followed: {_MERGE}")
+            raise InvalidInput(
+                f"{self.label} has {', '.join(other)} in its adapter_config.json, which isn't followed: {_MERGE}"
+            )
 
     def merged(self, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return all weights of the base in float32, with the adapter's in place of those that it changes.
@@ -123,16 +129,19 @@ class Lora:
         return self.settings.get(name, default) if key is None else patterns[key]
 
     def _place(self, name: str, weights: Mapping[str, Tensor]) -> str:
-        """Return the name of a tensor in the base's files, which may hold the model inside of another."""
+        """Return the name of a tensor in the base's files, which may hold the model that was trained inside of another."""
         if name in weights:
             return name
         inside = [place for place in weights if place.endswith(f".{name}")]
-        if len(inside) != 1:
+        trained = str((self.settings.get("auto_mapping") or {}).get("base_model_class"))
+        tower = next((part for kind, part in _TOWERS.items() if kind in trained), "")
+        own = [place for place in inside if tower in place] if tower else inside
+        if len(own) != 1:
             raise InvalidInput(
                 f"{self.label} changes {name}, which the base holds {len(inside)} times: expected an adapter of this base, "
                 "trained on transformers' own model of it"
             )
-        return inside[0]
+        return own[0]
 
     def _fitting(self, place: str, tensor: Tensor, weight: Tensor) -> Tensor:
         """Return a tensor for a place in the base.
@@ -142,8 +151,8 @@ class Lora:
         """
         if tensor.shape != weight.shape:
             raise InvalidInput(
-                f"{self.label} has the shape {[*tensor.shape]} for {place}, the base {[*weight.shape]}: is it the base that the "
-                "adapter was trained on?"
+                f"{self.label} has the shape {[*tensor.shape]} for {place}, the base {[*weight.shape]}: is it the base that "
+                "the adapter was trained on?"
             )
         return tensor
 
@@ -159,6 +168,6 @@ def _unwrapped(name: str) -> str:
 
 def _rescaled(changed: Tensor, magnitude: Tensor) -> Tensor:
     """Give each output of a layer the length that DoRA has learnt for it."""
-    axes = [*range(1, changed.dim())]
-    length = changed.norm(dim=axes, keepdim=True)
-    return changed * magnitude.reshape(length.shape) / length
+    rows = (-1, *[1] * (changed.dim() - 1))
+    rescaled: Tensor = changed * (magnitude.flatten() / changed.flatten(1).norm(dim=1)).reshape(rows)
+    return rescaled

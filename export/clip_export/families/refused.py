@@ -19,8 +19,21 @@ REASONS: dict[str, str] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "llava", "llava_next", "mllama", "phi3_v", "idefics3"),
         _ONE_MODEL,
     ),
-    **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma"), _LATE_INTERACTION),
+    **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma", "blip-2"), _LATE_INTERACTION),
     **dict.fromkeys(("vilt", "visual_bert", "lxmert", "uniter"), _CROSS_ENCODER),
+    **dict.fromkeys(
+        (
+            "clip_vision_model",
+            "siglip_vision_model",
+            "dinov2",
+            "dinov2_with_registers",
+            "dinov3_vit",
+            "vit",
+            "swin",
+            "convnext",
+        ),
+        f"is an image tower alone: pass --image-only to search pictures by pictures, or, to search by texts, {_DUAL_ENCODER}",
+    ),
     "jina_clip": (
         "is a Jina CLIP, whose towers exist only as code in its repository. That code isn't run, and no library has them to "
         f"compare with: {_DUAL_ENCODER}, which is multilingual too"
@@ -34,6 +47,11 @@ REASONS: dict[str, str] = {
         "is a BridgeTower, whose processor resizes pictures to multiples of size_divisor and pads them, which the server's "
         f"preprocessing doesn't do: {_DUAL_ENCODER}"
     ),
+    "tipsv2": (
+        "is a TIPS v2, whose texts have no end token, by which a text and its absence are told apart here, and whose processor "
+        f"exists for torchvision alone: {_DUAL_ENCODER}"
+    ),
+    "owlv2": f"is an OWLv2, whose processor pads pictures in a way of its own: {_DUAL_ENCODER}",
     "clap": f"is a CLAP, which embeds sounds: {_DUAL_ENCODER}",
     "xclip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
 }

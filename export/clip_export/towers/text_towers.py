@@ -107,6 +107,18 @@ class MaskedTextTower(TextTower):
         return projected
 
 
+class NoTextTower(TextTower):
+    """The text tower of a checkpoint that has none: zeros for every row of tokens."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.width = spec.embedding_size
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Return zeros [N, D]."""
+        return (is_end[:, :1] * 0).float().expand(-1, self.width)
+
+
 class PoolerOutput(nn.Module):
     """A text model of transformers whose hidden states [N, 1, W] are the output of its own pooler."""
 
