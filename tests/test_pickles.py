@@ -395,6 +395,7 @@ def test_a_checkpoint_is_converted_once_and_is_its_librarys_own(pickled: Path, c
 
 def test_code_that_would_run_leaves_no_trace(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     torch.save({"w": Runs(os.system, f"touch {tmp_path / TRACE}")}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     command = ["--model", str(tmp_path), "--artifacts", str(tmp_path / "artifacts")]
     assert cli.main(command) == cli.BAD_INPUT
     error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
