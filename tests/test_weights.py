@@ -162,3 +162,14 @@ def test_the_digest_of_half_a_file(size: int, copy: Path) -> None:
     half = (copy / "model.safetensors").read_bytes()[:size]
     (copy / "model.safetensors").write_bytes(half)
     assert weight_digest.digested([copy / "model.safetensors"]).sha256 == hashlib.sha256(half).hexdigest()
+
+
+def test_tensors_that_have_no_place_are_told(copy: Path) -> None:
+    rewrite(
+        copy / "model.safetensors", lambda tensors: tensors.update({"head.weight": torch.ones(2), "head.bias": torch.ones(2)})
+    )
+    found = checkpoint_files.find(str(copy), None)
+    family = families.of(found)
+    family.towers(found, family.spec(found, "clip"))
+    told = "weights: the model has no place for 2 of the checkpoint's tensors, the first is head.bias"
+    assert found.origins.lines() == [told]

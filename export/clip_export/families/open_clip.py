@@ -66,8 +66,10 @@ class OpenClip(Family):
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         known = _known(checkpoint)
         model = _loaded(known)
+        image = ImageTower(model.visual, spec).eval()
+        del model.visual  # or the text tower, which may be the model itself, would hold both towers' weights
         return Towers(
-            image=ImageTower(model.visual, spec).eval(),
+            image=image,
             text=_text_tower(getattr(model, "text", model), known.config["text_cfg"], spec).eval(),
         )
 
