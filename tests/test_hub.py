@@ -292,6 +292,12 @@ def test_the_converters_pull_request_is_taken(
     assert (again.number, again.repository.commit, again.added) == (7, taken.repository.commit, taken.added)
 
 
+def test_a_pull_request_without_the_pickle_is_a_conversion_too(server: Hub, said: list[str], tmp_path: Path) -> None:
+    convert(server, tmp_path)
+    (tmp_path / "pull" / "pytorch_model.bin").unlink()
+    assert conversion(said) is not None
+
+
 @pytest.mark.parametrize(
     ("pull", "line"),
     [

@@ -98,7 +98,8 @@ def test_a_pickle_without_a_conversion_is_converted_or_refused_before_the_downlo
     ):
         find("org/clip", None)
     assert server.fetched("org/clip") == ["config.json"]
-    assert load_file(find("org/clip", None, pickles=pickles).weight_files[0]).keys() == TENSORS.keys()
+    found = find("org/clip", None, pickles=pickles)
+    assert (load_file(found.weight_files[0]).keys(), found.config) == (TENSORS.keys(), CLIP)
 
 
 def test_only_one_of_two_formats_is_fetched(server: Hub, pickles: Pickles, tmp_path: Path) -> None:

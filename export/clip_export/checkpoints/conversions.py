@@ -79,7 +79,11 @@ def _objection(main: Repository, pull: Repository, pickles: Collection[str]) -> 
         return f"it adds {', '.join(others)}, expected safetensors only"
     if not any(name.endswith(SAFETENSORS) for name in _added(main, pull)):
         return "it adds no safetensors"
-    changed = [name for name in pickles if name.endswith(PICKLE_SUFFIXES) and pull.files.get(name) != main.files[name]]
+    changed = [
+        name
+        for name in pickles
+        if name.endswith(PICKLE_SUFFIXES) and pull.files.get(name, main.files[name]) != main.files[name]
+    ]
     if changed:
         return f"{', '.join(changed)} is another one there: it was converted from other weights"
     return ""
