@@ -70,8 +70,8 @@ def meaning(model: str, revision: str | None = None) -> Meaning:
         revision: of ``--revision``.
 
     Raises:
-        InvalidInput: if it has none, where the message has the nearest names; if the revision is another than the name's, or the
-            meaning has no revisions.
+        InvalidInput: if it has none, where the message has the nearest names; if the revision is another than the name's, or
+            the meaning has no revisions.
     """
     asked = _Asked(model, hub_addresses.checked_revision(revision))
     if model.strip() and (here := _local(asked)):
@@ -162,7 +162,9 @@ def _bare(asked: _Asked) -> Meaning:
     named = first(asked) or second(asked) or open_clip_meaning.of(text, asked.revision) or _siglip(asked)
     if named:
         return named
-    address = hub_addresses.of_text(text) or _part_of_a_known(text)
+    if part := _part_of_a_known(text):
+        return _on_hub(asked, part)
+    address = hub_addresses.of_text(text)
     if local_paths.is_weights(text) or address is None or not address.id or (" " in text and "/" in text):
         _missing(asked.text)
     if open_clip_names.mistyped(address.id):
@@ -174,7 +176,8 @@ def _bare(asked: _Asked) -> Meaning:
 def _well_known(asked: _Asked) -> HubId | None:
     """Return the known hub id whose owner was left out, unless open_clip's model has the same name."""
     name, at, revision = asked.text.partition("@")
-    if re.search(r"/(?!\d)", name) or open_clip_names.model_named(asked.text) or not known.with_name(name):
+    ids = [] if re.search(r"/(?!\d)", name) or open_clip_names.model_named(asked.text) else known.with_name(name)
+    if not ids or (open_clip_names.split(asked.text) and ids[0].partition("/")[2] != name):
         return None
     return _on_hub(asked, Address(name.replace("/", "-"), revision if at else None))
 
@@ -214,19 +217,20 @@ def _on_hub(asked: _Asked, address: Address) -> HubId:
         name, colon, behind = address.id.partition(":")
         hint = f"; a revision follows @, {quoted(f'{name}@{behind}')}" if colon and hub_addresses.is_id(name) else ""
         raise InvalidInput(
-            f"no checkpoint folder {quoted(asked.text)}, and {quoted(address.id)} can't be a hub id: expected ORG/NAME of letters, "
-            f"digits, '-', '_' and '.'{hint or _nearest(address.id)}"
+            f"no checkpoint folder {quoted(asked.text)}, and {quoted(address.id)} can't be a hub id: expected ORG/NAME of "
+            f"letters, digits, '-', '_' and '.'{hint or _nearest(address.id)}"
         )
     put_right = f"{address.id} is {hub_id} on the hub" if hub_id != address.id else ""
-    part = f"the address leads to {address.file}; the checkpoint is all of {hub_id}" if address.file else ""
+    part = f"{address.file} of {hub_id} is taken, not its other weights" if address.file else ""
     return HubId(hub_id, revision, asked.open_clip, address.file, "; ".join(filter(None, [put_right, part])))
 
 
 def _part_of_a_known(text: str) -> Address | None:
-    """Return the address of ``ORG/NAME/FILE`` where ORG/NAME is known."""
+    """Return the address of ``ORG/NAME/FILE`` where ORG/NAME is known and FILE has weights."""
     owner, name, *file = text.split("/", 2) if text.count("/") >= 2 else ("", "")
     hub_id = known.as_on_the_hub(f"{owner}/{name}")
-    return Address(hub_id, file=file[0]) if file and hub_id in known.hub_ids() else None
+    is_part = file and local_paths.is_weights(text) and hub_id in known.hub_ids()
+    return Address(hub_id, file=file[0]) if is_part else None
 
 
 def _with_owner(name: str) -> str:

@@ -95,7 +95,8 @@ def _no_weights(model: str, tag: str, tags: Sequence[str]) -> InvalidInput:
     if not tags:
         others = ", ".join(open_clip_names.nearest_models(model, with_weights=True))
         return InvalidInput(
-            f"open_clip has no weights of {model}: expected a file of them, open_clip:{model}/FILE; the nearest models with weights: {others}"
+            f"open_clip has no weights of {model}: expected a file of them, open_clip:{model}/FILE; the nearest models with "
+            f"weights: {others}"
         )
     alike = [name for name in tags if key(tag) and key(tag) in key(name)] or difflib.get_close_matches(tag[:_LONGEST], tags)
     of_others = open_clip_names.models_with(tag)
