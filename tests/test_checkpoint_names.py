@@ -106,6 +106,8 @@ WITHOUT_OWNER = {
     "SigLIP So400m/14 384": HubId("google/siglip-so400m-patch14-384", None),
     "SigLIP2-so400m": HubId("google/siglip2-so400m-patch14-384", None),
     "SigLIP 2 L/16@512px": HubId("google/siglip2-large-patch16-512", None),
+    "siglip2-base-patch32": HubId("google/siglip2-base-patch32-256", None),
+    "SigLIP2 so400m/16 naflex": HubId("google/siglip2-so400m-patch16-naflex", None),
     "google/siglip2-b/16": HubId("google/siglip2-base-patch16-224", None),
     "clip-ViT-B-32": HubId("sentence-transformers/clip-ViT-B-32", None),
     "clip-ViT-L-14": HubId("sentence-transformers/clip-ViT-L-14", None),

@@ -203,8 +203,8 @@ def _openai(asked: _Asked) -> HubId | OpenClipName | None:
 
 
 def _siglip(asked: _Asked) -> HubId | None:
-    hub_id = siglip_names.hub_id(asked.text)
-    if hub_id is None or hub_id not in known.hub_ids() or known.as_on_the_hub(asked.text) == hub_id:
+    hub_id = siglip_names.hub_id(asked.text, known.hub_ids())
+    if hub_id is None or known.as_on_the_hub(asked.text) == hub_id:
         return None
     return HubId(hub_id, asked.revision, note=f"{asked.text} is taken as {hub_id} on the hub")
 
