@@ -63,6 +63,7 @@ HUB_IDS = {
     "HTTPS://HuggingFace.co/openai/clip-vit-base-patch32": HubId(B32, None),
     "huggingface.co/openai/clip-vit-base-patch32": HubId(B32, None),
     "hf.co/openai/clip-vit-base-patch32": HubId(B32, None),
+    "hf.co/openai/clip-vit-base-patch32@main": HubId(B32, "main"),
     "https://hf.co/openai/clip-vit-base-patch32.git": HubId(B32, None),
     "https://hf-mirror.com/openai/clip-vit-base-patch32": HubId(B32, None),
     "git@hf.co:openai/clip-vit-base-patch32": HubId(B32, None),
@@ -119,6 +120,8 @@ WITHOUT_OWNER = {
     "XLM-R Large Vit-B/16+": HubId("M-CLIP/XLM-Roberta-Large-Vit-B-16Plus", None),
     "LABSE-Vit-L-14": HubId("M-CLIP/LABSE-Vit-L-14", None),
     "Swe-CLIP-2M": HubId("M-CLIP/Swedish-2M", None),
+    "CN-CLIP/ViT-B-16": HubId("OFA-Sys/chinese-clip-vit-base-patch16", None),
+    "Chinese-CLIP ViT-L/14@336px": HubId("OFA-Sys/chinese-clip-vit-large-patch14-336px", None),
     "jina-clip-v2": HubId("jinaai/jina-clip-v2", None),
     "fashion-clip": HubId("patrickjohncyh/fashion-clip", None),
     "AltCLIP": HubId("BAAI/AltCLIP", None),
@@ -197,6 +200,11 @@ OPEN_CLIP = {
     "MobileCLIP-S2": OpenClipName("MobileCLIP-S2", "datacompdr"),
     "mobileclip_s1": OpenClipName("MobileCLIP-S1", "datacompdr"),
     "MobileCLIP S1": OpenClipName("MobileCLIP-S1", "datacompdr"),
+    "MobileCLIP-B (LT)": OpenClipName("MobileCLIP-B", "datacompdr_lt"),
+    "'ViT-B-32', pretrained='laion2b_s34b_b79k'": OpenClipName("ViT-B-32", B32_LAION),
+    "XLM-Roberta-Large-Vit-H-14__frozen_laion5b_s13b_b90k": OpenClipName(
+        "xlm-roberta-large-ViT-H-14", "frozen_laion5b_s13b_b90k"
+    ),
     "mobileclip_blt": OpenClipName("MobileCLIP-B", "datacompdr_lt"),
     "MobileCLIP2-L/14": OpenClipName("MobileCLIP2-L-14", "dfndr2b"),
     "PE-Core-B16-224": OpenClipName("PE-Core-B-16", "meta"),

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints.local_paths import is_weights
+from clip_export.checkpoints.typed_text import quoted
 
 _HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co", "hf-mirror.com"})
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:", re.I)
@@ -20,7 +21,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _ID = re.compile(rf"{_PART}/{_PART}")
 _LONGEST_NAME = 96  # characters; huggingface_hub refuses longer ones
 
-_NO_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|^[/.]|[/.]$")  # git's rules, see git check-ref-format
+_NO_REVISION = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{|^[/.]|[/.]$")  # git's rules, see git check-ref-format
 _PULL_REQUEST = re.compile(r"(?:refs/)?pr/(\d+)")
 
 _OF_A_REVISION = frozenset({"blame", "blob", "commit", "commits", "edit", "raw", "resolve", "revision", "tree", "upload"})
@@ -62,7 +63,7 @@ def of_url(text: str) -> Address:
     url = _split(text)
     if (url.netloc.rpartition("@")[2].lower() not in _hosts()) and (url.hostname or "") not in _hosts():
         raise InvalidInput(
-            f"the host {url.hostname or 'of that URL'} isn't a hub of models: expected https://huggingface.co/ORG/NAME; "
+            f"the host {quoted(url.hostname or '')} isn't a hub of models: expected https://huggingface.co/ORG/NAME; "
             "download a file from elsewhere and pass its path"
         )
     segments = [unquote(segment) for segment in url.path.split("/") if segment]
@@ -85,14 +86,14 @@ def of_segments(segments: Sequence[str]) -> Address:
         )
     if first in _PAGES or not segments:
         raise InvalidInput("that page of the hub isn't a model's: expected https://huggingface.co/ORG/NAME")
-    id_ = "/".join(segments[:2]).removesuffix(".git")
+    id_, at, revision = "/".join(segments[:2]).removesuffix(".git").partition("@")
     page, rest = (segments[2], segments[3:]) if len(segments) > 2 else ("", [])
     if page == "discussions" and rest and rest[0].isdecimal():
         return Address(id_, f"refs/pr/{rest[0]}")
     if page in _OF_A_REVISION and rest:
         length = 3 if rest[0] == "refs" else 1
         return Address(id_, "/".join(rest[:length]), _part("/".join(rest[length:]), page == "tree"))
-    return Address(id_)
+    return Address(id_, revision if at else None)
 
 
 def of_text(text: str) -> Address | None:
@@ -138,7 +139,7 @@ def checked_revision(revision: str | None) -> str | None:
     if revision is None:
         return None
     text = revision.strip()
-    if not text or _NO_REVISION.search(text):
+    if not text or not text.isprintable() or _NO_REVISION.search(text):
         raise InvalidInput(
             f"the revision {revision[:80]!r} can't be one: expected a branch, a tag, a commit, or refs/pr/NUMBER of the hub"
         )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import hub_addresses, known, local_paths, open_clip_meaning, open_clip_names, siglip_names
+from clip_export.checkpoints import hub_addresses, known, local_paths, open_clip_meaning, open_clip_names, short_names
 from clip_export.checkpoints.hub_addresses import Address
 from clip_export.checkpoints.meanings import File, Folder, HubId, Meaning, OpenClipName
 from clip_export.checkpoints.typed_text import EXPECTED, cleaned, plain, quoted
@@ -116,7 +116,8 @@ def _prefixed(asked: _Asked) -> Meaning | None:
         return _openai(replace(asked, text=url[1]))
     prefix = _PREFIX.match(asked.text)
     if prefix is None:
-        return _on_hub(asked, hub_addresses.of_url(asked.text)) if hub_addresses.is_url(asked.text) else None
+        text = plain(asked.text)
+        return _on_hub(asked, hub_addresses.of_url(text)) if hub_addresses.is_url(text) else None
     rest = replace(asked, text=asked.text[prefix.end() :].strip())
     if not rest.text.strip("/"):
         raise InvalidInput(f"nothing is behind {prefix[0]!r}: {EXPECTED}")
@@ -159,7 +160,7 @@ def _bare(asked: _Asked) -> Meaning:
     text = _MARQO.sub("", plain(asked.text)).strip().rstrip("/")
     asked = replace(asked, text=text)
     first, second = (_openai, _well_known) if "/" in text else (_well_known, _openai)
-    named = first(asked) or second(asked) or open_clip_meaning.of(text, asked.revision) or _siglip(asked)
+    named = first(asked) or second(asked) or open_clip_meaning.of(text, asked.revision) or _in_short(asked)
     if named:
         return named
     if part := _part_of_a_known(text):
@@ -202,8 +203,8 @@ def _openai(asked: _Asked) -> HubId | OpenClipName | None:
     return OpenClipName(quick, "openai", revision, f"{asked.text} is taken as OpenAI's weights, open_clip:{quick}/openai")
 
 
-def _siglip(asked: _Asked) -> HubId | None:
-    hub_id = siglip_names.hub_id(asked.text, known.hub_ids())
+def _in_short(asked: _Asked) -> HubId | None:
+    hub_id = short_names.hub_id(asked.text, known.hub_ids())
     if hub_id is None or known.as_on_the_hub(asked.text) == hub_id:
         return None
     return HubId(hub_id, asked.revision, note=f"{asked.text} is taken as {hub_id} on the hub")
@@ -221,7 +222,7 @@ def _on_hub(asked: _Asked, address: Address) -> HubId:
             f"letters, digits, '-', '_' and '.'{hint or _nearest(address.id)}"
         )
     put_right = f"{address.id} is {hub_id} on the hub" if hub_id != address.id else ""
-    part = f"{address.file} of {hub_id} is taken, not its other weights" if address.file else ""
+    part = f"{quoted(address.file)} of {hub_id} is taken, not its other weights" if address.file else ""
     return HubId(hub_id, revision, asked.open_clip, address.file, "; ".join(filter(None, [put_right, part])))
 
 

@@ -50,7 +50,7 @@ _OTHER_SPELLINGS = {
 }
 """Names that their authors use, by key: model and tag."""
 
-_MODEL = re.compile(r"(?:[\w\s.+-]|[/@](?=\d))+")
+_MODEL = re.compile(r"(?:[\w\s.+()-]|[/@](?=\d))+")
 _SHORT = re.compile(r"(?:vit|siglip|clip|eva|mobileclip)[\w.-]*/\d+(?:[-@]\d+)?(?:px)?", re.I)
 _CAPITAL_G = re.compile(r"V?i[tT][-_ ]?G")
 _NEAREST = 3
