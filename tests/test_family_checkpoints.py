@@ -153,8 +153,8 @@ def test_open_clips_models_take_a_file(copies: Path) -> None:
     ("model", "message"),
     [
         ("ViT-B-3/laion2b_e16", r"no model 'ViT-B-3', nor is there .* the nearest are: ViT-B-32"),
-        ("ViT-B-32/nobody", r"no weights 'nobody' of ViT-B-32: expected one of openai, "),
-        ("ViT-B-32/none.safetensors", r"no file none\.safetensors: expected open_clip:ViT-B-32/ and a "),
+        ("ViT-B-32/nobody", r"no weights 'nobody' of ViT-B-32: expected one of openai, .* or a safetensors file"),
+        ("ViT-B-32/none.safetensors", r"no file none\.safetensors: expected open_clip:ViT-B-32/ and a safetensors file"),
     ],
     ids=str,
 )
@@ -199,7 +199,7 @@ def test_an_open_clip_model_that_cannot_be_served(changes: dict, message: str, c
 
 def test_an_open_clip_folder_without_weights(copies: Path) -> None:
     (copies / "open_clip" / "open_clip_model.safetensors").unlink()
-    with pytest.raises(InvalidInput, match=r"no weights: expected open_clip_model\.safetensors, in a folder as open_clip saves it"):
+    with pytest.raises(InvalidInput, match=r"no weights: expected open_clip_model\.safetensors, in a folder"):
         checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
 
 
