@@ -14,7 +14,7 @@ from clip_client.errors import ClipError
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed
-from clip_export.report import inventory, report
+from clip_export.report import inventory, known, report
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED
 """Exit statuses: unusable input; a tower below the gate, or other embeddings than the checkpoint's library; Ctrl-C."""
@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parsed(argv)
         if options.list:
             inventory.show(options.artifacts, options.repository)
+            return 0
+        if options.known is not None:
+            known.show(options.known)
             return 0
         return _run(options, console)
     except BrokenPipeError:  # nobody reads the report

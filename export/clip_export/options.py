@@ -29,6 +29,7 @@ class Options:
     model: str
     revision: str | None = None
     text_model: str | None = None
+    image_only: bool = False
     name: str = "clip"
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
@@ -41,7 +42,9 @@ class Options:
     repository: Path = model_repository.FOLDER
     json: Path | None = None
     force: bool = False
+    no_pickle: bool = False
     list: bool = False
+    known: str | None = None
 
 
 def parsed(argv: Sequence[str] | None) -> Options:
@@ -52,10 +55,12 @@ def parsed(argv: Sequence[str] | None) -> Options:
             the report.
     """
     values = vars(_parser().parse_args(argv))
-    if values["model"] is None and not values["list"]:
+    if values["model"] is None and not values["list"] and values["known"] is None:
         _use_bundled(values)
     if values["json"] and not values["json"].parent.is_dir():
         raise InvalidInput(f"--json {values['json']}: there is no folder {values['json'].parent}")
+    if values["image_only"] and values["text_model"]:
+        raise InvalidInput("--image-only leaves texts out, --text-model is for texts: pass one of them")
     variants = listed(values.pop("variants"))
     chosen = {tower: _to_publish(values.pop(f"{tower}_variant")) for tower in TOWERS}
     return Options(
@@ -101,9 +106,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
+    add(
+        "--model",
+        metavar="FOLDER|HUB_ID",
+        help="checkpoint: a folder, a hub id, a URL, open_clip's MODEL/TAG, … (default: the bundled one)",
+    )
     add("--revision", help="branch, tag or commit on the hub")
     add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
+    add("--image-only", action="store_true", help="export the image tower alone, to search pictures by pictures")
     add("--name", default=Options.name, help="name of the published models (default: %(default)s)")
 
 
@@ -162,5 +172,13 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     add("--artifacts", type=Path, default=Options.artifacts, help="folder of the built variants (default: %(default)s)")
     add("--repository", type=Path, default=Options.repository, help="model repository that Triton reads (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON too")
+    add("--no-pickle", action="store_true", help="refuse pickled weights, which are otherwise read in a process that runs none")
     add("--force", action="store_true", help="publish even a variant that is below the gate")
     add("--list", action="store_true", help="show what is built and what is published, and do nothing else")
+    add(
+        "--known",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="show known checkpoints and their sizes, or those with a word in their row",
+    )

@@ -18,8 +18,11 @@ from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
-from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.adapter import MERGED
+from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.checkpoints.find import find
+from clip_export.checkpoints.pickles import FOLDER as CONVERTED
+from clip_export.checkpoints.pickles import Pickles
 from clip_export.evaluation import items
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.options import Options, bundled_pictures
@@ -55,7 +58,7 @@ def export(options: Options, console: Console) -> Outcome:
         InvalidInput: if the checkpoint, the pictures or the folders can't be used.
         Unavailable: if the hub can't be reached.
     """
-    checkpoint = find(options.model, options.revision, options.text_model)
+    checkpoint = _checkpoint(options, console)
     folder = options.artifacts / checkpoint.slug
     with console.status("reading the checkpoint") as status, locked(folder):
         step = progress.shown(console, status.update)
@@ -78,9 +81,18 @@ def export(options: Options, console: Console) -> Outcome:
             publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
         every = [row for tower in TOWERS for row in rows[tower]]
         pair = judge.retrieval(published["image"], published["text"]) if published else {}
-        whole = Report(spec, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
+        origins = checkpoint.origins
+        whole = Report(spec, origins, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
         report.save(whole, folder, plots.save(whole, folder))
     return Outcome(folder, objections, report.as_json(whole), whole)
+
+
+def _checkpoint(options: Options, console: Console) -> Checkpoint:
+    """Find the checkpoint of the options."""
+    pickles = Pickles(None if options.no_pickle else options.artifacts / CONVERTED, partial(_print, console))
+    merged = options.artifacts / MERGED.name
+    checkpoint = find(options.model, options.revision, options.text_model, pickles, merged)
+    return ImagesOnly.of(checkpoint) if options.image_only else checkpoint
 
 
 def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, console: Console) -> tuple[Evaluation, Calibration]:
@@ -90,6 +102,10 @@ def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, conso
     for skipped in evaluation.skipped:
         console.print(f"skipped {skipped}", style="yellow", markup=False)
     return evaluation, calibration
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _chosen(

@@ -33,7 +33,11 @@ class Ours:
     @classmethod
     def read(cls, folder: Path, text: Path | None = None) -> Ours:
         """Read a folder, or two."""
-        found = checkpoint_files.find(str(folder), None, str(text) if text else None)
+        return cls.of(checkpoint_files.find(str(folder), None, str(text) if text else None))
+
+    @classmethod
+    def of(cls, found: checkpoint_files.Checkpoint) -> Ours:
+        """Take a checkpoint."""
         spec = families.of(found).spec(found, "clip")
         return cls(found, spec, Tokenizer(found.tokenizer_json, spec))
 

@@ -66,7 +66,7 @@ def _install(folder: Path) -> None:
 
 def resnet(folder: Path) -> list[str]:
     """Like RN50: a modified ResNet with attention pooling, CLIP's own text tower."""
-    _save(folder, {"embed_dim": 48, "vision_cfg": RESNET, "text_cfg": {**TEXT, "context_length": 77}})
+    save(folder, {"embed_dim": 48, "vision_cfg": RESNET, "text_cfg": {**TEXT, "context_length": 77}})
     return ["--model", f"open_clip:{folder}"]
 
 
@@ -74,7 +74,7 @@ def mobile(folder: Path) -> list[str]:
     """Like MobileCLIP: a tower of timm's, a text tower without a mask, pictures scaled to 0..1 alone."""
     text = {**TEXT, "context_length": 77, "no_causal_mask": True}
     unscaled = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear"}
-    _save(folder, {"embed_dim": 48, "vision_cfg": FASTVIT, "text_cfg": text, "custom_text": True}, **unscaled)
+    save(folder, {"embed_dim": 48, "vision_cfg": FASTVIT, "text_cfg": text, "custom_text": True}, **unscaled)
     return ["--model", f"open_clip:{folder}"]
 
 
@@ -86,7 +86,7 @@ def siglip(folder: Path) -> list[str]:
     }  # fmt: skip
     text["vocab_size"] = _write_t5(folder)
     model = {"embed_dim": 48, "init_logit_bias": -3, "custom_text": True, "vision_cfg": VISION, "text_cfg": text}
-    _save(folder, model, resize_mode="squash", mean=[0.5] * 3, std=[0.5] * 3)
+    save(folder, model, resize_mode="squash", mean=[0.5] * 3, std=[0.5] * 3)
     return ["--model", f"open_clip:{folder}"]
 
 
@@ -97,7 +97,7 @@ def multilingual(folder: Path) -> list[str]:
     XLMRobertaConfig(**shape).save_pretrained(folder / "shape")
     text = {"hf_model_name": str(folder / "shape"), "hf_tokenizer_name": "its own", "hf_pooler_type": "mean_pooler"}
     text |= {"hf_proj_type": "linear", "context_length": 77}
-    _save(folder, {"embed_dim": 48, "vision_cfg": VISION, "text_cfg": text})
+    save(folder, {"embed_dim": 48, "vision_cfg": VISION, "text_cfg": text})
     return ["--model", f"open_clip:{folder}"]
 
 
@@ -123,7 +123,7 @@ def probabilities(folder: Path, images: Sequence[bytes], texts: Sequence[str]) -
         return torch.sigmoid(torch.tensor(image @ text.T) * model.logit_scale.exp() + model.logit_bias).numpy()
 
 
-def _save(folder: Path, model: dict[str, Any], **preprocessing: Any) -> None:
+def save(folder: Path, model: dict[str, Any], **preprocessing: Any) -> None:
     """Write a folder as open_clip pushes it to the hub, with random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"model_cfg": model, "preprocess_cfg": preprocessing}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import image_processor
+from clip_client.tokens import NO_TEXTS
+from clip_export.checkpoints import conversion, image_processor, weight_digest, weight_formats
+from clip_export.checkpoints.conversion import Conversion, Origins
 from clip_export.checkpoints.file_names import CONFIG, PICKLES, PREPROCESSOR, PROCESSOR, SHARDS, TOKENIZER_SETTINGS, WEIGHTS
 from clip_export.checkpoints.tokenizer import TextTokenizer
 from clip_export.checkpoints.tokenizer import read as read_tokenizer
+from clip_export.checkpoints.weight_formats import FOREIGN
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Checkpoint:
         folder: of its files.
         label: the folder's name, or the hub id.
         revision: commit on the hub; empty for a folder.
+        unused: names of tensors that the loaded model had no place for; filled by whoever loads it.
     """
 
     folder: Path
     label: str
     revision: str
+    unused: set[str] = field(default_factory=set, kw_only=True, compare=False)
 
     @property
     def slug(self) -> str:
@@ -107,7 +112,7 @@ class Checkpoint:
         """The safetensors files, in order.
 
         Raises:
-            InvalidInput: if there are none, or only pickles, which are never loaded since they can run code.
+            InvalidInput: if there are none, or only pickles, which are never loaded as they are.
         """
         if (self.folder / WEIGHTS).exists():
             return [self.folder / WEIGHTS]
@@ -118,12 +123,40 @@ class Checkpoint:
                 f"{self.label} has pickled weights only ({', '.join(sorted(pickles))}), which can run code when loaded: "
                 "convert them where you trust them, AutoModel.from_pretrained(…).save_pretrained(FOLDER)"
             )
-        raise InvalidInput(f"{self.label} has no weights: expected {WEIGHTS} in {self.folder}")
+        others = {path.name: weight_formats.foreign(path) for path in sorted(self.folder.glob("*")) if path.suffix in FOREIGN}
+        told = "".join(f"; {name} is {kind}" for name, kind in others.items())
+        raise InvalidInput(f"{self.label} has no weights: expected {WEIGHTS} in {self.folder}{told}")
+
+    @cached_property
+    def _digested(self) -> weight_digest.Digested:
+        return weight_digest.digested(self.weight_files)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Digest over the weight files."""
-        return digest(self.weight_files)
+        """Digest over the weight files.
+
+        Raises:
+            InvalidInput: if they were converted from a pickle and aren't the same any more.
+        """
+        for place, converted in self.conversions.items():
+            if self.weight_files == [place] and converted.weights_sha256 != self._digested.sha256:
+                raise InvalidInput(f"{place} isn't as it was converted from {converted.source}: remove {place.parent.parent}")
+        return self._digested.sha256
+
+    @property
+    def unsound_weights(self) -> Mapping[str, str]:
+        """``NaN`` or ``infinity`` by the name of each tensor that has any."""
+        return self._digested.unsound
+
+    @cached_property
+    def conversions(self) -> Mapping[Path, Conversion]:
+        """Origins of weights that were converted from pickles, by file."""
+        return conversion.in_view(self.weight_files[0].parent)
+
+    @property
+    def origins(self) -> Origins:
+        """Facts for the report, whole once the weights are loaded."""
+        return Origins((*self.conversions.values(),), (*sorted(self.unused),))
 
     def tensor(self, name: str) -> Any:
         """Return one tensor of the weights, as torch's.
@@ -135,10 +168,15 @@ class Checkpoint:
             try:
                 with safe_open(path, framework="pt") as file:
                     if name in file.keys():  # noqa: SIM118  (a safetensors handle isn't a dict)
-                        return file.get_tensor(name)
+                        return self._sound(name, file.get_tensor(name))
             except SafetensorError as problem:
                 raise InvalidInput(f"{path} can't be read ({problem}): is the file whole?") from problem
         raise InvalidInput(f"{self.label} has no tensor {name}: expected the whole model, not one tower")
+
+    def _sound(self, name: str, tensor: Any) -> Any:
+        if tensor.numel() == 1 and not math.isfinite(tensor):
+            raise InvalidInput(f"{self.label}: {name} is {float(tensor)}, expected a number: take another checkpoint")
+        return tensor
 
     def json(self, name: str, otherwise: str, kind: type = dict) -> Any:
         """Read a JSON file of the checkpoint.
@@ -180,20 +218,47 @@ class Paired(Checkpoint):
         revision = "+".join(filter(None, (image.revision, text.revision)))
         return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
 
+    @property
+    def origins(self) -> Origins:
+        """Those of both."""
+        image, text = self.image.origins, self.text.origins
+        return Origins((*image.conversions, *text.conversions), (*image.unused, *text.unused))
+
+    @cached_property
+    def conversions(self) -> Mapping[Path, Conversion]:
+        """Those of both."""
+        return {**self.image.conversions, **self.text.conversions}
+
     @cached_property
     def tokenizer(self) -> TextTokenizer:
         """The text checkpoint's tokenizer."""
         return self.text.tokenizer
 
 
-def digest(files: Sequence[Path]) -> str:
-    """Return the SHA-256 over the contents of several files."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class ImagesOnly(Checkpoint):
+    """A checkpoint of which pictures alone are embedded.
+
+    Attributes:
+        whole: the checkpoint, with its tokenizer if it has one.
+    """
+
+    whole: Checkpoint
+
+    @classmethod
+    def of(cls, whole: Checkpoint) -> ImagesOnly:
+        """Leave out a checkpoint's texts."""
+        return cls(whole.folder, whole.label, whole.revision, whole)
+
+    @property
+    def slug(self) -> str:
+        """The label as a folder name, unlike that of the whole checkpoint's artefacts."""
+        return f"{super().slug}-image-only"
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """No tokenizer."""
+        return NO_TEXTS
 
 
 def refuse_revision(model: str, revision: str | None) -> None:

@@ -136,6 +136,7 @@ _OWN: dict[str, set[str]] = {
     "BeitImageProcessor": _SEGMENTING,
     "MobileNetV2ImageProcessor": _SEGMENTING,
     "SegformerImageProcessor": _SEGMENTING,
+    "FlavaImageProcessor": {"preprocess", "_preprocess", "_standardize_kwargs"},  # for the codebook's own pixels
 }
 """Methods of a class that differ from PilBackend's and are followed here."""
 

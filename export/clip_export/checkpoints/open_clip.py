@@ -1,25 +1,31 @@
-"""open_clip's checkpoints: ``open_clip:MODEL/PRETRAINED``, its folders, its hub ids."""
+"""open_clip's checkpoints: its names and tags, its folders, single files of its architectures."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import hub, open_clip_tokenizer
+from clip_export.checkpoints import hub, open_clip_downloads, open_clip_shapes, open_clip_tokenizer, torch_archive
 from clip_export.checkpoints.checkpoint import Checkpoint, refuse_revision
 from clip_export.checkpoints.file_names import (
     OPEN_CLIP_CONFIG,
-    OPEN_CLIP_HUB_PATTERNS,
+    OPEN_CLIP_PICKLE,
+    OPEN_CLIP_SAFETENSORS,
     OPEN_CLIP_TOKENIZER_PATTERNS,
     OPEN_CLIP_WEIGHTS,
     SAFETENSORS,
     VOCABULARIES,
+    WEIGHTS,
 )
+from clip_export.checkpoints.pickles import Pickles
 from clip_export.checkpoints.tokenizer import TextTokenizer
 
 PREFIX = "open_clip:"
@@ -27,7 +33,7 @@ PREFIX = "open_clip:"
 
 MODEL_TYPE = "open_clip"
 
-_HUB = "hf-hub:"  # as open_clip itself marks a hub id
+_LOCAL = "local-dir:"  # and a folder
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,18 @@ class OpenClipCheckpoint(Checkpoint):
         model: open_clip's name of it, or ``local-dir:FOLDER``.
         weights: the safetensors file.
         preprocessing: fields of open_clip's PreprocessCfg that came with the weights.
+        quick_gelu: the weights were trained with OpenAI's activation, whatever the model's configuration says.
     """
 
     model: str
     weights: Path
     preprocessing: Mapping[str, Any]
+    quick_gelu: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """The configuration is one of open_clip's own, not the folder's."""
+        return not self.model.startswith(_LOCAL)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -52,11 +65,28 @@ class OpenClipCheckpoint(Checkpoint):
         except (ValueError, TypeError) as problem:
             raise InvalidInput(f"{self.label}: {OPEN_CLIP_CONFIG} can't be read ({problem}): is the file whole?") from problem
 
+    def loaded(self, **arguments: Any) -> Any:
+        """Make the model and load its weights, as open_clip does; nothing may be missing or left over.
+
+        Args:
+            arguments: more of ``open_clip.create_model``'s.
+
+        Raises:
+            RuntimeError, ValueError, TypeError: if the weights aren't of this model.
+            OSError: if the configuration of its text model can't be fetched.
+        """
+        with _without_warnings():  # that no weights were loaded, before they are
+            model = library().create_model(
+                self.model, load_weights=False, pretrained_text=False, force_quick_gelu=self.quick_gelu, **arguments
+            )
+        library().load_checkpoint(model, str(self.weights))
+        return model
+
     @cached_property
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer of ``open_clip.get_tokenizer``."""
         library()
-        return open_clip_tokenizer.read(self.config["text_cfg"], self._tokenizer_folder, self.label)
+        return open_clip_tokenizer.read(self.config["text_cfg"], self.tokenizer_folder, self.label)
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -64,11 +94,27 @@ class OpenClipCheckpoint(Checkpoint):
         return [self.weights]
 
     @cached_property
-    def _tokenizer_folder(self) -> Path:
-        """Folder of a Hugging Face tokenizer: beside the weights, else under its own name on the hub."""
+    def tokenizer_folder(self) -> Path:
+        """Folder of a Hugging Face tokenizer: beside the weights of a folder, else under its own name on the hub."""
         name = self.config["text_cfg"].get("hf_tokenizer_name", "")
-        beside = any((self.folder / file).exists() for file in VOCABULARIES)
-        return self.folder if beside or not name else hub.snapshot(name, None, [*OPEN_CLIP_TOKENIZER_PATTERNS, "spiece.model"])
+        own = not self.is_known and any((self.folder / file).exists() for file in VOCABULARIES)
+        if own or not name:
+            return self.folder
+        if Path(name).is_dir():
+            return Path(name)
+        return hub.snapshot(name, None, [*OPEN_CLIP_TOKENIZER_PATTERNS, "config.json"])
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep what is logged without a logger's name off the screen."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def library() -> Any:
@@ -89,29 +135,6 @@ def library() -> Any:
     return open_clip
 
 
-def find(model: str, revision: str | None) -> OpenClipCheckpoint:
-    """Resolve the part of ``--model`` behind ``open_clip:``: a folder, MODEL/FILE, MODEL/TAG, or hf-hub:ORG/NAME.
-
-    Raises:
-        InvalidInput: if it is none of these, or there are no weights without code in them.
-        Unavailable: if the hub can't be reached.
-    """
-    if Path(model).expanduser().is_dir():
-        refuse_revision(model, revision)
-        return in_folder(Path(model).expanduser(), Path(model).expanduser().resolve().name, "")
-    if model.startswith(_HUB):
-        folder = hub.with_safetensors(model.removeprefix(_HUB), revision, OPEN_CLIP_HUB_PATTERNS)
-        return in_folder(folder, model.removeprefix(_HUB), folder.name)
-    name, _, pretrained = model.partition("/")
-    if name in library().list_models():
-        return _of_file(name, pretrained, revision) if pretrained.endswith(SAFETENSORS) else _of_tag(name, pretrained, revision)
-    nearest = difflib.get_close_matches(name, library().list_models(), n=5, cutoff=0)
-    raise InvalidInput(
-        f"open_clip has no model {name!r}, nor is there a folder {model}; the nearest are: {', '.join(nearest)}; a hub id is "
-        f"{PREFIX}{_HUB}ORG/NAME"
-    )
-
-
 def in_folder(folder: Path, label: str, revision: str) -> OpenClipCheckpoint:
     """Read a folder as open_clip pushes it to the hub.
 
@@ -124,39 +147,80 @@ def in_folder(folder: Path, label: str, revision: str) -> OpenClipCheckpoint:
     weights = next((folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).exists()), None)
     if weights is None:
         raise InvalidInput(
-            f"{label} has no weights: expected {OPEN_CLIP_WEIGHTS[0]} in {folder}; pickled ones, which can run code, "
-            "aren't loaded"
+            f"{label} has no weights: expected {OPEN_CLIP_WEIGHTS[0]} in {folder}; pickled ones, which can run code, aren't "
+            "loaded"
         )
     preprocessing = settings.get("preprocess_cfg", {})
-    return OpenClipCheckpoint(folder, label, revision, f"local-dir:{folder}", weights, preprocessing)
+    return OpenClipCheckpoint(folder, label, revision, f"{_LOCAL}{folder}", weights, preprocessing)
 
 
-def _of_file(name: str, pretrained: str, revision: str | None) -> OpenClipCheckpoint:
-    weights = Path(pretrained).expanduser()
-    refuse_revision(pretrained, revision)
-    if not weights.is_file():
-        raise InvalidInput(f"no file {weights}: expected {PREFIX}{name}/ and a safetensors file, or one of open_clip's tags")
-    return OpenClipCheckpoint(weights.parent, f"{name}-{weights.stem}", "", name, weights, {})
+def of_file(file: Path, architecture: str | None, pickles: Pickles) -> OpenClipCheckpoint:
+    """Read one file of weights.
+
+    Args:
+        file: safetensors, or a pickle.
+        architecture: open_clip's name of the model; None to tell it from the shapes of the tensors.
+        pickles: converts a pickle.
+
+    Raises:
+        InvalidInput: if there is no such file, or its architecture is unknown or one of several.
+    """
+    if not file.is_file():
+        raise InvalidInput(
+            f"no file {file}: expected {PREFIX}{architecture or 'MODEL'}/ and a file of weights, or one of open_clip's tags"
+        )
+    library()
+    weights = file if file.suffix == SAFETENSORS else pickles.alone(file) / WEIGHTS
+    openai = weights != file and torch_archive.is_zip(file) and torch_archive.is_script(file)  # nobody else's files are scripts
+    name = architecture or open_clip_shapes.architecture(weights, file, openai=openai)
+    return OpenClipCheckpoint(weights.parent, f"{name}-{file.stem}", "", name, weights, {}, quick_gelu=openai)
 
 
-def _of_tag(name: str, tag: str, revision: str | None) -> OpenClipCheckpoint:
-    tags = library().list_pretrained_tags_by_model(name)
+def of_tag(name: str, tag: str, revision: str | None, pickles: Pickles) -> OpenClipCheckpoint:
+    """Download the weights that open_clip has under a tag.
+
+    Raises:
+        InvalidInput: if it has no such tag, or its weights are pickles and those are refused.
+        Unavailable: if they can't be downloaded.
+    """
     known = library().get_pretrained_cfg(name, tag)
     if not known:
-        raise InvalidInput(
-            f"open_clip has no weights {tag!r} of {name}: expected one of {', '.join(tags) or 'none'}, or a safetensors file"
-        )
-    if bool(known.get("quick_gelu")) != bool(library().get_model_config(name).get("quick_gelu")):
-        other = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
-        raise InvalidInput(
-            f"the weights {tag} were trained with another activation than {name} has: pass {PREFIX}{other}/{tag}"
-        )
-    if not (source := known.get("hf_hub", "")):
-        raise InvalidInput(
-            f"open_clip has {name}/{tag} in pickled form only ({known.get('url')}), which can run code when loaded: convert it "
-            f"where you trust it, and pass {PREFIX}{name}/FILE.safetensors"
-        )
-    label, repository = f"{name}-{tag}", "/".join(source.split("/")[:2])
-    folder = hub.with_safetensors(repository, revision, OPEN_CLIP_HUB_PATTERNS)
-    weights = in_folder(folder, label, folder.name).weights
-    return OpenClipCheckpoint(folder, label, folder.name, name, weights, known)
+        raise _no_tag(name, tag)
+    label = f"{name}-{tag}"
+    if source := known.get("hf_hub"):
+        file, commit = _on_hub(source, label, revision, pickles)
+    else:
+        refuse_revision(known["url"], revision)
+        file, commit = open_clip_downloads.downloaded(known["url"]), ""
+    weights = file if file.suffix == SAFETENSORS else pickles.alone(file) / WEIGHTS
+    return OpenClipCheckpoint(weights.parent, label, commit, name, weights, known, bool(known.get("quick_gelu")))
+
+
+def _on_hub(source: str, label: str, revision: str | None, pickles: Pickles) -> tuple[Path, str]:
+    """Download ``ORG/NAME/`` or ``ORG/NAME/FILE``, in safetensors where there are some, as open_clip does.
+
+    Returns: (file, commit).
+    """
+    owner, name = os.path.split(source)
+    names = dict.fromkeys(
+        [str(Path(name).with_suffix(SAFETENSORS)), name] if name else [*OPEN_CLIP_SAFETENSORS, OPEN_CLIP_PICKLE]
+    )
+    repository = hub.repository(owner, revision, pickles.say)
+    for name in names:
+        if name in repository.files and (name.endswith(SAFETENSORS) or pickles.folder):
+            return hub.fetched(repository, [name], pickles.say) / name, repository.commit
+    raise InvalidInput(
+        f"{label}: {owner} has none of {', '.join(names)} at {revision or 'its main branch'}"
+        + ("" if pickles.folder else ", and pickled weights, which can run code, aren't loaded")
+    )
+
+
+def _no_tag(name: str, tag: str) -> InvalidInput:
+    tags = library().list_pretrained_tags_by_model(name)
+    nearest = ", ".join(difflib.get_close_matches(tag, tags, n=5, cutoff=0)) or "none"
+    others = [model for model in library().list_pretrained_models_by_tag(tag) if model in library().list_models()]
+    elsewhere = f"; {tag} are weights of {', '.join(others)}" if others else ""
+    return InvalidInput(
+        f"open_clip has no weights {tag!r} of {name}: expected one of its {len(tags)} tags, the nearest are {nearest}, or a file "
+        f"of weights{elsewhere}"
+    )

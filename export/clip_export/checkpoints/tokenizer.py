@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOKENIZER_FILE
-from clip_export.checkpoints import siglip_tokenizer
+from clip_export.checkpoints import sentencepiece_models, siglip_tokenizer
 from clip_export.checkpoints.file_names import VOCABULARIES
 from clip_export.library_errors import reading
 
@@ -56,6 +56,7 @@ def read(folder: Path, label: str, vocabulary: float = math.inf) -> TextTokenize
         )
     from transformers import AutoTokenizer
 
+    sentencepiece_models.make_readable()
     with reading(label, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(tokenizer, "split_special_tokens", False):

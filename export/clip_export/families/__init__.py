@@ -5,17 +5,34 @@ from __future__ import annotations
 import difflib
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints.checkpoint import Checkpoint, Paired
+from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly, Paired
+from clip_export.families import refused
+from clip_export.families.align import Align
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
+from clip_export.families.clipseg import ClipSeg, OwlViT
+from clip_export.families.flava import Flava
 from clip_export.families.hugging_face import HuggingFace
+from clip_export.families.image_only import ImageOnly, VisionOnly
 from clip_export.families.multilingual import Multilingual
 from clip_export.families.open_clip import OpenClip
 from clip_export.families.siglip import Siglip
+from clip_export.families.vision_text_dual_encoder import VisionTextDualEncoder
 
 FAMILIES: dict[str, HuggingFace | OpenClip] = {
-    family.model_type: family for family in (Clip(), Siglip(), ChineseClip(), OpenClip())
+    family.model_type: family
+    for family in (
+        Clip(),
+        Siglip(),
+        ChineseClip(),
+        OpenClip(),
+        Align(),
+        ClipSeg(),
+        Flava(),
+        OwlViT(),
+        VisionTextDualEncoder(),
+    )
 }
 """By ``model_type``."""
 
@@ -28,13 +45,27 @@ def of(checkpoint: Checkpoint) -> Family:
     """
     if isinstance(checkpoint, Paired):
         return Multilingual(of(checkpoint.image))
+    if isinstance(checkpoint, ImagesOnly):
+        return _image_only(checkpoint)
     model_type = str(checkpoint.config.get("model_type"))
     if model_type == "siglip2":
         raise InvalidInput(
             f"{checkpoint.label} is a NaFlex checkpoint, whose image tower takes pictures of any shape: expected a SigLIP 2 "
             "of fixed resolution, such as google/siglip2-so400m-patch14-384"
         )
+    if reason := refused.REASONS.get(model_type):
+        raise InvalidInput(f"{checkpoint.label} {reason}")
     if model_type not in FAMILIES:
         nearest = difflib.get_close_matches(model_type, FAMILIES, n=len(FAMILIES), cutoff=0)
         raise InvalidInput(f"{checkpoint.label} is a {model_type!r} checkpoint, expected one of: {', '.join(nearest)}")
     return FAMILIES[model_type]
+
+
+def _image_only(checkpoint: ImagesOnly) -> Family:
+    """Return the family of an image tower alone."""
+    dual = FAMILIES.get(str(checkpoint.config.get("model_type")))
+    if isinstance(dual, OpenClip) or type(checkpoint.whole) is not Checkpoint:
+        raise InvalidInput(
+            f"--image-only is for checkpoints in Hugging Face's format, {checkpoint.label} is none: leave it out"
+        )
+    return ImageOnly(dual) if dual else VisionOnly()

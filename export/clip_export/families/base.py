@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from clip_client.spec import ModelSpec, Tower
 from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.families.weight_errors import refuse_unsound
 from clip_export.libraries.base import Library
 from clip_export.library_errors import reading
 from clip_export.towers import Towers
@@ -19,10 +20,17 @@ class Family(ABC):
         """Describe a checkpoint under a name; of the weights only the logit scale and a digest are read.
 
         Raises:
-            InvalidInput: if something is missing or impossible.
+            InvalidInput: if something is missing or impossible, or a number that the towers compute with isn't finite.
         """
         with reading(checkpoint.label, "what its files say"):
-            return self.describe(checkpoint, name)
+            spec = self.describe(checkpoint, name)
+        if unsound := self.unsound(checkpoint):  # rare, and only the loaded model tells if they are used
+            refuse_unsound(self.towers(checkpoint, spec), unsound, checkpoint.label)
+        return spec
+
+    def unsound(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Return ``NaN`` or ``infinity`` by the name of each tensor that has any."""
+        return checkpoint.unsound_weights
 
     def towers(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         """Load both towers in float32, with attention written out so that every exporter understands it.

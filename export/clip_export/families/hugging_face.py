@@ -18,6 +18,7 @@ from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.tokenizer import TextTokenizer
 from clip_export.families.base import Family
+from clip_export.families.weight_errors import not_loaded, refuse_mismatch
 from clip_export.libraries.base import Library
 from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers import Towers
@@ -67,18 +68,30 @@ class HuggingFace(Family):
             checkpoint=checkpoint.label,
             revision=checkpoint.revision,
             family=self.model_type,
-            **self._image_fields(checkpoint, config["vision_config"]["image_size"]),
-            context_length=context_length(text["max_position_embeddings"], checkpoint),
+            **self._image_fields(checkpoint, self.image_side(config)),
+            context_length=context_length(self.positions(text), checkpoint),
             padding=self.padding,
             pad_token=pad_token,
             end_token=end_token,
             embedding_size=self.embedding_size(config),
-            logit_scale=math.exp(float(checkpoint.tensor("logit_scale"))),
+            logit_scale=self.logit_scale(checkpoint),
             logit_bias=self.logit_bias(checkpoint),
             activation=self.activation,
             weights_sha256=checkpoint.weights_sha256,
             tokenizer_sha256=checkpoint.tokenizer_sha256,
         )
+
+    def image_side(self, config: dict[str, Any]) -> int | None:
+        """Return the side of the pictures that the image tower takes, in pixels; None if it takes other sizes too."""
+        return side(config["vision_config"]["image_size"])
+
+    def positions(self, text: dict[str, Any]) -> int:
+        """Return the most tokens that the text tower takes, from its configuration."""
+        return int(text["max_position_embeddings"])
+
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
+        """Return the factor on cosines, which is stored as its logarithm."""
+        return math.exp(float(checkpoint.tensor("logit_scale")))
 
     def logit_bias(self, checkpoint: Checkpoint) -> float:
         """Return the bias that is added to scaled cosines."""
@@ -108,9 +121,9 @@ class HuggingFace(Family):
         except Exception as problem:  # validators of several libraries are at work in there
             raise InvalidInput(f"{checkpoint.label}: config.json isn't one of {self.title}: {problem}") from problem
 
-    def _image_fields(self, checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
+    def _image_fields(self, checkpoint: Checkpoint, image_size: int | None) -> dict[str, Any]:
         image = image_processor.image_fields(checkpoint.processor, checkpoint.label)
-        if image["image_size"] != image_size:
+        if image_size is not None and image["image_size"] != image_size:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
                 f"the image tower takes {image_size}: save the processor that belongs to the weights"
@@ -157,18 +170,43 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     except (OSError, RuntimeError, ValueError) as problem:
-        raise InvalidInput(f"{checkpoint.label}: the weights don't load as {title}: {problem}") from problem
-    missing = sorted(name for name in loading["missing_keys"] if not (unread and name.startswith(unread)))
-    if missing:  # transformers would fill them with random numbers
-        raise InvalidInput(
-            f"{checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}: is the file whole?"
-        )
+        raise not_loaded(checkpoint.label, problem, title) from problem
+    refuse_mismatch(model, loading, checkpoint.label, unread)
+    checkpoint.unused.update(loading["unexpected_keys"])
     return model
 
 
-def context_length(positions: int, checkpoint: Checkpoint, limit: float | None = None) -> int:
+def stored(checkpoint: Checkpoint, *names: str) -> Any:
+    """Return the tensor of the first of several names that the weights hold.
+
+    Raises:
+        InvalidInput: if they hold none of them.
+    """
+    *others, last = names
+    for name in others:
+        try:
+            return checkpoint.tensor(name)
+        except InvalidInput:
+            continue
+    return checkpoint.tensor(last)
+
+
+def side(size: Any) -> int:
+    """Return the side of a square, which some configurations write as [side, side].
+
+    Raises:
+        ValueError: if it isn't one.
+    """
+    sides = {*size} if isinstance(size, list | tuple) else {size}
+    if len(sides) != 1:
+        raise ValueError(f"image_size is {size}, expected a square")
+    return int(sides.pop())
+
+
+def context_length(positions: float, checkpoint: Checkpoint, limit: float | None = None) -> int:
     """Return the most tokens of a text: the tower's positions, or fewer where the tokenizer stops earlier, as in transformers.
 
     Args:

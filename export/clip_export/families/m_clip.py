@@ -12,6 +12,7 @@ from torch import nn
 from clip_client.errors import InvalidInput, Unavailable
 from clip_export.checkpoints.file_names import CONFIG
 from clip_export.families.text_model import POOLER, TextModel, linear
+from clip_export.families.weight_errors import lacking, not_loaded
 from clip_export.libraries.base import Library
 from clip_export.libraries.multilingual_clip import MultilingualClip
 from clip_export.towers.pooling import Pool, mean
@@ -44,9 +45,9 @@ class MClip(TextModel):
         try:
             missing, _ = model.load_state_dict(own, strict=False)
         except RuntimeError as problem:
-            raise InvalidInput(f"{self.checkpoint.label}: the weights don't load as M-CLIP: {problem}") from problem
+            raise not_loaded(self.checkpoint.label, problem, "M-CLIP") from problem
         if missing := [name for name in missing if not name.startswith(POOLER)]:
-            raise InvalidInput(f"{self.checkpoint.label}: the weights lack {len(missing)} tensors, the first is {missing[0]}")
+            raise InvalidInput(lacking(self.checkpoint.label, missing))
         return model
 
     def pool(self) -> Pool:

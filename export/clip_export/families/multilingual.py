@@ -12,11 +12,13 @@ from collections.abc import Mapping
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Tower
-from clip_export.checkpoints.checkpoint import Checkpoint, Paired, digest
+from clip_export.checkpoints.checkpoint import Checkpoint, Paired
+from clip_export.checkpoints.file_names import MODULES
+from clip_export.checkpoints.weight_digest import digest, digested
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import check_padding, check_padding_side, end_token, parsed
 from clip_export.families.m_clip import MClip
-from clip_export.families.sentence_transformer import MODULES, SentenceTransformer
+from clip_export.families.sentence_transformer import SentenceTransformer
 from clip_export.families.text_model import TextModel
 from clip_export.libraries.base import Library
 from clip_export.towers import Towers
@@ -61,6 +63,11 @@ class Multilingual(Family):
         text = text_model(pair.text)
         tower = MaskedTextTower(text.encoder(), text.pool(), text.projection(), spec)
         return Towers(image=self._image.towers(pair.image, spec).image, text=tower.eval())
+
+    def unsound(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Return the flaws of both checkpoints' weights, those of dense layers too."""
+        pair = _paired(checkpoint)
+        return {**pair.image.unsound_weights, **digested(text_model(pair.text).weight_files).unsound}
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
         """Return the image checkpoint's library, and the text model's."""

@@ -12,9 +12,11 @@ from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.open_clip import MODEL_TYPE, OpenClipCheckpoint, library
 from clip_export.families.base import Family
 from clip_export.families.hugging_face import check_padding_side, end_token, parsed
+from clip_export.families.weight_errors import not_loaded
 from clip_export.libraries.base import Library
 from clip_export.libraries.open_clip import OpenClipLibrary
 from clip_export.towers import Towers
+from clip_export.towers.coca_text_tower import CocaTextTower
 from clip_export.towers.image_tower import ImageTower
 from clip_export.towers.pooling import Pool, first, mean
 from clip_export.towers.text_towers import MaskedTextTower, OpenClipTextTower, TextTower
@@ -25,7 +27,7 @@ RESIZE: dict[str, ResizeMode] = {
     "squash": "squash",
 }
 """open_clip's names of resize modes."""
-_TEXT_MODELS = ("bert", "roberta", "xlm-roberta")
+_TEXT_MODELS = ("bert", "roberta", "xlm-roberta", "m2m_100", "mt5")
 _POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 
 
@@ -65,8 +67,11 @@ class OpenClip(Family):
     def load(self, checkpoint: Checkpoint, spec: ModelSpec) -> Towers:
         known = _known(checkpoint)
         model = _loaded(known)
+        model.visual.output_tokens = False  # of CoCa, for its captions
+        image = ImageTower(model.visual, spec).eval()
+        del model.visual  # or the text tower, which may be the model itself, would hold both towers' weights
         return Towers(
-            image=ImageTower(model.visual, spec).eval(),
+            image=image,
             text=_text_tower(getattr(model, "text", model), known.config["text_cfg"], spec).eval(),
         )
 
@@ -81,35 +86,34 @@ def _known(checkpoint: Checkpoint) -> OpenClipCheckpoint:
 
 def _loaded(checkpoint: OpenClipCheckpoint) -> Any:
     try:
-        model = library().create_model(checkpoint.model, load_weights=False, pretrained_text=False)
-        library().load_checkpoint(model, str(checkpoint.weights))  # strict: nothing may be missing or left over
+        model = checkpoint.loaded()
     except OSError as problem:  # transformers' for a configuration
         text = checkpoint.config["text_cfg"].get("hf_model_name")
         raise Unavailable(
             f"{checkpoint.label}: the configuration of its text model {text} can't be fetched: {problem}"
         ) from problem
     except (RuntimeError, ValueError, TypeError) as problem:
-        raise InvalidInput(f"{checkpoint.label}: the weights don't load as {checkpoint.model}: {problem}") from problem
+        raise not_loaded(checkpoint.label, problem, checkpoint.model) from problem
     from timm.utils.model import reparameterize_model
 
-    return reparameterize_model(model.float().eval(), inplace=True)  # MobileCLIP is trained with several branches for one
+    model = reparameterize_model(model.float().eval(), inplace=True)  # MobileCLIP is trained with several branches for one
+    for module in model.visual.modules():
+        if hasattr(module, "rel_pos") and hasattr(module, "fused_attn"):
+            module.fused_attn = False  # torch.export takes it apart into views that don't fit, where positions are a bias
+    return model
 
 
 def _check(config: dict[str, Any], label: str) -> None:
     text = config["text_cfg"]
-    if "multimodal_cfg" in config or text.get("embed_cls"):
-        raise InvalidInput(f"{label} is a CoCa, whose text tower also writes: expected a CLIP of open_clip")
-    if text.get("hf_model_name") and text.get("hf_pooler_type") not in _POOLERS:
-        raise InvalidInput(
-            f"{label}: the text tower pools by {text.get('hf_pooler_type')}, expected one of {', '.join(_POOLERS)}"
-        )
+    if text.get("hf_model_name") and (pooler := text.get("hf_pooler_type")) not in (None, *_POOLERS):
+        raise InvalidInput(f"{label}: the text tower pools by {pooler}, expected one of {', '.join(_POOLERS)}")
 
 
 def _check_end(text: dict[str, Any], end: int, label: str) -> None:
-    """Raise InvalidInput where the text tower pools elsewhere than at the tokenizer's end token."""
+    """Raise InvalidInput where the text tower pools elsewhere than at the tokenizer's end token, or at a class token."""
     pool = text.get("pool_type", "argmax")
     read_at = {"argmax": text.get("vocab_size", end + 1) - 1, "eos": text.get("eos_id", 2)}.get(pool, end)
-    if read_at != end and not text.get("hf_model_name"):
+    if read_at != end and not text.get("hf_model_name") and not text.get("embed_cls"):
         raise InvalidInput(
             f"{label}: the text tower is read at token {read_at}, the tokenizer ends texts with {end}: "
             "pass the tokenizer that belongs to the weights"
@@ -124,7 +128,7 @@ def _check_padding(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None
 
 def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
     settings = library().transform.merge_preprocess_dict(library().transform.PreprocessCfg(), checkpoint.preprocessing)
-    size = checkpoint.config["vision_cfg"].get("image_size", settings["size"])
+    size = checkpoint.config["vision_cfg"].get("image_size", 224)
     sides = {*size} if isinstance(size, list | tuple) else {size}
     if len(sides) != 1 or settings["interpolation"] == "random" or settings["fill_color"] != 0:
         raise InvalidInput(f"{checkpoint.label}: the preprocessing {settings} of size {size} can't be followed")
@@ -141,6 +145,8 @@ def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
 def _padding(text: dict[str, Any]) -> Padding:
     if text.get("hf_model_name"):
         return "masked"
+    if text.get("embed_cls"):
+        return "full"
     causal = not text.get("no_causal_mask", False)
     return "trailing" if causal and text.get("pool_type", "argmax") in ("argmax", "eos") else "full"
 
@@ -151,11 +157,12 @@ def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower
             raise InvalidInput(f"the text tower is a {kind!r}, expected one of {', '.join(_TEXT_MODELS)}")
         text.transformer.set_attn_implementation("eager")
         return MaskedTextTower(text.transformer, _pool(text), text.proj, spec, unseen=text.config.pad_token_id)
-    return OpenClipTextTower(text, config.get("pool_type", "argmax"), spec)
+    tower = CocaTextTower if getattr(text, "cls_emb", None) is not None else OpenClipTextTower
+    return tower(text, config.get("pool_type", "argmax"), spec)
 
 
 def _pool(text: Any) -> Pool:
     if type(text.pooler).__name__ == "MeanPooler":
         return mean
-    head = text.transformer.pooler if getattr(text.pooler, "use_pooler_output", False) else None
+    head = getattr(text.transformer, "pooler", None) if getattr(text.pooler, "use_pooler_output", False) else None
     return first if head is None else lambda hidden, _: head(hidden)

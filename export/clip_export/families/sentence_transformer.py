@@ -13,6 +13,7 @@ from torch import nn
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.file_names import CONFIG, WEIGHTS
+from clip_export.checkpoints.text_modules import ModularCheckpoint
 from clip_export.families.hugging_face import model_of
 from clip_export.families.text_model import POOLER, TextModel, linear
 from clip_export.libraries.base import Library
@@ -20,7 +21,6 @@ from clip_export.libraries.sentence_transformers import SentenceTransformers
 from clip_export.towers.pooling import Pool, first, mean
 from clip_export.towers.unit_length import Unit
 
-MODULES = "modules.json"
 _BEHIND = ("Dense", "Normalize", "Dropout")
 """Modules that may follow the pooling, in any order."""
 
@@ -44,23 +44,22 @@ class SentenceTransformer(TextModel):
     kind = "sentence-transformers"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
-        self._modules = [self._module(entry) for entry in checkpoint.json(MODULES, "expected its modules", list)]
-        kinds = [kind for kind, _ in self._modules]
+        whole = ModularCheckpoint(checkpoint.folder, checkpoint.label, checkpoint.revision)
+        super().__init__(whole.encoder)
+        self._whole, self._modules = whole, whole.modules
+        kinds = [module.kind for module in self._modules]
         unknown = sorted({*kinds[2:]} - {*_BEHIND}) if kinds[:2] == ["Transformer", "Pooling"] else kinds
         if unknown or not kinds:
             raise InvalidInput(
                 f"{checkpoint.label}: modules.json has {', '.join(unknown) or 'nothing'}, expected Transformer, Pooling, "
                 "Dense and Normalize only"
             )
-        if self._modules[0][1] != "":
-            raise InvalidInput(f"{checkpoint.label}: modules.json has its Transformer in a folder, expected it at the top")
         self._refuse_settings()
         self._refuse_prompt()
 
     @property
     def weight_files(self) -> list[Path]:
-        dense = [self.checkpoint.folder / path / WEIGHTS for path, _ in self._dense()]
+        dense = [self._whole.folder / path / WEIGHTS for path, _ in self._dense()]
         if missing := [file for file in dense if not file.exists()]:
             raise InvalidInput(
                 f"{self.checkpoint.label} has no {missing[0]}: pickled weights, which can run code, aren't loaded"
@@ -83,7 +82,7 @@ class SentenceTransformer(TextModel):
         return model
 
     def pool(self) -> Pool:
-        settings = self.checkpoint.json(f"{self._modules[1][1]}/{CONFIG}", "expected the pooling's settings")
+        settings = self._whole.json(f"{self._modules[1].path}/{CONFIG}", "expected the pooling's settings")
         known = {"mean": mean, "cls": first}
         modes = _pooling_modes(settings)
         if len(modes) != 1 or modes[0] not in known:
@@ -97,18 +96,7 @@ class SentenceTransformer(TextModel):
         return nn.Sequential(*self._layers())
 
     def library(self) -> Library:
-        return SentenceTransformers(self.checkpoint.folder)
-
-    def _module(self, entry: Any) -> tuple[str, str]:
-        """Return kind and folder of an entry of modules.json."""
-        kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(kind, str) or not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
-            raise InvalidInput(
-                f"{self.checkpoint.label}: modules.json has the entry {entry}, expected a type and a path in the folder"
-            )
-        if not kind.startswith("sentence_transformers."):
-            raise InvalidInput(f"{self.checkpoint.label}: modules.json has {kind}, which is code of its own and isn't run")
-        return kind.rpartition(".")[2], path
+        return SentenceTransformers(self._whole.folder)
 
     def _refuse_settings(self) -> None:
         """Raise InvalidInput for steps of the library before its tokenizer, or instead of it."""
@@ -130,7 +118,7 @@ class SentenceTransformer(TextModel):
 
     def _refuse_prompt(self) -> None:
         """Raise InvalidInput for a prompt that the library puts before every text."""
-        settings = self._settings("config_sentence_transformers.json")
+        settings = self._settings("config_sentence_transformers.json", self._whole)
         name = settings.get("default_prompt_name")
         if name is not None and (prompt := (settings.get("prompts") or {}).get(name)):
             raise InvalidInput(
@@ -140,15 +128,15 @@ class SentenceTransformer(TextModel):
 
     def _layers(self) -> Iterator[nn.Module]:
         dense = iter(self._dense())
-        for kind, _ in self._modules[2:]:
-            if kind == "Dense":
+        for module in self._modules[2:]:
+            if module.kind == "Dense":
                 yield from self._dense_layers(*next(dense))
-            elif kind == "Normalize":
+            elif module.kind == "Normalize":
                 yield Unit()
 
     def _dense_layers(self, path: str, settings: dict[str, Any]) -> Iterator[nn.Module]:
         activations = {"Identity": nn.Identity, "Tanh": nn.Tanh}
-        weights = load_file(self.checkpoint.folder / path / WEIGHTS)
+        weights = load_file(self._whole.folder / path / WEIGHTS)
         name = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
         if not name.startswith("torch.nn.") or name.rpartition(".")[2] not in activations:
             raise InvalidInput(f"{self.checkpoint.label}: a dense layer has the activation {name}, expected Identity or Tanh")
@@ -162,8 +150,8 @@ class SentenceTransformer(TextModel):
 
     def _dense(self) -> list[tuple[str, dict[str, Any]]]:
         """Return folder and settings of each dense layer."""
-        paths = [path for kind, path in self._modules if kind == "Dense"]
-        return [(path, self.checkpoint.json(f"{path}/{CONFIG}", "expected its settings")) for path in paths]
+        paths = [module.path for module in self._modules if module.kind == "Dense"]
+        return [(path, self._whole.json(f"{path}/{CONFIG}", "expected its settings")) for path in paths]
 
     @cached_property
     def _first(self) -> dict[str, Any]:
@@ -177,8 +165,9 @@ class SentenceTransformer(TextModel):
         _ = self.checkpoint.config  # refuses what no library could load
         return AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True, trust_remote_code=False)
 
-    def _settings(self, name: str) -> dict[str, Any]:
-        return self.checkpoint.json(name, "") if (self.checkpoint.folder / name).exists() else {}
+    def _settings(self, name: str, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
+        place = checkpoint or self.checkpoint
+        return place.json(name, "") if (place.folder / name).exists() else {}
 
 
 def _pooling_modes(settings: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""open_clip: create_model_from_pretrained, its transform, get_tokenizer."""
+"""open_clip: create_model, load_checkpoint, its transform, its tokenizers."""
 
 from __future__ import annotations
 
@@ -49,26 +49,28 @@ class OpenClipLibrary(Library):
     @cached_property
     def _opened(self) -> tuple[Any, Any]:
         """Open the model; returns (model, transform)."""
-        known = self._checkpoint
-        if known.model.startswith("local-dir:"):
-            model, transform = library().create_model_from_pretrained(known.model)
-        else:
-            model, transform = library().create_model_from_pretrained(
-                known.model, pretrained=str(known.weights), **self._stored
-            )
-        return model.eval(), transform
+        model, module = self._checkpoint.loaded(force_preprocess_cfg=self._stored), library()
+        settings = module.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+        return model.eval(), module.transform.image_transform_v2(settings, is_train=False)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return library().get_tokenizer(self._checkpoint.model)
+        """Return get_tokenizer's, or the same with the files that it would download, which a folder lacks."""
+        known, module = self._checkpoint, library()
+        if known.tokenizer_folder == known.folder:
+            return module.get_tokenizer(known.model)
+        text = known.config["text_cfg"]
+        return module.tokenizer.HFTokenizer(
+            str(known.tokenizer_folder),
+            context_length=text.get("context_length", module.tokenizer.DEFAULT_CONTEXT_LENGTH),
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **text.get("tokenizer_kwargs", {}),
+        )
 
     @property
     def _stored(self) -> dict[str, Any]:
-        """Return the preprocessing that open_clip keeps for a tag, under the names of its own arguments."""
-        names = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
-        names |= {"resize_mode": "image_resize_mode"}
-        kept = self._checkpoint.preprocessing
-        return {argument: kept[name] for name, argument in names.items() if name in kept}
+        """Return what open_clip keeps for a tag; nothing for a folder, in which it has its place."""
+        return dict(self._checkpoint.preprocessing) if self._checkpoint.is_known else {}
 
 
 def _on_white(image: Image.Image) -> Any:

@@ -20,6 +20,7 @@ from clip_export import hardware
 from clip_export.artifact_files import REPORT_JSON, REPORT_MD
 from clip_export.builds.speed import BATCHES, WORDS, Speed
 from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints.conversion import Origins
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.evaluation.retrieval import KS
 from clip_export.oracle.comparison import Compared
@@ -34,6 +35,7 @@ class Report:
     """Results of one export.
 
     Attributes:
+        origins: of the weights.
         libraries: torch-fp32 beside the checkpoint's own library, per tower.
         rows: verdict per tower and variant, or the reason that there is none.
         speeds: by tower and variant; a text is the reason that one couldn't be measured.
@@ -42,6 +44,7 @@ class Report:
     """
 
     spec: ModelSpec
+    origins: Origins
     evaluation: Evaluation
     calibration: Calibration
     preprocessing: Preprocessing
@@ -83,7 +86,7 @@ def show(report: Report) -> None:
 def save(report: Report, folder: Path, plots: Sequence[Path]) -> None:
     """Write ``report.json`` and ``report.md`` into the checkpoint's folder of artefacts."""
     (folder / REPORT_JSON).write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
-    lines = [f"# {report.spec.checkpoint}", "", *_sources(report)]
+    lines = [f"# {report.spec.checkpoint}", "", *(f"{source}  " for source in _sources(report))]
     for tower in TOWERS:
         heading, *cells = _cells(report, tower)
         rule = ["---", *["---:"] * (len(heading) - 2), "---"]
@@ -97,6 +100,7 @@ def as_json(report: Report) -> dict[str, Any]:
     """Return the report as data: spec, machine, evaluation, a row per tower and variant."""
     return {
         "spec": report.spec.to_fields(),
+        "weights": dataclasses.asdict(report.origins),
         "machine": hardware.description(),
         "evaluation": {
             "source": report.evaluation.source,
@@ -148,7 +152,8 @@ def _sources(report: Report) -> list[str]:
     counts = f"{len(report.evaluation.pixels)} pictures, {len(report.evaluation.tokens)} texts"
     computer = hardware.description()
     machine = f"{computer['cores']} cores of {computer['cpu']}" + (f", {computer['gpu']}" if computer["gpu"] else "")
-    return [f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {machine}"]
+    judged = f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {machine}"
+    return [judged, *report.origins.lines()]
 
 
 def _cells(report: Report, tower: Tower) -> list[list[str]]:

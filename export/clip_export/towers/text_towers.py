@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from clip_client.spec import ModelSpec
 from clip_export.towers.pooling import Pool, at_end, first, last
 from clip_export.towers.unit_length import unit
 
-_BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
+BLOCKED = -1e4  # finite: exp() of it is 0 in every precision, where float32's lowest would overflow to NaN in fp16
 
 
 class TextTower(nn.Module, ABC):
@@ -100,10 +101,37 @@ class MaskedTextTower(TextTower):
         seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
         if self.unseen is not None:
             seen = seen & (tokens != self.unseen)
-        mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
+        mask = torch.where(seen, 0.0, BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
         hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
         projected: Tensor = self.projection(self.pool(hidden, seen))
         return projected
+
+
+class NoTextTower(TextTower):
+    """The text tower of a checkpoint that has none: zeros for every row of tokens."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.width = spec.embedding_size
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Return zeros [N, D]."""
+        return (is_end[:, :1] * 0).float().expand(-1, self.width)
+
+
+class PoolerOutput(nn.Module):
+    """A text model of transformers whose hidden states [N, 1, W] are the output of its own pooler."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        """Encode and pool."""
+        pooled = self.model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return SimpleNamespace(last_hidden_state=pooled[:, None])
 
 
 class OpenClipTextTower(TextTower):
@@ -127,7 +155,10 @@ class OpenClipTextTower(TextTower):
         """Encode, pool, project."""
         embedded = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]  # [N, L, W]
         hidden = self.model.transformer(embedded, attn_mask=causal_mask(tokens) if self.causal else None)
-        pooled = self.pool(self.model.ln_final(hidden), is_end)
+        return self.project(self.pool(self.model.ln_final(hidden), is_end))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Project pooled hidden states [N, W] -> [N, D]."""
         projection = self.model.text_projection
         if projection is None:
             return pooled
@@ -138,4 +169,4 @@ class OpenClipTextTower(TextTower):
 def causal_mask(tokens: Tensor) -> Tensor:
     """Return the mask [L, L] that is added to attention so that no token sees a later one."""
     position = torch.arange(tokens.shape[1], device=tokens.device)
-    return torch.where(position[None, :] > position[:, None], _BLOCKED, 0.0)
+    return torch.where(position[None, :] > position[:, None], BLOCKED, 0.0)
