@@ -118,6 +118,7 @@ for tower, verdict in compared(["--model", sys.argv[1]], pathlib.Path(sys.argv[2
 """
 
 
+@pytest.mark.slow
 def test_an_export_compares_with_peft_where_it_is_installed(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from clip_export.families.image_only import ImageOnly, VisionOnly
 from clip_export.families.multilingual import Multilingual
 from clip_export.families.open_clip import OpenClip
 from clip_export.families.siglip import Siglip
+from clip_export.families.tipsv2 import TipsV2
 from clip_export.families.vision_text_dual_encoder import VisionTextDualEncoder
 
 FAMILIES: dict[str, HuggingFace | OpenClip] = {
@@ -31,6 +32,7 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
         ClipSeg(),
         Flava(),
         OwlViT(),
+        TipsV2(),
         VisionTextDualEncoder(),
     )
 }

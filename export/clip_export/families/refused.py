@@ -47,10 +47,6 @@ REASONS: dict[str, str] = {
         "is a BridgeTower, whose processor resizes pictures to multiples of size_divisor and pads them, which the server's "
         f"preprocessing doesn't do: {_DUAL_ENCODER}"
     ),
-    "tipsv2": (
-        "is a TIPS v2, whose texts have no end token, by which a text and its absence are told apart here, and whose processor "
-        f"exists for torchvision alone: {_DUAL_ENCODER}"
-    ),
     "owlv2": f"is an OWLv2, whose processor pads pictures in a way of its own: {_DUAL_ENCODER}",
     "clap": f"is a CLAP, which embeds sounds: {_DUAL_ENCODER}",
     "xclip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
