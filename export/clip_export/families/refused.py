@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_DUAL_ENCODER = "expected a checkpoint with an image and a text tower, such as google/siglip2-base-patch16-224"
+_DUAL_ENCODER = "expected a checkpoint with an image and a text tower, such as google/siglip2-base-patch16-256"
 
 _ONE_MODEL = (
     "embeds pictures and texts with one language model, prompts and pictures of any size in one sequence, which is served by "
