@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from clip_client.errors import InvalidInput
+from clip_export.checkpoints.checkpoint import Checkpoint
+
 _DUAL_ENCODER = "expected a checkpoint with an image and a text tower, such as google/siglip2-base-patch16-256"
 
 _ONE_MODEL = (
@@ -14,6 +17,11 @@ _LATE_INTERACTION = (
 )
 _CROSS_ENCODER = f"looks at a picture and a text together, and has no embedding for one of them alone: {_DUAL_ENCODER}"
 
+_ONE_TOWER = (
+    *("clip_vision_model", "siglip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "swin", "convnext"),
+    *("beit", "deit", "resnet"),
+)
+
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "llava", "llava_next", "mllama", "phi3_v", "idefics3"),
@@ -21,19 +29,6 @@ REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma", "blip-2"), _LATE_INTERACTION),
     **dict.fromkeys(("vilt", "visual_bert", "lxmert", "uniter"), _CROSS_ENCODER),
-    **dict.fromkeys(
-        (
-            "clip_vision_model",
-            "siglip_vision_model",
-            "dinov2",
-            "dinov2_with_registers",
-            "dinov3_vit",
-            "vit",
-            "swin",
-            "convnext",
-        ),
-        f"is an image tower alone: pass --image-only to search pictures by pictures, or, to search by texts, {_DUAL_ENCODER}",
-    ),
     "jina_clip": (
         "is a Jina CLIP, whose towers exist only as code in its repository. That code isn't run, and no library has them to "
         f"compare with: {_DUAL_ENCODER}, which is multilingual too"
@@ -52,3 +47,18 @@ REASONS: dict[str, str] = {
     "xclip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
 }
 """By ``model_type``; each continues a sentence that the checkpoint's name begins."""
+
+
+def refuse_one_tower(checkpoint: Checkpoint) -> None:
+    """Raise InvalidInput for an image tower alone, which needs an option."""
+    if checkpoint.config.get("model_type") in _ONE_TOWER:
+        raise InvalidInput(
+            f"{checkpoint.label} is an image tower alone: pass --image-only to search pictures by pictures, or, to search by "
+            f"texts, {_DUAL_ENCODER}"
+        )
+
+
+def refuse(checkpoint: Checkpoint) -> None:
+    """Raise InvalidInput for a checkpoint of one of these types, with the reason."""
+    if reason := REASONS.get(str(checkpoint.config.get("model_type"))):
+        raise InvalidInput(f"{checkpoint.label} {reason}")
