@@ -118,6 +118,7 @@ for tower, verdict in compared(["--model", sys.argv[1]], pathlib.Path(sys.argv[2
 """
 
 
+@pytest.mark.slow
 def test_an_export_compares_with_peft_where_it_is_installed(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +184,16 @@ def test_an_adapter_that_cannot_be_followed(kind: str, adapter: Path, tmp_path: 
     with pytest.raises(InvalidInput, match=message):
         find(str(adapter), None, merged=tmp_path / "merged")
     assert not (tmp_path / "merged").exists() or not [*(tmp_path / "merged").iterdir()]
+
+
+def test_an_adapter_of_what_is_no_dual_encoder(made: Path, adapter: Path, tmp_path: Path) -> None:
+    """Like vidore/colpali-v1.3."""
+    base = Path(shutil.copytree(made / "base", tmp_path / "base"))
+    edit(base / "config.json", model_type="paligemma")
+    edit(adapter / CONFIG, base_model_name_or_path=str(base))
+    with pytest.raises(InvalidInput, match="base gives many vectors for a picture or a text"):
+        find(str(adapter), None, merged=tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_an_adapter_of_an_adapter(made: Path, adapter: Path, tmp_path: Path) -> None:

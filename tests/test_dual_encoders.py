@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import checkpoints
 import dual_encoders
 import numpy as np
 import pytest
+import tips
 import torch
 import transformers
 from dual_encoders import ROBERTA, vision_text
@@ -19,6 +22,7 @@ from test_families import SMALL_IMAGES
 from test_oracle import compared
 
 from clip_client import InvalidInput
+from clip_client.spec import TOWERS
 from clip_export import families
 from clip_export.checkpoints.find import find
 from clip_export.libraries.flava import FlavaLibrary
@@ -157,3 +161,23 @@ def test_a_text_model_of_rotary_positions_reads_as_far_as_its_library(tmp_path: 
     assert (verdict.missing, verdict.differences, verdict.notes) == ("", (), ())
     checkpoint = find(str(image), None, str(text))
     assert families.of(checkpoint).spec(checkpoint, "clip").context_length == 120
+
+
+@pytest.mark.slow
+def test_tips_v2_is_that_of_its_library(tmp_path: Path) -> None:
+    verdicts = tips.verdicts(tmp_path)
+    assert verdicts["onnx"] > 0.9999
+    for tower in TOWERS:
+        assert (verdicts[tower]["missing"], verdicts[tower]["differences"]) == ("", [])
+        assert verdicts[tower]["cosine_min"] > 0.9999
+    [note] = verdicts["text"]["notes"]
+    assert re.match("an empty text: transformers .* refuses it, .*a text without tokens has no embedding", note)
+
+
+def test_a_tips_v2_of_the_repositorys_own_code(tmp_path: Path) -> None:
+    """As google/tipsv2-l14 began: a config.json without towers."""
+    folder = tips.make(tmp_path / "tips")
+    config = {"model_type": "tipsv2", "architectures": ["TIPSv2Model"], "embed_dim": 1024, "vision_fn": "vit_large"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInput, match=r"config\.json is that of the repository's own code, which isn't run"):
+        describe(folder)

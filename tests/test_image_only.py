@@ -157,7 +157,7 @@ def test_a_classifier_without_a_pooler(tmp_path: Path) -> None:
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**VISION))
     found = ImagesOnly.of(find(str(_saved(model, tmp_path / "vit", "ViTImageProcessor", **SQUASHED)), None))
     family = families.of(found)
-    with pytest.raises(InvalidInput, match="was trained without its pooler, .* expected a vision model with a pooled output"):
+    with pytest.raises(InvalidInput, match=r"was trained without its pooler, .* expected a vision model with a pooled output"):
         family.towers(found, family.spec(found, "clip"))
 
 

@@ -16,6 +16,7 @@ from clip_export import json_record
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, MERGED_FROM, SETTINGS, SHARDS, WEIGHTS
 from clip_export.checkpoints.lora import Lora
+from clip_export.checkpoints.refused import refuse
 from clip_export.checkpoints.weight_digest import digest
 from clip_export.library_errors import reading
 
@@ -93,7 +94,7 @@ def _base(adapter: Checkpoint, settings: dict[str, Any], find: Callable[[str, st
         raise InvalidInput(f"{adapter.label} is an adapter of {name}, expected a base in Hugging Face's format")
     if is_adapter(base):
         raise InvalidInput(f"{adapter.label} is an adapter of {base.label}, which is an adapter itself: merge that one first")
-    _ = base.config  # refuses quantized weights
+    refuse(base)
     return base
 
 

@@ -74,12 +74,13 @@ def _kind(processor: Any) -> str:
 
 def _refuse_unknown(processor: Any, label: str) -> None:
     """Raise InvalidInput for a class that prepares pixels in an unknown way."""
-    from transformers.image_processing_backends import PilBackend
+    from transformers import image_processing_backends
 
-    changed = {name for name in _PIXELS if getattr(type(processor), name) is not getattr(PilBackend, name)}
-    own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
     kind = _kind(processor)
-    if not issubclass(type(processor), PilBackend) or changed - _OWN.get(kind, set()) or own:
+    backend: Any = getattr(image_processing_backends, "TorchvisionBackend" if kind in _TORCHVISION_ALONE else "PilBackend")
+    changed = {name for name in _PIXELS if getattr(type(processor), name, None) is not getattr(backend, name, None)}
+    own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
+    if not issubclass(type(processor), backend) or changed - _OWN.get(kind, set()) or own:
         raise _refused(
             label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it"
         )
@@ -127,6 +128,9 @@ _RESIZES: dict[str, Callable[[Any, _Resized], _Resized]] = {
 """Classes with a resize of their own."""
 
 _SEGMENTING = {"preprocess", "_preprocess", "_preprocess_image_like_inputs"}  # for maps beside the pictures
+
+_TORCHVISION_ALONE = ("Tipsv2ImageProcessor",)
+"""Classes without a backend for Pillow. torchvision resizes uint8 as Pillow does, but for rounding."""
 
 _OWN: dict[str, set[str]] = {
     "ConvNextImageProcessor": {"resize", "_preprocess"},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 
 from clip_client.errors import InvalidInput
+from clip_export.checkpoints import refused
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly, Paired
-from clip_export.families import refused
 from clip_export.families.align import Align
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
@@ -18,6 +18,7 @@ from clip_export.families.image_only import ImageOnly, VisionOnly
 from clip_export.families.multilingual import Multilingual
 from clip_export.families.open_clip import OpenClip
 from clip_export.families.siglip import Siglip
+from clip_export.families.tipsv2 import TipsV2
 from clip_export.families.vision_text_dual_encoder import VisionTextDualEncoder
 
 FAMILIES: dict[str, HuggingFace | OpenClip] = {
@@ -31,6 +32,7 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
         ClipSeg(),
         Flava(),
         OwlViT(),
+        TipsV2(),
         VisionTextDualEncoder(),
     )
 }
@@ -53,8 +55,8 @@ def of(checkpoint: Checkpoint) -> Family:
             f"{checkpoint.label} is a NaFlex checkpoint, whose image tower takes pictures of any shape: expected a SigLIP 2 "
             "of fixed resolution, such as google/siglip2-so400m-patch14-384"
         )
-    if reason := refused.REASONS.get(model_type):
-        raise InvalidInput(f"{checkpoint.label} {reason}")
+    refused.refuse(checkpoint)
+    refused.refuse_one_tower(checkpoint)
     if model_type not in FAMILIES:
         nearest = difflib.get_close_matches(model_type, FAMILIES, n=len(FAMILIES), cutoff=0)
         raise InvalidInput(f"{checkpoint.label} is a {model_type!r} checkpoint, expected one of: {', '.join(nearest)}")

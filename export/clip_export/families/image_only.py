@@ -88,8 +88,8 @@ class VisionOnly(Family):
             if f" {POOLER}" not in str(problem):
                 raise
             raise InvalidInput(
-                f"{checkpoint.label} was trained without its pooler, so that transformers has no embedding of a picture for it: "
-                "expected a vision model with a pooled output, such as facebook/dinov2-base"
+                f"{checkpoint.label} was trained without its pooler, so that transformers embeds no picture with it: expected "
+                "a vision model with a pooled output, such as facebook/dinov2-base"
             ) from problem
         return Towers(image=ImageTower(_Embedded(model), spec).eval(), text=NoTextTower(spec).eval())
 

@@ -82,23 +82,33 @@ class MaskedTextTower(TextTower):
         pool: hidden states -> one vector for each text.
         projection: [N, W] -> [N, D].
         unseen: token that is masked within a text too, where somebody writes it out; None for none.
+        end_is_seen: the model looks at the last end token too.
     """
 
     model: Any
 
     def __init__(
-        self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec, *, unseen: int | None = None
+        self,
+        model: nn.Module,
+        pool: Pool,
+        projection: nn.Module,
+        spec: ModelSpec,
+        *,
+        unseen: int | None = None,
+        end_is_seen: bool = True,
     ) -> None:
         super().__init__(spec)
         self.model = model
         self.pool = pool
         self.projection = projection
         self.unseen = unseen
+        self.seen_behind = 0 if end_is_seen else 1
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode without padding, pool, project."""
         position = torch.arange(tokens.shape[1], device=tokens.device)
-        seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
+        last = (is_end * position).amax(dim=1, keepdim=True) - self.seen_behind
+        seen = position[None] <= last  # [N, L]
         if self.unseen is not None:
             seen = seen & (tokens != self.unseen)
         mask = torch.where(seen, 0.0, BLOCKED)[:, None, None, :]  # [N, 1, 1, L]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-_DUAL_ENCODER = "expected a checkpoint with an image and a text tower, such as google/siglip2-base-patch16-224"
+from clip_client.errors import InvalidInput
+from clip_export.checkpoints.checkpoint import Checkpoint
+
+_DUAL_ENCODER = "expected a checkpoint with an image and a text tower, such as google/siglip2-base-patch16-256"
 
 _ONE_MODEL = (
     "embeds pictures and texts with one language model, prompts and pictures of any size in one sequence, which is served by "
@@ -14,6 +17,11 @@ _LATE_INTERACTION = (
 )
 _CROSS_ENCODER = f"looks at a picture and a text together, and has no embedding for one of them alone: {_DUAL_ENCODER}"
 
+_ONE_TOWER = (
+    *("clip_vision_model", "siglip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "swin", "convnext"),
+    *("beit", "deit", "resnet"),
+)
+
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "llava", "llava_next", "mllama", "phi3_v", "idefics3"),
@@ -21,19 +29,6 @@ REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma", "blip-2"), _LATE_INTERACTION),
     **dict.fromkeys(("vilt", "visual_bert", "lxmert", "uniter"), _CROSS_ENCODER),
-    **dict.fromkeys(
-        (
-            "clip_vision_model",
-            "siglip_vision_model",
-            "dinov2",
-            "dinov2_with_registers",
-            "dinov3_vit",
-            "vit",
-            "swin",
-            "convnext",
-        ),
-        f"is an image tower alone: pass --image-only to search pictures by pictures, or, to search by texts, {_DUAL_ENCODER}",
-    ),
     "jina_clip": (
         "is a Jina CLIP, whose towers exist only as code in its repository. That code isn't run, and no library has them to "
         f"compare with: {_DUAL_ENCODER}, which is multilingual too"
@@ -47,12 +42,23 @@ REASONS: dict[str, str] = {
         "is a BridgeTower, whose processor resizes pictures to multiples of size_divisor and pads them, which the server's "
         f"preprocessing doesn't do: {_DUAL_ENCODER}"
     ),
-    "tipsv2": (
-        "is a TIPS v2, whose texts have no end token, by which a text and its absence are told apart here, and whose processor "
-        f"exists for torchvision alone: {_DUAL_ENCODER}"
-    ),
     "owlv2": f"is an OWLv2, whose processor pads pictures in a way of its own: {_DUAL_ENCODER}",
     "clap": f"is a CLAP, which embeds sounds: {_DUAL_ENCODER}",
     "xclip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
 }
 """By ``model_type``; each continues a sentence that the checkpoint's name begins."""
+
+
+def refuse_one_tower(checkpoint: Checkpoint) -> None:
+    """Raise InvalidInput for an image tower alone, which needs an option."""
+    if checkpoint.config.get("model_type") in _ONE_TOWER:
+        raise InvalidInput(
+            f"{checkpoint.label} is an image tower alone: pass --image-only to search pictures by pictures, or, to search by "
+            f"texts, {_DUAL_ENCODER}"
+        )
+
+
+def refuse(checkpoint: Checkpoint) -> None:
+    """Raise InvalidInput for a checkpoint of one of these types, with the reason."""
+    if reason := REASONS.get(str(checkpoint.config.get("model_type"))):
+        raise InvalidInput(f"{checkpoint.label} {reason}")
