@@ -94,11 +94,7 @@ def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:
 
 
 def work_since(before: Mapping[str, Work], models: Sequence[str], requests: int, serving: Serving) -> list[Work]:
-    """Return the work of each model once Triton has counted all requests.
-
-    Raises:
-        SystemExit: if it counts others.
-    """
+    """Return the work of each model once Triton has counted all requests; exit if it counts others."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         after = serving.work()

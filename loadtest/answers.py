@@ -39,11 +39,7 @@ class References:
     cosine_min: float
 
     def check(self, answer: Floats | None, known: int | None) -> None:
-        """Check that an answer is an embedding, and that of the known item of this number, if it is one.
-
-        Raises:
-            WrongAnswer: if it isn't.
-        """
+        """Raise WrongAnswer for anything but an embedding, and that of the known item of this number, if it is one."""
         size = self.embeddings.shape[1]
         if answer is None or answer.shape != (size,):
             raise WrongAnswer(f"got an embedding of {None if answer is None else answer.shape}, expected {size} numbers")
@@ -70,22 +66,14 @@ def references(embed: Callable[[Sequence[Any]], Floats], items: Sequence[Any]) -
 
 
 def check_hits(hits: Sequence[Hit], first: str | None = None) -> None:
-    """Check that these are all hits, best first, led by the row ``first`` if it is given.
-
-    Raises:
-        WrongAnswer: if they aren't.
-    """
+    """Raise WrongAnswer unless these are all hits, best first, led by the row ``first`` if it is given."""
     check_scores([hit.score for hit in hits])
     if first is not None and hits[0].id != first:
         raise WrongAnswer(f"the best hit is {hits[0].id}, expected {first}")
 
 
 def check_scores(scores: Sequence[float]) -> None:
-    """Check that these are the scores of all hits: cosines, best first.
-
-    Raises:
-        WrongAnswer: if they aren't.
-    """
+    """Raise WrongAnswer unless these are the scores of all hits: cosines, best first."""
     if len(scores) != HITS:
         raise WrongAnswer(f"got {len(scores)} hits, expected {HITS}")
     if list(scores) != sorted(scores, reverse=True) or not -1.01 <= scores[-1] <= scores[0] <= 1.01:

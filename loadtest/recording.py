@@ -39,11 +39,7 @@ class Snapshot:
 
 
 class Recording:
-    """Recording of a load from its first request on.
-
-    Raises:
-        ClipError: if the server can't be reached, or hasn't the checkpoint.
-    """
+    """Recording of a load from its first request on; raises ClipError for a server that can't be reached or lacks the model."""
 
     def __init__(self, target: Target) -> None:
         self.target = target

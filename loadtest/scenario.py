@@ -35,11 +35,7 @@ class Serving:
         return self.clip.embed_image(self.samples.images[n])
 
     def refuse(self, image: bytes) -> None:
-        """Send a damaged image; a refusal is the right answer.
-
-        Raises:
-            WrongAnswer: if it gets an embedding.
-        """
+        """Send a damaged image; a refusal is the right answer, raise WrongAnswer for an embedding."""
         try:
             self.clip.embed_image(image)
         except InvalidInput:
@@ -78,11 +74,7 @@ class Searching:
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
     def knn(self, text: str) -> list[dict[str, Any]]:
-        """Search by clip-retrieval's route.
-
-        Raises:
-            Unavailable: if the status isn't 200.
-        """
+        """Search by clip-retrieval's route; raise Unavailable if the status isn't 200."""
         body = {"text": text, "modality": "image", "num_images": HITS, "indice_name": self.collection}
         answer = self.pool.request("POST", f"{self.search.url}/knn-service", json=body)
         if answer.status != 200:
@@ -98,11 +90,7 @@ class Searching:
 
 
 def searching(url: str, images: Sequence[bytes]) -> Searching:
-    """Connect, and fill a new collection with the images and with random vectors.
-
-    Raises:
-        ClipError: if the sidecar or its Triton can't be reached.
-    """
+    """Connect, and fill a new collection with the images and with random vectors; raise ClipError if a server is missing."""
     search, collection = Search(url), f"loadtest-{secrets.token_hex(4)}"
     dimension = int(search.create(collection)["dimension"])
     made = Searching(search, urllib3.PoolManager(maxsize=64, retries=False, timeout=60), collection, images, dimension)

@@ -58,11 +58,7 @@ class Session:
             runner.register_message(PREPARED, self.worker_prepared)
 
     def prepare(self) -> None:
-        """Connect and learn the references, once for each load.
-
-        Raises:
-            ClipError: if a server can't be reached, or its answers are wrong already.
-        """
+        """Connect and learn the references, once for each load; raise ClipError for missing servers and wrong answers."""
         with self._preparing:
             if not self._prepared and not isinstance(self._environment.runner, MasterRunner):
                 self._connect(Options.of(self._environment))

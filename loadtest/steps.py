@@ -40,12 +40,7 @@ class Pipeline:
 
 
 def pipeline(triton: Triton, name: str) -> Pipeline:
-    """Read a checkpoint's pipeline from the server's configurations.
-
-    Raises:
-        InvalidInput: if the server has no such checkpoint.
-        Unavailable: if it can't be reached.
-    """
+    """Read a checkpoint's pipeline from the server; raise InvalidInput if it has none, Unavailable if it is down."""
     configs = {model: triton.config(model) for model in (ensemble(name, tower) for tower in TOWERS)}
     steps = {model: tuple(step.model_name for step in config.ensemble_scheduling.step) for model, config in configs.items()}
     names = [step for models in steps.values() for step in models]

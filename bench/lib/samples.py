@@ -19,11 +19,7 @@ PHOTOS = 96
 
 
 def photos(folder: Path | None) -> list[Path]:
-    """Return the JPEG files of a folder, or collages at the sizes of photos, which are drawn once.
-
-    Raises:
-        SystemExit: if the folder has none.
-    """
+    """Return the JPEG files of a folder (exit if it has none), or collages at the sizes of photos, which are drawn once."""
     if folder is None:
         folder = ARTIFACTS / COLLAGES
         if not folder.exists():

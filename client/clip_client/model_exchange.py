@@ -52,11 +52,7 @@ def folder_of_new(staging: Path) -> Path:
 
 
 def exchange(staging: Path, repository: Path) -> None:
-    """Replace models by the new ones of their names; undone if a step fails.
-
-    Raises:
-        OSError: a step failed, and the repository is unchanged.
-    """
+    """Replace models by the new ones of their names; raise OSError if a step fails, and leave the repository unchanged."""
     names = [path.name for path in (staging / _NEW).iterdir()]
     (staging / _MARK).touch()
     try:

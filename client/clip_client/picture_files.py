@@ -83,11 +83,7 @@ class Scan:
 
 
 def scan(folder: Path, limits: Limits = Limits()) -> Scan:
-    """Walk a folder, its links to files and folders included.
-
-    Raises:
-        InvalidInput: no such folder.
-    """
+    """Walk a folder, its links to files and folders included; raise InvalidInput if there is no such folder."""
     if not folder.is_dir():
         raise InvalidInput(f"no folder {folder}: expected a folder of pictures")
     walk = _Walk(limits)
@@ -213,11 +209,7 @@ class _Walk:
 
 
 def _is_picture(name: str, path: str) -> bool:
-    """Return true for a picture by its suffix, or by its first bytes where it has none.
-
-    Raises:
-        InvalidInput: these can't be read.
-    """
+    """Return true for a picture by its suffix, else by its first bytes; raise InvalidInput if these can't be read."""
     base = name.rpartition("/")[2]
     ending = _ending(base)
     if ending in ENDINGS:

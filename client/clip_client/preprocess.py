@@ -171,11 +171,7 @@ def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Return a picture whose header was read.
-
-    Raises:
-        InvalidInput: not a picture, or of a format that isn't taken.
-    """
+    """Return a picture whose header was read; raise InvalidInput for anything else, or a format that isn't taken."""
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours

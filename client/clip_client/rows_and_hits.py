@@ -138,11 +138,7 @@ def _content(item: Row | Term, *vectors: str) -> dict[str, str]:
 
 
 def _metadata(name: str, value: Any) -> Any:
-    """Return a value of a column as the API takes it.
-
-    Raises:
-        InvalidInput: JSON has nothing for it.
-    """
+    """Return a value of a column as the API takes it; raise InvalidInput if JSON has nothing for it."""
     if isinstance(value, np.generic | np.ndarray):
         return _metadata(name, value.tolist())
     if isinstance(value, list | tuple):

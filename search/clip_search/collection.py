@@ -81,11 +81,7 @@ class Collection:
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
-        """Return the ``k`` nearest rows to a query [D] of unit length among the rows that a filter keeps.
-
-        Raises:
-            InvalidInput: LanceDB doesn't accept the filter.
-        """
+        """Return the ``k`` rows nearest to a unit query [D], of those that a filter keeps; raise InvalidInput for a bad one."""
         self._make_sure()
         return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
 
@@ -99,11 +95,7 @@ class Collection:
         return rows
 
     def row_of(self, id: str) -> int:
-        """Return the number of a row.
-
-        Raises:
-            NotFound: no such id.
-        """
+        """Return the number of a row; raise NotFound if there is no such id."""
         self._make_sure()
         rows = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
         if id not in rows:

@@ -78,11 +78,7 @@ class Commits:
         self.unsure = True
 
     def agree(self) -> None:
-        """Read the table and bring memory in line with it.
-
-        Raises:
-            NotFound, Unavailable: it can't be read.
-        """
+        """Read the table and bring memory in line with it; raise NotFound or Unavailable if it can't be read."""
         self.table.refresh()
         self.known.agree(self.table.ids())
         rows = self.table.numbers()

@@ -57,11 +57,7 @@ class Embedder:
 
     @property
     def spec(self) -> ModelSpec:
-        """Contract of the server's checkpoint.
-
-        Raises:
-            Unavailable: the server is down.
-        """
+        """Contract of the server's checkpoint; raises Unavailable if the server is down."""
         return self._clip.spec
 
     def not_ready(self) -> str:

@@ -153,11 +153,7 @@ class Options:
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of the derived indexes.
-
-        Raises:
-            InvalidInput: if the database is in an object store and no folder was named.
-        """
+        """Return the folder of the derived indexes; raise InvalidInput if an object store has none that was named."""
         if self.index_folder:
             return self.index_folder
         if "://" in self.data:

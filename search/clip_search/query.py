@@ -24,11 +24,7 @@ _MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 
 
 def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:
-    """Refuse a number of results, rows or ids that is too large.
-
-    Raises:
-        TooLarge: it is.
-    """
+    """Raise TooLarge for a number of results, rows or ids above the most."""
     if number > most:
         raise TooLarge(f"{name} is {min(number, 10**18):,}: expected at most {most:,}")
 

@@ -69,12 +69,7 @@ class Sidecar:
             return [self._open[name] for name in sorted(self._open)]
 
     def collection(self, name: str) -> Collection:
-        """Return a collection by name.
-
-        Raises:
-            NotFound: there is none.
-            Unavailable: it is still being opened, or can't be.
-        """
+        """Return a collection by name; raise NotFound if there is none, Unavailable if it is being opened, or can't be."""
         if collection := self._open.get(name):
             return collection
         if reason := self.broken.get(name):
@@ -104,11 +99,7 @@ class Sidecar:
                 raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good, a broken one too; of several calls at once, one does.
-
-        Raises:
-            NotFound, Unavailable: it isn't there, or can't be removed.
-        """
+        """Remove a collection for good, a broken one too; raise NotFound or Unavailable if it isn't there or can't be."""
         self.database.check_owner()
         with contextlib.ExitStack() as claim:
             with self._lock:
@@ -124,11 +115,7 @@ class Sidecar:
                 raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
-        """Return a term's vector, float32 [D] of unit length; texts come from :meth:`text` instead.
-
-        Raises:
-            ClipError: as its kind has it.
-        """
+        """Return a term's vector, float32 [D] of unit length, or raise a ClipError; texts come from :meth:`text` instead."""
         if term.kind == "vector":
             return checked_vector(term.value, collection.about.size)
         if term.kind == "id":
@@ -144,12 +131,7 @@ class Sidecar:
         return rows[0]
 
     def check_model(self, collection: Collection) -> None:
-        """Refuse to search with another model than the vectors' own.
-
-        Raises:
-            ContractMismatch: they differ.
-            Unavailable: the server is down.
-        """
+        """Raise ContractMismatch for another model than the vectors' own, Unavailable if the server is down."""
         spec = self.embedder.spec
         collection.about.check_fingerprint(spec.fingerprint, collection.name)
         if spec.embedding_size != collection.about.size:
@@ -234,11 +216,7 @@ class Sidecar:
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[None]:
-        """Reserve a name while its collection is made or dropped.
-
-        Raises:
-            Conflict: somebody else makes or drops it.
-        """
+        """Reserve a name while its collection is made or dropped; raise Conflict if somebody else makes or drops it."""
         with self._lock:
             if name in self._changing:
                 raise Conflict(f"collection {name} is being made or dropped: try again in a moment")

@@ -51,11 +51,7 @@ class Environment:
         return self.tritonserver / "python_backend_stubs" / _python() / "triton_python_backend_stub"
 
     def variables(self) -> dict[str, str]:
-        """Return the process environment that tritonserver and its stubs need.
-
-        Raises:
-            InvalidInput: if this Python came without the shared library that the stubs load.
-        """
+        """Return tritonserver's environment; raise InvalidInput if this Python came without the library that its stubs load."""
         libraries = [str(self.site_packages / "nvidia_pytriton.libs"), str(libpython_folder())]
         return {
             **os.environ,
@@ -99,11 +95,7 @@ def cache_folder() -> Path:
 
 
 def libpython_folder() -> Path:
-    """Return the folder of ``libpython3.X.so.1.0``.
-
-    Raises:
-        InvalidInput: if this Python was built without it, and the system has none.
-    """
+    """Return the folder of ``libpython3.X.so.1.0``; raise InvalidInput if neither this Python nor the system has it."""
     name = f"libpython{_python()}.so.1.0"
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
     bases = [sysconfig.get_config_var("LIBDIR") or "", Path(sys.base_prefix) / "lib", "/usr/lib", "/usr/local/lib"]

@@ -90,11 +90,7 @@ def metrics_gateway(listening: socket.socket, run: Path, names: tuple[str, ...])
 
 
 def asked(triton: Path, path: str) -> bytes:
-    """Return Triton's whole answer, status line and headers included.
-
-    Raises:
-        OSError: if nobody answers there, or not in time.
-    """
+    """Return Triton's whole answer with status line and headers; raise OSError if nobody answers there, or not in time."""
     answer = bytearray()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_TRITON_S)

@@ -58,11 +58,7 @@ def serve(options: Options) -> int:
 
 
 def parsed(arguments: argparse.Namespace) -> Options:
-    """Return the options that a command line says.
-
-    Raises:
-        InvalidInput: if a value can't be used.
-    """
+    """Return the options that a command line says; raise InvalidInput for a value that can't be used."""
     index = IndexOptions(
         engine=arguments.engine,
         recall_target=arguments.recall,

@@ -77,11 +77,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, path: Path, kind: Kind) -> VectorIndex:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            RuntimeError: the file is broken.
-        """
+        """Read what :meth:`save` wrote; raise RuntimeError for a broken file."""
         return cls(faiss.read_index(str(path)), kind)
 
     def save(self, path: Path) -> None:
@@ -181,11 +177,7 @@ def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
 
 
 def file_vectors(path: Path) -> Floats:
-    """Return all vectors of an index file from elsewhere, float32 [N, D], as precise as it keeps them.
-
-    Raises:
-        InvalidInput: it isn't one, or keeps none.
-    """
+    """Return all vectors of another program's index file, float32 [N, D]; raise InvalidInput if it isn't one, or keeps none."""
     try:
         index = faiss.read_index(str(path))
         if isinstance(inverted := faiss.try_extract_index_ivf(index), faiss.IndexIVF):

@@ -71,20 +71,12 @@ class Database:
         return self._lease.trouble() if self._lease else ""
 
     def check_owner(self) -> None:
-        """Refuse to write to a database that may have another owner by now.
-
-        Raises:
-            Unavailable: it may.
-        """
+        """Raise Unavailable for a database that may have another owner by now."""
         if self._lease:
             self._lease.check()
 
     def names(self) -> list[str]:
-        """Return the names of all collections, sorted.
-
-        Raises:
-            Unavailable: the database can't be read.
-        """
+        """Return the names of all collections, sorted; raise Unavailable if the database can't be read."""
         try:
             return self._names()
         except Exception as problem:  # LanceDB raises anything
@@ -99,12 +91,7 @@ class Database:
         return sorted(names)
 
     def create(self, name: str, about: About, columns: Mapping[str, str]) -> Table:
-        """Make an empty collection.
-
-        Raises:
-            InvalidInput: the name or a column can't be used.
-            Conflict: it is there already.
-        """
+        """Make an empty collection; raise InvalidInput for a name or column that can't be used, Conflict if it is there."""
         if check_collection(name) in self.names():
             raise self._there(name)
         wanted = schema(about, columns)
@@ -120,11 +107,7 @@ class Database:
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
-        """Open a collection.
-
-        Raises:
-            Exception: LanceDB's, of any kind.
-        """
+        """Open a collection; LanceDB raises Exceptions of any kind."""
         return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name))
 
     def _fresh(self, name: str) -> Any:
@@ -133,11 +116,7 @@ class Database:
         return lancedb.connect(self._uri, session=session).open_table(name)
 
     def drop(self, name: str) -> None:
-        """Remove a collection for good, if it exists.
-
-        Raises:
-            Unavailable: it can't be removed.
-        """
+        """Remove a collection for good, if it exists; raise Unavailable if it can't be removed."""
         self.check_owner()
         try:
             self._database.drop_table(name)

@@ -61,11 +61,7 @@ def kind_of(type: pa.DataType) -> str:
 
 
 def kind_by(name: str, value: Any) -> str:
-    """Return the kind of a column that begins with this value.
-
-    Raises:
-        InvalidInput: the kind has to be declared.
-    """
+    """Return the kind of a column that begins with this value; raise InvalidInput if the kind has to be declared."""
     kind = _PLAIN.get(type(value))
     if kind is None:
         raise InvalidInput(
@@ -76,11 +72,7 @@ def kind_by(name: str, value: Any) -> str:
 
 
 def checked_value(name: str, kind: str, value: Any) -> Any:
-    """Return a metadata value as its column, which is of this kind, takes it.
-
-    Raises:
-        InvalidInput: it doesn't fit.
-    """
+    """Return a metadata value as its column, which is of this kind, takes it; raise InvalidInput if it doesn't fit."""
     if value is None:
         return None
     try:

@@ -52,11 +52,7 @@ class Note:
 
     @property
     def time(self) -> datetime:
-        """``until`` in UTC.
-
-        Raises:
-            ValueError: it is no time, or one without a zone.
-        """
+        """``until`` in UTC; raises ValueError if it is no time, or one without a zone."""
         time = datetime.fromisoformat(self.until)
         if not time.tzinfo:
             raise ValueError(f"{self.until} has no zone")
@@ -87,11 +83,7 @@ class Lease:
         self._renewing.start()
 
     def check(self) -> None:
-        """Refuse to write without the lease.
-
-        Raises:
-            Unavailable: it is lost, or couldn't be renewed in time.
-        """
+        """Raise Unavailable, so that nothing is written, if the lease is lost or couldn't be renewed in time."""
         if reason := self.trouble():
             raise Unavailable(f"nothing is written: {reason}")
 
@@ -149,12 +141,7 @@ class Lease:
         return again
 
     def _put(self, released: bool = False) -> None:
-        """Write the object with another time.
-
-        Raises:
-            Unavailable: it is somebody else's.
-            Exception: obstore's, of any kind; it may have been written.
-        """
+        """Write the object with another time; raise Unavailable if it is somebody else's, obstore's errors if nobody knows."""
         asked_s = _now_s()
         until = _clock() + timedelta(seconds=0 if released else self._times.lease_s)
         content = json.dumps(asdict(Note(self._owner, self._token, until.isoformat(), released))).encode()
@@ -184,11 +171,7 @@ class Lease:
         return stored.version if stored.content == content else None
 
     def _check_store(self) -> None:
-        """Refuse a store that overwrites the object although it was asked to make it: it would give everybody the lease.
-
-        Raises:
-            Unavailable: it does.
-        """
+        """Raise Unavailable for a store that overwrites the object where it should make it: all would get the lease."""
         stored = self._cell.read()
         if stored is None or self._note(stored).token != self._token or self._cell.write(stored.content, None) is not None:
             raise Unavailable(

@@ -37,11 +37,7 @@ class Cell:
         self._store, self._name = store, name
 
     def read(self) -> Stored | None:
-        """Return the object; None if there is none.
-
-        Raises:
-            Exception: obstore's; the store can't be asked.
-        """
+        """Return the object; None if there is none. If the store can't be asked, obstore raises Exceptions of any kind."""
         import obstore
 
         try:

@@ -33,11 +33,7 @@ class RowNumbers:
         self._noted = noted
 
     def take(self, count: int) -> int:
-        """Return the first of ``count`` consecutive numbers, which are never given again.
-
-        Raises:
-            Unavailable, StorageFull: the table can't be written.
-        """
+        """Return the first of ``count`` numbers that are never given again; raise Unavailable if the table can't be written."""
         first, end = self._next, self._next + count
         if end > (self._noted or 0):
             noted = (end // BLOCK + 1) * BLOCK

@@ -45,11 +45,7 @@ class NewRow:
 
 
 def checked_id(value: Any) -> str:
-    """Return a valid id, or a new one for None.
-
-    Raises:
-        InvalidInput: it can't be one.
-    """
+    """Return a valid id, or a new one for None; raise InvalidInput for what can't be one."""
     if value is None:
         return uuid.uuid4().hex
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not is_text(value):
@@ -60,11 +56,7 @@ def checked_id(value: Any) -> str:
 
 
 def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
-    """Return a vector [size] as float32 of unit length.
-
-    Raises:
-        InvalidInput: another size, not numbers, NaN, or all zeros.
-    """
+    """Return a vector [size] as float32 of unit length; raise InvalidInput for another size, NaN, zeros, no numbers."""
     try:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused below
             vector = np.asarray(values, np.float32)

@@ -58,11 +58,7 @@ class About:
     fingerprint: str
 
     def check_fingerprint(self, other: str, name: str) -> None:
-        """Refuse vectors of another model.
-
-        Raises:
-            ContractMismatch: both are known and differ.
-        """
+        """Raise ContractMismatch for vectors of another model, if both are known."""
         if other and self.fingerprint and other != self.fingerprint:
             raise ContractMismatch(
                 f"collection {name} holds vectors of model {self.fingerprint}, got {other}: embed the sources again into "
@@ -102,11 +98,7 @@ def reservation(end: int) -> dict[str, Any]:
 
 
 def about(table: pa.Schema, name: str) -> About:
-    """Read back what :func:`schema` wrote.
-
-    Raises:
-        ContractMismatch: the table is somebody else's.
-    """
+    """Read back what :func:`schema` wrote; raise ContractMismatch for somebody else's table."""
     try:
         return About(**json.loads((table.metadata or {})[_KEY]))
     except (KeyError, ValueError, TypeError) as problem:
@@ -119,32 +111,20 @@ def own_columns(table: pa.Schema) -> dict[str, str]:
 
 
 def check_collection(name: Any) -> str:
-    """Return a name that is fit for a folder and a URL.
-
-    Raises:
-        InvalidInput: it isn't.
-    """
+    """Return a name that is fit for a folder and a URL; raise InvalidInput for any other."""
     if not isinstance(name, str) or not _COLLECTION.fullmatch(name):
         raise InvalidInput(f"the collection's name is {name!r}: expected up to 64 letters, digits, '-' and '_'")
     return name
 
 
 def column_type(name: Any, kind: Any) -> pa.DataType:
-    """Return the type of a new metadata column.
-
-    Raises:
-        InvalidInput: the name or the kind can't be used.
-    """
+    """Return the type of a new metadata column; raise InvalidInput if the name or the kind can't be used."""
     check_column(name)
     return check_kind(name, kind)
 
 
 def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
-    """Refuse columns ``{name: kind}`` that can't stand beside known ones.
-
-    Raises:
-        InvalidInput: a name or a kind can't be used, or they are too many.
-    """
+    """Raise InvalidInput for columns ``{name: kind}`` that can't be used, or can't stand beside known ones."""
     there = {name.lower(): name for name in known} if new else {}
     before = len(there)
     for name, kind in new.items():
@@ -157,11 +137,7 @@ def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
 
 
 def check_kind(name: Any, kind: Any) -> pa.DataType:
-    """Return the type of a kind.
-
-    Raises:
-        InvalidInput: there is no such kind.
-    """
+    """Return the type of a kind; raise InvalidInput if there is no such kind."""
     if (arrow := arrow_type(kind)) is None:
         raise InvalidInput(
             f"column {shown(name)} can't be of type {shown(kind)}: expected one of {', '.join(TYPES)}, decimal(P,S)"
@@ -170,11 +146,7 @@ def check_kind(name: Any, kind: Any) -> pa.DataType:
 
 
 def check_column(name: Any) -> None:
-    """Refuse a name that a metadata column can't have.
-
-    Raises:
-        InvalidInput: it isn't a plain word, or is taken; in SQL, capitals make no difference.
-    """
+    """Raise InvalidInput for a column's name that is no plain word, or taken; in SQL, capitals make no difference."""
     if not isinstance(name, str) or not _COLUMN.fullmatch(name):
         raise InvalidInput(f"a column can't be called {shown(name)}: expected up to 64 letters, digits and '_', no digit first")
     if name.lower() in RESERVED or _DATABASES.fullmatch(name):

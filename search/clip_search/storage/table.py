@@ -125,12 +125,7 @@ class Table:
         return bool(self._handle.ask(lambda: self._handle.raw.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
 
     def matching(self, where: str) -> Rows:
-        """Return the rows that a client's filter keeps, int64, ascending.
-
-        Raises:
-            InvalidInput: it isn't allowed, or fails on a value.
-            Timeout: it takes too long.
-        """
+        """Return the rows that a client's filter keeps, int64, ascending; raise InvalidInput or Timeout if it fails."""
         return self._kept(checked(where, self.schema))
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
@@ -139,11 +134,7 @@ class Table:
         return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Return the values by row of the rows that are there.
-
-        Raises:
-            InvalidInput: a number is none that a row could have.
-        """
+        """Return the values by row of the rows that are there; raise InvalidInput for a number that no row could have."""
         if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
             raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
         batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()

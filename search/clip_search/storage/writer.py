@@ -86,11 +86,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, operation: Operation) -> Future[Any]:
-        """Queue an operation; its future is done once it is durable and visible, or has failed.
-
-        Raises:
-            ClipError: what :meth:`close` was given.
-        """
+        """Queue an operation; its future ends once it is durable and visible, or failed. Raise the error of :meth:`close`."""
         with self._lock:
             if self._closed:
                 raise type(self._closed)(str(self._closed))

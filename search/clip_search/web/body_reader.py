@@ -157,10 +157,6 @@ class Body:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Refuse a body that is too large.
-
-    Raises:
-        TooLarge: if it is.
-    """
+    """Raise TooLarge for a body that is."""
     if size > limit:
         raise TooLarge(f"the body has {size:,} bytes or more, at most {limit:,} are taken: send less at once")

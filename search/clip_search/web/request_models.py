@@ -134,11 +134,7 @@ class Search(Body):
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:
-    """Parse a JSON body, whatever its content type says.
-
-    Raises:
-        InvalidInput: if it isn't JSON, or not of this kind; the message names the first field that is wrong.
-    """
+    """Parse a JSON body, whatever its content type; raise InvalidInput that names the first field which is wrong."""
     try:
         return kind.model_validate_json(body or b"null")
     except ValidationError as problem:
@@ -164,21 +160,13 @@ def _first(problem: ValidationError) -> InvalidInput:
 
 
 def checked_text(name: str, text: str | None) -> None:
-    """Refuse a text that no encoding can write.
-
-    Raises:
-        InvalidInput: if the text has a lone surrogate.
-    """
+    """Raise InvalidInput for a text with a lone surrogate, which no encoding can write."""
     if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidInput(f"{name} has half of a surrogate pair: send UTF-8")
 
 
 def floats(vector: list[float] | str) -> Any:
-    """Return the numbers of a vector as sent.
-
-    Raises:
-        InvalidInput: if the base64 is broken.
-    """
+    """Return the numbers of a vector as sent; raise InvalidInput for broken base64."""
     if isinstance(vector, list):
         return vector
     try:
@@ -188,11 +176,7 @@ def floats(vector: list[float] | str) -> Any:
 
 
 def file_bytes(image: str) -> bytes:
-    """Return the bytes of an image file as sent.
-
-    Raises:
-        InvalidInput: if it is neither base64 nor a data: URI with it.
-    """
+    """Return the bytes of an image file as sent; raise InvalidInput if it is neither base64 nor a data: URI with it."""
     if image.startswith("data:"):
         header, comma, image = image.partition(",")
         if not comma or not header.endswith(";base64"):

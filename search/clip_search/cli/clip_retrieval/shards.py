@@ -180,11 +180,7 @@ def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part], is_only
 
 
 def _whole(folder: Path, vectors: dict[Tower, list[Part]], metadata: list[Part]) -> Shard:
-    """Make one shard of all files, since their numbers differ; none may be missing.
-
-    Raises:
-        InvalidInput: something is.
-    """
+    """Make one shard of all files, since their numbers differ; raise InvalidInput if anything is missing."""
     for part in (*(part for parts in vectors.values() for part in parts), *metadata):
         if part.problem:
             raise InvalidInput(f"{part.named()}: the folder isn't whole, and the rows after it can't be numbered")

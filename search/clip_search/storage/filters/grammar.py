@@ -112,11 +112,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # what is wrong with a 
 
 
 def tree(where: str) -> exp.Expr:
-    """Return the syntax tree of a filter.
-
-    Raises:
-        InvalidInput: it can't be parsed, or is too long or too deep for it.
-    """
+    """Return the syntax tree of a filter; raise InvalidInput if it can't be parsed, or is too long or too deep for it."""
     if len(where) > _MAX_CHARACTERS:
         raise InvalidInput(f"filter: it has {len(where)} characters: expected at most {_MAX_CHARACTERS}")
     try:

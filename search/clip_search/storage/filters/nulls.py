@@ -24,11 +24,7 @@ class Lists:
         self._seen: Counter[str] = Counter()
 
     def apart(self, operand: str, node: exp.Expr) -> str:
-        """Return SQL of the same value as ``operand``, which a comparison is about.
-
-        Raises:
-            InvalidInput: it is compared too often.
-        """
+        """Return SQL of the same value as a comparison's ``operand``; raise InvalidInput if it is compared too often."""
         if not _is_list(node) or not _is_negated(node):
             return operand
         self._seen[operand] += 1
