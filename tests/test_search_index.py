@@ -12,7 +12,7 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
+from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors, kind_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
 from clip_search.index.tuning import AT, recalls, tuned
@@ -183,7 +183,9 @@ def test_duplicates_are_groups_that_hang_together() -> None:
 
 
 def test_index_files_of_others(tmp_path: Path) -> None:
-    write_flat(tmp_path / "image.index", unit(10))
+    file = FlatFile(tmp_path / "image.index", unit(10).shape[1])
+    file.add(unit(10))
+    file.close()
     np.testing.assert_array_equal(file_vectors(tmp_path / "image.index"), unit(10))
     (tmp_path / "broken.index").write_bytes(b"no index")
     with pytest.raises(ValueError, match="import the embeddings' folder instead"):

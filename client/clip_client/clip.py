@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
@@ -168,7 +167,7 @@ class Clip:
     def __enter__(self) -> Clip:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def _side(self, items: Any, tower: Tower) -> Floats:

@@ -13,35 +13,15 @@ from clip_client.preprocess import Limits
 from clip_client.regular_files import kind, open_regular, reason
 
 ENDINGS = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jfi",
-        ".jif",
-        ".pjpeg",
-        ".pjp",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".avifs",
-    )
+    ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs".split()
 )
 """Suffixes of the picture files that are taken, in any case; the only list of them."""
 
-_OTHER_PICTURES = (
+_UNTAKEN = frozenset(
     ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
     ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
-    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
+    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr".split()
 )
-_UNTAKEN = frozenset(_OTHER_PICTURES.split())
 """Suffixes of other pictures, which are named as left out, since people would miss them."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")

@@ -21,8 +21,8 @@ from clip_client.host_names import is_address
 
 HTTP_SOCKET, METRICS_SOCKET = "http", "metrics"
 READY = "/v2/health/ready"
-_HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w-]+(/versions/\d+)?/ready")
-_METRICS = re.compile(r"/metrics")
+HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w-]+(/versions/\d+)?/ready")
+METRICS = re.compile(r"/metrics")
 _HEAD_BYTES = 16_384  # of request line and headers; browsers and Prometheus send less than 2,000
 _HEAD_S = 5  # for a client to send them
 _TRITON_S = 2  # for each part of Triton's answer
@@ -77,16 +77,6 @@ def opened(http: Gateway, metrics: Gateway, health: Health) -> Iterator[None]:
     finally:
         loop.call_soon_threadsafe(finished.set)
         thread.join(1)
-
-
-def health_gateway(listening: socket.socket, run: Path, names: tuple[str, ...]) -> Gateway:
-    """Return the gateway to Triton's HTTP."""
-    return Gateway(listening, run / HTTP_SOCKET, _HEALTH, names)
-
-
-def metrics_gateway(listening: socket.socket, run: Path, names: tuple[str, ...]) -> Gateway:
-    """Return the gateway to Triton's metrics."""
-    return Gateway(listening, run / METRICS_SOCKET, _METRICS, names)
 
 
 def asked(triton: Path, path: str) -> bytes:

@@ -203,13 +203,6 @@ class FlatFile:
         faiss.write_index(self._index, str(self._path))
 
 
-def write_flat(path: Path, vectors: Floats) -> None:
-    """Write vectors [N, D] as an exact index."""
-    file = FlatFile(path, vectors.shape[1])
-    file.add(vectors)
-    file.close()
-
-
 def _empty(kind: Kind, size: int, rows: int) -> Any:
     inner_product = faiss.METRIC_INNER_PRODUCT
     if kind == "flat":

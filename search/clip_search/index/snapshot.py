@@ -19,6 +19,11 @@ class Snapshot:
     tail: Tail
 
     @property
+    def holders(self) -> tuple[Part | Tail, ...]:
+        """The parts, and the tail behind them."""
+        return *self.parts, self.tail
+
+    @property
     def boundary(self) -> int:
         """Last row that has an index; -1 if none."""
         return max((part.last for part in self.parts), default=-1)
@@ -51,10 +56,8 @@ class Index:
 
     def vectors(self, rows: Rows) -> Floats:
         """Return the vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
-        now = self.snapshot
         vectors = np.zeros((len(rows), self.size), np.float32)
-        holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
-        for part in holders:
+        for part in self.snapshot.holders:
             here, own = part.vectors(rows)
             vectors[here] = own
         return vectors
@@ -67,16 +70,14 @@ class Index:
     def hide(self, rows: Rows) -> None:
         """Hide deleted rows."""
         with self._lock:
-            holders: tuple[Part | Tail, ...] = (*self.snapshot.parts, self.snapshot.tail)
-            for part in holders:
+            for part in self.snapshot.holders:
                 part.hide(rows)
 
     def agree(self, rows: Rows) -> Rows:
         """Keep these rows (ascending) and hide all others; return those that aren't here."""
         with self._lock:
             now = self.snapshot
-            holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
-            for part in holders:
+            for part in now.holders:
                 part.keep(rows)
             here = [part.rows for part in now.parts] + [now.tail.rows[: now.tail.count]]
         return np.setdiff1d(rows, np.concatenate(here))

@@ -55,18 +55,18 @@ def checked_id(value: Any) -> str:
     return value
 
 
-def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
+def checked_vector(values: Any, size: int) -> Floats:
     """Return a vector [size] as float32 of unit length; raise InvalidInput for another size, NaN, zeros, no numbers."""
     try:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused below
             vector = np.asarray(values, np.float32)
             norm = math.sqrt(vector.ravel().dot(vector.ravel()))
     except (TypeError, ValueError, OverflowError) as problem:
-        raise InvalidInput(f"the {what} isn't a list of numbers: send {size} of them") from problem
+        raise InvalidInput(f"the vector isn't a list of numbers: send {size} of them") from problem
     if vector.shape != (size,):
-        raise InvalidInput(f"the {what} has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
+        raise InvalidInput(f"the vector has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
     if not math.isfinite(norm) or norm < 1e-12:
-        raise InvalidInput(f"the {what} has NaN, infinity or length 0: send finite numbers that have a direction")
+        raise InvalidInput(f"the vector has NaN, infinity or length 0: send finite numbers that have a direction")
     return np.asarray(vector / norm, np.float32)
 
 

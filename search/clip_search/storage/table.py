@@ -102,23 +102,16 @@ class Table:
 
     def reserve(self, note: dict[str, Any]) -> None:
         """Note which row numbers may be given; raises as :meth:`append`."""
-        with self._appending:
-            self._handle.write(lambda: self._handle.raw.update_field_metadata(note))
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        self._change_schema(self._appending, lambda: self._handle.raw.update_field_metadata(note))
 
     def add_columns(self, columns: dict[str, str]) -> None:
         """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
-        with self._rewriting:
-            self._handle.write(
-                lambda: self._handle.raw.add_columns([pa.field(name, check_kind(name, kind)) for name, kind in columns.items()])
-            )
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        fields = [pa.field(name, check_kind(name, kind)) for name, kind in columns.items()]
+        self._change_schema(self._rewriting, lambda: self._handle.raw.add_columns(fields))
 
     def widen(self, columns: Sequence[str]) -> None:
         """Make int columns hold floats; raises as :meth:`append`. :meth:`index_scalars` makes their indexes again."""
-        with self._rewriting:
-            self._handle.write(lambda: widen(self._handle.raw, columns))
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        self._change_schema(self._rewriting, lambda: widen(self._handle.raw, columns))
 
     def beyond_floats(self, column: str) -> bool:
         """Tell if an int column holds numbers beyond those that floats count one by one."""
@@ -237,6 +230,11 @@ class Table:
         kind = lancedb.index.IvfHnswSq(distance_type="cosine")
         with self._rewriting:
             self._handle.write(lambda: self._handle.raw.create_index(tower_column(tower), config=kind))
+
+    def _change_schema(self, lock: threading.Lock, change: Callable[[], Any]) -> None:
+        with lock:
+            self._handle.write(change)
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
 
     def _kept(self, condition: str) -> Rows:
         """Return the rows that a client's filter keeps, which was checked."""

@@ -94,25 +94,23 @@ class Ids(Body):
     vectors: bool = False
 
 
-class SearchTerm(Body):
-    """Term of a mix."""
-
+class _Content(Body):
     text: Text | None = None
     image: Base64 | None = None
     image_url: str | None = None
     vector: Vector | None = None
     id: str | None = None
+
+
+class SearchTerm(_Content):
+    """Term of a mix."""
+
     weight: float = 1.0
 
 
-class Search(Body):
+class Search(_Content):
     """Search for one term, or a weighted mix of terms, minus others."""
 
-    text: Text | None = None
-    image: Base64 | None = None
-    image_url: str | None = None
-    vector: Vector | None = None
-    id: str | None = None
     mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
     minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
     k: Annotated[int, Field(ge=1)] = 10

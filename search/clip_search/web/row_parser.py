@@ -13,22 +13,18 @@ from pydantic_core import from_json
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.ingest import AddOptions, Item
 from clip_search.storage.kinds import shown
-from clip_search.storage.rows import OnConflict
 from clip_search.storage.schema import check_kind
-from clip_search.web.request_models import MAX_ROWS, Body, Columns, NewItem, validated
+from clip_search.web.request_models import MAX_ROWS, NewItem, NewItems, validated
 
 _MAX_DIGITS = 400
 _BRANCHES = {"str", "list[float]"}
 """Names that pydantic gives the two forms of a vector."""
 
 
-class _Request(Body):
+class _Request(NewItems):
     """Request whose rows aren't read yet."""
 
     rows: Annotated[list[Any], Field(min_length=1, max_length=MAX_ROWS)]
-    on_conflict: OnConflict = "error"
-    fingerprint: Annotated[str, Field(max_length=64)] = ""
-    columns: Columns = Field(default_factory=dict)
 
 
 def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:

@@ -20,7 +20,7 @@ from clip_search.cli.books import Books
 from clip_search.cli.clip_retrieval.columns import ForeignColumns
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS, Chunk, Folder, open_folder
 from clip_search.cli.clip_retrieval.values import is_string, values
-from clip_search.cli.commands import batches, client, ensure, progress
+from clip_search.cli.commands import batches, client, ensure, progress, say
 from clip_search.storage.kinds import word
 
 _SOURCES = ("image_path", "url")
@@ -35,7 +35,7 @@ _SAME = 0.999
 def import_(arguments: argparse.Namespace) -> int:
     """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
     folder = open_folder(arguments.folder)
-    with client(arguments) as search, progress() as bar, Books(arguments.errors, _printer(bar)) as books:
+    with client(arguments) as search, progress() as bar, Books(arguments.errors, say) as books:
         ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
         try:
             _Import(arguments, search, books).run(folder, bar)
@@ -66,7 +66,7 @@ class _Import:
             )
         columns = ForeignColumns(folder.schemas(), about["columns"])
         for told in filter(None, (column.told() for column in columns)):
-            _printer(bar)(told)
+            say(told)
         task = bar.add_task("importing", total=folder.rows)
         for shard in folder.shards:
             for chunk in shard.chunks():
@@ -161,10 +161,6 @@ def _are_close(ours: Any, theirs: Floats | None) -> bool:
         return False
     a, b = np.asarray(ours, np.float64), theirs.astype(np.float64)
     return float(a @ b / math.sqrt(float(a @ a) * float(b @ b))) >= _SAME
-
-
-def _printer(bar: Progress) -> Any:
-    return lambda line: bar.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _has_direction(vector: Floats) -> bool:

@@ -61,18 +61,9 @@ PARTS = (
 )
 
 TYPES: dict[str, str] = {
-    **{
-        name: name.lower()
-        for name in ("TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP")
-    },
-    **{"TEXT": "string", "VARCHAR": "string", "DECIMAL": "decimal", "UTINYINT": "tinyint unsigned"},
-    **{
-        "USMALLINT": "smallint unsigned",
-        "UINT": "int unsigned",
-        "UBIGINT": "bigint unsigned",
-        "VARBINARY": "binary",
-        "BINARY": "binary",
-    },
+    **{name: name.lower() for name in "TINYINT SMALLINT INT BIGINT FLOAT DOUBLE BOOLEAN DATE TIMESTAMP DECIMAL BINARY".split()},
+    **{f"U{name}": f"{name.lower()} unsigned" for name in ("TINYINT", "SMALLINT", "INT", "BIGINT")},
+    **{"TEXT": "string", "VARCHAR": "string", "VARBINARY": "binary"},
 }
 """sqlglot's name of a type -> Lance's."""
 
