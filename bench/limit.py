@@ -39,15 +39,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Products:
-    """Matrix products with as many multiplications as the linear layers of a tower, in matrices of its MLP's shape.
+    """Matrix products with as many multiplications as the linear layers of a tower, in matrices of its MLP's shape."""
 
-    Attributes:
-        weights: float32, each [out, in]; ``in`` is the previous matrix's ``out``.
-        rows: positions of a batch.
-    """
-
-    weights: tuple[Floats, ...]
-    rows: int
+    weights: tuple[Floats, ...]  # float32, each [out, in]; `in` is the previous matrix's `out`
+    rows: int  # positions of a batch
 
     @property
     def operations(self) -> int:

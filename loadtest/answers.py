@@ -28,15 +28,10 @@ class WrongAnswer(ClipError):
 
 @dataclass(frozen=True)
 class References:
-    """Embeddings of known items, as a server without other requests makes them.
+    """Embeddings of known items, as a server without other requests makes them."""
 
-    Attributes:
-        embeddings: float32 [N, D], unit rows.
-        cosine_min: of an answer to its reference, under load.
-    """
-
-    embeddings: Floats
-    cosine_min: float
+    embeddings: Floats  # float32 [N, D], unit rows
+    cosine_min: float  # of an answer to its reference, under load
 
     def check(self, answer: Floats | None, known: int | None) -> None:
         """Raise WrongAnswer for anything but an embedding, and that of the known item of this number, if it is one."""

@@ -70,7 +70,8 @@ def bottleneck(load: Load) -> Bottleneck:
     full = TRITON in load.cores_used and load.full >= _FULL
     largest = max(load.cores_used, key=load.cores_used.__getitem__)
     if full and not _computes(load, largest):
-        return Bottleneck(largest, f"{_used(load, largest)}: {_ELSEWHERE[largest]}")
+        used = f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[largest]:.1f} of them"
+        return Bottleneck(largest, f"{used}: {_ELSEWHERE[largest]}")
     shares = _busy(load)
     name = max(shares, key=shares.__getitem__)
     if shares[name] >= _BUSY or (full and load.queued >= _QUEUED):
@@ -99,10 +100,6 @@ def _reason(load: Load, name: str, share: float, full: bool) -> str:
     if full:
         return f"{evidence}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
     return f"{evidence}, and there are processors to spare: more --instances or --threads would help"
-
-
-def _used(load: Load, name: str) -> str:
-    return f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
 
 
 _ELSEWHERE = {

@@ -87,8 +87,8 @@ class ImageUser(TritonUser):
             damaged = self.draw.choice(serving.samples.corrupt)
             return self.ask("corrupt image", lambda: serving.refuse(damaged))
         n = self.draw.randrange(len(serving.samples.images))
-        known = n if n < len(serving.images.embeddings) else None
-        self.ask("image", lambda: serving.embed_image(n), lambda answer: serving.images.check(answer, known))
+        image, known = serving.samples.images[n], n if n < len(serving.images.embeddings) else None
+        self.ask("image", lambda: serving.clip.embed_image(image), lambda answer: serving.images.check(answer, known))
 
 
 class TextUser(TritonUser):

@@ -30,10 +30,6 @@ class Serving:
     texts: References
     corrupt: float
 
-    def embed_image(self, n: int) -> Floats:
-        """Embed image n of the samples: float32 [D]."""
-        return self.clip.embed_image(self.samples.images[n])
-
     def refuse(self, image: bytes) -> None:
         """Send a damaged image; a refusal is the right answer, raise WrongAnswer for an embedding."""
         try:
@@ -41,10 +37,6 @@ class Serving:
         except InvalidInput:
             return
         raise WrongAnswer("a damaged image got an embedding")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.clip.close()
 
 
 def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float) -> Serving:

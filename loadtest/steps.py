@@ -12,23 +12,16 @@ from lib.triton_work import Work
 
 @dataclass(frozen=True)
 class Step:
-    """One model of an ensemble under a load.
-
-    Attributes:
-        ensemble, model: names.
-        busy: share of the time that its instances were computing, 0 to 1.
-        batch: mean items of a batch.
-        queue_ms, compute_ms: mean of a request, with the time of its whole batch.
-    """
+    """One model of an ensemble under a load."""
 
     ensemble: str
     model: str
     instances: int
     requests: int
-    busy: float
-    batch: float
-    queue_ms: float
-    compute_ms: float
+    busy: float  # share of the time that its instances were computing, 0 to 1
+    batch: float  # mean items of a batch
+    queue_ms: float  # mean of a request
+    compute_ms: float  # mean of a request, with the time of its whole batch
 
 
 @dataclass(frozen=True)

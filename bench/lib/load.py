@@ -19,17 +19,11 @@ Request = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Load:
-    """Result of one load.
+    """Result of one load."""
 
-    Attributes:
-        times: latency of each request, as its client saw it.
-        wall_s: from the first request to the last answer.
-        client_cpu_s: CPU seconds of the clients' threads.
-    """
-
-    times: Timings
-    wall_s: float
-    client_cpu_s: float
+    times: Timings  # latency of each request, as its client saw it
+    wall_s: float  # from the first request to the last answer
+    client_cpu_s: float  # CPU seconds of the clients' threads
 
     @classmethod
     def merged(cls, loads: Iterable[Load]) -> Load:

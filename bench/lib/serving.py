@@ -29,15 +29,10 @@ _TIMEOUT_S = 3600.0  # indexing of a large collection is one request
 
 @dataclass(frozen=True)
 class Serving:
-    """Running Triton.
+    """Running Triton."""
 
-    Attributes:
-        address: host:port of its gRPC endpoint.
-        pid: of the launcher, whose children are tritonserver and its Python processes.
-    """
-
-    address: str
-    pid: int
+    address: str  # host:port of its gRPC endpoint
+    pid: int  # of the launcher, whose children are tritonserver and its Python processes
 
     def family(self) -> list[psutil.Process]:
         """Return the launcher, tritonserver, and the Python process of each model."""
@@ -59,15 +54,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Running search sidecar.
-
-    Attributes:
-        folder: of its database and indexes.
-    """
+    """Running search sidecar."""
 
     search: Search
     process: psutil.Process
-    folder: Path
+    folder: Path  # of its database and indexes
 
     def memory_mb(self) -> float:
         """Return resident memory."""

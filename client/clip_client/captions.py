@@ -31,15 +31,11 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?"
 
 @dataclass
 class Table:
-    """Rows of a table by the file that each names, in their order, and the problems of the others.
-
-    Attributes:
-        shorter: a second, shorter name of a file, by its name in ``rows``.
-    """
+    """Rows of a table by the file that each names, in their order, and the problems of the others."""
 
     rows: dict[str, list[Fields]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    shorter: dict[str, str] = field(default_factory=dict)
+    shorter: dict[str, str] = field(default_factory=dict)  # a second, shorter name of a file, by its name in `rows`
 
     def add(self, name: Any, fields: Fields, place: str) -> None:
         """Take a row, or note that it names no file."""
@@ -190,17 +186,13 @@ def _document(path: Path) -> Table:
     document = parsed_json(decoded(read_regular(path, _MOST_TABLE_BYTES)[0])[0])
     if isinstance(document, dict) and isinstance(document.get("images"), list):
         return _coco(document)
-    if _is_by_name(document):
+    if isinstance(document, dict) and any(map(is_picture_name, document)):
         return _by_name(document)
     if not isinstance(document, list):
         raise InvalidInput(
             f'expected [{{"file": …, "captions": […]}}, …] or COCO\'s images and annotations, got a {type(document).__name__}'
         )
     return _table(document, None)
-
-
-def _is_by_name(document: Any) -> bool:
-    return isinstance(document, dict) and any(map(is_picture_name, document))
 
 
 def _by_name(document: Mapping[str, Any]) -> Table:

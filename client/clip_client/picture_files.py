@@ -12,16 +12,16 @@ from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
 from clip_client.regular_files import kind, open_regular, reason
 
-ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs".split()
-)
+_TAKEN = ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs"
+ENDINGS = frozenset(_TAKEN.split())
 """Suffixes of the picture files that are taken, in any case; the only list of them."""
 
-_UNTAKEN = frozenset(
+_OTHER_PICTURES = (
     ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
     ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
-    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr".split()
+    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
 )
+_UNTAKEN = frozenset(_OTHER_PICTURES.split())
 """Suffixes of other pictures, which are named as left out, since people would miss them."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
@@ -30,19 +30,12 @@ _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture's file.
+    """A picture's file."""
 
-    Attributes:
-        name: path below the folder, with slashes; bytes that aren't UTF-8 are surrogates, as ``os.fsdecode`` makes them.
-        path: absolute, without links.
-        size: in bytes.
-        mtime_ns: time of the last change.
-    """
-
-    name: str
-    path: str
-    size: int
-    mtime_ns: int
+    name: str  # path below the folder, with slashes; bytes that aren't UTF-8 are surrogates, as `os.fsdecode` makes them
+    path: str  # absolute, without links
+    size: int  # in bytes
+    mtime_ns: int  # time of the last change
 
 
 @dataclass
@@ -131,10 +124,7 @@ class _Walk:
 
     def _lost(self, name: str, reason: str) -> None:
         """Name a link that may have led to pictures; others are locks of editors and the like."""
-        if is_picture_name(name) or not os.path.splitext(name)[1]:
-            self.scan.left_out[name] = reason
-        else:
-            self.scan.others.append(name)
+        self._set_aside(name, reason, is_missed=is_picture_name(name) or not os.path.splitext(name)[1])
 
     def _take(self, name: str, path: str, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
@@ -142,14 +132,15 @@ class _Walk:
                 self.scan.left_out[name] = "a folder, not a picture; what lies in it is looked at"
             self._folders.append((name, path))
         elif not stat.S_ISREG(status.st_mode):
-            self._special(name, status)
+            self._set_aside(name, f"{kind(status.st_mode)}, not a file", is_missed=is_picture_name(name))
         else:
             self._regular(PictureFile(name, path, status.st_size, status.st_mtime_ns), status)
 
     def _regular(self, file: PictureFile, status: os.stat_result) -> None:
         try:
             if not _is_picture(file.name, file.path):
-                self._other(file.name)
+                told = f"{_ending(file.name)[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
+                self._set_aside(file.name, told, is_missed=_ending(file.name) in _UNTAKEN)
             elif not self._repeated(file.name, status):
                 self._picture(file)
         except InvalidInput as problem:  # its first bytes would have told
@@ -165,16 +156,10 @@ class _Walk:
         else:
             self.scan.pictures.append(file)
 
-    def _special(self, name: str, status: os.stat_result) -> None:
-        if is_picture_name(name):
-            self.scan.left_out[name] = f"{kind(status.st_mode)}, not a file"
-        else:
-            self.scan.others.append(name)
-
-    def _other(self, name: str) -> None:
-        ending = _ending(name)
-        if ending in _UNTAKEN:
-            self.scan.left_out[name] = f"{ending[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
+    def _set_aside(self, name: str, reason: str, *, is_missed: bool) -> None:
+        """Leave a file out with its reason where people would miss it; others aren't pictures."""
+        if is_missed:
+            self.scan.left_out[name] = reason
         else:
             self.scan.others.append(name)
 

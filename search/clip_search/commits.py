@@ -33,16 +33,12 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class _Plan:
-    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id.
-
-    Attributes:
-        refused: the reason by id of each row whose metadata can't be had.
-    """
+    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id."""
 
     add: Add
     rows: list[NewRow]
     there: Mapping[str, int]
-    refused: Mapping[str, str]
+    refused: Mapping[str, str]  # the reason by id of each row whose metadata can't be had
 
     def replaced(self) -> list[int]:
         """Return the numbers of the rows that are replaced."""

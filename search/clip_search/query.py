@@ -40,26 +40,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """Search request.
+    """Search request."""
 
-    Attributes:
-        terms: their weighted sum is looked for.
-        k: how many hits, after the first ``offset``.
-        where: LanceDB's SQL over the columns; empty for all rows.
-        threshold: least score.
-        same: hits at least so similar to each other are one; None to keep all.
-        tower: which vectors are searched; those that the collection has if None.
-        columns: metadata to return; all if None.
-    """
-
-    terms: tuple[Term, ...]
-    k: int = 10
+    terms: tuple[Term, ...]  # their weighted sum is looked for
+    k: int = 10  # hits, after the first `offset`
     offset: int = 0
-    where: str = ""
-    threshold: float | None = None
-    same: float | None = None
-    tower: Tower | None = None
-    columns: tuple[str, ...] | None = None
+    where: str = ""  # LanceDB's SQL over the columns; empty for all rows
+    threshold: float | None = None  # least score
+    same: float | None = None  # hits at least so similar to each other are one; None to keep all
+    tower: Tower | None = None  # whose vectors are searched; one that the collection has if None
+    columns: tuple[str, ...] | None = None  # metadata to return; all if None
 
     def __post_init__(self) -> None:
         if not self.terms:

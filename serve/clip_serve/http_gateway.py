@@ -32,19 +32,12 @@ _CONNECTIONS = 100  # at once; health checks and scrapes are a few
 
 @dataclass(frozen=True)
 class Gateway:
-    """One TCP port.
+    """One TCP port."""
 
-    Attributes:
-        listening: socket that is bound to it.
-        triton: Unix socket of Triton's that answers behind it.
-        paths: that may be asked for.
-        names: host names of this machine, besides addresses and ``localhost``.
-    """
-
-    listening: socket.socket
-    triton: Path
-    paths: re.Pattern[str]
-    names: tuple[str, ...]
+    listening: socket.socket  # socket that is bound to it
+    triton: Path  # Unix socket of Triton's that answers behind it
+    paths: re.Pattern[str]  # that may be asked for
+    names: tuple[str, ...]  # host names of this machine, besides addresses and `localhost`
 
 
 @dataclass

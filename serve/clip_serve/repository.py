@@ -28,15 +28,10 @@ _THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_T
 
 @dataclass(frozen=True)
 class Overrides:
-    """Changes to the encoders of this run only; None keeps the published value.
+    """Changes to the encoders of this run only; None keeps the published value."""
 
-    Attributes:
-        instances: copies of each encoder.
-        threads: of each of those copies.
-    """
-
-    instances: int | None = None
-    threads: int | None = None
+    instances: int | None = None  # copies of each encoder
+    threads: int | None = None  # of each of those copies
 
 
 def check(repository: Path) -> list[str]:

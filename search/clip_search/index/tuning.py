@@ -26,21 +26,13 @@ _ENOUGH = 8  # fewer queries say nothing about a recall
 
 @dataclass(frozen=True)
 class Tuned:
-    """Outcome of tuning.
+    """Outcome of tuning."""
 
-    Attributes:
-        effort: what the index is searched with.
-        recall: share of the true nearest 10 found with it, 1.0 where search is exact.
-        target: what was asked for.
-        queries: how many were tried.
-        source: where these came from, one of ``SOURCES``.
-    """
-
-    effort: int
-    recall: float
-    target: float
-    queries: int
-    source: Source
+    effort: int  # what the index is searched with
+    recall: float  # share of the true nearest 10 found with it, 1.0 where search is exact
+    target: float  # what was asked for
+    queries: int  # how many were tried
+    source: Source  # where these came from, one of `SOURCES`
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:

@@ -22,32 +22,20 @@ _TRIES = 3  # a put whose answer is lost is read back, then tried again
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a lease.
+    """Seconds of a lease."""
 
-    Attributes:
-        lease_s: how long others leave the database to an owner that says nothing.
-        renew_s: how often the owner says that it is there.
-        margin_s: how long before that the owner stops writing, since a write takes a while.
-    """
-
-    lease_s: float = 40.0
-    renew_s: float = 10.0
-    margin_s: float = 10.0
+    lease_s: float = 40.0  # how long others leave the database to an owner that says nothing
+    renew_s: float = 10.0  # how often the owner says that it is there
+    margin_s: float = 10.0  # how long before that the owner stops writing, since a write takes a while
 
 
 @dataclass(frozen=True)
 class Note:
-    """Content of the object.
+    """Content of the object."""
 
-    Attributes:
-        owner: for people.
-        token: tells one owner from every other.
-        until: when others may take the database, RFC 3339, by the owner's clock.
-    """
-
-    owner: str
-    token: str
-    until: str
+    owner: str  # for people
+    token: str  # tells one owner from every other
+    until: str  # when others may take the database, RFC 3339, by the owner's clock
     released: bool = False
 
     @property

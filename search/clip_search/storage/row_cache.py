@@ -40,19 +40,13 @@ Alive = Callable[[int], Rows]
 
 @dataclass(frozen=True, eq=False)
 class Deck:
-    """Run of ascending rows, in memory or in a memory-mapped file.
+    """Run of ascending rows, in memory or in a memory-mapped file."""
 
-    Attributes:
-        rows, cards: int64 [N], in memory, and a table of N rows.
-        sums: checksums of the file's content.
-        state: what changes when somebody writes to the file.
-    """
-
-    rows: Rows
-    cards: pa.Table
+    rows: Rows  # int64 [N], in memory
+    cards: pa.Table  # of N rows
     path: Path | None = None
-    sums: Sums | None = None
-    state: tuple[int, ...] = ()
+    sums: Sums | None = None  # checksums of the file's content
+    state: tuple[int, ...] = ()  # what changes when somebody writes to the file
 
     @classmethod
     def of(cls, cards: pa.Table) -> Deck:

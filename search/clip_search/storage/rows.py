@@ -25,23 +25,14 @@ _MAX_ID = 2048  # paths and URLs fit
 
 @dataclass
 class NewRow:
-    """Row to be added.
+    """Row to be added."""
 
-    Attributes:
-        id: the user's key; a random one if none was given.
-        vectors: float32 [D] of unit length by tower.
-        metadata: the user's columns.
-        source: path or URL that it came from.
-        thumbnail: a small picture of it.
-        source_state: what its client notes of the source.
-    """
-
-    id: str
-    vectors: dict[Tower, Floats] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    source: str | None = None
-    thumbnail: bytes | None = None
-    source_state: str | None = None
+    id: str  # the user's key; a random one if none was given
+    vectors: dict[Tower, Floats] = field(default_factory=dict)  # float32 [D] of unit length by tower
+    metadata: dict[str, Any] = field(default_factory=dict)  # the user's columns
+    source: str | None = None  # path or URL that it came from
+    thumbnail: bytes | None = None  # a small picture of it
+    source_state: str | None = None  # what its client notes of the source
 
 
 def checked_id(value: Any) -> str:
@@ -66,7 +57,7 @@ def checked_vector(values: Any, size: int) -> Floats:
     if vector.shape != (size,):
         raise InvalidInput(f"the vector has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
     if not math.isfinite(norm) or norm < 1e-12:
-        raise InvalidInput(f"the vector has NaN, infinity or length 0: send finite numbers that have a direction")
+        raise InvalidInput("the vector has NaN, infinity or length 0: send finite numbers that have a direction")
     return np.asarray(vector / norm, np.float32)
 
 

@@ -47,15 +47,10 @@ HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
 
 @dataclass(frozen=True)
 class About:
-    """Model of a collection, kept in its table's schema.
+    """Model of a collection, kept in its table's schema."""
 
-    Attributes:
-        size: D, length of its vectors.
-        fingerprint: of the model that made them; empty if nobody said.
-    """
-
-    size: int
-    fingerprint: str
+    size: int  # D, length of its vectors
+    fingerprint: str  # of the model that made them; empty if nobody said
 
     def check_fingerprint(self, other: str, name: str) -> None:
         """Raise ContractMismatch for vectors of another model, if both are known."""

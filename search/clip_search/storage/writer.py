@@ -43,16 +43,12 @@ class Operation:
 
 @dataclass(eq=False)
 class Add(Operation):
-    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`.
-
-    Attributes:
-        columns: declared kinds of columns that aren't there yet.
-    """
+    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`."""
 
     rows: Sequence[NewRow]
     on_conflict: OnConflict
     fingerprint: str
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)  # declared kinds of columns that aren't there yet
 
 
 @dataclass(eq=False)

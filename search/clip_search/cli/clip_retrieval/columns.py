@@ -21,18 +21,13 @@ Key = tuple[str, int]
 
 @dataclass
 class Column:
-    """Column of a collection for one of foreign tables.
-
-    Attributes:
-        name: None if it isn't kept.
-        lost: values that can't be kept, by reason.
-    """
+    """Column of a collection for one of foreign tables."""
 
     key: Key
-    name: str | None
+    name: str | None  # None if it isn't kept
     kind: str
     is_text: bool
-    lost: Lost = field(default_factory=Counter)
+    lost: Lost = field(default_factory=Counter)  # values that can't be kept, by reason
 
     def told(self) -> str:
         """Return what differs from the table; empty if nothing does."""

@@ -167,10 +167,7 @@ def _value(name: str, kind: str, value: Any) -> Any:
 
 
 def _remove_others(folder: Path, written: set[Path]) -> None:
-    for tower, name in EMBEDDINGS.items():
-        for path in (*(folder / name).glob(f"{name}_*.npy"), *folder.glob(f"{tower}.index")):
-            if path not in written:
-                path.unlink()
-    for path in (folder / "metadata").glob("metadata_*.parquet"):
-        if path not in written:
+    ours = [pattern for tower, name in EMBEDDINGS.items() for pattern in (f"{name}/{name}_*.npy", f"{tower}.index")]
+    for pattern in (*ours, "metadata/metadata_*.parquet"):
+        for path in set(folder.glob(pattern)) - written:
             path.unlink()

@@ -29,20 +29,13 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """File of a shard.
-
-    Attributes:
-        rows: how many it has, or says to have; None if that can't be told.
-        vectors: numbers [rows, D], on disk.
-        schema: of a table.
-        problem: why it can't be read; empty if it can.
-    """
+    """File of a shard."""
 
     path: Path
-    rows: int | None
-    vectors: Any = None
-    schema: pa.Schema | None = None
-    problem: str = ""
+    rows: int | None  # how many it has, or says to have; None if that can't be told
+    vectors: Any = None  # numbers [rows, D], on disk
+    schema: pa.Schema | None = None  # of a table
+    problem: str = ""  # why it can't be read; empty if it can
 
     @property
     def number(self) -> int | None:
@@ -61,18 +54,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Run of consecutive rows.
-
-    Attributes:
-        vectors: by tower, float32 [D] each.
-        metadata: a record batch of as many rows; None if there is none.
-        problem: why they can't be read.
-    """
+    """Run of consecutive rows."""
 
     numbers: range
-    vectors: dict[Tower, list[Floats]] = field(default_factory=dict)
-    metadata: pa.RecordBatch | None = None
-    problem: str = ""
+    vectors: dict[Tower, list[Floats]] = field(default_factory=dict)  # by tower, float32 [D] each
+    metadata: pa.RecordBatch | None = None  # a record batch of as many rows; None if there is none
+    problem: str = ""  # why they can't be read
 
 
 @dataclass(frozen=True)

@@ -215,18 +215,10 @@ def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
 def _finite(value: float | int | None, lost: Lost) -> float | int | None:
     if value is None:
         return None
-    if isinstance(value, int):
-        return value if _is_exact(value, lost) else None
-    if math.isfinite(value):
-        return float(value)
-    lost[NOT_FINITE] += 1
+    if math.isfinite(value) and float(value) == value:
+        return value
+    lost[_NOT_EXACT if isinstance(value, int) else NOT_FINITE] += 1
     return None
-
-
-def _is_exact(value: int, lost: Lost) -> bool:
-    exact = float(value) == value
-    lost.update({} if exact else {_NOT_EXACT: 1})
-    return exact
 
 
 def _times(array: pa.Array, lost: Lost) -> list[str | None]:

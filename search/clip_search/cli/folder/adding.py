@@ -53,15 +53,10 @@ def add(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class _Outcome:
-    """Outcome of a request with several files.
+    """Outcome of a request with several files."""
 
-    Attributes:
-        reasons: by number, of those that aren't in.
-        there: how many somebody else had added in the meantime.
-    """
-
-    reasons: dict[int, str] = field(default_factory=dict)
-    there: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)  # by number, of those that aren't in
+    there: int = 0  # how many somebody else had added in the meantime
 
 
 @dataclass
@@ -91,7 +86,8 @@ class _Sync:
         """Compare, send, and print the counts."""
         read = [self._read.of(file) for file in self._files]
         self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
-        planned = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
+        disk = Disk(self._root, self._digest, _is_gone)
+        planned = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), disk)
         steps = [step for step in planned.steps if step.kind != "unchanged" or self._again]
         self._books.unchanged += len(planned.steps) - len(steps)
         self._send_all(steps)
@@ -112,9 +108,6 @@ class _Sync:
                 state.folder == as_source(self._root) or is_above(state.folder, self._root)
             )
             yield Known(row["id"], row["source"], state)
-
-    def _disk(self) -> Disk:
-        return Disk(self._root, self._digest, _is_gone)
 
     def _digest(self, number: int) -> str:
         try:

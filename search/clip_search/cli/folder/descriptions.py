@@ -24,17 +24,11 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """Caption and fields of one picture.
+    """Caption and fields of one picture."""
 
-    Attributes:
-        own: values by column, from the folder.
-        given: from the other table, which goes first; None where there is none.
-        whole: false where a part couldn't be read, so that what is missing needn't be gone.
-    """
-
-    own: Values
-    given: Values | None = None
-    whole: bool = True
+    own: Values  # values by column, from the folder
+    given: Values | None = None  # from the other table, which goes first; None where there is none
+    whole: bool = True  # false where a part couldn't be read, so that what is missing needn't be gone
 
 
 @dataclass

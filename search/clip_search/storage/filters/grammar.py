@@ -60,8 +60,9 @@ PARTS = (
     *("millisecond", "microsecond", "epoch"),
 )
 
+_PLAIN_TYPES = "TINYINT SMALLINT INT BIGINT FLOAT DOUBLE BOOLEAN DATE TIMESTAMP DECIMAL BINARY"
 TYPES: dict[str, str] = {
-    **{name: name.lower() for name in "TINYINT SMALLINT INT BIGINT FLOAT DOUBLE BOOLEAN DATE TIMESTAMP DECIMAL BINARY".split()},
+    **{name: name.lower() for name in _PLAIN_TYPES.split()},
     **{f"U{name}": f"{name.lower()} unsigned" for name in ("TINYINT", "SMALLINT", "INT", "BIGINT")},
     **{"TEXT": "string", "VARCHAR": "string", "VARBINARY": "binary"},
 }
