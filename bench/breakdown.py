@@ -50,8 +50,7 @@ NOTES = (
 
 PATIENCE_S = 5  # Triton counts a request a little after its answer; seconds are plenty
 
-Parts = dict[str, float]
-"""Milliseconds of each part of a mean request."""
+Parts = dict[str, float]  # milliseconds of each part of a mean request
 
 
 @dataclass(frozen=True)

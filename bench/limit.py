@@ -31,8 +31,7 @@ FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 VARIANTS = {"onnx-fp32": FLOAT32, "openvino-fp16": FLOAT32, "openvino-bf16": BFLOAT16, "openvino-int8": INT8}
 """Variant → type of the numbers that it multiplies."""
 
-CLIPPED_AT = 4.0
-"""Range of int8 in standard deviations."""
+CLIPPED_AT = 4.0  # range of int8 in standard deviations
 
 Floats = npt.NDArray[np.float32]
 

@@ -28,8 +28,7 @@ EMOJI = DRAWINGS.parent / "emoji-clip"
 VARIANTS = ("torch-fp32", "onnx-fp32", "openvino-fp16", "openvino-bf16", "openvino-int8", "onnx-int8")
 KS, SEED = (1, 10), 0
 
-Scores = Mapping[str, Mapping[int, float]]
-"""Recall by task and k."""
+Scores = Mapping[str, Mapping[int, float]]  # recall by task and k
 
 
 def main() -> None:

@@ -36,12 +36,10 @@ TRUE_QUERIES = 1000
 WARM_UP_S = 3.0
 ROUNDS, ROUND_S = 3, 6.0
 ADDS_PER_S, ADDING_ROUNDS, ADDING_S = 1000, 3, 10.0
-SETTLED_S = 5.0
-"""Pause after adds, for the upkeep that was put off."""
+SETTLED_S = 5.0  # pause after adds, for the upkeep that was put off
 OURS, PEER = "clipserve", "clip-retrieval"
 
-Loads = Mapping[str, Sequence[Load]]
-"""Loads of each round, by name."""
+Loads = Mapping[str, Sequence[Load]]  # loads of each round, by name
 
 
 def main() -> None:

@@ -16,8 +16,7 @@ from clip_client import Search
 from clip_client.search import Row, Term
 
 NAME = "bench"
-YEARS = 100
-"""A filter on one year keeps 1 %."""
+YEARS = 100  # a filter on one year keeps 1 %
 _BATCH = 100  # rows in one request
 
 Floats = npt.NDArray[np.float32]

@@ -13,8 +13,7 @@ from statistics import fmean, median
 
 from lib.turns import Timings
 
-Request = Callable[[int], object]
-"""Sends the request of a number, and returns when it is answered."""
+Request = Callable[[int], object]  # sends the request of a number, and returns when it is answered
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,8 @@ from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
-_FILTERS = 32
-"""Filters whose rows are remembered: a page of search results asks for one many times."""
-_SURE_S = 1.0
-"""Wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails."""
+_FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
+_SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
 class Collection:

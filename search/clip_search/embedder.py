@@ -19,12 +19,9 @@ from clip_search.lru import Lru
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 32  # as the largest batch of the published models
-_PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02
-"""Micro-batch wait: half of the last request's time, at most 20 ms."""
-TIMEOUT_S = 20.0
-"""Bound on a request to Triton, and on the time that a text waits for its turn and its answer."""
-_MOST_WAITING = 2_048
-"""Texts that wait at most: Triton embeds that many short ones before their deadline."""
+_PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02  # micro-batch wait: half of the last request's time, at most 20 ms
+TIMEOUT_S = 20.0  # bound on a request to Triton, and on the time that a text waits for its turn and its answer
+_MOST_WAITING = 2_048  # texts that wait at most: Triton embeds that many short ones before their deadline
 _READY_S = 0.2  # a health check waits no longer for Triton
 
 

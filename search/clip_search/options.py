@@ -14,12 +14,9 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
-CACHE_BYTES = 64 * 2**20
-"""Memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest."""
-MAX_RESULTS = 10_000
-"""Most hits of a search, offset included."""
-INDEXES = "indexes"
-"""Folder of the indexes, in the folder of a database."""
+CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
+MAX_RESULTS = 10_000  # most hits of a search, offset included
+INDEXES = "indexes"  # folder of the indexes, in the folder of a database
 
 
 @dataclass(frozen=True)

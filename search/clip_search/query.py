@@ -15,11 +15,9 @@ from clip_search.errors import TooLarge
 from clip_search.options import MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
-IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")
-"""Kinds of terms that are pictures."""
+IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")  # kinds of terms that are pictures
 
-SAME = 0.94
-"""Cosine from which two hits count as the same picture, as in clip-retrieval."""
+SAME = 0.94  # cosine from which two hits count as the same picture, as in clip-retrieval
 _MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 
 

@@ -25,8 +25,7 @@ from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
 
-Timer = Callable[[str], contextlib.AbstractContextManager[None]]
-"""Times a step of a search by the name of its histogram."""
+Timer = Callable[[str], contextlib.AbstractContextManager[None]]  # times a step of a search by the name of its histogram
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}

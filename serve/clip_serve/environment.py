@@ -22,11 +22,9 @@ from platformdirs import user_cache_path
 from clip_client.errors import InvalidInput, Unavailable
 from clip_inside_triton import REQUIREMENTS, START
 
-PYTHONS = ((3, 10), (3, 12))
-"""First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
+PYTHONS = ((3, 10), (3, 12))  # first and last Python that the wheel's stubs and numpy 1.26 both exist for
 
-Notice = Callable[[str], None]
-"""Gets a line for each step of the work."""
+Notice = Callable[[str], None]  # gets a line for each step of the work
 
 
 @dataclass(frozen=True)

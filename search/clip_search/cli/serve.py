@@ -19,8 +19,7 @@ from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
 
-_SWITCH_S = 0.0001
-"""With Python's 5 ms a search would wait so long each time that another thread reads rows to add."""
+_SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
 
 def main(arguments: argparse.Namespace) -> int:

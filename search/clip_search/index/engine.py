@@ -26,10 +26,8 @@ from clip_search.storage.table import Table
 
 _LOG = logging.getLogger(__name__)
 _QUERIES = 500  # a standard error of 1 % at a recall of 0.95
-_RETUNE_S = 5.0
-"""Pause between two looks for better queries to tune on."""
-_HIDDEN_SHARE = 0.3
-"""Share of hidden rows from which a part is indexed anew."""
+_RETUNE_S = 5.0  # pause between two looks for better queries to tune on
+_HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
 
 Queries = Callable[[int], "tuple[Floats, Source]"]
 """Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""

@@ -25,8 +25,7 @@ _GRAPH_ROWS = 2_000_000
 
 _BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
 _PIECE_BYTES = 2**20  # a checksum's block is filled by one call
-_GPU_MOST = 2048
-"""Hits, and lists probed, that faiss's GPU indexes can select at most."""
+_GPU_MOST = 2048  # hits, and lists probed, that faiss's GPU indexes can select at most
 
 _PROBES = (
     *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),

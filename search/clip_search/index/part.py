@@ -15,8 +15,7 @@ from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sink, Sums
 
 _FILES = ("index.faiss", "rows.npy")
-_FILTERED_EXACTLY = 0.2
-"""Share of rows kept by a filter below which it is searched exactly: a graph would find too few of them."""
+_FILTERED_EXACTLY = 0.2  # share of rows kept by a filter below which it is searched exactly: a graph would find too few of them
 
 
 @dataclass(eq=False)

@@ -15,8 +15,7 @@ from clip_search.index.faiss_index import EFFORTS, VectorIndex
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
-AT = 10
-"""Neighbours over which recall is counted."""
+AT = 10  # neighbours over which recall is counted
 
 Source = Literal["vectors", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)

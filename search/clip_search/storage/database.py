@@ -20,8 +20,7 @@ from clip_search.storage.permissions import keep_private
 from clip_search.storage.schema import About, check_collection, schema
 from clip_search.storage.table import Table
 
-_LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"
-"""Names that no collection can have."""
+_LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"  # names that no collection can have
 _METADATA_BYTES = 32 * 2**20
 """Bound on LanceDB's cache of metadata. Its own is 1 GB, and each commit adds something that is never read again."""
 

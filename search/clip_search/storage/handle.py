@@ -13,8 +13,7 @@ from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_pro
 from clip_search.storage.version_readers import Readers
 
 _Out = TypeVar("_Out")
-FILTER_TIME = timedelta(seconds=20)
-"""Bound on the scan of a client's filter."""
+FILTER_TIME = timedelta(seconds=20)  # bound on the scan of a client's filter
 
 
 class Handle:

@@ -31,8 +31,7 @@ TYPES: dict[str, pa.DataType] = {
     "list<bool>": pa.list_(pa.bool_()),
 }
 """Kinds by name; there is ``decimal(P,S)`` beside them."""
-EXACT = 2**53
-"""Largest whole number up to which a float holds every one."""
+EXACT = 2**53  # largest whole number up to which a float holds every one
 
 _NAMES = {kind: name for name, kind in TYPES.items()}
 _DECIMAL = re.compile(r"decimal\( ?(\d{1,2}), ?(\d{1,2}) ?\)", re.ASCII)

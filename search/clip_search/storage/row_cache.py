@@ -32,10 +32,8 @@ _GONE_SHARE = 0.3
 """Share of the cache that deleted rows may take; half of it would double the memory, a tenth would write all of it often."""
 _DECK_ROWS = 500_000  # rows in a file that is made of several: some hundred megabytes are written in seconds
 
-Reader = Callable[[int, int], pa.Table]
-"""Source of rows: (first, last) -> their table."""
-Alive = Callable[[int], Rows]
-"""Source of row numbers: last -> those up to it that the table has, ascending."""
+Reader = Callable[[int, int], pa.Table]  # source of rows: (first, last) -> their table
+Alive = Callable[[int], Rows]  # source of row numbers: last -> those up to it that the table has, ascending
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from clip_search.storage.schema import reservation, reserved
 from clip_search.storage.table import Table
 
-BLOCK = 100_000
-"""Numbers in a block. A restart goes on with the next block: numbers given of the last aren't noted."""
-_MOST_IN_A_COMMIT = 2**24
-"""Bound on rows a commit in tables without a note; their version tells the number of commits."""
+BLOCK = 100_000  # numbers in a block. A restart goes on with the next block: numbers given of the last aren't noted
+_MOST_IN_A_COMMIT = 2**24  # bound on rows a commit in tables without a note; their version tells the number of commits
 
 
 class RowNumbers:

@@ -18,8 +18,7 @@ from clip_search.storage.kinds import TYPES, arrow_type, kind_of, shown
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
-_TAKEN = "meta_"
-"""Prefix for a name that is taken."""
+_TAKEN = "meta_"  # prefix for a name that is taken
 LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
@@ -38,11 +37,9 @@ _FIXED = [
 ]
 _DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
 """Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
-SOURCE_STATE = "source_state"
-"""Column for a client's note of a source's state; made with the first row that has one."""
+SOURCE_STATE = "source_state"  # column for a client's note of a source's state; made with the first row that has one
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
-HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
-"""Columns that hits don't show."""
+HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}  # columns that hits don't show
 
 
 @dataclass(frozen=True)

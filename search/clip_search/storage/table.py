@@ -26,10 +26,8 @@ from clip_search.storage.widening import finish_widening, widen
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
-_MERGED_ROWS_A_S = 50_000
-"""Guess at LanceDB's compaction, until one has been timed."""
-_SLOWER = 4
-"""A compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it."""
+_MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
+_SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
 _MOST_ROWS = 2**62  # row numbers are int64
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_NEW, _OLD = "widened ", "before "
-"""Prefixes of temporary columns: no user's column has a blank in its name."""
+_NEW, _OLD = "widened ", "before "  # prefixes of temporary columns: no user's column has a blank in its name
 
 
 def widen(table: Any, columns: Sequence[str]) -> None:

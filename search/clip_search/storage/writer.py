@@ -15,8 +15,7 @@ from clip_search.errors import cleaned
 from clip_search.storage.rows import NewRow, OnConflict
 
 _LOG = logging.getLogger(__name__)
-GROUP_ROWS = 10_000
-"""Rows at which a group is closed."""
+GROUP_ROWS = 10_000  # rows at which a group is closed
 
 
 @dataclass(eq=False)

@@ -22,8 +22,7 @@ from clip_search.web.thread_pool import Pool
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Out = TypeVar("_Out")
-_SMALL = 64 * 2**10
-"""Bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more."""
+_SMALL = 64 * 2**10  # bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more
 
 
 def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:

@@ -20,8 +20,7 @@ from clip_search.options import Options
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
-_IN_MEMORY = 256 * 2**10
-"""Largest body without a file: a search by vector or text has a few KB."""
+_IN_MEMORY = 256 * 2**10  # largest body without a file: a search by vector or text has a few KB
 _COUNTED = 2**20
 """Requests that take less memory aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
 _WRITERS = 8  # threads that write or read bodies' files; a disk isn't faster with more
@@ -29,8 +28,7 @@ _COPIES, _WIDE_COPIES = 3, 10
 """Copies of a body: itself, its strings, the files in base64; a text with an emoji takes four bytes for each character."""
 _VALUE_BYTES = 112
 """Most memory of a JSON value beside its characters, while it is parsed: 106 for a number that might be a text."""
-_MARKS = (b",", b":", b"[", b"{")
-"""Characters in front of each value but the outermost."""
+_MARKS = (b",", b":", b"[", b"{")  # characters in front of each value but the outermost
 
 
 class Reader:

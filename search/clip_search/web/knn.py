@@ -31,8 +31,7 @@ router = APIRouter(tags=["clip-retrieval"])
 _LOG = logging.getLogger(__name__)
 _NO_FILTERS = "safety, violence and aesthetic models aren't part of this server: asked for, they are passed over"
 _WARNED = threading.Event()
-_MOST_PICTURES = 500
-"""Hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer."""
+_MOST_PICTURES = 500  # hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer
 
 
 class Knn(BaseModel):

@@ -27,10 +27,8 @@ from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _MOST = 2048  # as OpenAI has it
-_MOST_URLS = 64
-"""Pictures fetched for one request, at most: each may take ten seconds."""
-_FETCHED = 16
-"""Pictures in memory at once, each of up to 32 MB."""
+_MOST_URLS = 64  # pictures fetched for one request, at most: each may take ten seconds
+_FETCHED = 16  # pictures in memory at once, each of up to 32 MB
 _READERS = 8  # threads that fetch; most of their time is spent waiting
 
 

@@ -17,8 +17,7 @@ from clip_search.storage.schema import check_kind
 from clip_search.web.request_models import MAX_ROWS, NewItem, NewItems, validated
 
 _MAX_DIGITS = 400
-_BRANCHES = {"str", "list[float]"}
-"""Names that pydantic gives the two forms of a vector."""
+_BRANCHES = {"str", "list[float]"}  # names that pydantic gives the two forms of a vector
 
 
 class _Request(NewItems):

@@ -15,8 +15,7 @@ from clip_search.cli.clip_retrieval.values import Lost, is_string, kind_for, mer
 from clip_search.storage.kinds import word
 from clip_search.storage.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
-Key = tuple[str, int]
-"""Column of a table: its name, and its number among several of that name."""
+Key = tuple[str, int]  # column of a table: its name, and its number among several of that name
 
 
 @dataclass

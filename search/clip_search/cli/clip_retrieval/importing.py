@@ -28,8 +28,7 @@ _LONGEST_SOURCE = 4096  # PATH_MAX of Linux
 _NO_DIRECTION = "NaN, infinity or length 0"
 _APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
 _LOOKED_UP = 1_000  # rows, of which a sidecar tells at once
-_SAME = 0.999
-"""Least cosine of a vector and itself after an export in half precision."""
+_SAME = 0.999  # least cosine of a vector and itself after an export in half precision
 
 
 def import_(arguments: argparse.Namespace) -> int:

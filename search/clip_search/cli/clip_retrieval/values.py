@@ -24,8 +24,7 @@ _BEYOND = "outside the years 1 to 9999: null stands for it"
 _UNREADABLE = "finer than Python can tell: null stands for it"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_S, _END_S = -62_135_596_800, 253_402_300_800  # 0001-01-01, 10000-01-01
-Lost = Counter[str]
-"""Counts of values that weren't kept, by reason."""
+Lost = Counter[str]  # counts of values that weren't kept, by reason
 
 
 def kind_for(type: pa.DataType) -> str:

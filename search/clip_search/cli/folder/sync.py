@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from clip_client.file_names import as_id, source_path
 
-BELOW = "~"
-"""Suffix of a description's digest from a folder below, which knows no tables of the one above."""
+BELOW = "~"  # suffix of a description's digest from a folder below, which knows no tables of the one above
 Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 

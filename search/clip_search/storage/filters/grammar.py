@@ -13,8 +13,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from clip_client.errors import InvalidInput
 
 _MAX_CHARACTERS = 8_192  # a list of some hundred ids fits
-MAX_DEPTH = 20
-"""Nested parentheses and operations; DataFusion's own parser stops at 50."""
+MAX_DEPTH = 20  # nested parentheses and operations; DataFusion's own parser stops at 50
 _MAX_TOKENS = 4_000
 
 ALLOWED = (

@@ -13,8 +13,7 @@ from sqlglot import exp
 
 from clip_client.errors import InvalidInput
 
-_MOST = 32
-"""Lists of one expression: the text grows with the square of their number."""
+_MOST = 32  # lists of one expression: the text grows with the square of their number
 
 
 class Lists:

@@ -17,8 +17,7 @@ from clip_client.errors import InvalidInput
 from clip_search.storage.filters.grammar import ALLOWED, FUNCTIONS, PARTS, TYPES, Function
 from clip_search.storage.schema import HEAVY
 
-_MAX_NESTED = 4
-"""Function in function: DataFusion doubles a COALESCE for each one around it."""
+_MAX_NESTED = 4  # function in function: DataFusion doubles a COALESCE for each one around it
 _MAX_LIST = 2_000
 _MAX_ARGUMENT = 1_024  # repeated for each row of a batch
 _MAX_DIGITS = 64  # more than any number of 64 bits needs
