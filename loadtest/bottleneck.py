@@ -30,26 +30,17 @@ _MOSTLY = 0.5  # of a request's time
 class Load:
     """Observations during a load.
 
-    Attributes:
-        steps: of the ensembles in use.
-        cores_used: by name, see :mod:`processors`; OTHERS is the rest of this machine. A server elsewhere, or whose processes
-            can't be seen, isn't included.
-        cores: of this machine.
-        generators: processes of the load generator.
-        local: True if the server runs on this machine.
-        queued: requests that waited for a step, on average.
-        client_ms: mean of a request to Triton as the users saw it; None without such requests.
-        server_ms: the same as Triton saw it.
+    The cores in use are by name, see :mod:`processors`; a server elsewhere, or whose processes can't be seen, isn't included.
     """
 
-    steps: Sequence[Step]
+    steps: Sequence[Step]  # of the ensembles in use
     cores_used: Mapping[str, float]
-    cores: int
-    generators: int
-    local: bool
-    queued: float
-    client_ms: float | None
-    server_ms: float
+    cores: int  # of this machine
+    generators: int  # processes of the load generator
+    local: bool  # True if the server runs on this machine
+    queued: float  # requests that waited for a step, on average
+    client_ms: float | None  # mean of a request to Triton as the users saw it; None without such requests
+    server_ms: float  # the same as Triton saw it
 
     @property
     def full(self) -> float:

@@ -30,11 +30,6 @@ def cpu_s(servers: Mapping[str, str]) -> dict[str, float]:
     return used | {OTHERS: sum(times) - times.idle - times.iowait - times.guest - times.guest_nice - sum(used.values())}
 
 
-def count() -> int:
-    """Return the number of cores of this machine."""
-    return psutil.cpu_count() or 1
-
-
 def is_local(address: str) -> bool:
     """Return True if a host:port or URL is of this machine."""
     return _parts(address).hostname in _LOCAL

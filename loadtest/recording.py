@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import psutil
+
 import processors
 from bottleneck import Load
 from clip_client.triton import Triton
@@ -70,7 +72,7 @@ class Recording:
         return Load(
             steps=steps(self._pipeline, models, self.duration_s),
             cores_used={name: s / self.duration_s for name, s in used.items()},
-            cores=processors.count(),
+            cores=psutil.cpu_count() or 1,
             generators=generators,
             local=processors.is_local(self.target.triton),
             queued=sum(models[model].queue_ns for model in self._pipeline.instances) / 1e9 / self.duration_s,

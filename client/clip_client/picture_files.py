@@ -40,19 +40,12 @@ class PictureFile:
 
 @dataclass
 class Scan:
-    """Contents of a folder, by name below it.
+    """Contents of a folder, by name below it."""
 
-    Attributes:
-        pictures: sorted; each file once, however many links lead to it.
-        left_out: reason by name of each file and folder that looks like a picture, or may hold some, and can't be taken.
-        others: files that aren't pictures.
-        repeated: links to files and folders of the scan.
-    """
-
-    pictures: list[PictureFile] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
+    pictures: list[PictureFile] = field(default_factory=list)  # sorted; each file once, however many links lead to it
+    left_out: dict[str, str] = field(default_factory=dict)  # reasons, of what looks like a picture, or may hold some
+    others: list[str] = field(default_factory=list)  # files that aren't pictures
+    repeated: list[str] = field(default_factory=list)  # links to files and folders of the scan
 
 
 def scan(folder: Path, limits: Limits = Limits()) -> Scan:

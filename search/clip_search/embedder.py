@@ -158,8 +158,10 @@ class Embedder:
         except BaseException as problem:  # the thread must go on
             if not isinstance(problem, ClipError):
                 _LOG.exception("texts can't be embedded")
+            told = f"the text can't be embedded: {cleaned(problem)}"
+            reason = problem if isinstance(problem, ClipError) else Unavailable(told)
             for waiting in wanted:
-                _end(waiting.vector, _explained(problem))
+                _end(waiting.vector, reason)
 
     def _outcomes(self, texts: Sequence[str]) -> list[Floats | InvalidInput]:
         if not texts:
@@ -198,7 +200,3 @@ def _end(future: Future[Floats], outcome: Floats | Exception) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
-
-
-def _explained(problem: BaseException) -> ClipError:
-    return problem if isinstance(problem, ClipError) else Unavailable(f"the text can't be embedded: {cleaned(problem)}")

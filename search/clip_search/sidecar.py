@@ -52,10 +52,7 @@ class Sidecar:
     def open_all(self) -> None:
         """Open every collection; one that can't be opened is named in ``broken``."""
         for name in list(self._opening):
-            try:
-                self._open_one(name)
-            except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
-                self._note_broken(name, problem)
+            self._try_to_open(name)
             self._opening.remove(name)
 
     def names(self) -> list[str]:
@@ -93,7 +90,7 @@ class Sidecar:
             self.database.create(name, About(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
-            except BaseException:  # as above
+            except BaseException:  # as below
                 self._drop_closed(name)  # nobody was told that it is there
                 raise
 
@@ -109,8 +106,8 @@ class Sidecar:
                 return self._drop_closed(name)
             try:
                 collection.drop(lambda: self.database.drop(name))
-            except BaseException:  # as above
-                self._open_again(name)
+            except BaseException:  # as below
+                self._try_to_open(name)
                 raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
@@ -187,6 +184,12 @@ class Sidecar:
         self.embedder.close()
         self.database.close()
 
+    def _try_to_open(self, name: str) -> None:
+        try:
+            self._open_one(name)
+        except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
+            self._note_broken(name, problem)
+
     def _open_one(self, name: str) -> Collection:
         opened = Collection(name, self.database.open(name), self._folder / name, self.options.index, self.texts.sample)
         with self._lock:
@@ -202,12 +205,6 @@ class Sidecar:
             raise
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self.broken.pop(name, None)
-
-    def _open_again(self, name: str) -> None:
-        try:
-            self._open_one(name)
-        except BaseException as problem:  # as above
-            self._note_broken(name, problem)
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
         _LOG.error("collection %s can't be opened", name, exc_info=problem)

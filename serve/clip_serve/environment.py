@@ -76,7 +76,7 @@ def ensure(notice: Notice) -> Environment:
 def _ensured(notice: Notice) -> Environment:
     contents = [REQUIREMENTS.read_bytes(), sys.version.encode(), *(file.read_bytes() for file in START)]
     key = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
-    folder = cache_folder() / f"triton-{key}"
+    folder = user_cache_path("clipserve") / f"triton-{key}"
     complete = folder / "complete"
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -85,11 +85,6 @@ def _ensured(notice: Notice) -> Environment:
             _install(Environment(folder))
             complete.touch()
     return Environment(folder)
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder: ``$XDG_CACHE_HOME/clipserve``, by default ``~/.cache/clipserve``."""
-    return user_cache_path("clipserve")
 
 
 def libpython_folder() -> Path:

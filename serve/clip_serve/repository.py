@@ -44,7 +44,7 @@ def check(repository: Path) -> list[str]:
     if not repository.is_dir():
         raise InvalidInput(f"no model repository {repository}: {_EXPORT}")
     with _unchanging(repository):
-        folders = [path.parent for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
+        folders = [path.parent for path in sorted(repository.glob(f"[!.]*/{CONFIG_FILE}"))]
         if bare := [model.name for model in folders if not any((model / VERSION).glob("*"))]:
             raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
         files = {model.name: model / VERSION / SPEC_FILE for model in folders}
@@ -146,7 +146,3 @@ def _spec(path: Path) -> ModelSpec:
         return ModelSpec.load(path)
     except ClipError as problem:
         raise ContractMismatch(f"{path.parents[1]} isn't of this version's layout ({problem}): {_EXPORT}") from problem
-
-
-def _hidden(path: Path, repository: Path) -> bool:
-    return path.relative_to(repository).parts[0].startswith(".")

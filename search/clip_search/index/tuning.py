@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -41,8 +40,10 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     shall not be fitted to one kind, and what people asked comes first.
     """
     efforts = EFFORTS[index.kind]
-    if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
-        return Tuned(efforts[-1], 1.0, target, 0, source) if index.kind == "flat" else _hardest(efforts, target, source)
+    if index.kind == "flat":
+        return Tuned(efforts[-1], 1.0, target, 0, source)
+    if len(queries) < _ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
+        return Tuned(efforts[-4], 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
     def shares(effort: int) -> Shares:
@@ -61,8 +62,3 @@ def _reaches(shares: Shares, target: float) -> bool:
 def recalls(results: Positions, truth: Positions) -> Shares:
     """Return the share of each query's ``truth`` [Q, k] that is in its ``results`` [Q, k], float64 [Q]."""
     return np.array([np.isin(true, result).mean() for result, true in zip(results, truth, strict=True)])
-
-
-def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
-    """Return more effort than is likely to be needed, and claim no recall: there are no queries to tune on."""
-    return Tuned(efforts[-4], 0.0, target, 0, source)

@@ -37,7 +37,8 @@ class Operation:
             return
         if not isinstance(outcome, InvalidInput | ContractMismatch):
             _LOG.error("a change failed", exc_info=outcome)
-        self.future.set_exception(outcome if isinstance(outcome, ClipError) else _explained(outcome))
+        explained = Unavailable(f"the change failed ({cleaned(outcome)}): the log says more")
+        self.future.set_exception(outcome if isinstance(outcome, ClipError) else explained)
 
 
 @dataclass(eq=False)
@@ -133,7 +134,3 @@ class Writer:
 
 def _rows(operation: Operation) -> int:
     return len(operation.rows) if isinstance(operation, Add) else 1
-
-
-def _explained(problem: BaseException) -> ClipError:
-    return Unavailable(f"the change failed ({cleaned(problem)}): the log says more")

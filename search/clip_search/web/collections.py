@@ -200,7 +200,8 @@ def _columns(named: Collection, vectors: bool) -> list[str]:
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as it is sent: the user's columns under ``metadata``, vectors in base64 of float32."""
     fixed = {name: row[name] for name in ("id", "row", "source", "fingerprint", "time")}
-    vectors = {name: _encoded(value) for name, value in row.items() if name.startswith("vector_") and value is not None}
+    given = {name: value for name, value in row.items() if name.startswith("vector_") and value is not None}
+    vectors = {name: base64.b64encode(np.asarray(value, "<f4").tobytes()).decode() for name, value in given.items()}
     own = {name: value for name, value in row.items() if name not in _NOT_METADATA and name not in HEAVY}
     state = {SOURCE_STATE: row[SOURCE_STATE]} if row.get(SOURCE_STATE) is not None else {}
     return {**fixed, **state, **vectors, "metadata": own}
@@ -218,7 +219,3 @@ def _hit(named: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:
         "thumbnail": f"/v1/collections/{named.name}/thumbnails/{hit.row}" if has_picture else None,
         "metadata": {name: value for name, value in card.items() if name not in _NOT_METADATA},
     }
-
-
-def _encoded(vector: list[float]) -> str:
-    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()

@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from clip_client.clip import Embeddings as Embedded
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.arrays import Floats
 from clip_search.budget import Share
@@ -104,7 +105,7 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
     vectors = _images(sidecar, images, errors)
     if texts and not errors:
         rows = sidecar.embedder.texts([*texts.values()])
-        _take(vectors, errors, [*texts], rows, rows.errors)
+        _take(vectors, errors, [*texts], rows)
     if errors:
         n, reason = min(errors.items())
         raise InvalidInput(f"input {n} can't be embedded: {reason}", errors=errors)
@@ -129,7 +130,7 @@ def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str])
             errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
             good = {n: file for n, file in files.items() if isinstance(file, bytes)}
             rows = sidecar.embedder.images([*good.values()])
-        _take(vectors, errors, [*good], rows, rows.errors)
+        _take(vectors, errors, [*good], rows)
     return vectors
 
 
@@ -149,19 +150,10 @@ def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
         return problem
 
 
-def _take(
-    vectors: dict[int, Floats],
-    errors: dict[int, str],
-    numbers: Sequence[int],
-    rows: Sequence[Floats | None],
-    reasons: Mapping[int, str],
-) -> None:
+def _take(vectors: dict[int, Floats], errors: dict[int, str], numbers: Sequence[int], rows: Embedded) -> None:
     """Note each row's vector, or the reason why it has none."""
-    for at, (n, row) in enumerate(zip(numbers, rows, strict=True)):
-        if row is None:
-            errors[n] = reasons[at]
-        else:
-            vectors[n] = row
+    vectors.update({n: row for n, row in zip(numbers, rows, strict=True) if row is not None})
+    errors.update({numbers[at]: reason for at, reason in rows.errors.items()})
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

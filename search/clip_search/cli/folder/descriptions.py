@@ -85,8 +85,10 @@ class Descriptions:
         self._beside = Beside.of(scan.others, stems)
         self._known = set(scan.left_out)
         self.tables = {
-            name for name in scan.others if os.path.basename(name) in TABLES and not _is_beside(name, stems)
-        }  # fmt: skip
+            name
+            for name in scan.others
+            if os.path.basename(name) in TABLES and not (name.endswith(".json") and os.path.splitext(name)[0] in stems)
+        }
         self._rows: dict[str, Values] = {}
         for name in sorted(self.tables, key=lambda name: (name.count("/"), TABLES.index(os.path.basename(name)), name)):
             if table := self._table(name):
@@ -131,7 +133,8 @@ class Descriptions:
         try:
             return read_table(path)
         except InvalidInput as problem:
-            self._books.note(as_id(name), f"the pictures go in without it, it {_without_path(problem, path)}")
+            told = str(problem).removeprefix(f"{path} ")
+            self._books.note(as_id(name), f"the pictures go in without it, it {told}")
             return None
 
     def _names(self, folder: str) -> Names:
@@ -179,14 +182,6 @@ def _together(rows: Sequence[Values]) -> Values:
     """Return the fields of the last row, and the captions of all."""
     fields = {name: value for row in rows for name, value in merged([row]).items()}
     return fields | merged([{CAPTION: [*caption_list(rows)]}])
-
-
-def _is_beside(name: str, stems: Container[str]) -> bool:
-    return name.endswith(".json") and os.path.splitext(name)[0] in stems
-
-
-def _without_path(problem: InvalidInput, path: Path) -> str:
-    return str(problem).removeprefix(f"{path} ")
 
 
 def _composed(name: str) -> str:
