@@ -5,8 +5,6 @@
 Triton's own statistics give the time within the server, the clients' clocks the time around it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

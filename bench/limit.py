@@ -4,8 +4,6 @@ python bench/limit.py
 python bench/limit.py --model openai/clip-vit-base-patch32 --photos FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ python bench/retrieval.py                                                       
 python bench/retrieval.py --model openai/clip-vit-base-patch32 --photos FOLDER  # which has captions, as for the export
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

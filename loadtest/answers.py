@@ -1,7 +1,5 @@
 """Checks of answers: an embedding's shape and length, its direction for known items; hits and their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

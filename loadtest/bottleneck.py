@@ -10,8 +10,6 @@ Users wait for each answer before they send again, so something is always at wor
 Steps are ranked by Triton's own clock and not by CPU seconds: threads of an engine may spin while they wait for work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

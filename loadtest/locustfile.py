@@ -4,8 +4,6 @@ locust -f loadtest/locustfile.py                                            # we
 locust -f loadtest/locustfile.py --headless -u 16 -t 1m ImageUser TextUser
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 import sys

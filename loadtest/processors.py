@@ -1,7 +1,5 @@
 """CPU time on this machine: of the load generator, of each model's process, of the rest."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit

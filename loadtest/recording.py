@@ -1,7 +1,5 @@
 """Recording of a load: snapshots before and after, and their difference."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Report of a load: Markdown for people, JSON for machines, a plot."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Samples that users send: pictures of photo size, damaged files, texts."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Shared state of the users of one process: connections, samples, references."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 from collections.abc import Sequence

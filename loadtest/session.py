@@ -1,7 +1,5 @@
 """Session of a load: preparation before its start, report after its end."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from pathlib import Path

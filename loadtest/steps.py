@@ -1,7 +1,5 @@
 """Steps of the ensembles under a load: how busy each was, from Triton's own statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Checkpoints under test: a ViT-B/32 with random weights or the user's, its variants, its towers in this process."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Clustered vectors as a collection's rows, and a process that adds rows while others search."""
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Iterator

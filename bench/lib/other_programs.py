@@ -1,7 +1,5 @@
 """Start of the programs that clipserve is compared with, each in an environment of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Results of a bench: a section of docs/benchmarks.md, its figures as JSON beside the page, its plots."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

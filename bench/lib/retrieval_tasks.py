@@ -1,7 +1,5 @@
 """Retrieval tasks over labelled pictures: queries, items, and the items that each query should find."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Mapping, Sequence

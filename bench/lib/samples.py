@@ -1,7 +1,5 @@
 """Pictures and texts that benches and load tests send; all of them are seeded."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

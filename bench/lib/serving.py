@@ -1,7 +1,5 @@
 """Servers for the length of a bench: Triton, the search sidecar, other programs."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import subprocess

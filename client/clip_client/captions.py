@@ -1,7 +1,5 @@
 """Captions and other fields of pictures, from the files that people keep beside them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

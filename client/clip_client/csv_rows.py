@@ -1,7 +1,5 @@
 """Rows of CSV as programs and people write it; a stray quote costs its own line, never the ones after it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

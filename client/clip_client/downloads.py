@@ -4,8 +4,6 @@ The client fetches for its own user and opens any URL; the sidecar fetches for s
 way to open a URL is passed in; redirects, body, deadline and messages are the same for both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias

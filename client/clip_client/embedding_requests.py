@@ -1,7 +1,5 @@
 """Lists of images or texts, cut into requests of bounded size that threads send side by side."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

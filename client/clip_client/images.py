@@ -1,7 +1,5 @@
 """Images in any form that a caller has, as the bytes of one encoded file."""
 
-from __future__ import annotations
-
 import io
 import os
 from dataclasses import dataclass

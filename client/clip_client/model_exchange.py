@@ -4,8 +4,6 @@ The new models stand in a staging folder beside the repository (or in it, where 
 in that folder says that they are whole and the exchange has begun; the next process goes on with it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Picture files of a folder; the walk opens regular files only and follows no circle of links."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections import deque

@@ -1,7 +1,5 @@
 """Regular files, read up to a limit; folders, pipes and devices are refused without waiting for them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from typing import BinaryIO

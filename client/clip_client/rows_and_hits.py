@@ -1,7 +1,5 @@
 """Values that the sidecar's clients send and get: rows, terms of a search, hits, and their JSON."""
 
-from __future__ import annotations
-
 import base64
 import os
 from collections.abc import Mapping, Sequence

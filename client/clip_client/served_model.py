@@ -1,7 +1,5 @@
 """A checkpoint as a server holds it, read from the configurations of its Triton models."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Texts and JSON that people keep beside pictures, in any encoding that can be told."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import re

@@ -1,7 +1,5 @@
 """Text -> tokens, exactly as the checkpoint's own tokenizer does it."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

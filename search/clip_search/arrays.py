@@ -1,7 +1,5 @@
 """Arrays by name, and lookups of sorted row numbers."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np

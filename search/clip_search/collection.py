@@ -1,7 +1,5 @@
 """Collection: its table, an engine per tower, a row cache, one writer, and upkeep in the background."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import shutil

@@ -1,7 +1,5 @@
 """Commits of a collection: changes are applied to its table, then in memory, which agrees with the table whatever fails."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging

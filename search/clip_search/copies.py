@@ -1,7 +1,5 @@
 """Rows copied from another row: a moved file keeps its vectors, thumbnail and user's columns."""
 
-from __future__ import annotations
-
 from collections.abc import Collection as Several
 from datetime import date
 from decimal import Decimal

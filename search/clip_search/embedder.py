@@ -1,7 +1,5 @@
 """Texts and images to vectors through Triton, with micro-batches and an LRU cache for single texts."""
 
-from __future__ import annotations
-
 import logging
 import queue
 import threading

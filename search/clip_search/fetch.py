@@ -1,7 +1,5 @@
 """Pictures by URL or path, from where they may be taken and from nowhere else."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Turn request rows into stored rows; collect per-row errors."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

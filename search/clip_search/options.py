@@ -1,7 +1,5 @@
 """Options of a sidecar, and their defaults: frozen values that are passed on explicitly."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 from dataclasses import dataclass, field

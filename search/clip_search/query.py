@@ -1,7 +1,5 @@
 """Search requests: terms to one vector, hits to one list."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Sidecar without HTTP: collections, searches in them, rows into them."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil

@@ -4,8 +4,6 @@ What the towers see is another matter: :mod:`clip_client.preprocess` does as eac
 example clips greys of 16 bits to white.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator

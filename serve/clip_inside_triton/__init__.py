@@ -8,8 +8,6 @@
 Of our packages only ``clip_client`` can be imported there.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _HERE = Path(__file__).parent

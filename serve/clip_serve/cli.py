@@ -1,7 +1,5 @@
 """``clipserve serve``: start Triton on a model repository."""
 
-from __future__ import annotations
-
 import argparse
 import ipaddress
 import os

@@ -1,7 +1,5 @@
 """Addresses and ports of a server."""
 
-from __future__ import annotations
-
 import socket
 from dataclasses import dataclass
 

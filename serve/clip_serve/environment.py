@@ -3,8 +3,6 @@
 Triton's Python backend in the wheel needs numpy 1.26; the user's own environment stays free of that.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

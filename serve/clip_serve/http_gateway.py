@@ -4,8 +4,6 @@ Triton 24.10 reads any body that is sent to it before it looks at the path, and 
 sockets in a private folder, and the gateway listens on the TCP ports.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

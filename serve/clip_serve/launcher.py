@@ -1,7 +1,5 @@
 """Run one tritonserver from start to stop, and leave nothing behind."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -1,7 +1,5 @@
 """Watch over the server's processes: end when one dies or is halted."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Check a model repository before Triton reads it; make a view of it with other instances and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

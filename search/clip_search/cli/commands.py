@@ -1,7 +1,5 @@
 """The client's verbs ``query``, ``stats`` and ``rebuild``, and what all verbs share."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """``search filter``: copy the files of the best matches, each under a name of its own."""
 
-from __future__ import annotations
-
 import argparse
 import filecmp
 import itertools

@@ -1,7 +1,5 @@
 """Command ``clipserve search``: its verbs and their options."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import ipaddress

@@ -1,7 +1,5 @@
 """Command ``clipserve search serve``: options, then uvicorn."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

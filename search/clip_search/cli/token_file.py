@@ -1,7 +1,5 @@
 """Token of clients, read from a file: on a command line everybody could read it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from clip_client.errors import InvalidInput

@@ -1,7 +1,5 @@
 """Checks of files while they are in use: one block after the other is read again, so that damage is noticed soon."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Engine protocol and the faiss engine."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Snapshots of one tower's index: parts and a tail, read without a lock, replaced in one step."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args

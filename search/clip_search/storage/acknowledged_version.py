@@ -1,7 +1,5 @@
 """Last acknowledged version of a table, noted beside the indexes: an older table has lost changes."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

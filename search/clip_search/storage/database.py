@@ -1,7 +1,5 @@
 """LanceDB database: collections by name, and one owner at a time."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """LanceDB's handle of a table: every call through it ends with a result or with one of our errors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Id filter: tells new ids from those that may be in a table, without a look into it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Kinds of metadata columns: their types in the table, and their values in JSON."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import functools

@@ -1,7 +1,5 @@
 """Lease on a database in an object store: an object there names the owner until a time, and is changed by conditional puts."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Permissions: files and folders for their user alone, older ones too."""
 
-from __future__ import annotations
-
 import logging
 import os
 import stat

@@ -1,7 +1,5 @@
 """Row numbers, each given once in the life of a table: a block is noted in the table before its first is given."""
 
-from __future__ import annotations
-
 from clip_search.storage.schema import reservation, reserved
 from clip_search.storage.table import Table
 

@@ -1,7 +1,5 @@
 """Rows on their way into a table: checked values, then Arrow."""
 
-from __future__ import annotations
-
 import math
 import uuid
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Schema of a collection's table: fixed columns, user's columns, names and kinds."""
 
-from __future__ import annotations
-
 import json
 import re
 import uuid

@@ -1,7 +1,5 @@
 """LanceDB table of a collection: reads and writes by row, id, filter and vector."""
 
-from __future__ import annotations
-
 import threading
 import time
 import warnings

@@ -1,7 +1,5 @@
 """Conversion of int columns to float; LanceDB itself casts from one size of integers to another at most."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Group commit: changes that arrive during a commit share the next one."""
 
-from __future__ import annotations
-
 import logging
 import queue
 import threading

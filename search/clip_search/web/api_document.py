@@ -1,7 +1,5 @@
 """OpenAPI document: the bodies that are parsed here and not by FastAPI, and the bearer token."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import FastAPI

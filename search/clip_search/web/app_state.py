@@ -1,7 +1,5 @@
 """State that the routes share, and access to the parts of a request."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Reader of request bodies, within a size and a time: in files while they arrive, in memory once they are whole."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import tempfile

@@ -1,7 +1,5 @@
 """Routes below ``/v1/collections``: create, drop, list, add, delete, get, search, statistics, rebuild."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import time

@@ -1,7 +1,5 @@
 """Guard around every route: it checks host, site, token and size, and gives errors their form."""
 
-from __future__ import annotations
-
 import hmac
 import logging
 import re

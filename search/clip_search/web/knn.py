@@ -1,7 +1,5 @@
 """Routes of clip-retrieval's back: ``/knn-service``, ``/metadata``, ``/indices-list``, ``/config.json``."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import threading

@@ -1,7 +1,5 @@
 """Routes of OpenAI's API: ``/v1/embeddings`` for texts and images, with infinity's ``modality``, and ``/v1/models``."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

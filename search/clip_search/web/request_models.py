@@ -1,7 +1,5 @@
 """Models of request bodies: they check what is sent, and are its schema in the OpenAPI document."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Callable, Sequence

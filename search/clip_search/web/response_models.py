@@ -1,7 +1,5 @@
 """Answers: their schemas in the OpenAPI document. Routes write JSON themselves; nothing here runs while one is answered."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 

@@ -1,7 +1,5 @@
 """Request to add rows -> items, each with an error of its own: a row that can't be read doesn't touch its neighbours."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

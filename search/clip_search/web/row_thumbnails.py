@@ -1,7 +1,5 @@
 """Thumbnails of rows, and of nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 

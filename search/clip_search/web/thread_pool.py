@@ -1,7 +1,5 @@
 """Threads set apart for what may stand still, so that searches by vector and the health routes never wait behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Columns of foreign tables: each gets a name that a collection takes and a kind that holds all its parts."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

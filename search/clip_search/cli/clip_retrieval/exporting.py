@@ -1,7 +1,5 @@
 """``clipserve search export``: a folder in clip-retrieval's format: vectors, metadata and indexes."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """``clipserve search import``: the rows of a folder of clip-retrieval's, with books that balance."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Growing .npy file: numpy leaves room in the header for the number of rows, which is written last."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files of clip-retrieval's folders in shards of numbered rows; a file that can't be read is a problem of its shard."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

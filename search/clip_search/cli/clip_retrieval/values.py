@@ -1,7 +1,5 @@
 """Values of foreign tables as the API takes them: with their kind where a column can hold it, else as JSON text."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

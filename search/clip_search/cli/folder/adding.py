@@ -1,7 +1,5 @@
 """``search add``: sync of a collection with a folder of pictures."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import stat

@@ -1,7 +1,5 @@
 """Fields of pictures as metadata: names and values that columns take, and a reason for each that they don't."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Metadata and state of a row, from the present and the former description of its file."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

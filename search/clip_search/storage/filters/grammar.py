@@ -1,7 +1,5 @@
 """Syntax of filters, read by sqlglot, and the functions and types that a filter may use."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from typing import Literal

@@ -5,8 +5,6 @@ null, where both are null. In ``NOT (x IN (1) AND x IN (2))`` that is a wrong an
 only, so each list here has another one of the same value: ``coalesce(x, x)``, ``coalesce(x, x, x)``, …
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from sqlglot import exp

@@ -1,7 +1,5 @@
 """Values in a filter of a client: columns, literals, casts and function calls, checked and written as SQL."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re
