@@ -94,9 +94,7 @@ class Clip:
             time.sleep(0.1)
 
     @overload
-    def embed_image(self, images: ImageLike, *, on_error: Literal["raise"] = "raise") -> Floats: ...
-    @overload
-    def embed_image(self, images: Iterable[ImageLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
+    def embed_image(self, images: ImageLike | Iterable[ImageLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
     def embed_image(self, images: ImageLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload
@@ -120,9 +118,7 @@ class Clip:
         return self._embed("image", images, _is_one_image(images), on_error)
 
     @overload
-    def embed_text(self, texts: TextLike, *, on_error: Literal["raise"] = "raise") -> Floats: ...
-    @overload
-    def embed_text(self, texts: Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
+    def embed_text(self, texts: TextLike | Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
     def embed_text(self, texts: TextLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload

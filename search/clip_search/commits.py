@@ -54,22 +54,16 @@ class _Plan:
 
 
 class Commits:
-    """Applies groups of operations; used by one thread at a time.
-
-    Attributes:
-        count: how many commits there were.
-        known: which ids may be there.
-        unsure: a failure left open what is in the table; it is read again before anything else is changed.
-    """
+    """Applies groups of operations; used by one thread at a time."""
 
     def __init__(
         self, table: Table, cards: RowCache, engines: Mapping[Tower, Engine], acknowledged: AcknowledgedVersion
     ) -> None:
         self.table, self.cards, self.engines, self._acknowledged = table, cards, engines, acknowledged
-        self.known = IdFilter(())
+        self.known = IdFilter(())  # ids that may be there
         self._numbers = RowNumbers(table)
-        self.count = 0
-        self.unsure = True
+        self.count = 0  # commits so far
+        self.unsure = True  # if a failure left open what is in the table: it is read before anything else is changed
 
     def agree(self) -> None:
         """Read the table and bring memory in line with it; raise NotFound or Unavailable if it can't be read."""

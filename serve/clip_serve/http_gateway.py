@@ -40,11 +40,7 @@ class Gateway:
 
 @dataclass
 class Health:
-    """State of the server that the launcher knows and Triton doesn't.
-
-    Attributes:
-        trouble: returns the reason that nothing can be answered; any reason denies readiness.
-    """
+    """State of the server that the launcher knows and Triton doesn't: any reason for trouble denies readiness."""
 
     trouble: Callable[[], str] = lambda: "the models are being loaded"
 

@@ -24,15 +24,11 @@ class Handle:
         table: LanceDB's own handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
-
-    Attributes:
-        raw: LanceDB's own handle.
-        readers: the reads that go on.
     """
 
     def __init__(self, table: Any, may_write: Callable[[], None], reopen: Callable[[], Any] | None) -> None:
-        self.raw = table
-        self.readers = Readers()
+        self.raw = table  # LanceDB's own handle
+        self.readers = Readers()  # that go on
         self._may_write, self._reopen = may_write, reopen
         self._dropped = False
 

@@ -70,11 +70,7 @@ class Deck:
 
 
 class RowCache:
-    """Cache of rows in decks, ascending; the last decks live in memory until :meth:`save`.
-
-    Attributes:
-        unsaved: the files aren't what they should be: :meth:`save` is due.
-    """
+    """Cache of rows in decks, ascending; the last decks live in memory until :meth:`save`."""
 
     def __init__(self, folder: Path, table: str, read: Reader, alive: Alive) -> None:
         self._folder, self._table, self._read, self._alive = folder, table, read, alive
@@ -84,7 +80,7 @@ class RowCache:
         self._decks: tuple[Deck, ...] = ()
         self._last = -1
         self._gone = 0  # deleted rows that are here, more or less
-        self.unsaved = False
+        self.unsaved = False  # the files aren't what they should be: a save is due
 
     def load(self) -> None:
         """Map the files; read the rows of a damaged one from the table, and write it again later."""

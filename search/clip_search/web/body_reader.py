@@ -45,11 +45,7 @@ class Reader:
 
 
 class Body:
-    """Body of one request.
-
-    Attributes:
-        size: bytes that have arrived.
-    """
+    """Body of one request, and the ``size`` of what has arrived."""
 
     def __init__(self, reader: Reader, receive: Receive, limit: int) -> None:
         self._reader, self._receive, self._limit = reader, receive, limit

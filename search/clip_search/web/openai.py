@@ -18,7 +18,7 @@ from clip_search.errors import Busy
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.web import response_models as answers
-from clip_search.web.api_document import body_of
+from clip_search.web.api_document import post
 from clip_search.web.app_state import body, state
 from clip_search.web.guard import answer
 from clip_search.web.request_models import file_bytes
@@ -63,12 +63,7 @@ class Embeddings(BaseModel):
     modality: Literal["text", "image"] | None = None
 
 
-@router.post(
-    "/embeddings",
-    response_model=answers.EmbeddingList,
-    responses=failures(413, 503, 504),
-    openapi_extra=body_of(Embeddings),
-)
+@post(router, "/embeddings", Embeddings, answers.EmbeddingList, 413, 503, 504)
 async def embeddings(request: Request) -> Response:
     """Embed texts and images."""
     sent = await body(request, Embeddings)
