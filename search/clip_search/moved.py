@@ -3,8 +3,8 @@
 _ROOMS = {
     "cli": "books commands copying=filtering serve token_file",
     "cli.clip_retrieval": "folder_parts=shards folders=exporting foreign_columns=columns foreign_values=values importing "
-    "npy_file",
-    "cli.folder": "adding descriptions fields row_values sync",
+    "npy_file=exporting cli.clip_retrieval.npy_file=exporting",
+    "cli.folder": "adding descriptions fields row_values=descriptions cli.folder.row_values=descriptions sync",
     "index": "checks=block_checks engine faiss_index lance_engine part texts=tuning_queries tuning",
     "storage": "acknowledged=acknowledged_version cards=row_cache columns derived=derived_files kinds known=id_filter lease "
     "numbers=row_numbers objects=object_store ownership=lock private=permissions readers=version_readers rows scalar_indexes "

@@ -131,16 +131,13 @@ class Search(_Content):
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:
     """Parse a JSON body, whatever its content type; raise InvalidInput that names the first field which is wrong."""
-    try:
-        return kind.model_validate_json(body or b"null")
-    except ValidationError as problem:
-        raise _first(problem) from problem
+    return validated(kind.model_validate_json, body or b"null")
 
 
-def validated(kind: type[_Body], content: Any) -> _Body:
-    """Check a body whose JSON was read already; raises as :func:`parsed`."""
+def validated(validate: Callable[[Any], _Body], content: Any) -> _Body:
+    """Check a body by a method of its model; raises as :func:`parsed`."""
     try:
-        return kind.model_validate(content)
+        return validate(content)
     except ValidationError as problem:
         raise _first(problem) from problem
 

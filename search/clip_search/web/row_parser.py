@@ -33,7 +33,7 @@ def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
     content = _json(body)
     if not isinstance(content, dict):
         raise InvalidInput(f"the body is {shown(content)}: expected a JSON object with rows; /docs tells what is accepted")
-    sent = validated(_Request, content)
+    sent = validated(_Request.model_validate, content)
     for name, kind in sent.columns.items():
         check_kind(name, kind)
     return [_item(row) for row in sent.rows], AddOptions(sent.on_conflict, sent.fingerprint, sent.columns)

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
-from clip_search.cli.clip_retrieval.npy_file import NpyFile
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS
 from clip_search.cli.commands import batches, client, progress
 from clip_search.index.faiss_index import FlatFile
@@ -92,7 +91,7 @@ class _Vectors:
         self._folder.mkdir(parents=True, exist_ok=True)
         index = folder / f"{tower}.index"
         self._index = FlatFile(index, size)
-        self._file: NpyFile | None = None
+        self._file: _NpyFile | None = None
         self.written, self.missing = {index}, 0
 
     def begin(self, name: str) -> None:
@@ -101,7 +100,7 @@ class _Vectors:
             self._file.close()
         path = self._folder / f"{EMBEDDINGS[self.tower]}_{name}.npy"
         self.written.add(path)
-        self._file = NpyFile(path, self._size)
+        self._file = _NpyFile(path, self._size)
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows' vectors."""
@@ -121,6 +120,30 @@ class _Vectors:
         if self._file:
             self._file.close()
         self._index.close()
+
+
+class _NpyFile:
+    """Growing file of vectors [N, D] in float16: numpy leaves room in the header for the number of rows, written last."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.rows, self._size = 0, size
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, vectors: Floats) -> None:
+        """Append vectors [n, D]."""
+        self._file.write(np.ascontiguousarray(vectors, "<f2").tobytes())
+        self.rows += len(vectors)
+
+    def close(self) -> None:
+        """Write the number of rows into the header."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _write_header(self) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (self.rows, self._size)}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 class _Metadata:

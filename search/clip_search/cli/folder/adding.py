@@ -17,9 +17,8 @@ from clip_client.regular_files import read_regular
 from clip_client.search import OnConflict, Row, Search
 from clip_search.cli.books import Books
 from clip_search.cli.commands import batches, client, ensure, progress, say
-from clip_search.cli.folder.descriptions import Description, Descriptions
+from clip_search.cli.folder.descriptions import Description, Descriptions, metadata_of, with_description
 from clip_search.cli.folder.fields import Fields
-from clip_search.cli.folder.row_values import metadata_of, with_description
 from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
 from clip_search.thumbnails import thumbnail
 

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clip_client.picture_files import PictureFile, Scan
 from clip_client.text_files import read_fields, read_text
 from clip_search.cli.books import Books
 from clip_search.cli.folder.fields import Fields
+from clip_search.cli.folder.sync import State, described
 
 _BESIDE = (".json", ".txt")
 Values = dict[str, Any]
@@ -176,6 +177,30 @@ class Descriptions:
         if remark:
             self._books.note(as_id(name), remark)
         return {CAPTION: text} if text else {}
+
+
+def metadata_of(said: Description, before: State | None) -> dict[str, Any]:
+    """Return values by column; None for one that the folder gave before and no longer does.
+
+    What another table gave goes first, also where it isn't named this time.
+    """
+    others = before.given_fields if before and said.given is None else ()
+    values = {name: value for name, value in said.own.items() if name not in others} | (said.given or {})
+    lost = before.fields if before and said.whole else ()
+    return dict.fromkeys(name for name in lost if name not in others) | values
+
+
+def with_description(state: State, said: Description, before: State | None) -> State:
+    """Return a state with the file's description; keep the former one of what couldn't be read this time."""
+    before = before or State("", 0, 0)
+    fields = {*said.own, *(() if said.whole else before.fields)}
+    return replace(
+        state,
+        described=described(said.own),
+        fields=tuple(sorted(fields)),
+        given=before.given if said.given is None else described(said.given),
+        given_fields=tuple(sorted({*(said.given or ()), *before.given_fields})),
+    )
 
 
 def _together(rows: Sequence[Values]) -> Values:
