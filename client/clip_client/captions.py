@@ -166,18 +166,12 @@ def _lines(path: Path) -> Table:
     text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
     table = Table()
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            _take_line(table, line, f"line {number}")
+        try:
+            if line.strip():
+                _take(table, parsed_json(line), None, f"line {number}")
+        except InvalidInput as problem:
+            table.problems.append(f"line {number} {problem}")
     return table
-
-
-def _take_line(table: Table, line: str, place: str) -> None:
-    try:
-        row = parsed_json(line)
-    except InvalidInput as problem:
-        table.problems.append(f"{place} {problem}")
-        return
-    _take(table, row, None, place)
 
 
 def _document(path: Path) -> Table:
@@ -197,10 +191,8 @@ def _by_name(document: Mapping[str, Any]) -> Table:
     """Read an object of captions or fields by file name."""
     table = Table()
     for name, value in document.items():
-        if isinstance(value, str | list | None):
-            table.add(name, {CAPTION: value}, f"{name!r}")
-        elif isinstance(value, dict):
-            table.add(name, value, f"{name!r}")
+        if isinstance(value, str | list | dict | None):
+            table.add(name, value if isinstance(value, dict) else {CAPTION: value}, f"{name!r}")
         else:
             table.problems.append(f"{name!r} has a {type(value).__name__}: expected a caption, a list of them, or an object")
     return table

@@ -114,12 +114,8 @@ class Lease:
         if note.time > _clock():
             raise self._taken(note)
         patience_s = self._times.renew_s + self._times.margin_s
-        _LOG.warning(
-            "%s was left by its owner (%s): it is taken over in %g s unless that one answers",
-            self._database,
-            note.token[:8],
-            patience_s,
-        )
+        told = "%s was left by its owner (%s): it is taken over in %g s unless that one answers"
+        _LOG.warning(told, self._database, note.token[:8], patience_s)
         time.sleep(patience_s)
         again = self._cell.read()
         if again and again.version != stored.version and not self._note(again).released:

@@ -38,11 +38,6 @@ class Table:
         table: LanceDB's handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
-
-    Attributes:
-        schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
-        identity: what tells it from every other table.
-        merging_s: time that :meth:`optimize` took last; a guess before the first.
     """
 
     def __init__(
@@ -50,11 +45,11 @@ class Table:
     ) -> None:
         finish_widening(table)
         self._handle = Handle(table, may_write, reopen)
-        self.schema: pa.Schema = table.schema
-        self.identity = identity(self.schema) or str(table.name)
+        self.schema: pa.Schema = table.schema  # kept, since LanceDB takes a fifth of a millisecond for each look at it
+        self.identity = identity(self.schema) or str(table.name)  # tells it from every other table
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
         self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
-        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S
+        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S  # of the last compaction; a guess before the first
 
     @property
     def version(self) -> int:

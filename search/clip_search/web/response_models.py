@@ -123,10 +123,9 @@ class Rows(TypedDict):
     rows: list[Row]
 
 
-class RowPage(TypedDict):
+class RowPage(Rows):
     """Rows by number; ``next`` is the ``after`` of the following page."""
 
-    rows: list[Row]
     next: int | None
 
 

@@ -3,7 +3,7 @@
 import argparse
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -56,15 +56,6 @@ class _Outcome:
     there: int = 0  # how many somebody else had added in the meantime
 
 
-@dataclass
-class _Counts:
-    """Counts beside the books: kinds of replaced rows, and rows without files."""
-
-    moved: int = 0
-    described: int = 0
-    pruned: int = 0
-
-
 class _Sync:
     """One run over a folder."""
 
@@ -74,7 +65,7 @@ class _Sync:
         self._found, self._root = listing, os.path.realpath(arguments.folder)
         self._fields = Fields(search.stats(self._collection)["columns"])
         self._read = Descriptions(arguments.folder, listing, arguments.metadata, self._fields, books)
-        self._counts = _Counts()
+        self._replaced, self._pruned = Counter[str](), 0  # counts beside the books: by kind of step, and rows without files
         self._files: Sequence[PictureFile] = listing.pictures
         self._descriptions: list[Description] = []
         self._is_resumed = False
@@ -220,30 +211,28 @@ class _Sync:
                 self._books.added += 1
             else:
                 self._books.replaced += 1
-                self._counts.moved += step.kind == "moved"
-                self._counts.described += step.kind == "described"
+                self._replaced[step.kind] += 1
 
     def _remove(self, ids: Sequence[str], *, counted: bool = True) -> None:
         for part in batches(ids, _DELETED):
             removed = self._search.delete(self._collection, part)
-            self._counts.pruned += removed if counted else 0
+            self._pruned += removed if counted else 0
 
     def _tell(self, planned: Plan) -> None:
         """Print the counts beside the books."""
         others = set(self._found.others) - self._read.used()
         bare = sum(not said.own and not said.given for said in self._descriptions) if self._read.has_rows else 0
         gone = 0 if self._prune else len(planned.gone)
+        moved, reworded = self._replaced["moved"], self._replaced["described"]
         renamed, first = len(planned.renamed), next(iter(planned.renamed), "")
         lines = {
             f"{len(others)} files passed over that aren't pictures ({_endings(others)})": len(others),
             f"{len(self._found.repeated)} links passed over to what is there already": len(self._found.repeated),
-            f"{self._counts.moved} moved, {self._counts.described} with new metadata alone: not embedded again": (
-                self._counts.moved + self._counts.described
-            ),
+            f"{moved} moved, {reworded} with new metadata alone: not embedded again": moved + reworded,
             f"{renamed} have their folder's name in their id, since another file has the shorter one: {first}": renamed,
             f"{bare} pictures without metadata": bare,
             f"{gone} rows whose files are gone: --prune removes them": gone,
-            f"{self._counts.pruned} rows removed whose files are gone": self._counts.pruned,
+            f"{self._pruned} rows removed whose files are gone": self._pruned,
         }
         for line, count in lines.items():
             if count:
