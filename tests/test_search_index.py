@@ -162,6 +162,23 @@ def test_a_tail_that_is_read_while_it_grows_shows_whole_rows() -> None:
     assert larger.after(2).alive_rows().tolist() == [3, 9]
 
 
+def test_rows_that_are_replaced_for_ever_leave_a_small_tail() -> None:
+    count, index, vectors = 500, Index(SIZE), unit(500)
+    index.append(np.arange(count), vectors)
+    for turn in range(1, 20):
+        new = turn * count + np.arange(count)
+        index.append(new, vectors)
+        index.hide(new - count)
+        assert index.snapshot.tail.count <= 4 * count + 1024
+        assert (len(index), index.snapshot.last) == (count, new[-1])
+        assert index.search(vectors[7], 3)[1].tolist() == brute(vectors, new, vectors[7], 3)
+    index.hide(new)
+    assert (len(index), index.snapshot.last) == (0, new[-1])  # the next rows are numbered after it
+    assert index.search(vectors[7], 3)[1].tolist() == []
+    index.append(new[-1:] + 1, vectors[:1])
+    assert index.search(vectors[0], 3)[1].tolist() == [new[-1] + 1]
+
+
 def test_positions_of_rows() -> None:
     assert positions(np.array([2, 4, 9]), np.array([9, 3, 2])).tolist() == [2, 0]
     assert positions(np.empty(0, np.int64), np.array([1])).tolist() == []

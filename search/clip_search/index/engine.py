@@ -114,7 +114,7 @@ class FaissEngine:
         now = self.index.snapshot
         if any(part.makeshift or part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
             self.rebuild()
-        elif now.tail.count > self._options.tail_rows * patience:
+        elif now.tail.count - now.tail.dead > self._options.tail_rows * patience:
             self._build(_start(now), now.last)
         else:
             return self._retune(now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clip_search.arrays import Floats, Found, Mask, Rows, positions, present
+from clip_search.arrays import Floats, Found, Mask, Positions, Rows, positions, present
 from clip_search.index.faiss_index import VectorIndex, nearest
 from clip_search.index.tuning import Tuned
 from clip_search.storage import derived_files
@@ -16,6 +16,8 @@ from clip_search.storage.derived_files import Sink, Sums
 
 _FILES = ("index.faiss", "rows.npy")
 _FILTERED_EXACTLY = 0.2  # share of rows kept by a filter below which it is searched exactly: a graph would find too few of them
+_PACKED_ROWS, _PACKED_SHARE = 1_024, 0.5
+"""Hidden rows in a tail, and their share of it, from which it is copied without them: each copy is paid by as many changes."""
 
 
 @dataclass(eq=False)
@@ -138,6 +140,7 @@ class Tail:
     alive: Mask  # bool [capacity]
     matrix: Floats  # float32 [capacity, D]
     count: int = 0  # the first ones, which are in use
+    dead: int = 0  # rows that are hidden
 
     @classmethod
     def empty(cls, size: int, capacity: int = 1024) -> Tail:
@@ -154,11 +157,13 @@ class Tail:
 
     def after(self, row: int) -> Tail:
         """Return a copy of the rows that come after ``row``."""
-        start = int(np.searchsorted(self.rows[: self.count], row, "right"))
-        rest = Tail.empty(self.matrix.shape[1], max(1024, 2 * (self.count - start)))
-        rest = rest.append(self.rows[start : self.count], self.matrix[start : self.count])
-        rest.alive[: rest.count] = self.alive[start : self.count]
-        return rest
+        return self._only(np.arange(np.searchsorted(self.rows[: self.count], row, "right"), self.count))
+
+    def packed(self) -> Tail:
+        """Return the tail without its hidden rows once they are many, else itself; the last row stays, hidden or not."""
+        if self.dead <= max(_PACKED_ROWS, _PACKED_SHARE * self.count):
+            return self
+        return self._only(np.union1d(np.flatnonzero(self.alive[: self.count].copy()), [self.count - 1]))
 
     def alive_rows(self) -> Rows:
         """Return the rows that aren't hidden, ascending."""
@@ -167,10 +172,12 @@ class Tail:
     def hide(self, rows: Rows) -> None:
         """Never return these again."""
         self.alive[: self.count][positions(self.rows[: self.count], rows)] = False
+        self._count_dead()
 
     def keep(self, rows: Rows) -> None:
         """As :meth:`Part.keep`."""
         self.alive[: self.count] = present(rows, self.rows[: self.count])
+        self._count_dead()
 
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
         """As :meth:`Part.search`, exactly."""
@@ -188,9 +195,20 @@ class Tail:
         here = present(known, rows)
         return here, self.matrix[positions(known, rows[here])]
 
+    def _only(self, chosen: Positions) -> Tail:
+        """Return a copy of the rows at these positions (ascending), with room for as many more."""
+        copy = Tail.empty(self.matrix.shape[1], max(1024, 2 * len(chosen)))
+        copy = copy.append(self.rows[chosen], self.matrix[chosen])
+        copy.alive[: copy.count] = self.alive[chosen]
+        copy._count_dead()
+        return copy
+
+    def _count_dead(self) -> None:
+        self.dead = self.count - int(np.count_nonzero(self.alive[: self.count]))
+
     def _grown(self, capacity: int) -> Tail:
         larger = Tail.empty(self.matrix.shape[1], capacity)
         for name in ("rows", "alive", "matrix"):
             getattr(larger, name)[: self.count] = getattr(self, name)[: self.count]
-        larger.count = self.count
+        larger.count, larger.dead = self.count, self.dead
         return larger

@@ -42,7 +42,7 @@ class Index:
 
     def __len__(self) -> int:
         now = self.snapshot
-        return sum(len(part.rows) - part.dead for part in now.parts) + int(np.count_nonzero(now.tail.alive[: now.tail.count]))
+        return sum(len(part.rows) - part.dead for part in now.parts) + now.tail.count - now.tail.dead
 
     def search(self, query: Floats, k: int, only: Rows | None = None) -> Found:
         """Return the ``k`` nearest to a query [D], among ``only`` (ascending) if given."""
@@ -70,6 +70,7 @@ class Index:
         with self._lock:
             for part in self.snapshot.holders:
                 part.hide(rows)
+            self.snapshot = Snapshot(self.snapshot.parts, self.snapshot.tail.packed())
 
     def agree(self, rows: Rows) -> Rows:
         """Keep these rows (ascending) and hide all others; return those that aren't here."""
