@@ -4,8 +4,6 @@ python bench/all.py
 python bench/all.py --model openai/clip-vit-base-patch32 --photos FOLDER --peers FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

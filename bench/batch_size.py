@@ -4,8 +4,6 @@ python bench/batch_size.py
 python bench/batch_size.py --model openai/clip-vit-base-patch32 --photos FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice

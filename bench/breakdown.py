@@ -5,8 +5,6 @@
 Triton's own statistics give the time within the server, the clients' clocks the time around it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +48,7 @@ NOTES = (
 
 PATIENCE_S = 5  # Triton counts a request a little after its answer; seconds are plenty
 
-Parts = dict[str, float]
-"""Milliseconds of each part of a mean request."""
+Parts = dict[str, float]  # milliseconds of each part of a mean request
 
 
 @dataclass(frozen=True)
@@ -94,11 +91,7 @@ def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:
 
 
 def work_since(before: Mapping[str, Work], models: Sequence[str], requests: int, serving: Serving) -> list[Work]:
-    """Return the work of each model once Triton has counted all requests.
-
-    Raises:
-        SystemExit: if it counts others.
-    """
+    """Return the work of each model once Triton has counted all requests; exit if it counts others."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         after = serving.work()

@@ -4,8 +4,6 @@ python bench/limit.py
 python bench/limit.py --model openai/clip-vit-base-patch32 --photos FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,23 +29,17 @@ FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 VARIANTS = {"onnx-fp32": FLOAT32, "openvino-fp16": FLOAT32, "openvino-bf16": BFLOAT16, "openvino-int8": INT8}
 """Variant → type of the numbers that it multiplies."""
 
-CLIPPED_AT = 4.0
-"""Range of int8 in standard deviations."""
+CLIPPED_AT = 4.0  # range of int8 in standard deviations
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Products:
-    """Matrix products with as many multiplications as the linear layers of a tower, in matrices of its MLP's shape.
+    """Matrix products with as many multiplications as the linear layers of a tower, in matrices of its MLP's shape."""
 
-    Attributes:
-        weights: float32, each [out, in]; ``in`` is the previous matrix's ``out``.
-        rows: positions of a batch.
-    """
-
-    weights: tuple[Floats, ...]
-    rows: int
+    weights: tuple[Floats, ...]  # float32, each [out, in]; `in` is the previous matrix's `out`
+    rows: int  # positions of a batch
 
     @property
     def operations(self) -> int:

@@ -7,8 +7,6 @@ FOLDER/clip-retrieval and FOLDER/infinity are virtual environments, one with cli
 infinity-emb[server,torch,vision] 0.0.78 and aiohttp; one that is absent is skipped.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

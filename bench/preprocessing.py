@@ -4,8 +4,6 @@ python bench/preprocessing.py
 python bench/preprocessing.py --model openai/clip-vit-base-patch32 --photos FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 from collections.abc import Mapping, Sequence

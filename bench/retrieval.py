@@ -4,8 +4,6 @@ python bench/retrieval.py                                                       
 python bench/retrieval.py --model openai/clip-vit-base-patch32 --photos FOLDER  # which has captions, as for the export
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,7 @@ EMOJI = DRAWINGS.parent / "emoji-clip"
 VARIANTS = ("torch-fp32", "onnx-fp32", "openvino-fp16", "openvino-bf16", "openvino-int8", "onnx-int8")
 KS, SEED = (1, 10), 0
 
-Scores = Mapping[str, Mapping[int, float]]
-"""Recall by task and k."""
+Scores = Mapping[str, Mapping[int, float]]  # recall by task and k
 
 
 def main() -> None:

@@ -5,8 +5,6 @@
 The server and its clients share a number of cores; the server derives its settings from that number.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence

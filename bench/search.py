@@ -36,12 +36,10 @@ TRUE_QUERIES = 1000
 WARM_UP_S = 3.0
 ROUNDS, ROUND_S = 3, 6.0
 ADDS_PER_S, ADDING_ROUNDS, ADDING_S = 1000, 3, 10.0
-SETTLED_S = 5.0
-"""Pause after adds, for the upkeep that was put off."""
+SETTLED_S = 5.0  # pause after adds, for the upkeep that was put off
 OURS, PEER = "clipserve", "clip-retrieval"
 
-Loads = Mapping[str, Sequence[Load]]
-"""Loads of each round, by name."""
+Loads = Mapping[str, Sequence[Load]]  # loads of each round, by name
 
 
 def main() -> None:
@@ -69,7 +67,8 @@ def main() -> None:
         filtered, right = clients.in_turns(filters(running.search), 1, ROUNDS, ROUND_S), filter_note(running.search, vectors)
         changing, adding = beside_adds(running.search, clients, vectors)
         memory_mb[f"after {ADDS_PER_S * ADDING_ROUNDS * ADDING_S:,.0f} adds"] = running.memory_mb()
-    tables = [texts_table(loads, recalls), table(filtered), table(changing), memory_table(memory_mb)]
+    memory = Table(["sidecar's resident memory", "MB"], [*memory_mb.items()])
+    tables = [texts_table(loads, recalls), table(filtered), table(changing), memory]
     notes = [setup_note(vectors), *ratio_notes(loads), right, *adding]
     conditions = setting(options) | {"peers": bool(options.peers), "size": vectors.shape[1], "variant": VARIANT, "seed": 0}
     publish(Result("search", "Search", notes, tables, conditions))
@@ -194,11 +193,6 @@ def table(loads: Loads) -> Table:
 def figures(rounds: Sequence[Load]) -> tuple[float, float, float]:
     """Return p50 and p95 in milliseconds and queries a second, medians of the rounds."""
     return median_ms(rounds, 50), median_ms(rounds, 95), median_per_s(rounds)
-
-
-def memory_table(memory_mb: Mapping[str, float]) -> Table:
-    """Return the sidecar's memory at some moments."""
-    return Table(["sidecar's resident memory", "MB"], [[moment, mb] for moment, mb in memory_mb.items()])
 
 
 def setup_note(vectors: Floats) -> str:

@@ -4,8 +4,6 @@ python bench/variants.py                                          # a ViT-B/32 w
 python bench/variants.py --model openai/clip-vit-base-patch32 --photos FOLDER
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

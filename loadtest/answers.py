@@ -1,7 +1,5 @@
 """Checks of answers: an embedding's shape and length, its direction for known items; hits and their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,22 +26,13 @@ class WrongAnswer(ClipError):
 
 @dataclass(frozen=True)
 class References:
-    """Embeddings of known items, as a server without other requests makes them.
+    """Embeddings of known items, as a server without other requests makes them."""
 
-    Attributes:
-        embeddings: float32 [N, D], unit rows.
-        cosine_min: of an answer to its reference, under load.
-    """
-
-    embeddings: Floats
-    cosine_min: float
+    embeddings: Floats  # float32 [N, D], unit rows
+    cosine_min: float  # of an answer to its reference, under load
 
     def check(self, answer: Floats | None, known: int | None) -> None:
-        """Check that an answer is an embedding, and that of the known item of this number, if it is one.
-
-        Raises:
-            WrongAnswer: if it isn't.
-        """
+        """Raise WrongAnswer for anything but an embedding, and that of the known item of this number, if it is one."""
         size = self.embeddings.shape[1]
         if answer is None or answer.shape != (size,):
             raise WrongAnswer(f"got an embedding of {None if answer is None else answer.shape}, expected {size} numbers")
@@ -70,22 +59,14 @@ def references(embed: Callable[[Sequence[Any]], Floats], items: Sequence[Any]) -
 
 
 def check_hits(hits: Sequence[Hit], first: str | None = None) -> None:
-    """Check that these are all hits, best first, led by the row ``first`` if it is given.
-
-    Raises:
-        WrongAnswer: if they aren't.
-    """
+    """Raise WrongAnswer unless these are all hits, best first, led by the row ``first`` if it is given."""
     check_scores([hit.score for hit in hits])
     if first is not None and hits[0].id != first:
         raise WrongAnswer(f"the best hit is {hits[0].id}, expected {first}")
 
 
 def check_scores(scores: Sequence[float]) -> None:
-    """Check that these are the scores of all hits: cosines, best first.
-
-    Raises:
-        WrongAnswer: if they aren't.
-    """
+    """Raise WrongAnswer unless these are the scores of all hits: cosines, best first."""
     if len(scores) != HITS:
         raise WrongAnswer(f"got {len(scores)} hits, expected {HITS}")
     if list(scores) != sorted(scores, reverse=True) or not -1.01 <= scores[-1] <= scores[0] <= 1.01:

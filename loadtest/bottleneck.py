@@ -10,8 +10,6 @@ Users wait for each answer before they send again, so something is always at wor
 Steps are ranked by Triton's own clock and not by CPU seconds: threads of an engine may spin while they wait for work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,26 +28,17 @@ _MOSTLY = 0.5  # of a request's time
 class Load:
     """Observations during a load.
 
-    Attributes:
-        steps: of the ensembles in use.
-        cores_used: by name, see :mod:`processors`; OTHERS is the rest of this machine. A server elsewhere, or whose processes
-            can't be seen, isn't included.
-        cores: of this machine.
-        generators: processes of the load generator.
-        local: True if the server runs on this machine.
-        queued: requests that waited for a step, on average.
-        client_ms: mean of a request to Triton as the users saw it; None without such requests.
-        server_ms: the same as Triton saw it.
+    The cores in use are by name, see :mod:`processors`; a server elsewhere, or whose processes can't be seen, isn't included.
     """
 
-    steps: Sequence[Step]
+    steps: Sequence[Step]  # of the ensembles in use
     cores_used: Mapping[str, float]
-    cores: int
-    generators: int
-    local: bool
-    queued: float
-    client_ms: float | None
-    server_ms: float
+    cores: int  # of this machine
+    generators: int  # processes of the load generator
+    local: bool  # True if the server runs on this machine
+    queued: float  # requests that waited for a step, on average
+    client_ms: float | None  # mean of a request to Triton as the users saw it; None without such requests
+    server_ms: float  # the same as Triton saw it
 
     @property
     def full(self) -> float:
@@ -70,7 +59,8 @@ def bottleneck(load: Load) -> Bottleneck:
     full = TRITON in load.cores_used and load.full >= _FULL
     largest = max(load.cores_used, key=load.cores_used.__getitem__)
     if full and not _computes(load, largest):
-        return Bottleneck(largest, f"{_used(load, largest)}: {_ELSEWHERE[largest]}")
+        used = f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[largest]:.1f} of them"
+        return Bottleneck(largest, f"{used}: {_ELSEWHERE[largest]}")
     shares = _busy(load)
     name = max(shares, key=shares.__getitem__)
     if shares[name] >= _BUSY or (full and load.queued >= _QUEUED):
@@ -99,10 +89,6 @@ def _reason(load: Load, name: str, share: float, full: bool) -> str:
     if full:
         return f"{evidence}; the {load.cores} processors are {load.full:.0%} busy: less work for it, or more cores, would help"
     return f"{evidence}, and there are processors to spare: more --instances or --threads would help"
-
-
-def _used(load: Load, name: str) -> str:
-    return f"the {load.cores} processors are {load.full:.0%} busy and it takes {load.cores_used[name]:.1f} of them"
 
 
 _ELSEWHERE = {

@@ -4,8 +4,6 @@ locust -f loadtest/locustfile.py                                            # we
 locust -f loadtest/locustfile.py --headless -u 16 -t 1m ImageUser TextUser
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 import sys
@@ -87,8 +85,8 @@ class ImageUser(TritonUser):
             damaged = self.draw.choice(serving.samples.corrupt)
             return self.ask("corrupt image", lambda: serving.refuse(damaged))
         n = self.draw.randrange(len(serving.samples.images))
-        known = n if n < len(serving.images.embeddings) else None
-        self.ask("image", lambda: serving.embed_image(n), lambda answer: serving.images.check(answer, known))
+        image, known = serving.samples.images[n], n if n < len(serving.images.embeddings) else None
+        self.ask("image", lambda: serving.clip.embed_image(image), lambda answer: serving.images.check(answer, known))
 
 
 class TextUser(TritonUser):

@@ -1,7 +1,5 @@
 """Requests and errors of a load by kind, from locust's statistics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from locust.stats import RequestStats, StatsEntry, StatsError

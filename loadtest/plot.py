@@ -1,7 +1,5 @@
 """Plot of a report: latency of each kind of request, and its time in each step of the server."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CPU time on this machine: of the load generator, of each model's process, of the rest."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit
@@ -28,11 +26,6 @@ def cpu_s(servers: Mapping[str, str]) -> dict[str, float]:
             used[name] = used.get(name, 0.0) + processes.cpu_s(process)
     times = psutil.cpu_times()
     return used | {OTHERS: sum(times) - times.idle - times.iowait - times.guest - times.guest_nice - sum(used.values())}
-
-
-def count() -> int:
-    """Return the number of cores of this machine."""
-    return psutil.cpu_count() or 1
 
 
 def is_local(address: str) -> bool:

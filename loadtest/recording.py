@@ -1,10 +1,10 @@
 """Recording of a load: snapshots before and after, and their difference."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import psutil
 
 import processors
 from bottleneck import Load
@@ -39,11 +39,7 @@ class Snapshot:
 
 
 class Recording:
-    """Recording of a load from its first request on.
-
-    Raises:
-        ClipError: if the server can't be reached, or hasn't the checkpoint.
-    """
+    """Recording of a load from its first request on; raises ClipError for a server that can't be reached or lacks the model."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -74,7 +70,7 @@ class Recording:
         return Load(
             steps=steps(self._pipeline, models, self.duration_s),
             cores_used={name: s / self.duration_s for name, s in used.items()},
-            cores=processors.count(),
+            cores=psutil.cpu_count() or 1,
             generators=generators,
             local=processors.is_local(self.target.triton),
             queued=sum(models[model].queue_ns for model in self._pipeline.instances) / 1e9 / self.duration_s,

@@ -1,7 +1,5 @@
 """Report of a load: Markdown for people, JSON for machines, a plot."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -41,9 +39,10 @@ class Report:
         """Return the report as people read it."""
         requests, failed = sum(row.requests for row in self.rows), sum(row.failed for row in self.rows)
         by_use = sorted(self.load.cores_used.items(), key=lambda used: -used[1])
+        errors = [(kind.request, kind.kind, kind.count, kind.example.replace("|", "\\|")) for kind in self.errors]
         tables = {
             "requests": Table(_LATENCIES, [*map(_cells, self.rows)]),
-            "errors": Table(["errors of", "kind", "count", "for example"], [*map(_error_cells, self.errors)]),
+            "errors": Table(["errors of", "kind", "count", "for example"], errors),
             "steps": Table(["step", "instances", "busy", "cores", "batch", "queue ms", "compute ms"], [*self._steps()]),
             "processors": Table(["process", "cores"], [(name, f"{used:.2f}") for name, used in by_use]),
         }
@@ -72,7 +71,3 @@ class Report:
 def _cells(row: Row) -> Sequence[Cell]:
     times = (f"{ms:,.1f}" if ms < 10 else f"{ms:,.0f}" for ms in (row.mean_ms, row.p50_ms, row.p95_ms, row.p99_ms))
     return f"{row.method} {row.name}", row.requests, row.failed, f"{row.per_s:,.1f}", *times
-
-
-def _error_cells(errors: Errors) -> Sequence[Cell]:
-    return errors.request, errors.kind, errors.count, errors.example.replace("|", "\\|")

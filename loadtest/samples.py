@@ -1,7 +1,5 @@
 """Samples that users send: pictures of photo size, damaged files, texts."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Iterable
@@ -30,11 +28,7 @@ class Samples:
 
 
 def samples(photos: Path | None) -> Samples:
-    """Return pictures of a folder, or the bundled drawings at photo sizes; seeded.
-
-    Raises:
-        InvalidInput: if the folder has no pictures.
-    """
+    """Return pictures of a folder (InvalidInput if it has none), or the bundled drawings at photo sizes; seeded."""
     images = tuple(_read(photos) if photos else _drawn())
     draw = random.Random(0)
     return Samples(images, tuple(_corrupt(images)), tuple(fresh_text(draw) for _ in range(TEXTS)))

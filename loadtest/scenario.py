@@ -1,7 +1,5 @@
 """Shared state of the users of one process: connections, samples, references."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 from collections.abc import Sequence
@@ -30,25 +28,13 @@ class Serving:
     texts: References
     corrupt: float
 
-    def embed_image(self, n: int) -> Floats:
-        """Embed image n of the samples: float32 [D]."""
-        return self.clip.embed_image(self.samples.images[n])
-
     def refuse(self, image: bytes) -> None:
-        """Send a damaged image; a refusal is the right answer.
-
-        Raises:
-            WrongAnswer: if it gets an embedding.
-        """
+        """Send a damaged image; a refusal is the right answer, raise WrongAnswer for an embedding."""
         try:
             self.clip.embed_image(image)
         except InvalidInput:
             return
         raise WrongAnswer("a damaged image got an embedding")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.clip.close()
 
 
 def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float) -> Serving:
@@ -78,11 +64,7 @@ class Searching:
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
     def knn(self, text: str) -> list[dict[str, Any]]:
-        """Search by clip-retrieval's route.
-
-        Raises:
-            Unavailable: if the status isn't 200.
-        """
+        """Search by clip-retrieval's route; raise Unavailable if the status isn't 200."""
         body = {"text": text, "modality": "image", "num_images": HITS, "indice_name": self.collection}
         answer = self.pool.request("POST", f"{self.search.url}/knn-service", json=body)
         if answer.status != 200:
@@ -98,11 +80,7 @@ class Searching:
 
 
 def searching(url: str, images: Sequence[bytes]) -> Searching:
-    """Connect, and fill a new collection with the images and with random vectors.
-
-    Raises:
-        ClipError: if the sidecar or its Triton can't be reached.
-    """
+    """Connect, and fill a new collection with the images and with random vectors; raise ClipError if a server is missing."""
     search, collection = Search(url), f"loadtest-{secrets.token_hex(4)}"
     dimension = int(search.create(collection)["dimension"])
     made = Searching(search, urllib3.PoolManager(maxsize=64, retries=False, timeout=60), collection, images, dimension)

@@ -1,10 +1,7 @@
 """Session of a load: preparation before its start, report after its end."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +20,6 @@ from scenario import searching, serving
 PREPARED = "prepared"
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the command line or the web UI; see the locustfile."""
-
-    triton: str
-    name: str
-    sidecar: str
-    photos: Path | None
-    corrupt: float
-    report: Path
-
-    @classmethod
-    def of(cls, environment: Environment) -> Options:
-        """Read the options; the web UI may have changed them since the last load."""
-        given: Any = environment.parsed_options
-        photos = Path(given.photos) if given.photos else None
-        return cls(given.triton, given.name, given.sidecar, photos, float(given.corrupt), Path(given.report))
-
-
 class Session:
     """Session in one locust process: alone, a worker with users only, or the master of workers, which only reports."""
 
@@ -58,14 +36,10 @@ class Session:
             runner.register_message(PREPARED, self.worker_prepared)
 
     def prepare(self) -> None:
-        """Connect and learn the references, once for each load.
-
-        Raises:
-            ClipError: if a server can't be reached, or its answers are wrong already.
-        """
+        """Connect and learn the references, once for each load; raise ClipError for missing servers and wrong answers."""
         with self._preparing:
             if not self._prepared and not isinstance(self._environment.runner, MasterRunner):
-                self._connect(Options.of(self._environment))
+                self._connect()
             self._prepared = True
 
     def begin(self, **_: Any) -> None:
@@ -95,8 +69,7 @@ class Session:
             self._recording.stop()
         self._opened.close()
         self._prepared = False
-        given: Any = self._environment.parsed_options
-        if self._quitting or not (given.headless and isinstance(self._environment.runner, MasterRunner)):
+        if self._quitting or not (self._options.headless and isinstance(self._environment.runner, MasterRunner)):
             self._write()
 
     def quit(self, **_: Any) -> None:
@@ -105,11 +78,17 @@ class Session:
         if self._recording and self._recording.stopped:
             self._write()
 
-    def _connect(self, options: Options) -> None:
-        sent = samples(options.photos)
+    @property
+    def _options(self) -> Any:
+        """Options of the locustfile; the web UI may have changed them since the last load."""
+        return self._environment.parsed_options
+
+    def _connect(self) -> None:
+        options = self._options
+        sent = samples(Path(options.photos) if options.photos else None)
         if self._chosen(self._of_triton):
-            self._of_triton.serving = serving(options.triton, options.name, sent, DRAWN, options.corrupt)
-            self._opened.callback(self._of_triton.serving.close)
+            self._of_triton.serving = serving(options.triton, options.name, sent, DRAWN, float(options.corrupt))
+            self._opened.callback(self._of_triton.serving.clip.close)
         if self._chosen(self._of_sidecar):
             self._of_sidecar.searching = searching(options.sidecar, sent.images[:DRAWN])
             self._opened.callback(self._of_sidecar.searching.close)
@@ -118,13 +97,12 @@ class Session:
         return any(issubclass(users, kind) for users in self._environment.user_classes)
 
     def _record(self) -> None:
-        options = Options.of(self._environment)
-        sidecar = options.sidecar if self._chosen(self._of_sidecar) else ""
-        self._recording = Recording(Target(options.triton, options.name, sidecar))
+        sidecar = self._options.sidecar if self._chosen(self._of_sidecar) else ""
+        self._recording = Recording(Target(self._options.triton, self._options.name, sidecar))
 
     def _write(self) -> None:
         if self._recording:
-            self._report(self._recording, Options.of(self._environment).report)
+            self._report(self._recording, Path(self._options.report))
             self._recording = None
 
     def _report(self, recording: Recording, folder: Path) -> None:

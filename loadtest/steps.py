@@ -1,7 +1,5 @@
 """Steps of the ensembles under a load: how busy each was, from Triton's own statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,23 +10,16 @@ from lib.triton_work import Work
 
 @dataclass(frozen=True)
 class Step:
-    """One model of an ensemble under a load.
-
-    Attributes:
-        ensemble, model: names.
-        busy: share of the time that its instances were computing, 0 to 1.
-        batch: mean items of a batch.
-        queue_ms, compute_ms: mean of a request, with the time of its whole batch.
-    """
+    """One model of an ensemble under a load."""
 
     ensemble: str
     model: str
     instances: int
     requests: int
-    busy: float
-    batch: float
-    queue_ms: float
-    compute_ms: float
+    busy: float  # share of the time that its instances were computing, 0 to 1
+    batch: float  # mean items of a batch
+    queue_ms: float  # mean of a request
+    compute_ms: float  # mean of a request, with the time of its whole batch
 
 
 @dataclass(frozen=True)
@@ -40,12 +31,7 @@ class Pipeline:
 
 
 def pipeline(triton: Triton, name: str) -> Pipeline:
-    """Read a checkpoint's pipeline from the server's configurations.
-
-    Raises:
-        InvalidInput: if the server has no such checkpoint.
-        Unavailable: if it can't be reached.
-    """
+    """Read a checkpoint's pipeline from the server; raise InvalidInput if it has none, Unavailable if it is down."""
     configs = {model: triton.config(model) for model in (ensemble(name, tower) for tower in TOWERS)}
     steps = {model: tuple(step.model_name for step in config.ensemble_scheduling.step) for model, config in configs.items()}
     names = [step for models in steps.values() for step in models]

@@ -34,8 +34,8 @@ from clip_client.text_files import decoded, read_fields, read_text
     ],
 )
 def test_encodings(content: bytes, text: str, remark: str) -> None:
-    found, said = decoded(content)
-    assert found == text
+    decoded_text, said = decoded(content)
+    assert decoded_text == text
     assert remark in said
     assert bool(remark) == bool(said)
 
@@ -175,8 +175,8 @@ def test_a_bad_row_is_named_and_the_others_are_read(name: str, content: str, pro
     table = read_table(tmp_path / name)
     assert list(table.rows) == ["a"]
     assert len(table.problems) == len(problem)
-    for found, expected in zip(table.problems, problem, strict=True):
-        assert found.startswith(expected)
+    for told, expected in zip(table.problems, problem, strict=True):
+        assert told.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -266,21 +266,21 @@ def table(tmp_path: Path, name: str, content: str | bytes):
 )
 def test_a_stray_quote_takes_no_other_row(line: str, caption: str, tmp_path: Path) -> None:
     content = f'\ufeffsep=;\r\nfile_name;caption\r\na.jpg;"two\r\nlines"\r\n{line}\r\nc.jpg;"x ""y"""\r\nd.jpg;last'
-    found = table(tmp_path, "a.csv", content)
-    captions = {name: caption_list(rows) for name, rows in found.rows.items()}
+    read = table(tmp_path, "a.csv", content)
+    captions = {name: caption_list(rows) for name, rows in read.rows.items()}
     assert captions == {"a.jpg": ("two\r\nlines",), "b.jpg": (caption,), "c.jpg": ('x "y"',), "d.jpg": ("last",)}
-    assert found.problems == ([] if line.count('"') == 1 and "nail" in line else found.problems[:1])
-    assert all("line 4 has a quote" in problem for problem in found.problems)
+    assert read.problems == ([] if line.count('"') == 1 and "nail" in line else read.problems[:1])
+    assert all("line 4 has a quote" in problem for problem in read.problems)
 
 
 def test_a_cell_may_be_long_and_a_name_a_number(tmp_path: Path) -> None:
-    found = table(tmp_path, "a.csv", f"File Name,Caption\n1,{'x' * 200_000}\n2,short\n")
-    assert {name: [len(text) for text in caption_list(rows)] for name, rows in found.rows.items()} == {"1": [200_000], "2": [5]}
+    read = table(tmp_path, "a.csv", f"File Name,Caption\n1,{'x' * 200_000}\n2,short\n")
+    assert {name: [len(text) for text in caption_list(rows)] for name, rows in read.rows.items()} == {"1": [200_000], "2": [5]}
 
 
 def test_columns_of_one_name_are_all_kept(tmp_path: Path) -> None:
-    found = table(tmp_path, "a.csv", "file,caption,Caption,caption,n,n\na.jpg,one,two,three,1,2\nb.jpg,,,four,,3\n")
-    assert {name: merged(rows) for name, rows in found.rows.items()} == {
+    read = table(tmp_path, "a.csv", "file,caption,Caption,caption,n,n\na.jpg,one,two,three,1,2\nb.jpg,,,four,,3\n")
+    assert {name: merged(rows) for name, rows in read.rows.items()} == {
         "a.jpg": {"caption": "one\nthree\ntwo", "n": [1, 2]},
         "b.jpg": {"caption": "four", "n": 3},
     }
@@ -291,18 +291,18 @@ def test_columns_of_one_name_are_all_kept(tmp_path: Path) -> None:
 
 def test_captions_by_name(tmp_path: Path) -> None:
     content = {"a.jpg": "one", "b.jpg": ["one", "two"], "c": {"caption": "three", "n": 1}, "d.jpg": 5}
-    found = table(tmp_path, "a.json", json.dumps(content))
-    assert {name: merged(rows) for name, rows in found.rows.items()} == {
+    read = table(tmp_path, "a.json", json.dumps(content))
+    assert {name: merged(rows) for name, rows in read.rows.items()} == {
         "a.jpg": {"caption": "one"},
         "b.jpg": {"caption": "one\ntwo"},
         "c": {"caption": "three", "n": 1},
     }
-    assert found.problems == ["'d.jpg' has a int: expected a caption, a list of them, or an object"]
+    assert read.problems == ["'d.jpg' has a int: expected a caption, a list of them, or an object"]
 
 
 def test_karpathys_files_are_found_with_and_without_their_folder(tmp_path: Path) -> None:
     images = [{"filepath": "val", "filename": "a.jpg", "sentences": [{"raw": "one"}]}]
-    found = table(tmp_path, "a.json", json.dumps({"images": images}))
-    (written,) = found.rows
+    read = table(tmp_path, "a.json", json.dumps({"images": images}))
+    (written,) = read.rows
     for names, wanted in ((["val/a.jpg", "a.jpg"], "val/a.jpg"), (["a.jpg"], "a.jpg"), (["b.jpg"], None)):
-        assert found.file(written, Names(names, tmp_path)) == wanted
+        assert read.file(written, Names(names, tmp_path)) == wanted

@@ -51,23 +51,23 @@ def test_endings(name: str, tmp_path: Path) -> None:
 def test_a_picture_without_an_ending(format: str, tmp_path: Path) -> None:
     (tmp_path / "IMG_0001").write_bytes(encoded(picture(20, 20), format))
     (tmp_path / "README").write_text("BMW and other words")
-    found = scan(tmp_path)
-    assert [file.name for file in found.pictures] == ["IMG_0001"]
-    assert found.others == ["README"]
+    listing = scan(tmp_path)
+    assert [file.name for file in listing.pictures] == ["IMG_0001"]
+    assert listing.others == ["README"]
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "a.txt", "a.jpg.bak", "a.mp4", ".hidden"])
 def test_other_files(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(JPEG)
-    found = scan(tmp_path)
-    assert (found.pictures, found.others) == ([], [name])
+    listing = scan(tmp_path)
+    assert (listing.pictures, listing.others) == ([], [name])
 
 
 def test_what_macos_writes_beside_a_picture(tmp_path: Path) -> None:
     (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     (tmp_path / "._b.jpg").write_bytes(JPEG)
-    found = scan(tmp_path)
-    assert ([file.name for file in found.pictures], found.others) == (["._b.jpg"], ["._a.jpg"])
+    listing = scan(tmp_path)
+    assert ([file.name for file in listing.pictures], listing.others) == (["._b.jpg"], ["._a.jpg"])
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.cr2", "a.svg", "a.jpx", "a.jxr", "a.xpm"])
@@ -89,11 +89,11 @@ def test_what_isnt_a_file_is_named_and_not_opened(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     with (tmp_path / "huge.jpg").open("wb") as huge:
         huge.truncate(10 * 2**30)
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(os.path.relpath(tmp_path / "socket.jpg"))
-        found = scan(tmp_path)
-    assert [file.name for file in found.pictures] == ["folder.jpg/inside.jpg"]
-    reasons = {name: reason.partition(":")[0].partition(";")[0] for name, reason in found.left_out.items()}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "socket.jpg"))
+        listing = scan(tmp_path)
+    assert [file.name for file in listing.pictures] == ["folder.jpg/inside.jpg"]
+    reasons = {name: reason.partition(":")[0].partition(";")[0] for name, reason in listing.left_out.items()}
     assert reasons == {
         "pipe.jpg": "a pipe, not a file",
         "folder.jpg": "a folder, not a picture",
@@ -105,7 +105,7 @@ def test_what_isnt_a_file_is_named_and_not_opened(tmp_path: Path) -> None:
         "huge.jpg": "has 10,737,418,240 bytes, at most 33,554,432 are taken",
         "socket.jpg": "a socket, not a file",
     }
-    assert sorted(found.others) == [".#lock.md", "pipe"]
+    assert sorted(listing.others) == [".#lock.md", "pipe"]
 
 
 def test_links_are_followed_and_each_file_is_taken_once(tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_links_are_followed_and_each_file_is_taken_once(tmp_path: Path) -> None:
     (inside / "up").symlink_to("..")
     (outside / "loop").symlink_to(outside)
     (outside / "back").symlink_to(inside)
-    found = scan(inside)
-    assert [file.name for file in found.pictures] == ["album/deep/far.jpg", "single.jpg", "z/hard.jpg", "z/own.jpg"]
-    assert found.left_out == {}
-    assert {"album again", "a.jpg"} <= set(found.repeated)
-    assert {file.path for file in found.pictures} >= {str((tmp_path / "single.jpg").resolve())}
+    listing = scan(inside)
+    assert [file.name for file in listing.pictures] == ["album/deep/far.jpg", "single.jpg", "z/hard.jpg", "z/own.jpg"]
+    assert listing.left_out == {}
+    assert {"album again", "a.jpg"} <= set(listing.repeated)
+    assert {file.path for file in listing.pictures} >= {str((tmp_path / "single.jpg").resolve())}
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_folder_deeper_than_a_path_can_be_is_named(tmp_path: Path) -> None:
         here = inside
     os.close(here)
     (tmp_path / "a.jpg").write_bytes(JPEG)
-    found = scan(tmp_path)
-    assert [file.name for file in found.pictures] == ["a.jpg"]
-    assert "File name too long" in str(found.left_out)
+    listing = scan(tmp_path)
+    assert [file.name for file in listing.pictures] == ["a.jpg"]
+    assert "File name too long" in str(listing.left_out)
 
 
 @contextlib.contextmanager
@@ -170,12 +170,12 @@ def test_what_nobody_may_read_is_named() -> None:
         for path, mode in (("closed.jpg", 0), ("no ending", 0), ("locked", 0), ("", 0o755)):
             (folder / path).chmod(mode)
         with as_nobody():
-            found = scan(folder)
+            listing = scan(folder)
             with pytest.raises(InvalidInput, match="can't be read \\(Permission denied\\)"):
                 read_regular(folder / "closed.jpg", 10_000)
         (folder / "locked").chmod(0o755)
-    assert [file.name for file in found.pictures] == ["closed.jpg", "open.jpg"]
-    assert set(found.left_out) == {"locked/", "no ending"}
+    assert [file.name for file in listing.pictures] == ["closed.jpg", "open.jpg"]
+    assert set(listing.left_out) == {"locked/", "no ending"}
 
 
 def test_a_folder_that_isnt_there(tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_thirty_files_of_which_twelve_are_bad(
         assert hit.score == pytest.approx(1, abs=1e-3)
         assert Path(folder / name).exists()
     expected = clip.embed_image(list(good.values()))
-    found = np.stack([row["vector_image"] for row in search.rows("photos", vectors=True)])
-    assert np.allclose((found @ expected.T).max(0), 1, atol=1e-4)
+    embeddings = np.stack([row["vector_image"] for row in search.rows("photos", vectors=True)])
+    assert np.allclose((embeddings @ expected.T).max(0), 1, atol=1e-4)
 
     requests = _added(sidecar)
     assert books(run(sidecar, "add", folder, status=1)) == (0, 18, 0, 12)
@@ -176,14 +176,14 @@ def test_what_lies_beside_a_picture(sidecar: Sidecar, search: Search, folder: Pa
     os.mkfifo(folder / "13.txt")
     told = run(sidecar, "add", folder)
     assert books(told) == (14, 0, 0, 0)
-    found = metadata(search)
-    assert [found[f"{n}.jpg"].get("caption") for n in range(4)] == ["café", "café 日本", "café", "upper case"]
-    assert found["4.jpg"] == {"year": 1999}
-    assert found["8.jpg"] == {"year": 2000}
-    assert found["9.jpg"] == {"tags": '["a", "b"]', "with_space": True, "meta_id": "mine", "year": 1999.5}
-    assert found["10.jpg"] == {"caption": "one\ntwo"}
+    stored = metadata(search)
+    assert [stored[f"{n}.jpg"].get("caption") for n in range(4)] == ["café", "café 日本", "café", "upper case"]
+    assert stored["4.jpg"] == {"year": 1999}
+    assert stored["8.jpg"] == {"year": 2000}
+    assert stored["9.jpg"] == {"tags": '["a", "b"]', "with_space": True, "meta_id": "mine", "year": 1999.5}
+    assert stored["10.jpg"] == {"caption": "one\ntwo"}
     for n in (5, 6, 7, 11, 12, 13):
-        assert found[f"{n}.jpg"] == {}
+        assert stored[f"{n}.jpg"] == {}
     for said in ("0.txt: read as Windows-1252", "5.json isn't JSON", "6.json isn't JSON", "7.json holds a list"):
         assert said in told
     for said in ("'nan' is nan", "'large' is a whole number beyond 64 bits", "'nested' is", "'half' has half of a surrogate"):
@@ -238,8 +238,8 @@ def test_names_in_metadata(sidecar: Sidecar, search: Search, folder: Path, tmp_p
     written = ["é.jpg", "./a.jpg", "b.jpg", str(folder / "c.jpg"), ".\\d.jpg", "nowhere.jpg", None]
     pq.write_table(pa.table({"file_name": written, "n": range(7)}), tmp_path / "table.parquet")
     told = run(sidecar, "add", folder, "--metadata", tmp_path / "table.parquet")
-    found = metadata(search)
-    assert [found[name] for name in (nfd, "a.jpg", "b.JPG", "c.jpg", "d.jpg")] == [{"n": n} for n in range(5)]
+    stored = metadata(search)
+    assert [stored[name] for name in (nfd, "a.jpg", "b.JPG", "c.jpg", "d.jpg")] == [{"n": n} for n in range(5)]
     assert "'nowhere.jpg' is no picture in" in told
     assert "row 7 names no file" in told
     assert "1 pictures without metadata" in told
@@ -285,7 +285,7 @@ def test_ids_of_any_characters_work_over_every_route(sidecar: Sidecar, search: S
         assert (status, row["id"]) == (200, id)
         assert sidecar.ask("GET", f"/v1/collections/photos/thumbnails/{row['row']}")[0] == 200
         quoted = id.replace("'", "''")
-        assert [one["id"] for one in search.rows("photos", where=f"id = '{quoted}'")] == [id]
+        assert [row["id"] for row in search.rows("photos", where=f"id = '{quoted}'")] == [id]
     assert search.add("photos", [Row(id=id, image=content) for id in IDS], on_conflict="replace").replaced == len(IDS)
     for id in IDS[:9]:
         assert search.delete("photos", [id]) == 1
@@ -329,9 +329,9 @@ class TestSameAs:
 
     def test_a_row_that_isnt_there_is_that_rows_error(self, search: Search) -> None:
         search.create("photos")
-        done = search.add("photos", [Row(id="a", same_as="none"), Row(id="b", text="x")])
-        assert done.added == 1
-        assert "no row 'none'" in done.errors[0]
+        outcome = search.add("photos", [Row(id="a", same_as="none"), Row(id="b", text="x")])
+        assert outcome.added == 1
+        assert "no row 'none'" in outcome.errors[0]
 
 
 class TestFilter:

@@ -105,7 +105,7 @@ def test_whatever_is_asked_beside_a_drop_ends_and_is_no_fault_of_the_sidecar(alo
             time.sleep(0.3)
             dropped = alone.ask("DELETE", "/v1/collections/a")[0]
             stop.set()
-            answers.update(status for one in working for status in one.result(30))
+            answers.update(status for future in working for status in future.result(30))
         assert dropped == 200
         assert alone.ask("GET", "/v1/collections")[1] == {"collections": []}
     assert set(answers) <= {200, 201, 202, 404, 409}
@@ -226,7 +226,7 @@ def test_a_triton_that_stands_still_holds_up_only_what_needs_it(repository: Path
             assert took < 1
             assert set(seen) == {200, 201, 503}  # 503: /health/ready
             assert seen[503] == 5
-            ended = [one.result(60) for one in waiting]
+            ended = [future.result(60) for future in waiting]
         assert set(Counter(status for status, _ in ended)) <= {503, 504}
         assert max(seconds for _, seconds in ended) < 50
         assert sidecar.ready_again() < 10
@@ -252,7 +252,7 @@ def given_up(sidecar: Sidecar, path: str, body: Any, seconds: float) -> int:
 
 @pytest.mark.timeout(120)
 def test_mixed_load_with_clients_that_go_away_gives_no_fault(sidecar: Sidecar, photos: str, capfd: Any) -> None:
-    image = [base64_of(one) for one in PICTURES]
+    image = [base64_of(picture) for picture in PICTURES]
     where = f"/v1/collections/{photos}"
 
     def work(n: int) -> Counter[int]:
@@ -292,5 +292,5 @@ def test_a_rebuild_that_many_wait_for_is_one(alone: Sidecar) -> None:
     with ThreadPoolExecutor(60) as pool:
         waiting = [pool.submit(alone.ask, "POST", "/v1/collections/a/rebuild?wait=true") for _ in range(60)]
         assert alone.ask("POST", "/v1/collections/a/search", {"vector": np.ones(SIZE).tolist()})[0] == 200
-        assert {one.result(60)[0] for one in waiting} == {200}
+        assert {future.result(60)[0] for future in waiting} == {200}
     alone.ask("DELETE", "/v1/collections/a")

@@ -12,7 +12,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, found, rows, settled
+from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, hit_ids, rows, settled
 
 from clip_client.errors import Unavailable
 from clip_search import upkeep
@@ -64,10 +64,10 @@ def answers_right(collection: Collection) -> None:
     numbers = collection.table.numbers()
     assert collection.engines["image"].size() == len(numbers) == COUNT - 2
     for n in [*range(0, COUNT, 41), 799, 801]:
-        assert found(collection, VECTORS[n], 1) == [f"r{n}"]
+        assert hit_ids(collection, VECTORS[n], 1) == [f"r{n}"]
     cards = collection.cards.take(numbers)
     assert [card and card["caption"] for card in cards] == [f"picture {n}" for n in range(COUNT) if n not in (5, 800)]
-    assert not {"r5", "r800"} & set(found(collection, VECTORS[5], COUNT))
+    assert not {"r5", "r800"} & set(hit_ids(collection, VECTORS[5], COUNT))
 
 
 def one_pass(collection: Collection) -> None:
@@ -149,7 +149,7 @@ def test_cards_are_asked_of_a_table_that_cannot_be_read_until_it_can(serving: Op
     with monkeypatch.context() as patch:
         patch.setattr(serving.collection.cards, "_read", fails)
         with pytest.raises(Unavailable):
-            found(serving.collection, VECTORS[1])
+            hit_ids(serving.collection, VECTORS[1])
     answers_right(serving.collection)
 
 
@@ -179,14 +179,14 @@ def test_an_index_that_is_wrong_in_memory_too_is_searched_exactly_until_it_is_ma
         assert [part.makeshift for part in engine.index.snapshot.parts].count(True) == 1
         assert engine.index.snapshot.parts[number].index.kind == "flat"
         collection.delete(ids=["r7", "r900"]).result()
-        assert not {"r7", "r900"} & set(found(collection, VECTORS[7], COUNT))
+        assert not {"r7", "r900"} & set(hit_ids(collection, VECTORS[7], COUNT))
         collection.add(rows(7, 900), on_conflict="error", fingerprint="").result()
     assert "searched exactly until" in log.getvalue()
     collection.maintain()
     assert not any(part.makeshift for part in engine.index.snapshot.parts)
     assert engine.size() == COUNT - 2
     log.truncate(0)
-    assert found(serving.open(), VECTORS[7], 1) == ["r7"]
+    assert hit_ids(serving.open(), VECTORS[7], 1) == ["r7"]
     assert log.getvalue() == ""
 
 
@@ -199,7 +199,7 @@ def test_a_wrong_index_whose_rows_are_all_deleted_goes(serving: Opener, monkeypa
     flip(part.folder / "index.faiss")
     engine.distrust(part.folder / "index.faiss", "it is damaged")
     assert part not in engine.index.snapshot.parts
-    assert found(collection, VECTORS[1], 5) == []
+    assert hit_ids(collection, VECTORS[1], 5) == []
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivf8"])
@@ -275,7 +275,7 @@ def test_lancedbs_own_engine_has_its_cards_checked(serving: Opener, log: io.Stri
     flip(path)
     one_pass(collection)
     assert str(path) in log.getvalue()
-    assert found(collection, VECTORS[1], 1) == ["r1"]
+    assert hit_ids(collection, VECTORS[1], 1) == ["r1"]
 
 
 @pytest.mark.parametrize("opened_again", [False, True])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pytest
-from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, found, rows, settled
+from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hit_ids, rows, settled
 from sidecars import SIZE, unit
 
 from clip_client import ContractMismatch, InvalidInput, Unavailable
@@ -25,13 +25,13 @@ LANCE = IndexOptions(engine="lancedb", exact_rows=400)
 def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: IndexOptions) -> None:
     collection = opener.open(options)
     fill(collection)
-    assert found(collection, VECTORS[7], 1) == ["r7"]
+    assert hit_ids(collection, VECTORS[7], 1) == ["r7"]
     query = unit(1, seed=2)[0]
-    assert found(collection, query, 5, "year = 7") == brute(query, 5, range(7, COUNT, 100))
+    assert hit_ids(collection, query, 5, "year = 7") == brute(query, 5, range(7, COUNT, 100))
     assert collection.delete(ids=["r7", "never there"]).result() == 1
-    assert "r7" not in found(collection, VECTORS[7], 20)
+    assert "r7" not in hit_ids(collection, VECTORS[7], 20)
     assert collection.delete(where="year >= 50").result() == 500
-    assert found(collection, query, 5, "year >= 50") == []
+    assert hit_ids(collection, query, 5, "year >= 50") == []
     assert len(collection.table) == 499
 
 
@@ -41,11 +41,11 @@ def test_the_databases_own_index_finds_most_and_all_that_a_filter_keeps(opener: 
     collection.rebuild()
     assert collection.engines["image"].stats() == {"engine": "lancedb", "rows": COUNT, "indexed": True}
     queries = unit(20, seed=2)
-    hits = [len(set(found(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
+    hits = [len(set(hit_ids(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
     assert sum(hits) >= 0.9 * 10 * len(queries)
-    assert found(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
+    assert hit_ids(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
     collection.add([NewRow("new", {"image": VECTORS[5] + 0})], on_conflict="error", fingerprint="").result()
-    assert set(found(collection, VECTORS[5], 2)) == {"r5", "new"}
+    assert set(hit_ids(collection, VECTORS[5], 2)) == {"r5", "new"}
     assert opener.open(LANCE).engines["image"].stats()["indexed"]
 
 
@@ -55,10 +55,10 @@ def test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart(ope
     assert settled(lambda: collection.engines["image"].stats()["tail_rows"] <= 200)
     collection.delete(ids=["r3"]).result()
     collection.add(rows(3), on_conflict="error", fingerprint="").result()
-    before = found(collection, VECTORS[3], 10)
+    before = hit_ids(collection, VECTORS[3], 10)
     stats = collection.stats()["indexes"]["image"]
     reopened = opener.open()
-    assert found(reopened, VECTORS[3], 10) == before
+    assert hit_ids(reopened, VECTORS[3], 10) == before
     assert reopened.stats()["indexes"]["image"]["parts"] == [{**part, "hidden": part["hidden"]} for part in stats["parts"]]
     assert stats["recall"] >= 0.98
     assert {part["source"] for part in stats["parts"]} == {"texts"}
@@ -85,7 +85,7 @@ def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None
     collection.rebuild()
     (part,) = collection.engines["image"].stats()["parts"]
     assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "ivf")
-    assert found(collection, VECTORS[77], 1) == ["r77"]
+    assert hit_ids(collection, VECTORS[77], 1) == ["r77"]
     assert opener.open().engines["image"].stats()["tail_rows"] == 0
 
 
@@ -97,7 +97,7 @@ def test_a_number_is_never_given_twice(opener: Opener) -> None:
     reopened = opener.open()
     reopened.add(rows(1), on_conflict="error", fingerprint="").result()
     assert reopened.row_of("r1") >= COUNT
-    assert found(reopened, VECTORS[999], 5) == ["r1"]
+    assert hit_ids(reopened, VECTORS[999], 5) == ["r1"]
 
 
 def test_everything_gone_leaves_an_empty_index(opener: Opener) -> None:
@@ -105,7 +105,7 @@ def test_everything_gone_leaves_an_empty_index(opener: Opener) -> None:
     fill(collection)
     collection.delete(where="year >= 0").result()
     collection.rebuild()
-    assert found(collection, VECTORS[1]) == []
+    assert hit_ids(collection, VECTORS[1]) == []
 
 
 @pytest.mark.parametrize("name", ["image/current.json", "cards"])
@@ -116,7 +116,7 @@ def test_a_broken_index_is_made_again(opener: Opener, name: str) -> None:
     broken = opener.folder / "a" / name
     for path in [broken] if broken.is_file() else list(broken.iterdir()):
         path.write_bytes(b"{broken")
-    assert found(opener.open(), VECTORS[7], 1) == ["r7"]
+    assert hit_ids(opener.open(), VECTORS[7], 1) == ["r7"]
 
 
 def test_a_missing_index_file_is_made_again(opener: Opener) -> None:
@@ -125,7 +125,7 @@ def test_a_missing_index_file_is_made_again(opener: Opener) -> None:
     opener.close()
     for path in (opener.folder / "a" / "image").glob("part-*/index.faiss"):
         path.write_bytes(path.read_bytes()[:500])
-    assert found(opener.open(), VECTORS[7], 1) == ["r7"]
+    assert hit_ids(opener.open(), VECTORS[7], 1) == ["r7"]
 
 
 def test_an_id_that_is_there(opener: Opener) -> None:
@@ -139,7 +139,7 @@ def test_an_id_that_is_there(opener: Opener) -> None:
     new = NewRow("r1", {"image": VECTORS[500]}, {"year": 1})
     replaced = collection.add([new], on_conflict="replace", fingerprint="").result()
     assert (replaced.added, replaced.replaced) == (0, 1)
-    assert found(collection, VECTORS[500], 1) == ["r1"]
+    assert hit_ids(collection, VECTORS[500], 1) == ["r1"]
     assert len(collection.table) == 3
     assert collection.cards.take(np.array([collection.row_of("r1")]))[0]["caption"] is None
 
@@ -207,7 +207,7 @@ def test_searches_go_on_while_rows_come_and_go_and_an_index_is_built(opener: Ope
     def search() -> int:
         count = 0
         while not stop.is_set():
-            hits = found(collection, VECTORS[1], 3)
+            hits = hit_ids(collection, VECTORS[1], 3)
             wrong.extend([hits] if hits[:1] != ["r1"] else [])
             count += 1
         return count
@@ -251,8 +251,8 @@ def test_a_new_column_comes_with_its_first_row(opener: Opener) -> None:
     new = NewRow("new", {"image": VECTORS[2]}, {"score": 0.5, "good": True})
     collection.add([new], on_conflict="error", fingerprint="").result()
     assert collection.stats()["columns"] == {"year": "int", "caption": "string", "score": "float", "good": "bool"}
-    assert found(collection, VECTORS[1], 5, "good") == ["new"]
-    assert found(opener.open(), VECTORS[1], 5, "good") == ["new"]
+    assert hit_ids(collection, VECTORS[1], 5, "good") == ["new"]
+    assert hit_ids(opener.open(), VECTORS[1], 5, "good") == ["new"]
 
 
 @pytest.mark.parametrize("name", ["row", "vector_image", "a b", "1st", "x" * 65, ""])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from collections_on_disk import VECTORS, Opener, found, rows, settled
+from collections_on_disk import VECTORS, Opener, hit_ids, rows, settled
 
 from clip_client import ClipError, Unavailable
 from clip_search.collection import Collection
@@ -56,10 +56,10 @@ def agrees(collection: Collection, *numbers: int) -> None:
     ids = {f"r{n}" for n in numbers}
     assert {id for batch in collection.table.ids() for id in batch} == ids
     assert collection.engines["image"].size() == len(ids)
-    assert set(found(collection, VECTORS[0], 1000)) == ids
+    assert set(hit_ids(collection, VECTORS[0], 1000)) == ids
     assert collection.present([f"r{n}" for n in range(60)]) == ids
     for n in numbers:
-        assert found(collection, VECTORS[n], 1) == [f"r{n}"]
+        assert hit_ids(collection, VECTORS[n], 1) == [f"r{n}"]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, collection: Collection, name: str, problem: BaseException, *, after: bool) -> list:
@@ -107,7 +107,7 @@ def test_every_operation_of_a_group_has_its_own_outcome(opener: Opener) -> None:
             add(collection, 2, on_conflict="replace"),
             add(collection, 2),
         ]
-    kinds = [type(one.exception()).__name__ if one.exception() else "" for one in outcomes]
+    kinds = [type(outcome.exception()).__name__ if outcome.exception() else "" for outcome in outcomes]
     assert kinds == ["Conflict", "", "InvalidInput", "InvalidInput", "", "", "", "Conflict"]
     agrees(collection, 0, 1, 2)
 
@@ -119,7 +119,7 @@ def test_a_later_change_of_an_id_never_overtakes_an_earlier_one(opener: Opener) 
         add(collection, 2, 3, on_conflict="replace")
         last = collection.add([NewRow("r3", {"image": VECTORS[50]})], on_conflict="replace", fingerprint="")
     assert (last.result().added, last.result().replaced) == (0, 1)
-    assert found(collection, VECTORS[50], 1) == ["r3"]
+    assert hit_ids(collection, VECTORS[50], 1) == ["r3"]
 
 
 def test_a_conflict_and_a_full_disk_in_one_group(opener: Opener, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> None:
@@ -163,7 +163,7 @@ def test_what_fails_or_only_seems_to_leaves_memory_as_the_table_is(
         "delete": lambda: collection.delete(ids=["r1"]),
         "merge_insert": lambda: add(collection, 1, 2, on_conflict="replace"),
     }
-    done = {"add": (0, 1, 2), "add_columns": (0, 1, 2), "delete": (0,), "merge_insert": (0, 1, 2)}[name]
+    changed = {"add": (0, 1, 2), "add_columns": (0, 1, 2), "delete": (0,), "merge_insert": (0, 1, 2)}[name]
     with monkeypatch.context() as patch:
         if name == "merge_insert":
             _failing_merge(patch, collection, problem, after)
@@ -175,12 +175,12 @@ def test_what_fails_or_only_seems_to_leaves_memory_as_the_table_is(
         else:
             with pytest.raises(Unavailable):
                 outcome.result(10)
-    agrees(collection, *(done if after else (0, 1)))
+    agrees(collection, *(changed if after else (0, 1)))
     assert add(collection, 9).result(10).added == 1
     again = changes[name]()
     assert again.exception(10) is None or isinstance(again.exception(), Conflict)
-    agrees(collection, *done, 9)
-    agrees(opener.open(), *done, 9)
+    agrees(collection, *changed, 9)
+    agrees(opener.open(), *changed, 9)
 
 
 def _failing_merge(monkeypatch: pytest.MonkeyPatch, collection: Collection, problem: BaseException, after: bool) -> None:
@@ -204,7 +204,7 @@ def test_columns_that_were_added_before_the_rows_failed_are_known(opener: Opener
         with pytest.raises(StorageFull):
             collection.add([new], on_conflict="error", fingerprint="").result()
     assert collection.add([new], on_conflict="error", fingerprint="").result().added == 1
-    assert found(collection, VECTORS[1], 5, "score > 0.4") == ["r1"]
+    assert hit_ids(collection, VECTORS[1], 5, "score > 0.4") == ["r1"]
 
 
 def test_rows_that_do_not_fit_add_no_column(opener: Opener) -> None:
@@ -249,9 +249,9 @@ def test_what_nobody_can_know_is_said_and_looked_up_before_the_next_change(
         failing(patch, collection, "checkout_latest", RuntimeError("the network is away"), after=False)
         with Grouped(collection):
             waiting = [add(collection, n) for n in (1, 2)]
-        for one in waiting:
+        for future in waiting:
             with pytest.raises(Unavailable, match="it isn't known if the change was stored"):
-                one.result(10)
+                future.result(10)
         with pytest.raises(Unavailable, match="network is away"):
             add(collection, 3).result(10)
     with pytest.raises(Conflict):
@@ -266,7 +266,7 @@ def test_what_nobody_could_know_is_looked_up_without_a_further_change(opener: Op
         failing(patch, collection, "checkout_latest", RuntimeError("the network is away"), after=False)
         with pytest.raises(Unavailable, match="it isn't known"):
             add(collection, 1).result(10)
-    assert settled(lambda: found(collection, VECTORS[1], 1) == ["r1"])
+    assert settled(lambda: hit_ids(collection, VECTORS[1], 1) == ["r1"])
     agrees(collection, 1)
 
 
@@ -278,8 +278,8 @@ def test_what_nobody_could_know_is_looked_up_by_the_next_search(opener: Opener, 
         failing(patch, collection, "checkout_latest", RuntimeError("the network is away"), after=False)
         with pytest.raises(Unavailable, match="it isn't known"):
             add(collection, 1).result(10)
-        assert found(collection, VECTORS[1], 1) == []  # the table can't be read yet: searches go on without
-    assert found(collection, VECTORS[1], 1) == ["r1"]
+        assert hit_ids(collection, VECTORS[1], 1) == []  # the table can't be read yet: searches go on without
+    assert hit_ids(collection, VECTORS[1], 1) == ["r1"]
 
 
 def test_a_cancelled_change_is_passed_over_and_one_under_way_is_not(opener: Opener) -> None:
@@ -330,9 +330,9 @@ def test_a_change_after_the_end_is_refused_and_never_waits(opener: Opener) -> No
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-    futures = [one for one in outcomes if isinstance(one, Future)]
+    futures = [future for future in outcomes if isinstance(future, Future)]
     assert len(futures) == len(outcomes) - 8
-    assert [one.result(5) for one in futures] == [0] * len(futures)
+    assert [future.result(5) for future in futures] == [0] * len(futures)
 
 
 def test_a_dropped_collection_is_gone_for_who_still_holds_it(opener: Opener, log: io.StringIO) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, found, rows, settled
+from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hit_ids, rows, settled
 
 from clip_search.collection import Collection
 from clip_search.options import IndexOptions
@@ -103,12 +103,12 @@ def answers_right(collection: Collection) -> None:
     assert len(numbers) == COUNT - 2
     assert None not in collection.cards.take(numbers)
     for n in range(0, COUNT, 37):
-        assert found(collection, VECTORS[n], 1) == [f"r{n}"]
+        assert hit_ids(collection, VECTORS[n], 1) == [f"r{n}"]
         number = collection.row_of(f"r{n}")
         assert collection.cards.take(np.array([number]))[0]["caption"] == f"picture {n}"
         np.testing.assert_allclose(collection.engines["image"].vectors(np.array([number]))[0], VECTORS[n], atol=2e-3)
-    assert not {"r5", "r800"} & set(found(collection, VECTORS[5], COUNT))
-    assert found(collection, VECTORS[3], 5, "year = 7") == brute(VECTORS[3], 5, range(7, COUNT, 100))
+    assert not {"r5", "r800"} & set(hit_ids(collection, VECTORS[5], COUNT))
+    assert hit_ids(collection, VECTORS[3], 5, "year = 7") == brute(VECTORS[3], 5, range(7, COUNT, 100))
 
 
 def damaged(opener: Opener, pattern: str, damage: str, which: int = 0) -> Path:
@@ -196,9 +196,9 @@ def test_files_of_a_collection_of_the_same_name_that_was_dropped_are_noticed(ope
     shutil.copytree(old, opener.folder / "a")
     collection = opener.open()
     collection.add([NewRow("new", {"image": VECTORS[7]})], on_conflict="error", fingerprint="").result()
-    assert found(collection, VECTORS[7], 5) == ["new"]
+    assert hit_ids(collection, VECTORS[7], 5) == ["new"]
     assert collection.cards.take(np.array([0]))[0]["id"] == "new"
-    assert found(opener.open(), VECTORS[7], 5) == ["new"]
+    assert hit_ids(opener.open(), VECTORS[7], 5) == ["new"]
 
 
 def test_older_files_of_the_same_collection_are_completed(opener: Opener) -> None:
@@ -213,8 +213,8 @@ def test_older_files_of_the_same_collection_are_completed(opener: Opener) -> Non
     shutil.rmtree(opener.folder / "a")
     shutil.copytree(old, opener.folder / "a")
     reopened = opener.open()
-    assert found(reopened, VECTORS[5], 1) == ["r5"]
-    assert found(reopened, VECTORS[800], 1) == ["r9"]
+    assert hit_ids(reopened, VECTORS[5], 1) == ["r5"]
+    assert hit_ids(reopened, VECTORS[800], 1) == ["r9"]
     assert reopened.engines["image"].size() == COUNT - 1
 
 
@@ -279,14 +279,14 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_collection_from_opening
     collection = opener.open()
     answers_right(collection)
     collection.add(rows(5), on_conflict="error", fingerprint="").result()
-    assert found(collection, VECTORS[5], 1) == ["r5"]
+    assert hit_ids(collection, VECTORS[5], 1) == ["r5"]
 
 
 @pytest.mark.parametrize("engine", ["faiss", "lancedb"])
 def test_cards_are_checked_with_every_engine(opener: Opener, log: io.StringIO, engine: str) -> None:
     damaged(opener, "cards/*.arrow", "middle bit")
     collection = opener.open(IndexOptions(engine=engine, exact_rows=OPTIONS.exact_rows))
-    assert found(collection, VECTORS[1], 1) == ["r1"]
+    assert hit_ids(collection, VECTORS[1], 1) == ["r1"]
     assert "isn't what was written" in log.getvalue()
 
 

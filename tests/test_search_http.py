@@ -114,12 +114,12 @@ def test_texts_are_rows_too_and_the_only_side_is_searched(search: Search, clip: 
 
 
 def test_a_bad_file_stays_out_alone(search: Search, photos: str) -> None:
-    done = search.add(
+    outcome = search.add(
         photos, [Row(id="good", image=PICTURES[0]), Row(id="bad", image=b"no picture"), Row(id="bomb", image=bomb())]
     )
-    assert (done.added, done.ids) == (1, ["good"])
-    assert "not a picture" in done.errors[1]
-    assert "15000 x 15000 pixels" in done.errors[2]
+    assert (outcome.added, outcome.ids) == (1, ["good"])
+    assert "not a picture" in outcome.errors[1]
+    assert "15000 x 15000 pixels" in outcome.errors[2]
     with pytest.raises(InvalidInput, match=r"none of 1 rows can be added; row 0: .*not a picture") as caught:
         search.add(photos, [Row(id="bad", image=b"no picture")])
     assert 0 in caught.value.errors
@@ -169,9 +169,9 @@ def test_indexes_are_tuned_on_what_people_asked_then_on_plain_texts(server: Serv
     asked = clip.embed_text(["a cat", "a dog", "a cow", "a hen"])
     for vector in asked:
         queries.asked(vector)
-    found, source = queries.sample(8, spec.fingerprint, spec.embedding_size)
+    sampled, source = queries.sample(8, spec.fingerprint, spec.embedding_size)
     assert source == "asked"
-    np.testing.assert_array_equal(found, np.concatenate([asked, plain[:4]]))
+    np.testing.assert_array_equal(sampled, np.concatenate([asked, plain[:4]]))
     assert queries.sample(8, "another model", spec.embedding_size)[1] == "vectors"
     embedder.close()
 
@@ -197,17 +197,17 @@ def cosines(hits: list) -> dict[str, float]:
 def test_only_the_ratios_of_weights_count(search: Search, photos: str, clip: Clip, weight: float) -> None:
     expected = cosines(search.query(photos, [Term(text="a cat"), Term(text="a dog")], minus=[Term(id="p2")], k=12))
     mix = [Term(text="a cat", weight=weight), Term(text="a dog", weight=weight)]
-    found = cosines(search.query(photos, mix, minus=[Term(id="p2", weight=weight)], k=12))
-    assert found == pytest.approx(expected, abs=1e-5)
-    assert all(-1 <= score <= 1 for score in found.values())
+    scores = cosines(search.query(photos, mix, minus=[Term(id="p2", weight=weight)], k=12))
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert all(-1 <= score <= 1 for score in scores.values())
 
 
 def test_weights_far_apart_leave_the_larger_and_scores_stay_cosines(search: Search, photos: str) -> None:
     alone = cosines(search.query(photos, "a cat", k=12))
     for large, small in ((1e100, 1), (1, 1e-100), (1.7e308, -1.7e-308), (5, 0.0), (5, -0.0)):
         mix = [Term(text="a cat", weight=large), Term(id="p3", weight=small)]
-        found = cosines(search.query(photos, mix, k=11))
-        assert found == pytest.approx({id: alone[id] for id in found}, abs=1e-5)
+        scores = cosines(search.query(photos, mix, k=11))
+        assert scores == pytest.approx({id: alone[id] for id in scores}, abs=1e-5)
     away = cosines(search.query(photos, [Term(text="a cat", weight=-1e100)], k=12))
     assert away == pytest.approx({id: -score for id, score in alone.items()}, abs=1e-5)
     for weight in (0.0, -0.0):

@@ -12,7 +12,7 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import VectorIndex, file_vectors, kind_for, write_flat
+from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors, kind_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
 from clip_search.index.tuning import AT, recalls, tuned
@@ -47,11 +47,11 @@ def test_the_kind_follows_from_size_and_memory() -> None:
 def test_tuning_reaches_its_target_on_queries_of_another_kind(kind: str) -> None:
     vectors, texts = unit(COUNT), unit(64, seed=3) + np.float32(0.2)
     index = built(kind, vectors)
-    found = tuned(index, texts, "texts", 0.95)
+    tuning = tuned(index, texts, "texts", 0.95)
     truth = np.argsort(-(texts @ vectors.T), axis=1)[:, :AT]
-    assert recalls(index.search(texts, AT, found.effort)[1], truth).mean() >= 0.95 - 0.05 * (kind == "ivf8")  # 8 bits a number
-    assert found.recall >= 0.95
-    assert found.source == "texts"
+    assert recalls(index.search(texts, AT, tuning.effort)[1], truth).mean() >= 0.95 - 0.05 * (kind == "ivf8")  # 8 bits a number
+    assert tuning.recall >= 0.95
+    assert tuning.source == "texts"
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
@@ -67,15 +67,15 @@ def test_easy_queries_dont_make_up_for_hard_ones(order: int) -> None:
     easy, hard = unit(64, seed=1), unit(64, seed=3)
     vectors = np.concatenate([np.repeat(easy, AT, axis=0), unit(COUNT)])  # one list holds an easy one's nearest
     index = built("ivf", vectors)
-    found = tuned(index, np.concatenate([easy, hard][::order]), "texts", 0.9)
-    assert recalls(index.search(hard, AT, found.effort)[1], index.exact(hard, AT)[1]).mean() >= 0.9
+    tuning = tuned(index, np.concatenate([easy, hard][::order]), "texts", 0.9)
+    assert recalls(index.search(hard, AT, tuning.effort)[1], index.exact(hard, AT)[1]).mean() >= 0.9
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_without_queries_no_recall_is_claimed(kind: str) -> None:
-    found = tuned(built(kind, unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)
-    assert (found.recall, found.queries, found.source) == (0.0, 0, "vectors")
-    assert found.effort >= 256
+    tuning = tuned(built(kind, unit(COUNT)), np.empty((0, SIZE), np.float32), "vectors", 0.98)
+    assert (tuning.recall, tuning.queries, tuning.source) == (0.0, 0, "vectors")
+    assert tuning.effort >= 256
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,11 +83,11 @@ def test_without_queries_no_recall_is_claimed(kind: str) -> None:
 def test_a_filter_gives_only_what_it_keeps(kind: str, share: float) -> None:
     vectors, rows = unit(COUNT), np.arange(COUNT) * 3
     only = np.sort(np.random.default_rng(1).choice(rows, int(share * COUNT), replace=False))
-    found = part(kind, vectors, rows).search(unit(1, seed=7)[0], AT, only)[1]
+    hits = part(kind, vectors, rows).search(unit(1, seed=7)[0], AT, only)[1]
     keep = np.isin(rows, only)
     expected = brute(vectors[keep], rows[keep], unit(1, seed=7)[0], AT)
-    assert set(found) <= set(only)
-    assert len(set(found) & set(expected)) >= AT - 1
+    assert set(hits) <= set(only)
+    assert len(set(hits) & set(expected)) >= AT - 1
 
 
 def test_a_narrow_filter_is_exact() -> None:
@@ -185,11 +185,11 @@ def test_positions_of_rows() -> None:
 
 
 def test_a_mix_is_the_weighted_sum_of_unit_length() -> None:
-    one, other = unit(2)
-    total = one - 0.5 * other
-    np.testing.assert_allclose(mixed([one, other], [1, -0.5]), total / np.linalg.norm(total), atol=1e-6)
+    first, other = unit(2)
+    total = first - 0.5 * other
+    np.testing.assert_allclose(mixed([first, other], [1, -0.5]), total / np.linalg.norm(total), atol=1e-6)
     with pytest.raises(ValueError, match="cancel each other out"):
-        mixed([one, one], [1, -1])
+        mixed([first, first], [1, -1])
 
 
 def test_duplicates_are_groups_that_hang_together() -> None:
@@ -200,7 +200,9 @@ def test_duplicates_are_groups_that_hang_together() -> None:
 
 
 def test_index_files_of_others(tmp_path: Path) -> None:
-    write_flat(tmp_path / "image.index", unit(10))
+    file = FlatFile(tmp_path / "image.index", unit(10).shape[1])
+    file.add(unit(10))
+    file.close()
     np.testing.assert_array_equal(file_vectors(tmp_path / "image.index"), unit(10))
     (tmp_path / "broken.index").write_bytes(b"no index")
     with pytest.raises(ValueError, match="import the embeddings' folder instead"):

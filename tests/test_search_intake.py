@@ -52,7 +52,7 @@ def post(sidecar: Sidecar, rows: Any, **more: Any) -> tuple[int, Any]:
 
 
 def errors(answer: Any) -> dict[int, str]:
-    return {one["index"]: one["message"] for one in answer["errors"]}
+    return {error["index"]: error["message"] for error in answer["errors"]}
 
 
 BAD_ROWS = [
@@ -183,16 +183,16 @@ def test_what_was_sent_is_the_sum_of_what_became_of_it(search: Search) -> None:
     bad = [Row(id="x", vector=[0.0] * 8), Row(id="y", vector=VECTOR, metadata={"n": "text"}), Row(id="z", vector=[1.0])]
     rows = [*(Row(id=str(n), vector=OTHER) for n in range(5)), *bad]
     for on_conflict, expected in (("skip", (2, 0, 3, 3)), ("replace", (0, 5, 0, 3)), ("skip", (0, 0, 5, 3))):
-        done = search.add("c", rows, on_conflict=on_conflict)
-        assert (done.added, done.replaced, done.skipped, len(done.errors)) == expected
-        assert done.sent == len(rows)
-        assert done.ids == [str(n) for n in range(5)]
+        outcome = search.add("c", rows, on_conflict=on_conflict)
+        assert (outcome.added, outcome.replaced, outcome.skipped, len(outcome.errors)) == expected
+        assert outcome.sent == len(rows)
+        assert outcome.ids == [str(n) for n in range(5)]
 
 
 @pytest.mark.parametrize("values", [[1, 1.5], [1.5, 1], [None, 1, 1.5, 2], [1, 2.5, -3]])
 def test_int_widens_to_float_within_a_request(search: Search, values: list[Any]) -> None:
-    done = search.add("c", [Row(id=str(n), vector=VECTOR, metadata={"score": v}) for n, v in enumerate(values)])
-    assert (done.added, done.errors) == (len(values), {})
+    outcome = search.add("c", [Row(id=str(n), vector=VECTOR, metadata={"score": v}) for n, v in enumerate(values)])
+    assert (outcome.added, outcome.errors) == (len(values), {})
     assert search.stats("c")["columns"] == {"score": "float"}
     assert [row["metadata"]["score"] for row in search.rows("c")] == values
 
@@ -216,13 +216,13 @@ def test_what_cant_be_widened_is_its_rows_error(search: Search) -> None:
     search.add("c", [Row(id="a", vector=VECTOR, metadata={"n": 2**60 + 1, "m": 1, "s": "x", "b": True})])
     wrong = [{"n": 0.5}, {"m": "x"}, {"m": True}, {"s": 1}, {"b": 1}, {"b": 0.0}, {"m": 2**63}, {"n": 1.0, "m": 1.5}]
     good = {"m": 2, "n": 2}
-    done = search.add("c", [Row(vector=VECTOR, metadata=one) for one in (*wrong, good)])
-    assert (done.added, set(done.errors)) == (1, set(range(len(wrong))))
-    assert done.errors[1] == "metadata m is 'x', the column holds int64: send that type"
-    assert "no float is equal to" in done.errors[0]
+    outcome = search.add("c", [Row(vector=VECTOR, metadata=fields) for fields in (*wrong, good)])
+    assert (outcome.added, set(outcome.errors)) == (1, set(range(len(wrong))))
+    assert outcome.errors[1] == "metadata m is 'x', the column holds int64: send that type"
+    assert "no float is equal to" in outcome.errors[0]
     assert search.stats("c")["columns"] == {"n": "int", "m": "int", "s": "string", "b": "bool"}
-    done = search.add("c", [Row(vector=VECTOR, metadata={"f": v}) for v in (1.5, 2**53 + 1, 2**60, 10**400)])
-    assert (done.added, set(done.errors)) == (2, {1, 3})
+    outcome = search.add("c", [Row(vector=VECTOR, metadata={"f": v}) for v in (1.5, 2**53 + 1, 2**60, 10**400)])
+    assert (outcome.added, set(outcome.errors)) == (2, {1, 3})
 
 
 def test_clients_that_disagree_about_a_column_lose_rows_alone(search: Search) -> None:
@@ -230,12 +230,12 @@ def test_clients_that_disagree_about_a_column_lose_rows_alone(search: Search) ->
 
     def add(n: int) -> tuple[int, int]:
         rows = [Row(id=f"{n}a", vector=VECTOR), Row(id=f"{n}b", vector=VECTOR, metadata={"v": values[n]})]
-        done = search.add("c", rows)
-        return done.added, len(done.errors)
+        outcome = search.add("c", rows)
+        return outcome.added, len(outcome.errors)
 
     with ThreadPoolExecutor(8) as pool:
         ended = list(pool.map(add, range(len(values))))
-    assert all(sum(one) == 2 and one[0] >= 1 for one in ended)
+    assert all(sum(counts) == 2 and counts[0] >= 1 for counts in ended)
     rows = list(search.rows("c"))
     assert len(rows) == sum(added for added, _ in ended)
     kept = {row["id"]: row["metadata"].get("v") for row in rows if row["id"].endswith("b")}
@@ -251,10 +251,10 @@ def test_a_column_of_nulls_has_no_kind_yet(search: Search) -> None:
 
 def test_the_bound_of_columns_is_per_row(search: Search) -> None:
     wide = [Row(id=str(n), vector=VECTOR, metadata={f"c{n}_{m}": m for m in range(100)}) for n in range(4)]
-    done = search.add("c", wide)
-    assert (done.ids, set(done.errors)) == (["0", "1"], {2, 3})
+    outcome = search.add("c", wide)
+    assert (outcome.ids, set(outcome.errors)) == (["0", "1"], {2, 3})
     assert len(search.stats("c")["columns"]) == 200
-    assert "at most 256" in done.errors[2]
+    assert "at most 256" in outcome.errors[2]
 
 
 KINDS = [
@@ -363,10 +363,10 @@ def test_the_client_sends_what_json_has_no_type_for(search: Search) -> None:
     plain = {"l": np.arange(2), "f": np.float32(0.5), "i": np.int64(3), "b": np.bool_(True)}
     rows = [Row(id="a", vector=VECTOR, metadata=values | plain), Row(image="no file"), Row(vector=["x"])]
     rows += [Row(vector=VECTOR, metadata={"s": {1}}), Row(id="b", vector=OTHER), Row(id="c", vector=[0.0] * 8)]
-    done = search.add("c", rows, columns=kinds)
-    assert (done.added, done.ids, set(done.errors), done.sent) == (2, ["a", "b"], {1, 2, 3, 5}, 6)
-    assert done.errors[3] == "metadata s is a set: expected a string, a number or true/false"
-    assert "length 0" in done.errors[5]
+    outcome = search.add("c", rows, columns=kinds)
+    assert (outcome.added, outcome.ids, set(outcome.errors), outcome.sent) == (2, ["a", "b"], {1, 2, 3, 5}, 6)
+    assert outcome.errors[3] == "metadata s is a set: expected a string, a number or true/false"
+    assert "length 0" in outcome.errors[5]
     got = search.get("c", ["a"])[0]["metadata"]
     assert got == {"t": "2024-05-01T00:00:00+00:00", "d": "2024-05-01", "y": "AA==", "m": "10.00", "l": [0, 1]} | {
         "f": 0.5,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from collections_on_disk import OPTIONS, VECTORS, Opener, fill, found, rows
+from collections_on_disk import OPTIONS, VECTORS, Opener, fill, hit_ids, rows
 
 from clip_client import InvalidInput, Unavailable
 from clip_client.clip import Embeddings
@@ -69,7 +69,7 @@ def test_a_table_that_cannot_be_read_is_not_the_filters_fault(opener: Opener, da
         with pytest.raises(Unavailable, match=r"can't be (read|written) \(") as caught:
             ask()
         assert "filter" not in str(caught.value)
-    assert found(collection, VECTORS[7], 1) == ["r7"]
+    assert hit_ids(collection, VECTORS[7], 1) == ["r7"]
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> Embedder:
                 raise Panic("a panic")
             if text == "bug":
                 raise KeyError(text)
-        found = [None if text == "bad" else np.full(1, len(text), np.float32) for text in sent]
-        return Embeddings(found, {n: "no text" for n, row in enumerate(found) if row is None})
+        vectors = [None if text == "bad" else np.full(1, len(text), np.float32) for text in sent]
+        return Embeddings(vectors, {n: "no text" for n, row in enumerate(vectors) if row is None})
 
     monkeypatch.setattr(embedder, "texts", texts)
     yield embedder
@@ -240,8 +240,8 @@ def test_the_text_thread_outlives_cancelled_requests_and_whatever_is_raised(embe
     for round in range(50):
         waiting = [embedder.text(text) for text in ("a", "bb", "ccc", "bad")]
         cancelled = waiting[round % 3].cancel()
-        kept = [one for n, one in enumerate(waiting[:3]) if not (n == round % 3 and cancelled)]
-        assert [one.exception(10) for one in kept] == [None] * len(kept)
+        kept = [future for n, future in enumerate(waiting[:3]) if not (n == round % 3 and cancelled)]
+        assert [future.exception(10) for future in kept] == [None] * len(kept)
         assert isinstance(waiting[3].exception(10), InvalidInput)
     for text in ("panic", "bug"):
         with pytest.raises(Unavailable, match="can't be embedded"):
@@ -267,9 +267,9 @@ def test_texts_that_wait_too_long_or_are_too_many_are_refused(embedder: Embedder
         embedder.text("c")
     go_on.set()
     assert first.result(10) == [1]
-    for one in late:
+    for future in late:
         with pytest.raises(TimeoutError, match="no turn within"):
-            one.result(10)
+            future.result(10)
 
 
 def test_tables_made_before_they_had_an_identity_open(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,5 +281,5 @@ def test_tables_made_before_they_had_an_identity_open(opener: Opener, monkeypatc
     collection = opener.open()
     assert collection.about == About(32, "model1")
     assert collection.table.identity == "a"
-    assert found(collection, VECTORS[7], 1) == ["r7"]
+    assert hit_ids(collection, VECTORS[7], 1) == ["r7"]
     assert collection.engines["image"].stats()["tail_rows"] == 0

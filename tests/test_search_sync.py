@@ -76,9 +76,9 @@ def rows(search: Search) -> dict[str, dict]:
 
 def vectors_are_of_their_files(search: Search, clip: Clip) -> None:
     """Each row has the embedding of what lies at its source now."""
-    found = rows(search)
-    expected = clip.embed_image([row["source"] for row in found.values()])
-    np.testing.assert_allclose([row["vector_image"] for row in found.values()], expected, atol=1e-5)
+    stored = rows(search)
+    expected = clip.embed_image([row["source"] for row in stored.values()])
+    np.testing.assert_allclose([row["vector_image"] for row in stored.values()], expected, atol=1e-5)
 
 
 def test_the_second_run_sends_nothing(sidecar: Sidecar, search: Search, folder: Path) -> None:
@@ -201,9 +201,9 @@ def test_two_folders_with_the_same_names(sidecar: Sidecar, search: Search, folde
     told = add(sidecar, other)
     assert "read 6 = 6 added + 0 unchanged + 0 replaced + 0 left out" in told
     assert "6 have their folder's name in their id" in told
-    found = rows(search)
-    assert len(found) == 12
-    assert found["2024/2.jpg"]["source"] == str(other / "2.jpg")
+    stored = rows(search)
+    assert len(stored) == 12
+    assert stored["2024/2.jpg"]["source"] == str(other / "2.jpg")
     vectors_are_of_their_files(search, clip)
     for again in (folder, other, folder):
         assert "6 unchanged" in add(sidecar, again)
@@ -257,9 +257,9 @@ def test_rows_that_were_added_without_a_state(sidecar: Sidecar, search: Search, 
     told = add(sidecar, folder)
     assert "read 6 = 3 added + 0 unchanged + 3 replaced + 0 left out" in told
     assert "6 unchanged" in add(sidecar, folder)
-    found = rows(search)
-    assert set(found) == {"0.jpg", "2.jpg", "4.jpg", "sub/1.jpg", "2023/sub/1.jpg", "sub/3.jpg", "sub/5.jpg", "other"}
-    assert found["0.jpg"]["metadata"] == {"stars": 5, "caption": "nought"}
+    stored = rows(search)
+    assert set(stored) == {"0.jpg", "2.jpg", "4.jpg", "sub/1.jpg", "2023/sub/1.jpg", "sub/3.jpg", "sub/5.jpg", "other"}
+    assert stored["0.jpg"]["metadata"] == {"stars": 5, "caption": "nought"}
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(sidecar: Sidecar, search: Search, tmp_path: Path) -> None:
@@ -327,7 +327,9 @@ def test_two_runs_at_once(sidecar: Sidecar, search: Search, tmp_path: Path) -> N
     command = [CLIPSERVE, "search", "add", "--url", sidecar.url, "--collection", "photos", str(folder)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [run.communicate(timeout=120)[0] for run in runs]
-    counts = [tuple(map(int, re.findall(r"(\d+) (?:added|unchanged|replaced|left)", one.splitlines()[-1]))) for one in told]
+    counts = [
+        tuple(map(int, re.findall(r"(\d+) (?:added|unchanged|replaced|left)", output.splitlines()[-1]))) for output in told
+    ]
     assert [run.returncode for run in runs] == [0, 0]
     assert [sum(count) for count in counts] == [150, 150]
     assert sum(count[0] for count in counts) == 150
@@ -425,21 +427,21 @@ class TestPlan:
 
     def test_of_several_lost_rows_the_one_of_the_same_name_is_taken(self) -> None:
         disk = Disk("/p", lambda number: "x", lambda path, is_itself: True)
-        done = plan([self.wanted("q/b"), self.wanted("q/z")], [self.known("a"), self.known("b"), self.known("c")], disk)
-        assert [(step.kind, step.row and step.row.id) for step in done.steps] == [("moved", "b"), ("moved", "a")]
-        assert [row.id for row in done.gone] == ["c"]
+        planned = plan([self.wanted("q/b"), self.wanted("q/z")], [self.known("a"), self.known("b"), self.known("c")], disk)
+        assert [(step.kind, step.row and step.row.id) for step in planned.steps] == [("moved", "b"), ("moved", "a")]
+        assert [row.id for row in planned.gone] == ["c"]
 
     def test_a_row_whose_file_is_there_isnt_moved(self) -> None:
         disk = Disk("/p", lambda number: "x", lambda path, is_itself: False)
-        done = plan([self.wanted("q/b")], [self.known("b")], disk)
-        assert [step.kind for step in done.steps] == ["new"]
-        assert done.gone == []
+        planned = plan([self.wanted("q/b")], [self.known("b")], disk)
+        assert [step.kind for step in planned.steps] == ["new"]
+        assert planned.gone == []
 
     def test_ids_grow_until_they_are_free(self) -> None:
         taken = [Known(id, "/elsewhere", None) for id in ("a", "q/a", "p/q/a", "p/q/a (2)")]
-        done = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path, is_itself: False))
-        assert [step.id for step in done.steps] == ["a (2)"]
-        assert done.renamed == {"a (2)": "a"}
+        planned = plan([self.wanted("a")], taken, Disk("/p/q", lambda number: "", lambda path, is_itself: False))
+        assert [step.id for step in planned.steps] == ["a (2)"]
+        assert planned.renamed == {"a (2)": "a"}
 
     @pytest.mark.parametrize(
         "text", [None, "", "null", "[]", "{}", '{"size": "x"}', '{"digest": 1', "1e999", '{"size": 1e999}']

@@ -1,7 +1,5 @@
 """Checkpoints under test: a ViT-B/32 with random weights or the user's, its variants, its towers in this process."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import subprocess
@@ -21,8 +19,7 @@ from clip_export.variants.base import Artefact, Encoder
 from lib.samples import ARTIFACTS, ROOT
 from lib.serving import CLIPSERVE
 
-VARIANT = "openvino-int8"
-"""Variant that benches of a server publish: the fastest on CPUs without bfloat16."""
+VARIANT = "openvino-int8"  # variant that benches of a server publish: the fastest on CPUs without bfloat16
 VOCABULARY = ROOT / "tests" / "data" / "bpe_simple_vocab_16e6.txt.gz"
 
 

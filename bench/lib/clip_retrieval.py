@@ -1,7 +1,5 @@
 """clip-retrieval 2.45.0: its ``inference`` command, and its back over the same vectors as ours."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

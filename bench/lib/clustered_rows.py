@@ -1,7 +1,5 @@
 """Clustered vectors as a collection's rows, and a process that adds rows while others search."""
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -16,8 +14,7 @@ from clip_client import Search
 from clip_client.search import Row, Term
 
 NAME = "bench"
-YEARS = 100
-"""A filter on one year keeps 1 %."""
+YEARS = 100  # a filter on one year keeps 1 %
 _BATCH = 100  # rows in one request
 
 Floats = npt.NDArray[np.float32]

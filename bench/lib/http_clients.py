@@ -1,7 +1,5 @@
 """HTTP clients in processes of their own, so that neither Python's lock nor the measuring process holds them up."""
 
-from __future__ import annotations
-
 import http.client
 import itertools
 import json

@@ -1,7 +1,5 @@
 """infinity, another server of embeddings, started as its documentation does."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -13,23 +13,16 @@ from statistics import fmean, median
 
 from lib.turns import Timings
 
-Request = Callable[[int], object]
-"""Sends the request of a number, and returns when it is answered."""
+Request = Callable[[int], object]  # sends the request of a number, and returns when it is answered
 
 
 @dataclass(frozen=True)
 class Load:
-    """Result of one load.
+    """Result of one load."""
 
-    Attributes:
-        times: latency of each request, as its client saw it.
-        wall_s: from the first request to the last answer.
-        client_cpu_s: CPU seconds of the clients' threads.
-    """
-
-    times: Timings
-    wall_s: float
-    client_cpu_s: float
+    times: Timings  # latency of each request, as its client saw it
+    wall_s: float  # from the first request to the last answer
+    client_cpu_s: float  # CPU seconds of the clients' threads
 
     @classmethod
     def merged(cls, loads: Iterable[Load]) -> Load:

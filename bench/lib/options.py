@@ -1,7 +1,5 @@
 """Command-line options that benches share, and their record in a result."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from pathlib import Path

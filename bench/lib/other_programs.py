@@ -1,7 +1,5 @@
 """Start of the programs that clipserve is compared with, each in an environment of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess
@@ -33,11 +31,7 @@ def program_path(peers: Path | None, environment: str, program: str) -> Path | N
 
 
 def run(program: Path, *arguments: str) -> None:
-    """Run a program to its end.
-
-    Raises:
-        SystemExit: if it fails.
-    """
+    """Run a program to its end; exit if it fails."""
     ended = subprocess.run([program, *arguments], env=environment(), capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{program.name} {arguments[0]} failed ({ended.returncode}): {ended.stderr[-2000:]}")
@@ -45,11 +39,7 @@ def run(program: Path, *arguments: str) -> None:
 
 @contextlib.contextmanager
 def started(program: Path, arguments: Sequence[str], url: str) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Start a server, wait until a URL of it answers, give that answer; stop it at the end.
-
-    Raises:
-        SystemExit: if it doesn't start.
-    """
+    """Start a server, wait until a URL of it answers, give that answer; stop it at the end. Exit if it doesn't start."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen([program, *arguments], env=environment(), stdout=log, stderr=subprocess.STDOUT)
         with stopped(process):

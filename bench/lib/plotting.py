@@ -1,7 +1,5 @@
 """Plots, as PNG files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ways from an encoded file to the input of an image tower, each on one thread."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from importlib.util import find_spec

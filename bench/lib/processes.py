@@ -1,7 +1,5 @@
 """Processes of servers under load: families, CPU time, the model that a process of Triton's Python backend runs."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 

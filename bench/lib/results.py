@@ -1,7 +1,5 @@
 """Results of a bench: a section of docs/benchmarks.md, its figures as JSON beside the page, its plots."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -23,23 +21,14 @@ PACKAGES = ("torch", "transformers", "onnxruntime", "openvino", "nncf", "numpy",
 
 @dataclass(frozen=True)
 class Result:
-    """Result of one bench.
+    """Result of one bench."""
 
-    Attributes:
-        name: of its file and section: ``variants``, ``peers``, …
-        title: heading of the section.
-        notes: paragraphs: setup, method, conclusion.
-        tables: shown below the notes, in order.
-        setting: conditions of the run: checkpoint, pictures, counts, seed.
-        plots: PNG files, see :func:`plot_path`.
-    """
-
-    name: str
-    title: str
-    notes: Sequence[str]
-    tables: Sequence[Table]
-    setting: dict[str, Any]
-    plots: Sequence[Path] = field(default_factory=tuple)
+    name: str  # of its file and section: `variants`, `peers`, …
+    title: str  # heading of the section
+    notes: Sequence[str]  # paragraphs: setup, method, conclusion
+    tables: Sequence[Table]  # shown below the notes, in order
+    setting: dict[str, Any]  # conditions of the run: checkpoint, pictures, counts, seed
+    plots: Sequence[Path] = field(default_factory=tuple)  # PNG files, see `plot_path`
 
 
 def plot_path(name: str) -> Path:

@@ -1,7 +1,5 @@
 """Retrieval tasks over labelled pictures: queries, items, and the items that each query should find."""
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Mapping, Sequence
@@ -19,15 +17,13 @@ from clip_export.evaluation import labelled_pictures
 from clip_export.evaluation.labelled_pictures import Picture
 from lib.checkpoints import Loaded
 
-QUERIES_PARQUET = "queries.parquet"
-"""File beside the bundled pictures: another set's drawings of the same things."""
+QUERIES_PARQUET = "queries.parquet"  # file beside the bundled pictures: another set's drawings of the same things
 
 LABELS = {"one label": 1, "two labels": 2, "three labels": 3}
 CROP = 0.7
 """Share of each edge that is kept: without other pictures of the same things, a picture's middle should find the whole."""
 
-Inputs = npt.NDArray[Any]
-"""Input of an encoder: pixels uint8 [N, S, S, 3] or tokens int32 [N, L]."""
+Inputs = npt.NDArray[Any]  # input of an encoder: pixels uint8 [N, S, S, 3] or tokens int32 [N, L]
 
 
 @dataclass(frozen=True)

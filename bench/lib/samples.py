@@ -1,7 +1,5 @@
 """Pictures and texts that benches and load tests send; all of them are seeded."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 
@@ -19,11 +17,7 @@ PHOTOS = 96
 
 
 def photos(folder: Path | None) -> list[Path]:
-    """Return the JPEG files of a folder, or collages at the sizes of photos, which are drawn once.
-
-    Raises:
-        SystemExit: if the folder has none.
-    """
+    """Return the JPEG files of a folder (exit if it has none), or collages at the sizes of photos, which are drawn once."""
     if folder is None:
         folder = ARTIFACTS / COLLAGES
         if not folder.exists():

@@ -1,7 +1,5 @@
 """Requests to Triton through the SDK."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Memory of a server over many requests; a part of bench/scale.py."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Servers for the length of a bench: Triton, the search sidecar, other programs."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import subprocess
@@ -20,8 +18,7 @@ from lib import processes
 from lib.triton_work import Work, work
 
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
-NOBODY = "127.0.0.1:9"
-"""Address without a Triton, for sidecars that are only given vectors."""
+NOBODY = "127.0.0.1:9"  # address without a Triton, for sidecars that are only given vectors
 
 _START_S = 60.0
 _TIMEOUT_S = 3600.0  # indexing of a large collection is one request
@@ -29,15 +26,10 @@ _TIMEOUT_S = 3600.0  # indexing of a large collection is one request
 
 @dataclass(frozen=True)
 class Serving:
-    """Running Triton.
+    """Running Triton."""
 
-    Attributes:
-        address: host:port of its gRPC endpoint.
-        pid: of the launcher, whose children are tritonserver and its Python processes.
-    """
-
-    address: str
-    pid: int
+    address: str  # host:port of its gRPC endpoint
+    pid: int  # of the launcher, whose children are tritonserver and its Python processes
 
     def family(self) -> list[psutil.Process]:
         """Return the launcher, tritonserver, and the Python process of each model."""
@@ -59,15 +51,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Running search sidecar.
-
-    Attributes:
-        folder: of its database and indexes.
-    """
+    """Running search sidecar."""
 
     search: Search
     process: psutil.Process
-    folder: Path
+    folder: Path  # of its database and indexes
 
     def memory_mb(self) -> float:
         """Return resident memory."""

@@ -1,7 +1,5 @@
 """Loop of notebooks: a photo is opened, preprocessed and embedded by transformers and torch before the next."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -12,23 +12,18 @@ from clip_client.triton import Triton
 class Work:
     """Work of a model since its server started; :meth:`since` gives that of a period.
 
-    Attributes:
-        requests: answered, whatever the number of items.
-        items, executions: computed, and in how many batches.
-        total_ns: summed over requests, with the sending of the answer: it may end after the client has it.
-        queue_ns, input_ns, infer_ns, output_ns: summed over requests; each has the whole time of the batch that it was part of.
-        busy_ns: input, inference and output summed over batches, each counted once.
+    Nanoseconds are summed over requests; each has the whole time of the batch that it was part of.
     """
 
-    requests: int
-    items: int
-    executions: int
-    total_ns: int
+    requests: int  # answered, whatever the number of items
+    items: int  # computed
+    executions: int  # batches in which they were computed
+    total_ns: int  # with the sending of the answer: it may end after the client has it
     queue_ns: int
     input_ns: int
     infer_ns: int
     output_ns: int
-    busy_ns: int
+    busy_ns: int  # input, inference and output; each batch is counted once
 
     def since(self, before: Work) -> Work:
         """Return the difference."""

@@ -1,7 +1,5 @@
 """Timing of several ways to do the same work, in turns: what slows the machine down slows all of them alike."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

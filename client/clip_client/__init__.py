@@ -3,8 +3,6 @@
 ``import clip_client`` is light: the transport (tritonclient) is loaded when :class:`Clip` is first looked up.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from clip_client import former_names

@@ -1,7 +1,5 @@
 """Types of command-line arguments that several commands take."""
 
-from __future__ import annotations
-
 from argparse import ArgumentTypeError
 
 

@@ -1,7 +1,5 @@
 """Captions and other fields of pictures, from the files that people keep beside them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,15 +29,11 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?"
 
 @dataclass
 class Table:
-    """Rows of a table by the file that each names, in their order, and the problems of the others.
-
-    Attributes:
-        shorter: a second, shorter name of a file, by its name in ``rows``.
-    """
+    """Rows of a table by the file that each names, in their order, and the problems of the others."""
 
     rows: dict[str, list[Fields]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    shorter: dict[str, str] = field(default_factory=dict)
+    shorter: dict[str, str] = field(default_factory=dict)  # a second, shorter name of a file, by its name in `rows`
 
     def add(self, name: Any, fields: Fields, place: str) -> None:
         """Take a row, or note that it names no file."""
@@ -172,25 +166,19 @@ def _lines(path: Path) -> Table:
     text, _ = decoded(read_regular(path, _MOST_TABLE_BYTES)[0])
     table = Table()
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            _take_line(table, line, f"line {number}")
+        try:
+            if line.strip():
+                _take(table, parsed_json(line), None, f"line {number}")
+        except InvalidInput as problem:
+            table.problems.append(f"line {number} {problem}")
     return table
-
-
-def _take_line(table: Table, line: str, place: str) -> None:
-    try:
-        row = parsed_json(line)
-    except InvalidInput as problem:
-        table.problems.append(f"{place} {problem}")
-        return
-    _take(table, row, None, place)
 
 
 def _document(path: Path) -> Table:
     document = parsed_json(decoded(read_regular(path, _MOST_TABLE_BYTES)[0])[0])
     if isinstance(document, dict) and isinstance(document.get("images"), list):
         return _coco(document)
-    if _is_by_name(document):
+    if isinstance(document, dict) and any(map(is_picture_name, document)):
         return _by_name(document)
     if not isinstance(document, list):
         raise InvalidInput(
@@ -199,18 +187,12 @@ def _document(path: Path) -> Table:
     return _table(document, None)
 
 
-def _is_by_name(document: Any) -> bool:
-    return isinstance(document, dict) and any(map(is_picture_name, document))
-
-
 def _by_name(document: Mapping[str, Any]) -> Table:
     """Read an object of captions or fields by file name."""
     table = Table()
     for name, value in document.items():
-        if isinstance(value, str | list | None):
-            table.add(name, {CAPTION: value}, f"{name!r}")
-        elif isinstance(value, dict):
-            table.add(name, value, f"{name!r}")
+        if isinstance(value, str | list | dict | None):
+            table.add(name, value if isinstance(value, dict) else {CAPTION: value}, f"{name!r}")
         else:
             table.problems.append(f"{name!r} has a {type(value).__name__}: expected a caption, a list of them, or an object")
     return table

@@ -1,7 +1,5 @@
 """The ``clipserve`` command: finds the package of a sub-command when it is called, and not before."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

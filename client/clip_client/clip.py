@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
@@ -95,9 +94,7 @@ class Clip:
             time.sleep(0.1)
 
     @overload
-    def embed_image(self, images: ImageLike, *, on_error: Literal["raise"] = "raise") -> Floats: ...
-    @overload
-    def embed_image(self, images: Iterable[ImageLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
+    def embed_image(self, images: ImageLike | Iterable[ImageLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
     def embed_image(self, images: ImageLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload
@@ -121,9 +118,7 @@ class Clip:
         return self._embed("image", images, _is_one_image(images), on_error)
 
     @overload
-    def embed_text(self, texts: TextLike, *, on_error: Literal["raise"] = "raise") -> Floats: ...
-    @overload
-    def embed_text(self, texts: Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
+    def embed_text(self, texts: TextLike | Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
     @overload
     def embed_text(self, texts: TextLike, *, on_error: Literal["none"]) -> Floats | None: ...  # type: ignore[overload-overlap]
     @overload
@@ -168,7 +163,7 @@ class Clip:
     def __enter__(self) -> Clip:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def _side(self, items: Any, tower: Tower) -> Floats:

@@ -1,7 +1,5 @@
 """Runner of every command: printable output, exit statuses, and no traceback."""
 
-from __future__ import annotations
-
 import os
 import platform
 import select

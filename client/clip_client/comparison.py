@@ -1,7 +1,5 @@
 """Cosines between embeddings, and the probabilities that a checkpoint gives them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

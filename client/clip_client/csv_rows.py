@@ -1,11 +1,9 @@
 """Rows of CSV as programs and people write it; a stray quote costs its own line, never the ones after it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -71,8 +69,4 @@ class _Reader:
         )
         line = self._lines[number].rstrip("\r\n")
         quoting: Any = csv.QUOTE_NONE if line.count('"') % 2 else csv.QUOTE_MINIMAL
-        return next(iter(self._read(_one(line), quoting=quoting)), [])
-
-
-def _one(line: str) -> Iterable[str]:
-    yield line
+        return next(iter(self._read([line], quoting=quoting)), [])

@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 import time
-from types import TracebackType
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -71,7 +70,7 @@ class Deadline:
         self._timer.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *problem: object) -> None:
         self._timer.cancel()
         with self._lock:
             for connection in self._sockets:

@@ -4,8 +4,6 @@ The client fetches for its own user and opens any URL; the sidecar fetches for s
 way to open a URL is passed in; redirects, body, deadline and messages are the same for both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -25,20 +23,13 @@ Open: TypeAlias = Callable[[str, Deadline], urllib3.BaseHTTPResponse]
 
 @dataclass(frozen=True)
 class Downloader:
-    """Reader of URLs.
+    """Reader of URLs."""
 
-    Attributes:
-        open: called for the URL, and again for each redirect.
-        most_bytes: largest file.
-        timeout_s: bound on one download, from the first connection to the last byte, redirects included.
-        unreachable, too_slow: classes of the errors for such hosts.
-    """
-
-    open: Open
-    most_bytes: int
-    timeout_s: float
-    unreachable: type[ClipError] = Unavailable
-    too_slow: type[ClipError] = Timeout
+    open: Open  # called for the URL, and again for each redirect
+    most_bytes: int  # largest file
+    timeout_s: float  # bound on one download, from the first connection to the last byte, redirects included
+    unreachable: type[ClipError] = Unavailable  # raised for a host that can't be reached
+    too_slow: type[ClipError] = Timeout  # raised for a host that is
 
     def read(self, url: str) -> bytes:
         """Return the file behind an http(s) URL.

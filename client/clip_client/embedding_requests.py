@@ -1,7 +1,5 @@
 """Lists of images or texts, cut into requests of bounded size that threads send side by side."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,19 +32,13 @@ REQUEST_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class EmbeddingRequests:
-    """Requests to the two ensembles of one checkpoint.
-
-    Attributes:
-        timeout_s: bound on fetching a URL.
-        in_flight: most requests that are under way at once for a list.
-        sends_pixels: images are decoded and resized here, not by the server.
-    """
+    """Requests to the two ensembles of one checkpoint."""
 
     triton: Triton
     model: ServedModel
-    timeout_s: float
-    in_flight: int
-    sends_pixels: bool
+    timeout_s: float  # bound on fetching a URL
+    in_flight: int  # most requests that are under way at once for a list
+    sends_pixels: bool  # images are decoded and resized here, not by the server
 
     def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""

@@ -15,8 +15,6 @@ A message says what was got, what was expected and what to do next. The sidecar 
 statuses, and its client raises them again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 

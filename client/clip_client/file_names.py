@@ -1,7 +1,5 @@
 """Names of files as text: ids, sources, and the names that people write into tables."""
 
-from __future__ import annotations
-
 import os
 import posixpath
 import unicodedata

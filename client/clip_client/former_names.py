@@ -1,7 +1,5 @@
 """Former names of modules: an import of one gives the module under its present name, and warns."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.abc
 import importlib.machinery

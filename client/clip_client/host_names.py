@@ -1,7 +1,5 @@
 """Host names of requests: addresses are told from names, which somebody else's DNS may point at this machine."""
 
-from __future__ import annotations
-
 import ipaddress
 
 

@@ -1,7 +1,5 @@
 """Images in any form that a caller has, as the bytes of one encoded file."""
 
-from __future__ import annotations
-
 import io
 import os
 from dataclasses import dataclass
@@ -22,17 +20,11 @@ ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Ima
 
 @dataclass(frozen=True)
 class Reader:
-    """Reader of images, as files for a checkpoint.
+    """Reader of images, as files for a checkpoint."""
 
-    Attributes:
-        spec: pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes.
-        limits: the server's; larger images aren't sent.
-        timeout_s: bound on fetching a URL, from the connection to the last byte, redirects included.
-    """
-
-    spec: ModelSpec
-    limits: Limits
-    timeout_s: float
+    spec: ModelSpec  # pictures that are decoded already are sent resized, which gives the same pixels from fewer bytes
+    limits: Limits  # the server's; larger images aren't sent
+    timeout_s: float  # bound on fetching a URL, from the connection to the last byte, redirects included
 
     def read(self, image: ImageLike) -> bytes:
         """Read, fetch or encode an image to the bytes of one file; files stay as they are, pictures become PNG.

@@ -4,8 +4,6 @@ The new models stand in a staging folder beside the repository (or in it, where 
 in that folder says that they are whole and the exchange has begun; the next process goes on with it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence
@@ -52,11 +50,7 @@ def folder_of_new(staging: Path) -> Path:
 
 
 def exchange(staging: Path, repository: Path) -> None:
-    """Replace models by the new ones of their names; undone if a step fails.
-
-    Raises:
-        OSError: a step failed, and the repository is unchanged.
-    """
+    """Replace models by the new ones of their names; raise OSError if a step fails, and leave the repository unchanged."""
     names = [path.name for path in (staging / _NEW).iterdir()]
     (staging / _MARK).touch()
     try:

@@ -1,7 +1,5 @@
 """Layout of a model repository: names of its folder, of its models, and of their files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from clip_client.spec import Tower, ensemble

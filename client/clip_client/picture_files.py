@@ -1,7 +1,5 @@
 """Picture files of a folder; the walk opens regular files only and follows no circle of links."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections import deque
@@ -12,28 +10,8 @@ from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
 from clip_client.regular_files import kind, open_regular, reason
 
-ENDINGS = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jfi",
-        ".jif",
-        ".pjpeg",
-        ".pjp",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".avifs",
-    )
-)
+_TAKEN = ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs"
+ENDINGS = frozenset(_TAKEN.split())
 """Suffixes of the picture files that are taken, in any case; the only list of them."""
 
 _OTHER_PICTURES = (
@@ -50,44 +28,26 @@ _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture's file.
+    """A picture's file."""
 
-    Attributes:
-        name: path below the folder, with slashes; bytes that aren't UTF-8 are surrogates, as ``os.fsdecode`` makes them.
-        path: absolute, without links.
-        size: in bytes.
-        mtime_ns: time of the last change.
-    """
-
-    name: str
-    path: str
-    size: int
-    mtime_ns: int
+    name: str  # path below the folder, with slashes; bytes that aren't UTF-8 are surrogates, as `os.fsdecode` makes them
+    path: str  # absolute, without links
+    size: int  # in bytes
+    mtime_ns: int  # time of the last change
 
 
 @dataclass
 class Scan:
-    """Contents of a folder, by name below it.
+    """Contents of a folder, by name below it."""
 
-    Attributes:
-        pictures: sorted; each file once, however many links lead to it.
-        left_out: reason by name of each file and folder that looks like a picture, or may hold some, and can't be taken.
-        others: files that aren't pictures.
-        repeated: links to files and folders of the scan.
-    """
-
-    pictures: list[PictureFile] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
+    pictures: list[PictureFile] = field(default_factory=list)  # sorted; each file once, however many links lead to it
+    left_out: dict[str, str] = field(default_factory=dict)  # reasons, of what looks like a picture, or may hold some
+    others: list[str] = field(default_factory=list)  # files that aren't pictures
+    repeated: list[str] = field(default_factory=list)  # links to files and folders of the scan
 
 
 def scan(folder: Path, limits: Limits = Limits()) -> Scan:
-    """Walk a folder, its links to files and folders included.
-
-    Raises:
-        InvalidInput: no such folder.
-    """
+    """Walk a folder, its links to files and folders included; raise InvalidInput if there is no such folder."""
     if not folder.is_dir():
         raise InvalidInput(f"no folder {folder}: expected a folder of pictures")
     walk = _Walk(limits)
@@ -155,10 +115,7 @@ class _Walk:
 
     def _lost(self, name: str, reason: str) -> None:
         """Name a link that may have led to pictures; others are locks of editors and the like."""
-        if is_picture_name(name) or not os.path.splitext(name)[1]:
-            self.scan.left_out[name] = reason
-        else:
-            self.scan.others.append(name)
+        self._set_aside(name, reason, is_missed=is_picture_name(name) or not os.path.splitext(name)[1])
 
     def _take(self, name: str, path: str, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
@@ -166,14 +123,15 @@ class _Walk:
                 self.scan.left_out[name] = "a folder, not a picture; what lies in it is looked at"
             self._folders.append((name, path))
         elif not stat.S_ISREG(status.st_mode):
-            self._special(name, status)
+            self._set_aside(name, f"{kind(status.st_mode)}, not a file", is_missed=is_picture_name(name))
         else:
             self._regular(PictureFile(name, path, status.st_size, status.st_mtime_ns), status)
 
     def _regular(self, file: PictureFile, status: os.stat_result) -> None:
         try:
             if not _is_picture(file.name, file.path):
-                self._other(file.name)
+                told = f"{_ending(file.name)[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
+                self._set_aside(file.name, told, is_missed=_ending(file.name) in _UNTAKEN)
             elif not self._repeated(file.name, status):
                 self._picture(file)
         except InvalidInput as problem:  # its first bytes would have told
@@ -189,16 +147,10 @@ class _Walk:
         else:
             self.scan.pictures.append(file)
 
-    def _special(self, name: str, status: os.stat_result) -> None:
-        if is_picture_name(name):
-            self.scan.left_out[name] = f"{kind(status.st_mode)}, not a file"
-        else:
-            self.scan.others.append(name)
-
-    def _other(self, name: str) -> None:
-        ending = _ending(name)
-        if ending in _UNTAKEN:
-            self.scan.left_out[name] = f"{ending[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
+    def _set_aside(self, name: str, reason: str, *, is_missed: bool) -> None:
+        """Leave a file out with its reason where people would miss it; others aren't pictures."""
+        if is_missed:
+            self.scan.left_out[name] = reason
         else:
             self.scan.others.append(name)
 
@@ -213,11 +165,7 @@ class _Walk:
 
 
 def _is_picture(name: str, path: str) -> bool:
-    """Return true for a picture by its suffix, or by its first bytes where it has none.
-
-    Raises:
-        InvalidInput: these can't be read.
-    """
+    """Return true for a picture by its suffix, else by its first bytes; raise InvalidInput if these can't be read."""
     base = name.rpartition("/")[2]
     ending = _ending(base)
     if ending in ENDINGS:

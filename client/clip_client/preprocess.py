@@ -27,15 +27,10 @@ PREPROCESSING: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one image, checked before it is decoded.
+    """Bounds on one image, checked before it is decoded."""
 
-    Attributes:
-        image_bytes: most bytes of an encoded file.
-        image_pixels: most pixels of the picture, and of its resized form before the crop.
-    """
-
-    image_bytes: int = 32 * 2**20
-    image_pixels: int = 100_000_000
+    image_bytes: int = 32 * 2**20  # most bytes of an encoded file
+    image_pixels: int = 100_000_000  # most pixels of the picture, and of its resized form before the crop
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
@@ -171,11 +166,7 @@ def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Return a picture whose header was read.
-
-    Raises:
-        InvalidInput: not a picture, or of a format that isn't taken.
-    """
+    """Return a picture whose header was read; raise InvalidInput for anything else, or a format that isn't taken."""
     try:
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours

@@ -1,7 +1,5 @@
 """Regular files, read up to a limit; folders, pipes and devices are refused without waiting for them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from typing import BinaryIO
@@ -39,12 +37,7 @@ def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "
 
 
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of a file and its status at that time.
-
-    Raises:
-        InvalidInput: not a file, or it can't be read.
-        TooLarge: it has more than ``most_bytes``.
-    """
+    """Return a file's bytes and its status then; raise InvalidInput if it can't be read, TooLarge above ``most_bytes``."""
     with open_regular(path) as file:
         status = os.fstat(file.fileno())
         try:
@@ -58,11 +51,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading.
-
-    Raises:
-        InvalidInput: not a file, or it can't be opened.
-    """
+    """Open a file for reading; raise InvalidInput if it isn't a file, or can't be opened."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as problem:  # ValueError: a path with a NUL

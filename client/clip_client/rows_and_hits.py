@@ -1,7 +1,5 @@
 """Values that the sidecar's clients send and get: rows, terms of a search, hits, and their JSON."""
 
-from __future__ import annotations
-
 import base64
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clip_client.comparison import Floats
 from clip_client.errors import InvalidInput
 from clip_client.file_names import as_source
 from clip_client.preprocess import Limits
@@ -124,8 +121,8 @@ class Added:
 
 def stored_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as the API gives it, with its vectors as float32 [D]."""
-    vectors = {name: _decoded(row[name]) for name in ("vector_image", "vector_text") if name in row}
-    return row | vectors
+    encoded = {name: row[name] for name in ("vector_image", "vector_text") if name in row}
+    return row | {name: np.frombuffer(base64.b64decode(vector), "<f4") for name, vector in encoded.items()}
 
 
 def _content(item: Row | Term, *vectors: str) -> dict[str, str]:
@@ -138,11 +135,7 @@ def _content(item: Row | Term, *vectors: str) -> dict[str, str]:
 
 
 def _metadata(name: str, value: Any) -> Any:
-    """Return a value of a column as the API takes it.
-
-    Raises:
-        InvalidInput: JSON has nothing for it.
-    """
+    """Return a value of a column as the API takes it; raise InvalidInput if JSON has nothing for it."""
     if isinstance(value, np.generic | np.ndarray):
         return _metadata(name, value.tolist())
     if isinstance(value, list | tuple):
@@ -163,7 +156,3 @@ def _encoded(vector: VectorLike) -> str:
         return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
     except (TypeError, ValueError) as problem:
         raise InvalidInput(f"the vector isn't a list of numbers ({problem}): send float32 [D]") from problem
-
-
-def _decoded(vector: str) -> Floats:
-    return np.frombuffer(base64.b64decode(vector), "<f4")

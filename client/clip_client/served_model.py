@@ -1,7 +1,5 @@
 """A checkpoint as a server holds it, read from the configurations of its Triton models."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +12,13 @@ from clip_client.triton import Triton
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A published checkpoint.
+    """A published checkpoint."""
 
-    Attributes:
-        name: it was published as.
-        spec: of the checkpoint.
-        max_batch: most items of one request.
-        limits: bounds on an image.
-        preprocessing: the server's, which the client repeats if it prepares images itself.
-    """
-
-    name: str
-    spec: ModelSpec
-    max_batch: int
-    limits: Limits
-    preprocessing: Preprocessing
+    name: str  # it was published as
+    spec: ModelSpec  # of the checkpoint
+    max_batch: int  # most items of one request
+    limits: Limits  # bounds on an image
+    preprocessing: Preprocessing  # the server's, which the client repeats if it prepares images itself
 
 
 def served_model(triton: Triton, name: str) -> ServedModel:

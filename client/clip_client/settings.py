@@ -1,7 +1,5 @@
 """Defaults of a command's options, from the environment and a TOML file; the command line goes before both."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import json

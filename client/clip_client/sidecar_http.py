@@ -1,7 +1,5 @@
 """HTTP conversation with a search sidecar: requests, readiness; errors of ours instead of statuses and urllib3's."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

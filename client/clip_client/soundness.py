@@ -1,7 +1,5 @@
 """Check of the embeddings that a server answers: finite, and of unit length."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

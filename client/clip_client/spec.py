@@ -161,11 +161,7 @@ class ModelSpec:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> ModelSpec:
-        """Restore a spec from :meth:`to_parameters`.
-
-        Raises:
-            ContractMismatch: the parameters are those of some other model.
-        """
+        """Restore a spec from :meth:`to_parameters`; raise ContractMismatch for those of some other model."""
         try:
             return cls.from_fields({key: json.loads(value) for key, value in parameters.items()})
         except json.JSONDecodeError as problem:

@@ -1,7 +1,5 @@
 """Texts and JSON that people keep beside pictures, in any encoding that can be told."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import re
@@ -34,11 +32,7 @@ def read_text(path: Path) -> tuple[str, str]:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        InvalidInput: it can't be read, isn't JSON, or isn't an object.
-    """
+    """Return the object in a JSON file; raise InvalidInput if it can't be read, isn't JSON, or isn't an object."""
     fields = parsed_json(decoded(read_regular(path, _MOST_BYTES)[0])[0])
     if not isinstance(fields, dict):
         raise InvalidInput(f"holds a {type(fields).__name__}: expected an object, {{name: value}}")
@@ -95,11 +89,7 @@ def _western(content: bytes) -> str:
 
 
 def parsed_json(text: str) -> Any:
-    """Parse a JSON text.
-
-    Raises:
-        InvalidInput: it isn't JSON.
-    """
+    """Parse a JSON text; raise InvalidInput if it isn't JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:

@@ -1,7 +1,5 @@
 """Text -> tokens, exactly as the checkpoint's own tokenizer does it."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence
@@ -85,7 +83,7 @@ class Tokenizer:
         if len(text) <= self._enough:
             return text
         if self._keeps_end:
-            return self._counted_back(text) if self._byte_pairs else self._tried_back(text)
+            return self._counted(text[::-1])[::-1] if self._byte_pairs else self._tried_back(text)
         return self._counted(text) if self._byte_pairs else self._tried(text)
 
     def _counted(self, text: str) -> str:
@@ -104,15 +102,6 @@ class Tokenizer:
             if len(self._tokenizer.encode(text[: space.start()]).ids) == self._spec.context_length:
                 return text[: space.start()]
             end = 4 * space.start()
-        return text
-
-    def _counted_back(self, text: str) -> str:
-        """Cut as :meth:`_counted` does, from the end."""
-        seen = 0
-        for word in reversed(list(re.finditer(r"\s*\S+", text))):
-            seen += len(word[0].lstrip())
-            if seen > self._enough:
-                return text[max(word.start(), word.end() - self._enough) :]
         return text
 
     def _tried_back(self, text: str) -> str:

@@ -7,7 +7,6 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ class Triton:
     def __enter__(self) -> Triton:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def _with_retries(self, model: str, send: Callable[[float], Any]) -> Any:

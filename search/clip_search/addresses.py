@@ -1,7 +1,5 @@
 """Public addresses of the internet, in any notation: the sidecar fetches from no others."""
 
-from __future__ import annotations
-
 import ipaddress
 import queue
 import socket

@@ -1,21 +1,15 @@
 """Arrays by name, and lookups of sorted row numbers."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-"""Vectors [D] or [n, D], or scores [n]."""
-Positions: TypeAlias = npt.NDArray[np.int64]
-"""Positions in an index."""
-Rows: TypeAlias = npt.NDArray[np.int64]
-"""Row numbers of a table."""
+Floats: TypeAlias = npt.NDArray[np.float32]  # vectors [D] or [n, D], or scores [n]
+Positions: TypeAlias = npt.NDArray[np.int64]  # positions in an index
+Rows: TypeAlias = npt.NDArray[np.int64]  # row numbers of a table
 Mask: TypeAlias = npt.NDArray[np.bool_]
-Found: TypeAlias = tuple[Floats, Rows]
-"""Scores and row numbers, both [n], best first."""
+Found: TypeAlias = tuple[Floats, Rows]  # scores and row numbers, both [n], best first
 
 
 def present(known: Rows, rows: Rows) -> Mask:

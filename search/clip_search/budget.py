@@ -33,12 +33,7 @@ class Budget:
         return self._total - self._free
 
     def take(self, size: int) -> None:
-        """Take bytes, in a thread that may wait.
-
-        Raises:
-            TooLarge: there are never so many.
-            Busy: they didn't come free in time.
-        """
+        """Take bytes, in a thread that may wait; raise TooLarge if there are never so many, Busy if none come free."""
         asked = self._ask(size)
         wait([asked], self._wait_s)
         if asked.cancel():

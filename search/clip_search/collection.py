@@ -1,7 +1,5 @@
 """Collection: its table, an engine per tower, a row cache, one writer, and upkeep in the background."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import shutil
@@ -32,10 +30,8 @@ from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
-_FILTERS = 32
-"""Filters whose rows are remembered: a page of search results asks for one many times."""
-_SURE_S = 1.0
-"""Wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails."""
+_FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
+_SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
 class Collection:
@@ -81,11 +77,7 @@ class Collection:
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
-        """Return the ``k`` nearest rows to a query [D] of unit length among the rows that a filter keeps.
-
-        Raises:
-            InvalidInput: LanceDB doesn't accept the filter.
-        """
+        """Return the ``k`` rows nearest to a unit query [D], of those that a filter keeps; raise InvalidInput for a bad one."""
         self._make_sure()
         return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
 
@@ -99,11 +91,7 @@ class Collection:
         return rows
 
     def row_of(self, id: str) -> int:
-        """Return the number of a row.
-
-        Raises:
-            NotFound: no such id.
-        """
+        """Return the number of a row; raise NotFound if there is no such id."""
         self._make_sure()
         rows = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
         if id not in rows:

@@ -1,7 +1,5 @@
 """Commits of a collection: changes are applied to its table, then in memory, which agrees with the table whatever fails."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging
@@ -33,16 +31,12 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class _Plan:
-    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id.
-
-    Attributes:
-        refused: the reason by id of each row whose metadata can't be had.
-    """
+    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id."""
 
     add: Add
     rows: list[NewRow]
     there: Mapping[str, int]
-    refused: Mapping[str, str]
+    refused: Mapping[str, str]  # the reason by id of each row whose metadata can't be had
 
     def replaced(self) -> list[int]:
         """Return the numbers of the rows that are replaced."""
@@ -60,29 +54,19 @@ class _Plan:
 
 
 class Commits:
-    """Applies groups of operations; used by one thread at a time.
-
-    Attributes:
-        count: how many commits there were.
-        known: which ids may be there.
-        unsure: a failure left open what is in the table; it is read again before anything else is changed.
-    """
+    """Applies groups of operations; used by one thread at a time."""
 
     def __init__(
         self, table: Table, cards: RowCache, engines: Mapping[Tower, Engine], acknowledged: AcknowledgedVersion
     ) -> None:
         self.table, self.cards, self.engines, self._acknowledged = table, cards, engines, acknowledged
-        self.known = IdFilter(())
+        self.known = IdFilter(())  # ids that may be there
         self._numbers = RowNumbers(table)
-        self.count = 0
-        self.unsure = True
+        self.count = 0  # commits so far
+        self.unsure = True  # if a failure left open what is in the table: it is read before anything else is changed
 
     def agree(self) -> None:
-        """Read the table and bring memory in line with it.
-
-        Raises:
-            NotFound, Unavailable: it can't be read.
-        """
+        """Read the table and bring memory in line with it; raise NotFound or Unavailable if it can't be read."""
         self.table.refresh()
         self.known.agree(self.table.ids())
         rows = self.table.numbers()

@@ -1,10 +1,7 @@
 """Rows copied from another row: a moved file keeps its vectors, thumbnail and user's columns."""
 
-from __future__ import annotations
-
-import base64
 from collections.abc import Collection as Several
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 from clip_client.spec import TOWERS, Tower
 from clip_search.collection import Collection
 from clip_search.errors import NotFound
+from clip_search.storage.kinds import for_json
 from clip_search.storage.rows import NewRow
 from clip_search.storage.schema import SOURCE_STATE, own_columns, tower_column
 
@@ -50,8 +48,6 @@ def completed(row: NewRow, collection: Collection, same_as: str, embedded: Sever
 
 def _as_sent(value: Any) -> Any:
     """Return a column's value in the form in which clients send it."""
-    if isinstance(value, datetime | date):
+    if isinstance(value, date):  # also a datetime
         return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return format(value, "f") if isinstance(value, Decimal) else value
+    return for_json(value) if isinstance(value, bytes | Decimal) else value

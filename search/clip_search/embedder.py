@@ -1,7 +1,5 @@
 """Texts and images to vectors through Triton, with micro-batches and an LRU cache for single texts."""
 
-from __future__ import annotations
-
 import logging
 import queue
 import threading
@@ -19,12 +17,9 @@ from clip_search.lru import Lru
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 32  # as the largest batch of the published models
-_PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02
-"""Micro-batch wait: half of the last request's time, at most 20 ms."""
-TIMEOUT_S = 20.0
-"""Bound on a request to Triton, and on the time that a text waits for its turn and its answer."""
-_MOST_WAITING = 2_048
-"""Texts that wait at most: Triton embeds that many short ones before their deadline."""
+_PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02  # micro-batch wait: half of the last request's time, at most 20 ms
+TIMEOUT_S = 20.0  # bound on a request to Triton, and on the time that a text waits for its turn and its answer
+_MOST_WAITING = 2_048  # texts that wait at most: Triton embeds that many short ones before their deadline
 _READY_S = 0.2  # a health check waits no longer for Triton
 
 
@@ -57,11 +52,7 @@ class Embedder:
 
     @property
     def spec(self) -> ModelSpec:
-        """Contract of the server's checkpoint.
-
-        Raises:
-            Unavailable: the server is down.
-        """
+        """Contract of the server's checkpoint; raises Unavailable if the server is down."""
         return self._clip.spec
 
     def not_ready(self) -> str:
@@ -165,8 +156,10 @@ class Embedder:
         except BaseException as problem:  # the thread must go on
             if not isinstance(problem, ClipError):
                 _LOG.exception("texts can't be embedded")
+            told = f"the text can't be embedded: {cleaned(problem)}"
+            reason = problem if isinstance(problem, ClipError) else Unavailable(told)
             for waiting in wanted:
-                _end(waiting.vector, _explained(problem))
+                _end(waiting.vector, reason)
 
     def _outcomes(self, texts: Sequence[str]) -> list[Floats | InvalidInput]:
         if not texts:
@@ -205,7 +198,3 @@ def _end(future: Future[Floats], outcome: Floats | Exception) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
-
-
-def _explained(problem: BaseException) -> ClipError:
-    return problem if isinstance(problem, ClipError) else Unavailable(f"the text can't be embedded: {cleaned(problem)}")

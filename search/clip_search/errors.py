@@ -5,8 +5,6 @@ Unavailable             503
 └── StorageFull         507
 """
 
-from __future__ import annotations
-
 import re
 
 from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status

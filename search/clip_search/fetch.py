@@ -1,7 +1,5 @@
 """Pictures by URL or path, from where they may be taken and from nowhere else."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from pathlib import Path
@@ -36,21 +34,12 @@ def fetched(url: str, options: FetchOptions) -> bytes:
 
 
 def read(path: str, options: FetchOptions) -> bytes:
-    """Return a file below one of the folders that were named at start.
-
-    Raises:
-        InvalidInput: it is elsewhere, or can't be read.
-        TooLarge: the file is.
-    """
+    """Return a file below one of the folders that were named at start; raise InvalidInput or TooLarge if it can't be had."""
     return read_picture(contained(path, options), options.image_bytes, name=path)
 
 
 def contained(path: str, options: FetchOptions) -> Path:
-    """Return the file with links followed, if it is below a folder that was named at start.
-
-    Raises:
-        InvalidInput: it isn't.
-    """
+    """Return the file with links followed; raise InvalidInput if it isn't below a folder that was named at start."""
     try:
         file = Path(os.path.realpath(path))
     except (OSError, ValueError) as problem:

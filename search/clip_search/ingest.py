@@ -1,7 +1,5 @@
 """Turn request rows into stored rows; collect per-row errors."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,24 +29,16 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class Item:
-    """A row as sent: at least one of image, text and vectors.
-
-    Attributes:
-        image: an image term.
-        text: goes through the text tower, and into the column ``caption`` unless that is given.
-        vectors: ready ones by tower, as sent.
-        source_state: what the client notes of the source.
-        same_as: id of a row that gives what isn't here: vectors, thumbnail, columns.
-    """
+    """A row as sent: at least one of image, text and vectors."""
 
     id: str | None = None
-    image: Term | None = None
-    text: str | None = None
-    vectors: dict[Tower, Any] = field(default_factory=dict)
+    image: Term | None = None  # an image term
+    text: str | None = None  # goes through the text tower, and into the column `caption` unless that is given
+    vectors: dict[Tower, Any] = field(default_factory=dict)  # ready ones by tower, as sent
     metadata: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
-    source_state: str | None = None
-    same_as: str | None = None
+    source_state: str | None = None  # what the client notes of the source
+    same_as: str | None = None  # id of a row that gives what isn't here: vectors, thumbnail, columns
 
 
 @dataclass(frozen=True)
@@ -61,16 +51,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class AddOptions:
-    """Options of all rows of a request.
-
-    Attributes:
-        fingerprint: of the model that made ready vectors; empty if unknown.
-        columns: declared kinds of columns that aren't there yet.
-    """
+    """Options of all rows of a request."""
 
     on_conflict: OnConflict = "error"
-    fingerprint: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""  # of the model that made ready vectors; empty if unknown
+    columns: Mapping[str, str] = field(default_factory=dict)  # declared kinds of columns that aren't there yet
 
 
 def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], options: AddOptions) -> Outcome:

@@ -1,7 +1,5 @@
 """LRU cache that several threads may use."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Hashable
 from typing import Generic, TypeVar

@@ -1,7 +1,5 @@
 """Options of a sidecar, and their defaults: frozen values that are passed on explicitly."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 from dataclasses import dataclass, field
@@ -14,33 +12,21 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb"]
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
-CACHE_BYTES = 64 * 2**20
-"""Memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest."""
-MAX_RESULTS = 10_000
-"""Most hits of a search, offset included."""
-INDEXES = "indexes"
-"""Folder of the indexes, in the folder of a database."""
+CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
+MAX_RESULTS = 10_000  # most hits of a search, offset included
+INDEXES = "indexes"  # folder of the indexes, in the folder of a database
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """Options of the index.
+    """Options of the index."""
 
-    Attributes:
-        engine: ``faiss`` keeps an index in memory, ``lancedb`` searches its own index on disk.
-        recall_target: share of the true nearest 10 that an approximate search must find.
-        exact_rows: a collection of up to this many rows is searched exactly.
-        tail_rows: new rows that are searched exactly before they get a part of their own; more while rows keep coming.
-        memory_bytes: largest index; a collection that needs more gets a smaller kind.
-        threads: of a build; half of the cores, so that searches go on beside it.
-    """
-
-    engine: Engine = "faiss"
-    recall_target: float = 0.98
-    exact_rows: int = 10_000
-    tail_rows: int = 8_192
-    memory_bytes: int = 4 * 2**30
-    threads: int = max(1, (os.cpu_count() or 2) // 2)
+    engine: Engine = "faiss"  # which keeps an index in memory; `lancedb` searches its own index on disk
+    recall_target: float = 0.98  # share of the true nearest 10 that an approximate search must find
+    exact_rows: int = 10_000  # a collection of up to this many rows is searched exactly
+    tail_rows: int = 8_192  # new rows that are searched exactly before they get a part; more while rows keep coming
+    memory_bytes: int = 4 * 2**30  # largest index; a collection that needs more gets a smaller kind
+    threads: int = max(1, (os.cpu_count() or 2) // 2)  # of a build; searches go on beside it on the other half of the cores
 
     @property
     def cache_bytes(self) -> int:
@@ -56,96 +42,55 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """Files that may be fetched or read for a client.
+    """Files that may be fetched or read for a client."""
 
-    Attributes:
-        folders: pictures are read from below them, and from nowhere else.
-        networks: private addresses that may be fetched from.
-        ports: ports that may be fetched from besides 80 and 443.
-        timeout_s: time for a URL, redirects included.
-        image_bytes: largest file.
-    """
-
-    folders: tuple[Path, ...] = ()
-    networks: tuple[Network, ...] = ()
-    ports: tuple[range, ...] = ()
-    timeout_s: float = 10.0
-    image_bytes: int = 32 * 2**20
+    folders: tuple[Path, ...] = ()  # pictures are read from below them, and from nowhere else
+    networks: tuple[Network, ...] = ()  # private addresses that may be fetched from
+    ports: tuple[range, ...] = ()  # ports that may be fetched from besides 80 and 443
+    timeout_s: float = 10.0  # time for a URL, redirects included
+    image_bytes: int = 32 * 2**20  # largest file
 
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Options of HTTP: address, access, size of a request.
+    """Options of HTTP: address, access, size of a request."""
 
-    Attributes:
-        host: address to listen on.
-        port: TCP port.
-        token: bearer token that clients must send; empty for none.
-        origins: other sites whose pages may call this one (CORS); ``*`` for any.
-        names: host names that the server goes by, besides addresses and ``localhost``.
-        body_bytes: largest request.
-        columns: metadata columns in the answers of clip-retrieval's route, where they exist.
-    """
-
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # address to listen on
     port: int = ports.SEARCH
-    token: str = field(default="", repr=False)
-    origins: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    body_bytes: int = 64 * 2**20
-    columns: tuple[str, ...] = ("url", "image_path", "caption", "NSFW")
+    token: str = field(default="", repr=False)  # bearer token that clients must send; empty for none
+    origins: tuple[str, ...] = ()  # other sites whose pages may call this one (CORS); `*` for any
+    names: tuple[str, ...] = ()  # host names that the server goes by, besides addresses and `localhost`
+    body_bytes: int = 64 * 2**20  # largest request
+    columns: tuple[str, ...] = ("url", "image_path", "caption", "NSFW")  # in the answers of clip-retrieval's route
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits of requests, each and all together, in bytes and seconds; docs/search.md gives the reasons.
+    """Limits of requests, each and all together, in bytes and seconds; docs/search.md gives the reasons."""
 
-    Attributes:
-        search_bytes: largest request that neither adds rows nor asks for embeddings; a picture of 12 MB in base64.
-        body_memory: memory for whole bodies and their content; never below twelve times the largest body.
-        body_disk: room for arriving bodies, in files; never below four times the largest body.
-        fetch_memory: memory for files that are fetched or read by path; each counts 32 MB until it is there.
-        decode_memory: memory for pictures that are decoded here, for their thumbnails.
-        wait_s: longest wait of a request for any of these; then it is refused.
-        body_s: longest pause of a body, and time beside that of ``body_rate``.
-        body_rate: lowest speed of a body, in bytes a second.
-        head_s: time for the head of a request.
-        head_bytes: largest head: method, path and headers.
-        headers: most headers of a request.
-        connections: most connections at once.
-    """
-
-    search_bytes: int = 16 * 2**20
-    body_memory: int = 2**30
-    body_disk: int = 4 * 2**30
-    fetch_memory: int = 2**30
-    decode_memory: int = 2 * 2**30
-    wait_s: float = 20.0
-    body_s: float = 10.0
-    body_rate: int = 64 * 2**10
-    head_s: float = 10.0
-    head_bytes: int = 64 * 2**10
-    headers: int = 100
-    connections: int = 500
+    search_bytes: int = 16 * 2**20  # of a request that neither adds rows nor embeds; a picture of 12 MB in base64
+    body_memory: int = 2**30  # memory for whole bodies and their content; never below twelve times the largest body
+    body_disk: int = 4 * 2**30  # room for arriving bodies, in files; never below four times the largest body
+    fetch_memory: int = 2**30  # memory for files that are fetched or read by path; each counts 32 MB until it is there
+    decode_memory: int = 2 * 2**30  # memory for pictures that are decoded here, for their thumbnails
+    wait_s: float = 20.0  # longest wait of a request for any of these; then it is refused
+    body_s: float = 10.0  # longest pause of a body, and time beside that of `body_rate`
+    body_rate: int = 64 * 2**10  # lowest speed of a body, in bytes a second
+    head_s: float = 10.0  # time for the head of a request
+    head_bytes: int = 64 * 2**10  # largest head: method, path and headers
+    headers: int = 100  # most headers of a request
+    connections: int = 500  # most connections at once
 
 
 @dataclass(frozen=True)
 class Options:
-    """All options.
+    """All options."""
 
-    Attributes:
-        data: folder or object-store URI of the LanceDB database.
-        index_folder: folder of the derived indexes; in that of the database if None.
-        triton: host:port of Triton's gRPC endpoint.
-        model: name that the checkpoint was published as.
-        text_cache: entries of the cache of text embeddings; 0 for none.
-    """
-
-    data: str
-    index_folder: Path | None = None
-    triton: str = ports.TRITON_ADDRESS
-    model: str = "clip"
-    text_cache: int = 10_000
+    data: str  # folder or object-store URI of the LanceDB database
+    index_folder: Path | None = None  # folder of the derived indexes; in that of the database if None
+    triton: str = ports.TRITON_ADDRESS  # host:port of Triton's gRPC endpoint
+    model: str = "clip"  # name that the checkpoint was published as
+    text_cache: int = 10_000  # entries of the cache of text embeddings; 0 for none
     index: IndexOptions = field(default_factory=IndexOptions)
     fetch: FetchOptions = field(default_factory=FetchOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
@@ -153,11 +98,7 @@ class Options:
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of the derived indexes.
-
-        Raises:
-            InvalidInput: if the database is in an object store and no folder was named.
-        """
+        """Return the folder of the derived indexes; raise InvalidInput if an object store has none that was named."""
         if self.index_folder:
             return self.index_folder
         if "://" in self.data:

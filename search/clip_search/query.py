@@ -1,7 +1,5 @@
 """Search requests: terms to one vector, hits to one list."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,20 +13,14 @@ from clip_search.errors import TooLarge
 from clip_search.options import MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
-IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")
-"""Kinds of terms that are pictures."""
+IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")  # kinds of terms that are pictures
 
-SAME = 0.94
-"""Cosine from which two hits count as the same picture, as in clip-retrieval."""
+SAME = 0.94  # cosine from which two hits count as the same picture, as in clip-retrieval
 _MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 
 
 def check_most(name: str, number: int, most: int = MAX_RESULTS) -> None:
-    """Refuse a number of results, rows or ids that is too large.
-
-    Raises:
-        TooLarge: it is.
-    """
+    """Raise TooLarge for a number of results, rows or ids above the most."""
     if number > most:
         raise TooLarge(f"{name} is {min(number, 10**18):,}: expected at most {most:,}")
 
@@ -44,26 +36,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """Search request.
+    """Search request."""
 
-    Attributes:
-        terms: their weighted sum is looked for.
-        k: how many hits, after the first ``offset``.
-        where: LanceDB's SQL over the columns; empty for all rows.
-        threshold: least score.
-        same: hits at least so similar to each other are one; None to keep all.
-        tower: which vectors are searched; those that the collection has if None.
-        columns: metadata to return; all if None.
-    """
-
-    terms: tuple[Term, ...]
-    k: int = 10
+    terms: tuple[Term, ...]  # their weighted sum is looked for
+    k: int = 10  # hits, after the first `offset`
     offset: int = 0
-    where: str = ""
-    threshold: float | None = None
-    same: float | None = None
-    tower: Tower | None = None
-    columns: tuple[str, ...] | None = None
+    where: str = ""  # LanceDB's SQL over the columns; empty for all rows
+    threshold: float | None = None  # least score
+    same: float | None = None  # hits at least so similar to each other are one; None to keep all
+    tower: Tower | None = None  # whose vectors are searched; one that the collection has if None
+    columns: tuple[str, ...] | None = None  # metadata to return; all if None
 
     def __post_init__(self) -> None:
         if not self.terms:

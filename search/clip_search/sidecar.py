@@ -1,7 +1,5 @@
 """Sidecar without HTTP: collections, searches in them, rows into them."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil
@@ -25,8 +23,7 @@ from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
 
-Timer = Callable[[str], contextlib.AbstractContextManager[None]]
-"""Times a step of a search by the name of its histogram."""
+Timer = Callable[[str], contextlib.AbstractContextManager[None]]  # times a step of a search by the name of its histogram
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
@@ -53,10 +50,7 @@ class Sidecar:
     def open_all(self) -> None:
         """Open every collection; one that can't be opened is named in ``broken``."""
         for name in list(self._opening):
-            try:
-                self._open_one(name)
-            except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
-                self._note_broken(name, problem)
+            self._try_to_open(name)
             self._opening.remove(name)
 
     def names(self) -> list[str]:
@@ -69,12 +63,7 @@ class Sidecar:
             return [self._open[name] for name in sorted(self._open)]
 
     def collection(self, name: str) -> Collection:
-        """Return a collection by name.
-
-        Raises:
-            NotFound: there is none.
-            Unavailable: it is still being opened, or can't be.
-        """
+        """Return a collection by name; raise NotFound if there is none, Unavailable if it is being opened, or can't be."""
         if collection := self._open.get(name):
             return collection
         if reason := self.broken.get(name):
@@ -99,16 +88,12 @@ class Sidecar:
             self.database.create(name, About(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
-            except BaseException:  # as above
+            except BaseException:  # as below
                 self._drop_closed(name)  # nobody was told that it is there
                 raise
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its indexes for good, a broken one too; of several calls at once, one does.
-
-        Raises:
-            NotFound, Unavailable: it isn't there, or can't be removed.
-        """
+        """Remove a collection for good, a broken one too; raise NotFound or Unavailable if it isn't there or can't be."""
         self.database.check_owner()
         with contextlib.ExitStack() as claim:
             with self._lock:
@@ -119,16 +104,12 @@ class Sidecar:
                 return self._drop_closed(name)
             try:
                 collection.drop(lambda: self.database.drop(name))
-            except BaseException:  # as above
-                self._open_again(name)
+            except BaseException:  # as below
+                self._try_to_open(name)
                 raise
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
-        """Return a term's vector, float32 [D] of unit length; texts come from :meth:`text` instead.
-
-        Raises:
-            ClipError: as its kind has it.
-        """
+        """Return a term's vector, float32 [D] of unit length, or raise a ClipError; texts come from :meth:`text` instead."""
         if term.kind == "vector":
             return checked_vector(term.value, collection.about.size)
         if term.kind == "id":
@@ -144,12 +125,7 @@ class Sidecar:
         return rows[0]
 
     def check_model(self, collection: Collection) -> None:
-        """Refuse to search with another model than the vectors' own.
-
-        Raises:
-            ContractMismatch: they differ.
-            Unavailable: the server is down.
-        """
+        """Raise ContractMismatch for another model than the vectors' own, Unavailable if the server is down."""
         spec = self.embedder.spec
         collection.about.check_fingerprint(spec.fingerprint, collection.name)
         if spec.embedding_size != collection.about.size:
@@ -206,6 +182,12 @@ class Sidecar:
         self.embedder.close()
         self.database.close()
 
+    def _try_to_open(self, name: str) -> None:
+        try:
+            self._open_one(name)
+        except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
+            self._note_broken(name, problem)
+
     def _open_one(self, name: str) -> Collection:
         opened = Collection(name, self.database.open(name), self._folder / name, self.options.index, self.texts.sample)
         with self._lock:
@@ -222,23 +204,13 @@ class Sidecar:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self.broken.pop(name, None)
 
-    def _open_again(self, name: str) -> None:
-        try:
-            self._open_one(name)
-        except BaseException as problem:  # as above
-            self._note_broken(name, problem)
-
     def _note_broken(self, name: str, problem: BaseException) -> None:
         _LOG.error("collection %s can't be opened", name, exc_info=problem)
         self.broken[name] = cleaned(problem)
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[None]:
-        """Reserve a name while its collection is made or dropped.
-
-        Raises:
-            Conflict: somebody else makes or drops it.
-        """
+        """Reserve a name while its collection is made or dropped; raise Conflict if somebody else makes or drops it."""
         with self._lock:
             if name in self._changing:
                 raise Conflict(f"collection {name} is being made or dropped: try again in a moment")

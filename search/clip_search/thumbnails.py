@@ -4,8 +4,6 @@ What the towers see is another matter: :mod:`clip_client.preprocess` does as eac
 example clips greys of 16 bits to white.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator
@@ -19,15 +17,13 @@ from clip_client.preprocess import Limits, open_image
 from clip_search.budget import Budget
 from clip_search.errors import Busy
 
-SIDE = 320
-"""Longest edge, in pixels."""
+SIDE = 320  # longest edge, in pixels
 _ORIENTATION = 0x0112
 _TILE = 2**20  # pixels
 _RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 _DECODERS = {"JPEG": 8, "TIFF": 8, "WEBP": 12, "AVIF": 14}
 """Bytes a pixel that a format's decoder holds besides the picture: coefficients of a progressive JPEG, planes, whole frames."""
-_SLACK = 1.1
-"""Measured with 99.8 megapixels of every format and mode, decoding took at most 1.03 of what is counted."""
+_SLACK = 1.1  # measured with 99.8 megapixels of every format and mode, decoding took at most 1.03 of what is counted
 _WHITES = {"I": (255, 65_535), "F": (1, 255, 65_535)}
 """Brightest value by mode: the first that no pixel exceeds, else the brightest pixel's."""
 

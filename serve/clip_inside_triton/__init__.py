@@ -8,8 +8,6 @@
 Of our packages only ``clip_client`` can be imported there.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -17,12 +15,10 @@ _HERE = Path(__file__).parent
 PREPARERS = {"image": _HERE / "models" / "image_preprocess.py", "text": _HERE / "models" / "text_tokenize.py"}
 """``model.py`` in front of each tower's encoder."""
 
-STAND_INS = ("onnxruntime", "openvino")
-"""Folders of :data:`BACKENDS`, each a backend."""
+STAND_INS = ("onnxruntime", "openvino")  # folders of `BACKENDS`, each a backend
 
 BACKENDS = _HERE / "backends"
 START = sorted((_HERE / "start").glob("*.py"))
 REQUIREMENTS = _HERE / "requirements.txt"
 
-TRITON_RELEASE = "24.10"
-"""Release of the tritonserver in the wheel of :data:`REQUIREMENTS`."""
+TRITON_RELEASE = "24.10"  # release of the tritonserver in the wheel of `REQUIREMENTS`

@@ -1,7 +1,5 @@
 """``clipserve serve``: start Triton on a model repository."""
 
-from __future__ import annotations
-
 import argparse
 import ipaddress
 import os
@@ -55,15 +53,14 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
-    return "\n".join(
-        [
-            f"ready after {seconds:.1f} s, serving {', '.join(names)}",
-            f"  gRPC     {endpoints.url_host}:{endpoints.grpc_port}",
-            f"  health   http://{endpoints.url_host}:{endpoints.http_port}{READY}",
-            f"  metrics  http://{endpoints.url_host}:{endpoints.metrics_port}/metrics",
-            "Ctrl-C stops it",
-        ]
-    )
+    lines = [
+        f"ready after {seconds:.1f} s, serving {', '.join(names)}",
+        f"  gRPC     {endpoints.url_host}:{endpoints.grpc_port}",
+        f"  health   http://{endpoints.url_host}:{endpoints.http_port}{READY}",
+        f"  metrics  http://{endpoints.url_host}:{endpoints.metrics_port}/metrics",
+        "Ctrl-C stops it",
+    ]
+    return "\n".join(lines)
 
 
 def _notice(text: str) -> None:

@@ -1,7 +1,5 @@
 """Addresses and ports of a server."""
 
-from __future__ import annotations
-
 import socket
 from dataclasses import dataclass
 
@@ -24,11 +22,7 @@ class Endpoints:
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def listening(self, port: int) -> socket.socket:
-        """Open a socket that listens on a port.
-
-        Raises:
-            InvalidInput: if another program took the port a moment ago.
-        """
+        """Open a socket that listens on a port; raise InvalidInput if another program took the port a moment ago."""
         try:
             return socket.create_server((self.host, port), family=self._family, dualstack_ipv6=self.host == "::")
         except OSError as problem:
@@ -56,11 +50,7 @@ class Endpoints:
 
 
 def numeric(host: str) -> str:
-    """Return the first numeric address of a host name; Triton misreads names.
-
-    Raises:
-        InvalidInput: if it has none.
-    """
+    """Return the first numeric address of a host name, since Triton misreads names; raise InvalidInput if it has none."""
     try:
         return str(socket.getaddrinfo(host or "?", None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as problem:

@@ -3,8 +3,6 @@
 Triton's Python backend in the wheel needs numpy 1.26; the user's own environment stays free of that.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -22,11 +20,9 @@ from platformdirs import user_cache_path
 from clip_client.errors import InvalidInput, Unavailable
 from clip_inside_triton import REQUIREMENTS, START
 
-PYTHONS = ((3, 10), (3, 12))
-"""First and last Python that the wheel's stubs and numpy 1.26 both exist for."""
+PYTHONS = ((3, 10), (3, 12))  # first and last Python that the wheel's stubs and numpy 1.26 both exist for
 
-Notice = Callable[[str], None]
-"""Gets a line for each step of the work."""
+Notice = Callable[[str], None]  # gets a line for each step of the work
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,7 @@ class Environment:
         return self.tritonserver / "python_backend_stubs" / _python() / "triton_python_backend_stub"
 
     def variables(self) -> dict[str, str]:
-        """Return the process environment that tritonserver and its stubs need.
-
-        Raises:
-            InvalidInput: if this Python came without the shared library that the stubs load.
-        """
+        """Return tritonserver's environment; raise InvalidInput if this Python came without the library that its stubs load."""
         libraries = [str(self.site_packages / "nvidia_pytriton.libs"), str(libpython_folder())]
         return {
             **os.environ,
@@ -82,7 +74,7 @@ def ensure(notice: Notice) -> Environment:
 def _ensured(notice: Notice) -> Environment:
     contents = [REQUIREMENTS.read_bytes(), sys.version.encode(), *(file.read_bytes() for file in START)]
     key = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
-    folder = cache_folder() / f"triton-{key}"
+    folder = user_cache_path("clipserve") / f"triton-{key}"
     complete = folder / "complete"
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -93,17 +85,8 @@ def _ensured(notice: Notice) -> Environment:
     return Environment(folder)
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder: ``$XDG_CACHE_HOME/clipserve``, by default ``~/.cache/clipserve``."""
-    return user_cache_path("clipserve")
-
-
 def libpython_folder() -> Path:
-    """Return the folder of ``libpython3.X.so.1.0``.
-
-    Raises:
-        InvalidInput: if this Python was built without it, and the system has none.
-    """
+    """Return the folder of ``libpython3.X.so.1.0``; raise InvalidInput if neither this Python nor the system has it."""
     name = f"libpython{_python()}.so.1.0"
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
     bases = [sysconfig.get_config_var("LIBDIR") or "", Path(sys.base_prefix) / "lib", "/usr/lib", "/usr/local/lib"]

@@ -4,8 +4,6 @@ Triton 24.10 reads any body that is sent to it before it looks at the path, and 
 sockets in a private folder, and the gateway listens on the TCP ports.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re
@@ -21,8 +19,8 @@ from clip_client.host_names import is_address
 
 HTTP_SOCKET, METRICS_SOCKET = "http", "metrics"
 READY = "/v2/health/ready"
-_HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w-]+(/versions/\d+)?/ready")
-_METRICS = re.compile(r"/metrics")
+HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w-]+(/versions/\d+)?/ready")
+METRICS = re.compile(r"/metrics")
 _HEAD_BYTES = 16_384  # of request line and headers; browsers and Prometheus send less than 2,000
 _HEAD_S = 5  # for a client to send them
 _TRITON_S = 2  # for each part of Triton's answer
@@ -32,28 +30,17 @@ _CONNECTIONS = 100  # at once; health checks and scrapes are a few
 
 @dataclass(frozen=True)
 class Gateway:
-    """One TCP port.
+    """One TCP port."""
 
-    Attributes:
-        listening: socket that is bound to it.
-        triton: Unix socket of Triton's that answers behind it.
-        paths: that may be asked for.
-        names: host names of this machine, besides addresses and ``localhost``.
-    """
-
-    listening: socket.socket
-    triton: Path
-    paths: re.Pattern[str]
-    names: tuple[str, ...]
+    listening: socket.socket  # socket that is bound to it
+    triton: Path  # Unix socket of Triton's that answers behind it
+    paths: re.Pattern[str]  # that may be asked for
+    names: tuple[str, ...]  # host names of this machine, besides addresses and `localhost`
 
 
 @dataclass
 class Health:
-    """State of the server that the launcher knows and Triton doesn't.
-
-    Attributes:
-        trouble: returns the reason that nothing can be answered; any reason denies readiness.
-    """
+    """State of the server that the launcher knows and Triton doesn't: any reason for trouble denies readiness."""
 
     trouble: Callable[[], str] = lambda: "the models are being loaded"
 
@@ -79,22 +66,8 @@ def opened(http: Gateway, metrics: Gateway, health: Health) -> Iterator[None]:
         thread.join(1)
 
 
-def health_gateway(listening: socket.socket, run: Path, names: tuple[str, ...]) -> Gateway:
-    """Return the gateway to Triton's HTTP."""
-    return Gateway(listening, run / HTTP_SOCKET, _HEALTH, names)
-
-
-def metrics_gateway(listening: socket.socket, run: Path, names: tuple[str, ...]) -> Gateway:
-    """Return the gateway to Triton's metrics."""
-    return Gateway(listening, run / METRICS_SOCKET, _METRICS, names)
-
-
 def asked(triton: Path, path: str) -> bytes:
-    """Return Triton's whole answer, status line and headers included.
-
-    Raises:
-        OSError: if nobody answers there, or not in time.
-    """
+    """Return Triton's whole answer with status line and headers; raise OSError if nobody answers there, or not in time."""
     answer = bytearray()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_TRITON_S)

@@ -1,7 +1,5 @@
 """Run one tritonserver from start to stop, and leave nothing behind."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -23,6 +21,7 @@ from clip_inside_triton import BACKENDS, STAND_INS
 from clip_serve import http_gateway, leftovers
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
+from clip_serve.http_gateway import Gateway
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, overridden
 
@@ -107,7 +106,9 @@ def _gateways(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterat
         endpoints.listening(endpoints.http_port) as http,
         endpoints.listening(endpoints.metrics_port) as metrics,
         http_gateway.opened(
-            http_gateway.health_gateway(http, run, names), http_gateway.metrics_gateway(metrics, run, names), health
+            Gateway(http, run / http_gateway.HTTP_SOCKET, http_gateway.HEALTH, names),
+            Gateway(metrics, run / http_gateway.METRICS_SOCKET, http_gateway.METRICS, names),
+            health,
         ),
     ):
         yield health

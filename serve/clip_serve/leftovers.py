@@ -4,8 +4,6 @@ Shared memory regions, run folders and the arguments of Python processes carry t
 ``clipserve-<pid>-<start>-…``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Watch over the server's processes: end when one dies or is halted."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess
@@ -21,11 +19,7 @@ class Watch:
     """Polls the server and its Python processes: Triton 24.10 itself stays "ready" when one is gone."""
 
     def __init__(self, server: subprocess.Popen[bytes], instances: int, explanation: str) -> None:
-        """Find the Python processes of a server that is ready.
-
-        Raises:
-            Unavailable: if one of them has ended already.
-        """
+        """Find the Python processes of a server that is ready; raise Unavailable if one of them has ended already."""
         self._server, self._explanation = server, explanation
         self._members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
         self._standing: dict[psutil.Process, float] = {}

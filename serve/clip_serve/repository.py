@@ -1,7 +1,5 @@
 """Check a model repository before Triton reads it; make a view of it with other instances and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil
@@ -28,15 +26,10 @@ _THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_T
 
 @dataclass(frozen=True)
 class Overrides:
-    """Changes to the encoders of this run only; None keeps the published value.
+    """Changes to the encoders of this run only; None keeps the published value."""
 
-    Attributes:
-        instances: copies of each encoder.
-        threads: of each of those copies.
-    """
-
-    instances: int | None = None
-    threads: int | None = None
+    instances: int | None = None  # copies of each encoder
+    threads: int | None = None  # of each of those copies
 
 
 def check(repository: Path) -> list[str]:
@@ -49,7 +42,7 @@ def check(repository: Path) -> list[str]:
     if not repository.is_dir():
         raise InvalidInput(f"no model repository {repository}: {_EXPORT}")
     with _unchanging(repository):
-        folders = [path.parent for path in sorted(repository.glob(f"*/{CONFIG_FILE}")) if not _hidden(path, repository)]
+        folders = [path.parent for path in sorted(repository.glob(f"[!.]*/{CONFIG_FILE}"))]
         if bare := [model.name for model in folders if not any((model / VERSION).glob("*"))]:
             raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {_EXPORT}")
         files = {model.name: model / VERSION / SPEC_FILE for model in folders}
@@ -151,7 +144,3 @@ def _spec(path: Path) -> ModelSpec:
         return ModelSpec.load(path)
     except ClipError as problem:
         raise ContractMismatch(f"{path.parents[1]} isn't of this version's layout ({problem}): {_EXPORT}") from problem
-
-
-def _hidden(path: Path, repository: Path) -> bool:
-    return path.relative_to(repository).parts[0].startswith(".")

@@ -64,7 +64,7 @@ class Opener:
         self.collection = None
 
 
-def found(collection: Collection, query: np.ndarray, k: int = 5, where: str = "") -> list[str]:
+def hit_ids(collection: Collection, query: np.ndarray, k: int = 5, where: str = "") -> list[str]:
     numbers = collection.search(query, "image", k, where)[1]
     return [card["id"] for card in collection.cards.take(numbers)]
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from clip_client.errors import InvalidInput
 
@@ -70,7 +69,7 @@ class Books:
     def __enter__(self) -> Books:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def _write(self, entry: dict[str, str]) -> None:

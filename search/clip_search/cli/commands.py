@@ -1,7 +1,5 @@
 """The client's verbs ``query``, ``stats`` and ``rebuild``, and what all verbs share."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -48,16 +46,15 @@ def stats(arguments: argparse.Namespace) -> int:
 
 def rebuild(arguments: argparse.Namespace) -> int:
     """Index everything anew and wait for it."""
-    patient = Search(arguments.url, token=read_token(arguments.token_file), timeout_s=24 * 3600)
-    with patient as search, _CONSOLE.status(f"indexing {arguments.collection}"):
+    with client(arguments, timeout_s=24 * 3600) as search, _CONSOLE.status(f"indexing {arguments.collection}"):
         stats = search.rebuild(arguments.collection, wait=True)
     print(_told(stats))
     return 0
 
 
-def client(arguments: argparse.Namespace) -> Search:
+def client(arguments: argparse.Namespace, timeout_s: float = 60.0) -> Search:
     """Make a client from the options."""
-    return Search(arguments.url, token=read_token(arguments.token_file))
+    return Search(arguments.url, token=read_token(arguments.token_file), timeout_s=timeout_s)
 
 
 def ensure(search: Search, collection: str, **about: Any) -> None:

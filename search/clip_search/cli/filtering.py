@@ -1,9 +1,8 @@
 """``search filter``: copy the files of the best matches, each under a name of its own."""
 
-from __future__ import annotations
-
 import argparse
 import filecmp
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -95,7 +94,5 @@ class _Copies:
         """Yield the file's own name, then names with a number."""
         stem, ending = os.path.splitext(name)
         yield str(self._folder / name)
-        number = 2
-        while True:
+        for number in itertools.count(2):
             yield str(self._folder / f"{stem}-{number}{ending}")
-            number += 1

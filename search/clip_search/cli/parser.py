@@ -1,7 +1,5 @@
 """Command ``clipserve search``: its verbs and their options."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import ipaddress
@@ -16,78 +14,37 @@ from clip_client.errors import ClipError
 from clip_client.settings import Formatter, Repeated, add_settings
 from clip_search.options import Engine, HttpOptions, IndexOptions, Options
 
-FAILED = 1
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status: 0, or 1 for an error."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = _parser(argv).parse_args(argv)
-        return int(arguments.run(arguments))
+        module, _, function = arguments.run.rpartition(".")
+        return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), function)(arguments))
     except ClipError as problem:
         print(f"error: {problem}", file=sys.stderr)
-        return FAILED
-
-
-def _serve(arguments: argparse.Namespace) -> int:
-    from clip_search.cli import serve
-
-    return serve.main(arguments)
-
-
-def _client(verb: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
-    """Return a verb whose module is imported when it is called."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), verb)(arguments))
-
-    return run
+        return command_runner.FAILED
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clipserve search", description="Store, index and search embeddings.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    serve = _verb(verbs, "serve", _serve, "start the sidecar; runs until SIGINT or SIGTERM", client=False)
-    _serve_options(serve)
+    for name, (run, text, add_options) in _VERBS.items():
+        verb = verbs.add_parser(name, help=text, description=text, formatter_class=Formatter)
+        verb.set_defaults(run=run)
+        if name != "serve":
+            _client_options(verb)
+        add_options(verb)
     if argv[:1] == ["serve"]:
-        add_settings(serve, "search", argv)
-    _add_options(
-        _verb(
-            verbs,
-            "add",
-            _client("add", "folder.adding"),
-            "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
-        )
-    )
-    _query_options(_verb(verbs, "query", _client("query"), "search by a text, or by a picture's file"))
-    _verb(verbs, "stats", _client("stats"), "rows, columns, and how they are searched").add_argument(
-        "--json", action="store_true"
-    )
-    _verb(verbs, "rebuild", _client("rebuild"), "index everything anew")
-    _filter_options(_verb(verbs, "filter", _client("filter_", "filtering"), "copy the best matches to a folder"))
-    _import_options(_verb(verbs, "import", _client("import_", "clip_retrieval.importing"), "add a folder of clip-retrieval's"))
-    _verb(verbs, "export", _client("export", "clip_retrieval.exporting"), "write a folder as clip-retrieval's").add_argument(
-        "folder", type=Path
-    )
+        add_settings(verbs.choices["serve"], "search", argv)
     return parser
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-    *,
-    client: bool = True,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text, formatter_class=Formatter)
-    parser.set_defaults(run=run)
-    if client:
-        parser.add_argument("--url", default=f"http://{HttpOptions.host}:{HttpOptions.port}", help="where the sidecar listens")
-        parser.add_argument("--collection", default="default", metavar="NAME", help="which collection")
-        parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
-    return parser
+def _client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default=f"http://{HttpOptions.host}:{HttpOptions.port}", help="where the sidecar listens")
+    parser.add_argument("--collection", default="default", metavar="NAME", help="which collection")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +139,31 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="", metavar="TEXT", help="in front of each row's number, which together are its id")
     parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
     _errors_option(parser)
+
+
+_VERBS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], object]]] = {
+    "serve": ("serve.main", "start the sidecar; runs until SIGINT or SIGTERM", _serve_options),
+    "add": (
+        "folder.adding.add",
+        "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
+        _add_options,
+    ),
+    "query": ("commands.query", "search by a text, or by a picture's file", _query_options),
+    "stats": (
+        "commands.stats",
+        "rows, columns, and how they are searched",
+        lambda parser: parser.add_argument("--json", action="store_true"),
+    ),
+    "rebuild": ("commands.rebuild", "index everything anew", lambda parser: None),
+    "filter": ("filtering.filter_", "copy the best matches to a folder", _filter_options),
+    "import": ("clip_retrieval.importing.import_", "add a folder of clip-retrieval's", _import_options),
+    "export": (
+        "clip_retrieval.exporting.export",
+        "write a folder as clip-retrieval's",
+        lambda parser: parser.add_argument("folder", type=Path),
+    ),
+}
+"""Verb -> the function that runs it, imported from this room when it is called; one line of help; its own options."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Command ``clipserve search serve``: options, then uvicorn."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
@@ -20,8 +18,7 @@ from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
 
-_SWITCH_S = 0.0001
-"""With Python's 5 ms a search would wait so long each time that another thread reads rows to add."""
+_SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -61,11 +58,7 @@ def serve(options: Options) -> int:
 
 
 def parsed(arguments: argparse.Namespace) -> Options:
-    """Return the options that a command line says.
-
-    Raises:
-        InvalidInput: if a value can't be used.
-    """
+    """Return the options that a command line says; raise InvalidInput for a value that can't be used."""
     index = IndexOptions(
         engine=arguments.engine,
         recall_target=arguments.recall,

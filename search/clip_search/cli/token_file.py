@@ -1,18 +1,12 @@
 """Token of clients, read from a file: on a command line everybody could read it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from clip_client.errors import InvalidInput
 
 
 def read_token(path: Path | None) -> str:
-    """Return the token in a file; empty for no file.
-
-    Raises:
-        InvalidInput: the file can't be read or is empty.
-    """
+    """Return the token in a file, empty for no file; raise InvalidInput if it can't be read or is empty."""
     if path is None:
         return ""
     try:

@@ -1,7 +1,5 @@
 """Checks of files while they are in use: one block after the other is read again, so that damage is noticed soon."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +10,7 @@ from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sums
 
 _BLOCKS = 4  # 4 MiB a round, two rounds a second: 2 ms of a core a second, and 8 minutes for 4 GB
-_PASS_S = 10.0
-"""Time between the starts of two passes at least: a small collection isn't read all the time."""
+_PASS_S = 10.0  # time between the starts of two passes at least: a small collection isn't read all the time
 
 
 class Keeper(Protocol):

@@ -1,7 +1,5 @@
 """Engine protocol and the faiss engine."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
@@ -15,7 +13,7 @@ import numpy as np
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.block_checks import Keeper
-from clip_search.index.faiss_index import VectorIndex, kind_for
+from clip_search.index.faiss_index import Kind, VectorIndex, kind_for
 from clip_search.index.part import Part
 from clip_search.index.snapshot import Index, Snapshot
 from clip_search.index.tuning import SOURCES, Source, Tuned, tuned
@@ -26,10 +24,8 @@ from clip_search.storage.table import Table
 
 _LOG = logging.getLogger(__name__)
 _QUERIES = 500  # a standard error of 1 % at a recall of 0.95
-_RETUNE_S = 5.0
-"""Pause between two looks for better queries to tune on."""
-_HIDDEN_SHARE = 0.3
-"""Share of hidden rows from which a part is indexed anew."""
+_RETUNE_S = 5.0  # pause between two looks for better queries to tune on
+_HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
 
 Queries = Callable[[int], "tuple[Floats, Source]"]
 """Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
@@ -186,12 +182,16 @@ class FaissEngine:
         derived_files.remove_others(self._folder, set(about))
 
     def _part(self, rows: Rows) -> Part:
-        options, size = self._options, self.index.size
-        kind = kind_for(len(rows), size, exact_rows=options.exact_rows, memory_bytes=options.memory_bytes)
+        exact_rows, memory_bytes = self._options.exact_rows, self._options.memory_bytes
+        kind = kind_for(len(rows), self.index.size, exact_rows=exact_rows, memory_bytes=memory_bytes)
         sample = np.random.default_rng(0).choice(rows, VectorIndex.training_rows(kind, len(rows)), replace=False)
+        return self._built(kind, rows, self.index.vectors(np.sort(sample)))
+
+    def _built(self, kind: Kind, rows: Rows, sample: Floats) -> Part:
+        """Index rows of the table, trained on a sample [m, D]."""
         order: list[Rows] = []
         chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
-        index = VectorIndex.build(kind, size, len(rows), chunks, self.index.vectors(np.sort(sample)), options.threads)
+        index = VectorIndex.build(kind, self.index.size, len(rows), chunks, sample, self._options.threads)
         return Part.of(index, np.concatenate(order), self._tune(index))
 
     def _chunks(self, first: int, last: int, order: list[Rows]) -> Iterator[Floats]:
@@ -206,12 +206,7 @@ class FaissEngine:
         rows = rows[(rows >= part.first) & (rows <= part.last)]
         exact = None
         if len(rows):
-            order: list[Rows] = []
-            chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
-            index = VectorIndex.build(
-                "flat", self.index.size, len(rows), chunks, np.empty((0, 0), np.float32), self._options.threads
-            )
-            exact = Part.of(index, np.concatenate(order), self._tune(index))
+            exact = self._built("flat", rows, np.empty((0, 0), np.float32))
             exact.makeshift = True
         self.index.exchange(part, exact)
         return exact

@@ -25,8 +25,7 @@ _GRAPH_ROWS = 2_000_000
 
 _BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
 _PIECE_BYTES = 2**20  # a checksum's block is filled by one call
-_GPU_MOST = 2048
-"""Hits, and lists probed, that faiss's GPU indexes can select at most."""
+_GPU_MOST = 2048  # hits, and lists probed, that faiss's GPU indexes can select at most
 
 _PROBES = (
     *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),
@@ -77,11 +76,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, path: Path, kind: Kind) -> VectorIndex:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            RuntimeError: the file is broken.
-        """
+        """Read what :meth:`save` wrote; raise RuntimeError for a broken file."""
         return cls(faiss.read_index(str(path)), kind)
 
     def save(self, path: Path) -> None:
@@ -181,11 +176,7 @@ def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
 
 
 def file_vectors(path: Path) -> Floats:
-    """Return all vectors of an index file from elsewhere, float32 [N, D], as precise as it keeps them.
-
-    Raises:
-        InvalidInput: it isn't one, or keeps none.
-    """
+    """Return all vectors of another program's index file, float32 [N, D]; raise InvalidInput if it isn't one, or keeps none."""
     try:
         index = faiss.read_index(str(path))
         if isinstance(inverted := faiss.try_extract_index_ivf(index), faiss.IndexIVF):
@@ -209,13 +200,6 @@ class FlatFile:
     def close(self) -> None:
         """Write the file."""
         faiss.write_index(self._index, str(self._path))
-
-
-def write_flat(path: Path, vectors: Floats) -> None:
-    """Write vectors [N, D] as an exact index."""
-    file = FlatFile(path, vectors.shape[1])
-    file.add(vectors)
-    file.close()
 
 
 def _empty(kind: Kind, size: int, rows: int) -> Any:

@@ -1,7 +1,5 @@
 """Engine with LanceDB's own index on disk, for collections larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -15,34 +15,25 @@ from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sink, Sums
 
 _FILES = ("index.faiss", "rows.npy")
-_FILTERED_EXACTLY = 0.2
-"""Share of rows kept by a filter below which it is searched exactly: a graph would find too few of them."""
+_FILTERED_EXACTLY = 0.2  # share of rows kept by a filter below which it is searched exactly: a graph would find too few of them
 _PACKED_ROWS, _PACKED_SHARE = 1_024, 0.5
 """Hidden rows in a tail, and their share of it, from which it is copied without them: each copy is paid by as many changes."""
 
 
 @dataclass(eq=False)
 class Part:
-    """Index over rows; deleted rows are masked until the next rebuild.
-
-    Attributes:
-        rows: int64 [N], the row at each position of the index.
-        order, ascending: int64 [N], positions in the order of their rows, and these rows.
-        alive: bool [N], by position.
-        files: name and checksums of each file in its folder.
-        makeshift: exact, from the table, in the place of one that was damaged; to be indexed again.
-    """
+    """Index over rows; deleted rows are masked until the next rebuild."""
 
     index: VectorIndex
-    rows: Rows
-    order: Rows
-    ascending: Rows
-    alive: Mask
+    rows: Rows  # int64 [N], the row at each position of the index
+    order: Rows  # int64 [N], positions in the order of their rows
+    ascending: Rows  # int64 [N], these rows
+    alive: Mask  # bool [N], by position
     tuned: Tuned
     folder: Path | None = None
-    files: dict[str, Sums] = field(default_factory=dict)
+    files: dict[str, Sums] = field(default_factory=dict)  # name and checksums of each file in its folder
     dead: int = 0
-    makeshift: bool = False
+    makeshift: bool = False  # exact, from the table, in the place of one that was damaged; to be indexed again
 
     @classmethod
     def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
@@ -143,18 +134,13 @@ class Part:
 
 @dataclass(eq=False)
 class Tail:
-    """New rows, compared one by one; the tail grows at its end while it is read.
+    """New rows, compared one by one; the tail grows at its end while it is read."""
 
-    Attributes:
-        rows, alive, matrix: [capacity], [capacity], [capacity, D]; the first ``count`` are in use.
-        dead: number of rows that are hidden.
-    """
-
-    rows: Rows
-    alive: Mask
-    matrix: Floats
-    count: int = 0
-    dead: int = 0
+    rows: Rows  # int64 [capacity]
+    alive: Mask  # bool [capacity]
+    matrix: Floats  # float32 [capacity, D]
+    count: int = 0  # the first ones, which are in use
+    dead: int = 0  # rows that are hidden
 
     @classmethod
     def empty(cls, size: int, capacity: int = 1024) -> Tail:

@@ -1,7 +1,5 @@
 """Snapshots of one tower's index: parts and a tail, read without a lock, replaced in one step."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 
@@ -17,6 +15,11 @@ class Snapshot:
 
     parts: tuple[Part, ...]
     tail: Tail
+
+    @property
+    def holders(self) -> tuple[Part | Tail, ...]:
+        """The parts, and the tail behind them."""
+        return *self.parts, self.tail
 
     @property
     def boundary(self) -> int:
@@ -51,10 +54,8 @@ class Index:
 
     def vectors(self, rows: Rows) -> Floats:
         """Return the vectors of these rows, float32 [n, D]; zeros for a row that isn't here."""
-        now = self.snapshot
         vectors = np.zeros((len(rows), self.size), np.float32)
-        holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
-        for part in holders:
+        for part in self.snapshot.holders:
             here, own = part.vectors(rows)
             vectors[here] = own
         return vectors
@@ -67,8 +68,7 @@ class Index:
     def hide(self, rows: Rows) -> None:
         """Hide deleted rows."""
         with self._lock:
-            holders: tuple[Part | Tail, ...] = (*self.snapshot.parts, self.snapshot.tail)
-            for part in holders:
+            for part in self.snapshot.holders:
                 part.hide(rows)
             self.snapshot = Snapshot(self.snapshot.parts, self.snapshot.tail.packed())
 
@@ -76,8 +76,7 @@ class Index:
         """Keep these rows (ascending) and hide all others; return those that aren't here."""
         with self._lock:
             now = self.snapshot
-            holders: tuple[Part | Tail, ...] = (*now.parts, now.tail)
-            for part in holders:
+            for part in now.holders:
                 part.keep(rows)
             here = [part.rows for part in now.parts] + [now.tail.rows[: now.tail.count]]
         return np.setdiff1d(rows, np.concatenate(here))

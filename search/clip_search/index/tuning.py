@@ -1,9 +1,6 @@
 """Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -15,8 +12,7 @@ from clip_search.index.faiss_index import EFFORTS, VectorIndex
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
-AT = 10
-"""Neighbours over which recall is counted."""
+AT = 10  # neighbours over which recall is counted
 
 Source = Literal["vectors", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -26,21 +22,13 @@ _ENOUGH = 8  # fewer queries say nothing about a recall
 
 @dataclass(frozen=True)
 class Tuned:
-    """Outcome of tuning.
+    """Outcome of tuning."""
 
-    Attributes:
-        effort: what the index is searched with.
-        recall: share of the true nearest 10 found with it, 1.0 where search is exact.
-        target: what was asked for.
-        queries: how many were tried.
-        source: where these came from, one of ``SOURCES``.
-    """
-
-    effort: int
-    recall: float
-    target: float
-    queries: int
-    source: Source
+    effort: int  # what the index is searched with
+    recall: float  # share of the true nearest 10 found with it, 1.0 where search is exact
+    target: float  # what was asked for
+    queries: int  # how many were tried
+    source: Source  # where these came from, one of `SOURCES`
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
@@ -50,8 +38,10 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     shall not be fitted to one kind, and what people asked comes first.
     """
     efforts = EFFORTS[index.kind]
-    if index.kind == "flat" or len(queries) < _ENOUGH or len(index) < AT:
-        return Tuned(efforts[-1], 1.0, target, 0, source) if index.kind == "flat" else _hardest(efforts, target, source)
+    if index.kind == "flat":
+        return Tuned(efforts[-1], 1.0, target, 0, source)
+    if len(queries) < _ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
+        return Tuned(efforts[-4], 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
     def shares(effort: int) -> Shares:
@@ -70,8 +60,3 @@ def _reaches(shares: Shares, target: float) -> bool:
 def recalls(results: Positions, truth: Positions) -> Shares:
     """Return the share of each query's ``truth`` [Q, k] that is in its ``results`` [Q, k], float64 [Q]."""
     return np.array([np.isin(true, result).mean() for result, true in zip(results, truth, strict=True)])
-
-
-def _hardest(efforts: Sequence[int], target: float, source: Source) -> Tuned:
-    """Return more effort than is likely to be needed, and claim no recall: there are no queries to tune on."""
-    return Tuned(efforts[-4], 0.0, target, 0, source)

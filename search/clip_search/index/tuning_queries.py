@@ -1,7 +1,5 @@
 """Queries to tune on: people's latest, then plain texts of all sorts, through the text tower."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections import deque

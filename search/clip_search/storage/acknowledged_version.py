@@ -1,7 +1,5 @@
 """Last acknowledged version of a table, noted beside the indexes: an older table has lost changes."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -19,11 +17,7 @@ class AcknowledgedVersion:
         self._folder, self._table = folder, table
 
     def check(self) -> None:
-        """Refuse a table that is older than its note; without a note, accept it.
-
-        Raises:
-            Unavailable: changes are lost.
-        """
+        """Raise Unavailable for a table that is older than its note, since changes are lost; without a note, accept it."""
         try:
             noted = derived_files.read_manifest(self._folder, self._table.identity, {"version": 0})["version"]
         except derived_files.Damaged as problem:

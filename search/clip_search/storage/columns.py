@@ -17,17 +17,13 @@ class Columns:
     Args:
         known: kinds by name of the columns that the table has.
         large: tells of an int column whether it holds numbers that a float can't.
-
-    Attributes:
-        new: kinds by name of columns to be added.
-        widened: int columns of the table that are to hold floats.
     """
 
     def __init__(self, known: Mapping[str, str], large: Callable[[str], bool]) -> None:
         self._known, self._is_large = known, large
         self._large: set[str] = set()
-        self.new: dict[str, str] = {}
-        self.widened: set[str] = set()
+        self.new: dict[str, str] = {}  # kinds by name of columns to be added
+        self.widened: set[str] = set()  # int columns of the table that are to hold floats
 
     def fresh(self) -> Columns:
         """Return the table's columns without the additions of rows."""

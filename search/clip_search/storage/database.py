@@ -1,7 +1,5 @@
 """LanceDB database: collections by name, and one owner at a time."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from functools import partial
@@ -20,8 +18,7 @@ from clip_search.storage.permissions import keep_private
 from clip_search.storage.schema import About, check_collection, schema
 from clip_search.storage.table import Table
 
-_LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"
-"""Names that no collection can have."""
+_LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"  # names that no collection can have
 _METADATA_BYTES = 32 * 2**20
 """Bound on LanceDB's cache of metadata. Its own is 1 GB, and each commit adds something that is never read again."""
 
@@ -71,20 +68,12 @@ class Database:
         return self._lease.trouble() if self._lease else ""
 
     def check_owner(self) -> None:
-        """Refuse to write to a database that may have another owner by now.
-
-        Raises:
-            Unavailable: it may.
-        """
+        """Raise Unavailable for a database that may have another owner by now."""
         if self._lease:
             self._lease.check()
 
     def names(self) -> list[str]:
-        """Return the names of all collections, sorted.
-
-        Raises:
-            Unavailable: the database can't be read.
-        """
+        """Return the names of all collections, sorted; raise Unavailable if the database can't be read."""
         try:
             return self._names()
         except Exception as problem:  # LanceDB raises anything
@@ -99,12 +88,7 @@ class Database:
         return sorted(names)
 
     def create(self, name: str, about: About, columns: Mapping[str, str]) -> Table:
-        """Make an empty collection.
-
-        Raises:
-            InvalidInput: the name or a column can't be used.
-            Conflict: it is there already.
-        """
+        """Make an empty collection; raise InvalidInput for a name or column that can't be used, Conflict if it is there."""
         if check_collection(name) in self.names():
             raise self._there(name)
         wanted = schema(about, columns)
@@ -120,11 +104,7 @@ class Database:
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
-        """Open a collection.
-
-        Raises:
-            Exception: LanceDB's, of any kind.
-        """
+        """Open a collection; LanceDB raises Exceptions of any kind."""
         return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name))
 
     def _fresh(self, name: str) -> Any:
@@ -133,11 +113,7 @@ class Database:
         return lancedb.connect(self._uri, session=session).open_table(name)
 
     def drop(self, name: str) -> None:
-        """Remove a collection for good, if it exists.
-
-        Raises:
-            Unavailable: it can't be removed.
-        """
+        """Remove a collection for good, if it exists; raise Unavailable if it can't be removed."""
         self.check_owner()
         try:
             self._database.drop_table(name)

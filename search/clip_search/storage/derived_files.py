@@ -36,11 +36,7 @@ class Sums:
 
     @classmethod
     def of(cls, path: Path) -> Sums:
-        """Read all of a file.
-
-        Raises:
-            Damaged: it isn't there, isn't a file, or can't be read.
-        """
+        """Read all of a file; raise Damaged if it isn't there, isn't a file, or can't be read."""
         check_file(path)
         sink = Sink()
         try:
@@ -52,11 +48,7 @@ class Sums:
         return sink.sums()
 
     def check_block(self, path: Path, number: int) -> None:
-        """Read a block of a file again.
-
-        Raises:
-            Damaged: it differs, can't be read, or the length of the file is another.
-        """
+        """Read a block of a file again; raise Damaged if it can't be read, or it or the length of the file is another."""
         check_file(path)
         try:
             with path.open("rb", buffering=0) as file:
@@ -104,21 +96,13 @@ class Sink(io.RawIOBase):
 
 
 def check_file(path: Path) -> None:
-    """Refuse anything but a regular file: reading a pipe never ends.
-
-    Raises:
-        Damaged: it is something else, or missing.
-    """
+    """Raise Damaged for anything but a regular file: reading a pipe never ends."""
     if not path.is_file():
         raise Damaged(f"{path} {'is not a file' if path.exists() else 'is missing'}")
 
 
 def check(path: Path, expected: str) -> Sums:
-    """Refuse a file that doesn't match its checksum; return its checksums.
-
-    Raises:
-        Damaged: it differs, or can't be read.
-    """
+    """Return the checksums of a file; raise Damaged if they aren't the expected ones, or it can't be read."""
     if str(sums := Sums.of(path)) != expected:
         raise Damaged(f"{path} isn't what was written")
     return sums

@@ -1,7 +1,5 @@
 """LanceDB's handle of a table: every call through it ends with a result or with one of our errors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -13,8 +11,7 @@ from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_pro
 from clip_search.storage.version_readers import Readers
 
 _Out = TypeVar("_Out")
-FILTER_TIME = timedelta(seconds=20)
-"""Bound on the scan of a client's filter."""
+FILTER_TIME = timedelta(seconds=20)  # bound on the scan of a client's filter
 
 
 class Handle:
@@ -27,15 +24,11 @@ class Handle:
         table: LanceDB's own handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
-
-    Attributes:
-        raw: LanceDB's own handle.
-        readers: the reads that go on.
     """
 
     def __init__(self, table: Any, may_write: Callable[[], None], reopen: Callable[[], Any] | None) -> None:
-        self.raw = table
-        self.readers = Readers()
+        self.raw = table  # LanceDB's own handle
+        self.readers = Readers()  # that go on
         self._may_write, self._reopen = may_write, reopen
         self._dropped = False
 

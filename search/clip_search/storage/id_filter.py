@@ -1,11 +1,11 @@
 """Id filter: tells new ids from those that may be in a table, without a look into it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+
+from clip_search.arrays import present
 
 _RECENT = 100_000  # hashes in a set, 6 MB, before they are sorted in
 
@@ -33,10 +33,6 @@ class IdFilter:
     def maybe(self, ids: Iterable[str]) -> list[str]:
         """Return the ids that may be there."""
         wanted, recent = list(ids), self._recent
-        known = self._sorted
         hashes = np.fromiter((hash(id) for id in wanted), np.int64, len(wanted))
-        at = np.searchsorted(known, hashes)
-        old = np.zeros(len(wanted), bool)
-        inside = at < len(known)
-        old[inside] = known[at[inside]] == hashes[inside]
+        old = present(self._sorted, hashes)
         return [id for id, is_old, key in zip(wanted, old, hashes.tolist(), strict=True) if is_old or key in recent]

@@ -1,7 +1,5 @@
 """Kinds of metadata columns: their types in the table, and their values in JSON."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import functools
@@ -31,8 +29,7 @@ TYPES: dict[str, pa.DataType] = {
     "list<bool>": pa.list_(pa.bool_()),
 }
 """Kinds by name; there is ``decimal(P,S)`` beside them."""
-EXACT = 2**53
-"""Largest whole number up to which a float holds every one."""
+EXACT = 2**53  # largest whole number up to which a float holds every one
 
 _NAMES = {kind: name for name, kind in TYPES.items()}
 _DECIMAL = re.compile(r"decimal\( ?(\d{1,2}), ?(\d{1,2}) ?\)", re.ASCII)
@@ -61,11 +58,7 @@ def kind_of(type: pa.DataType) -> str:
 
 
 def kind_by(name: str, value: Any) -> str:
-    """Return the kind of a column that begins with this value.
-
-    Raises:
-        InvalidInput: the kind has to be declared.
-    """
+    """Return the kind of a column that begins with this value; raise InvalidInput if the kind has to be declared."""
     kind = _PLAIN.get(type(value))
     if kind is None:
         raise InvalidInput(
@@ -76,11 +69,7 @@ def kind_by(name: str, value: Any) -> str:
 
 
 def checked_value(name: str, kind: str, value: Any) -> Any:
-    """Return a metadata value as its column, which is of this kind, takes it.
-
-    Raises:
-        InvalidInput: it doesn't fit.
-    """
+    """Return a metadata value as its column, which is of this kind, takes it; raise InvalidInput if it doesn't fit."""
     if value is None:
         return None
     try:

@@ -1,7 +1,5 @@
 """Lease on a database in an object store: an object there names the owner until a time, and is changed by conditional puts."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -22,41 +20,25 @@ _TRIES = 3  # a put whose answer is lost is read back, then tried again
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a lease.
+    """Seconds of a lease."""
 
-    Attributes:
-        lease_s: how long others leave the database to an owner that says nothing.
-        renew_s: how often the owner says that it is there.
-        margin_s: how long before that the owner stops writing, since a write takes a while.
-    """
-
-    lease_s: float = 40.0
-    renew_s: float = 10.0
-    margin_s: float = 10.0
+    lease_s: float = 40.0  # how long others leave the database to an owner that says nothing
+    renew_s: float = 10.0  # how often the owner says that it is there
+    margin_s: float = 10.0  # how long before that the owner stops writing, since a write takes a while
 
 
 @dataclass(frozen=True)
 class Note:
-    """Content of the object.
+    """Content of the object."""
 
-    Attributes:
-        owner: for people.
-        token: tells one owner from every other.
-        until: when others may take the database, RFC 3339, by the owner's clock.
-    """
-
-    owner: str
-    token: str
-    until: str
+    owner: str  # for people
+    token: str  # tells one owner from every other
+    until: str  # when others may take the database, RFC 3339, by the owner's clock
     released: bool = False
 
     @property
     def time(self) -> datetime:
-        """``until`` in UTC.
-
-        Raises:
-            ValueError: it is no time, or one without a zone.
-        """
+        """``until`` in UTC; raises ValueError if it is no time, or one without a zone."""
         time = datetime.fromisoformat(self.until)
         if not time.tzinfo:
             raise ValueError(f"{self.until} has no zone")
@@ -87,11 +69,7 @@ class Lease:
         self._renewing.start()
 
     def check(self) -> None:
-        """Refuse to write without the lease.
-
-        Raises:
-            Unavailable: it is lost, or couldn't be renewed in time.
-        """
+        """Raise Unavailable, so that nothing is written, if the lease is lost or couldn't be renewed in time."""
         if reason := self.trouble():
             raise Unavailable(f"nothing is written: {reason}")
 
@@ -136,12 +114,8 @@ class Lease:
         if note.time > _clock():
             raise self._taken(note)
         patience_s = self._times.renew_s + self._times.margin_s
-        _LOG.warning(
-            "%s was left by its owner (%s): it is taken over in %g s unless that one answers",
-            self._database,
-            note.token[:8],
-            patience_s,
-        )
+        told = "%s was left by its owner (%s): it is taken over in %g s unless that one answers"
+        _LOG.warning(told, self._database, note.token[:8], patience_s)
         time.sleep(patience_s)
         again = self._cell.read()
         if again and again.version != stored.version and not self._note(again).released:
@@ -149,12 +123,7 @@ class Lease:
         return again
 
     def _put(self, released: bool = False) -> None:
-        """Write the object with another time.
-
-        Raises:
-            Unavailable: it is somebody else's.
-            Exception: obstore's, of any kind; it may have been written.
-        """
+        """Write the object with another time; raise Unavailable if it is somebody else's, obstore's errors if nobody knows."""
         asked_s = _now_s()
         until = _clock() + timedelta(seconds=0 if released else self._times.lease_s)
         content = json.dumps(asdict(Note(self._owner, self._token, until.isoformat(), released))).encode()
@@ -184,11 +153,7 @@ class Lease:
         return stored.version if stored.content == content else None
 
     def _check_store(self) -> None:
-        """Refuse a store that overwrites the object although it was asked to make it: it would give everybody the lease.
-
-        Raises:
-            Unavailable: it does.
-        """
+        """Raise Unavailable for a store that overwrites the object where it should make it: all would get the lease."""
         stored = self._cell.read()
         if stored is None or self._note(stored).token != self._token or self._cell.write(stored.content, None) is not None:
             raise Unavailable(

@@ -1,7 +1,5 @@
 """Lock on a folder: one owner at a time, until its process ends, however it ends."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import stat

@@ -13,8 +13,7 @@ from clip_client.errors import Unavailable
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-Version = Mapping[str, Any]
-"""``e_tag`` and ``version`` of an object, as the store names them."""
+Version = Mapping[str, Any]  # `e_tag` and `version` of an object, as the store names them
 _REQUEST_S = 5  # well below the lease
 _RETRIES = 2  # within that time
 _SCHEMES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE", "abfss": "AZURE"}
@@ -37,11 +36,7 @@ class Cell:
         self._store, self._name = store, name
 
     def read(self) -> Stored | None:
-        """Return the object; None if there is none.
-
-        Raises:
-            Exception: obstore's; the store can't be asked.
-        """
+        """Return the object; None if there is none. If the store can't be asked, obstore raises Exceptions of any kind."""
         import obstore
 
         try:

@@ -1,7 +1,5 @@
 """Permissions: files and folders for their user alone, older ones too."""
 
-from __future__ import annotations
-
 import logging
 import os
 import stat
@@ -38,7 +36,7 @@ def _close_below(path: Path) -> Iterator[OSError]:
 
 
 def _tried(name: str | Path, here: int | None) -> list[OSError]:
-    """Take the rights of others; raise if that fails."""
+    """Take the rights of others; return the error if that fails."""
     try:
         status = os.stat(name, dir_fd=here, follow_symlinks=False)
         if _is_open(status):

@@ -32,27 +32,19 @@ _GONE_SHARE = 0.3
 """Share of the cache that deleted rows may take; half of it would double the memory, a tenth would write all of it often."""
 _DECK_ROWS = 500_000  # rows in a file that is made of several: some hundred megabytes are written in seconds
 
-Reader = Callable[[int, int], pa.Table]
-"""Source of rows: (first, last) -> their table."""
-Alive = Callable[[int], Rows]
-"""Source of row numbers: last -> those up to it that the table has, ascending."""
+Reader = Callable[[int, int], pa.Table]  # source of rows: (first, last) -> their table
+Alive = Callable[[int], Rows]  # source of row numbers: last -> those up to it that the table has, ascending
 
 
 @dataclass(frozen=True, eq=False)
 class Deck:
-    """Run of ascending rows, in memory or in a memory-mapped file.
+    """Run of ascending rows, in memory or in a memory-mapped file."""
 
-    Attributes:
-        rows, cards: int64 [N], in memory, and a table of N rows.
-        sums: checksums of the file's content.
-        state: what changes when somebody writes to the file.
-    """
-
-    rows: Rows
-    cards: pa.Table
+    rows: Rows  # int64 [N], in memory
+    cards: pa.Table  # of N rows
     path: Path | None = None
-    sums: Sums | None = None
-    state: tuple[int, ...] = ()
+    sums: Sums | None = None  # checksums of the file's content
+    state: tuple[int, ...] = ()  # what changes when somebody writes to the file
 
     @classmethod
     def of(cls, cards: pa.Table) -> Deck:
@@ -78,11 +70,7 @@ class Deck:
 
 
 class RowCache:
-    """Cache of rows in decks, ascending; the last decks live in memory until :meth:`save`.
-
-    Attributes:
-        unsaved: the files aren't what they should be: :meth:`save` is due.
-    """
+    """Cache of rows in decks, ascending; the last decks live in memory until :meth:`save`."""
 
     def __init__(self, folder: Path, table: str, read: Reader, alive: Alive) -> None:
         self._folder, self._table, self._read, self._alive = folder, table, read, alive
@@ -92,7 +80,7 @@ class RowCache:
         self._decks: tuple[Deck, ...] = ()
         self._last = -1
         self._gone = 0  # deleted rows that are here, more or less
-        self.unsaved = False
+        self.unsaved = False  # the files aren't what they should be: a save is due
 
     def load(self) -> None:
         """Map the files; read the rows of a damaged one from the table, and write it again later."""

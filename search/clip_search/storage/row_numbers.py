@@ -1,14 +1,10 @@
 """Row numbers, each given once in the life of a table: a block is noted in the table before its first is given."""
 
-from __future__ import annotations
-
 from clip_search.storage.schema import reservation, reserved
 from clip_search.storage.table import Table
 
-BLOCK = 100_000
-"""Numbers in a block. A restart goes on with the next block: numbers given of the last aren't noted."""
-_MOST_IN_A_COMMIT = 2**24
-"""Bound on rows a commit in tables without a note; their version tells the number of commits."""
+BLOCK = 100_000  # numbers in a block. A restart goes on with the next block: numbers given of the last aren't noted
+_MOST_IN_A_COMMIT = 2**24  # bound on rows a commit in tables without a note; their version tells the number of commits
 
 
 class RowNumbers:
@@ -33,11 +29,7 @@ class RowNumbers:
         self._noted = noted
 
     def take(self, count: int) -> int:
-        """Return the first of ``count`` consecutive numbers, which are never given again.
-
-        Raises:
-            Unavailable, StorageFull: the table can't be written.
-        """
+        """Return the first of ``count`` numbers that are never given again; raise Unavailable if the table can't be written."""
         first, end = self._next, self._next + count
         if end > (self._noted or 0):
             noted = (end // BLOCK + 1) * BLOCK

@@ -1,7 +1,5 @@
 """Rows on their way into a table: checked values, then Arrow."""
 
-from __future__ import annotations
-
 import math
 import uuid
 from collections.abc import Sequence
@@ -25,31 +23,18 @@ _MAX_ID = 2048  # paths and URLs fit
 
 @dataclass
 class NewRow:
-    """Row to be added.
+    """Row to be added."""
 
-    Attributes:
-        id: the user's key; a random one if none was given.
-        vectors: float32 [D] of unit length by tower.
-        metadata: the user's columns.
-        source: path or URL that it came from.
-        thumbnail: a small picture of it.
-        source_state: what its client notes of the source.
-    """
-
-    id: str
-    vectors: dict[Tower, Floats] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    source: str | None = None
-    thumbnail: bytes | None = None
-    source_state: str | None = None
+    id: str  # the user's key; a random one if none was given
+    vectors: dict[Tower, Floats] = field(default_factory=dict)  # float32 [D] of unit length by tower
+    metadata: dict[str, Any] = field(default_factory=dict)  # the user's columns
+    source: str | None = None  # path or URL that it came from
+    thumbnail: bytes | None = None  # a small picture of it
+    source_state: str | None = None  # what its client notes of the source
 
 
 def checked_id(value: Any) -> str:
-    """Return a valid id, or a new one for None.
-
-    Raises:
-        InvalidInput: it can't be one.
-    """
+    """Return a valid id, or a new one for None; raise InvalidInput for what can't be one."""
     if value is None:
         return uuid.uuid4().hex
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not is_text(value):
@@ -59,22 +44,18 @@ def checked_id(value: Any) -> str:
     return value
 
 
-def checked_vector(values: Any, size: int, what: str = "vector") -> Floats:
-    """Return a vector [size] as float32 of unit length.
-
-    Raises:
-        InvalidInput: another size, not numbers, NaN, or all zeros.
-    """
+def checked_vector(values: Any, size: int) -> Floats:
+    """Return a vector [size] as float32 of unit length; raise InvalidInput for another size, NaN, zeros, no numbers."""
     try:
         with np.errstate(over="ignore"):  # becomes infinity, which is refused below
             vector = np.asarray(values, np.float32)
             norm = math.sqrt(vector.ravel().dot(vector.ravel()))
     except (TypeError, ValueError, OverflowError) as problem:
-        raise InvalidInput(f"the {what} isn't a list of numbers: send {size} of them") from problem
+        raise InvalidInput(f"the vector isn't a list of numbers: send {size} of them") from problem
     if vector.shape != (size,):
-        raise InvalidInput(f"the {what} has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
+        raise InvalidInput(f"the vector has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
     if not math.isfinite(norm) or norm < 1e-12:
-        raise InvalidInput(f"the {what} has NaN, infinity or length 0: send finite numbers that have a direction")
+        raise InvalidInput("the vector has NaN, infinity or length 0: send finite numbers that have a direction")
     return np.asarray(vector / norm, np.float32)
 
 

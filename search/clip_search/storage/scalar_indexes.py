@@ -1,7 +1,5 @@
 """LanceDB's indexes of single columns: ``merge_insert`` and filters want them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Any
 

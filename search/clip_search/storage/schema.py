@@ -1,7 +1,5 @@
 """Schema of a collection's table: fixed columns, user's columns, names and kinds."""
 
-from __future__ import annotations
-
 import json
 import re
 import uuid
@@ -18,8 +16,7 @@ from clip_search.storage.kinds import TYPES, arrow_type, kind_of, shown
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _UNFIT = re.compile(r"[^A-Za-z0-9_]")
-_TAKEN = "meta_"
-"""Prefix for a name that is taken."""
+_TAKEN = "meta_"  # prefix for a name that is taken
 LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
@@ -38,31 +35,20 @@ _FIXED = [
 ]
 _DATABASES = re.compile(r"_row.*|_distance|_score|_relevance_score|vector", re.I)
 """Names that LanceDB keeps for itself: a table can't be read any more, or a list in ``vector`` becomes null."""
-SOURCE_STATE = "source_state"
-"""Column for a client's note of a source's state; made with the first row that has one."""
+SOURCE_STATE = "source_state"  # column for a client's note of a source's state; made with the first row that has one
 RESERVED = {field.name for field in _FIXED} | {f"vector_{tower}" for tower in TOWERS} | {SOURCE_STATE}
-HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}
-"""Columns that hits don't show."""
+HEAVY = {"thumbnail", SOURCE_STATE, *(f"vector_{tower}" for tower in TOWERS)}  # columns that hits don't show
 
 
 @dataclass(frozen=True)
 class About:
-    """Model of a collection, kept in its table's schema.
+    """Model of a collection, kept in its table's schema."""
 
-    Attributes:
-        size: D, length of its vectors.
-        fingerprint: of the model that made them; empty if nobody said.
-    """
-
-    size: int
-    fingerprint: str
+    size: int  # D, length of its vectors
+    fingerprint: str  # of the model that made them; empty if nobody said
 
     def check_fingerprint(self, other: str, name: str) -> None:
-        """Refuse vectors of another model.
-
-        Raises:
-            ContractMismatch: both are known and differ.
-        """
+        """Raise ContractMismatch for vectors of another model, if both are known."""
         if other and self.fingerprint and other != self.fingerprint:
             raise ContractMismatch(
                 f"collection {name} holds vectors of model {self.fingerprint}, got {other}: embed the sources again into "
@@ -102,11 +88,7 @@ def reservation(end: int) -> dict[str, Any]:
 
 
 def about(table: pa.Schema, name: str) -> About:
-    """Read back what :func:`schema` wrote.
-
-    Raises:
-        ContractMismatch: the table is somebody else's.
-    """
+    """Read back what :func:`schema` wrote; raise ContractMismatch for somebody else's table."""
     try:
         return About(**json.loads((table.metadata or {})[_KEY]))
     except (KeyError, ValueError, TypeError) as problem:
@@ -119,32 +101,20 @@ def own_columns(table: pa.Schema) -> dict[str, str]:
 
 
 def check_collection(name: Any) -> str:
-    """Return a name that is fit for a folder and a URL.
-
-    Raises:
-        InvalidInput: it isn't.
-    """
+    """Return a name that is fit for a folder and a URL; raise InvalidInput for any other."""
     if not isinstance(name, str) or not _COLLECTION.fullmatch(name):
         raise InvalidInput(f"the collection's name is {name!r}: expected up to 64 letters, digits, '-' and '_'")
     return name
 
 
 def column_type(name: Any, kind: Any) -> pa.DataType:
-    """Return the type of a new metadata column.
-
-    Raises:
-        InvalidInput: the name or the kind can't be used.
-    """
+    """Return the type of a new metadata column; raise InvalidInput if the name or the kind can't be used."""
     check_column(name)
     return check_kind(name, kind)
 
 
 def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
-    """Refuse columns ``{name: kind}`` that can't stand beside known ones.
-
-    Raises:
-        InvalidInput: a name or a kind can't be used, or they are too many.
-    """
+    """Raise InvalidInput for columns ``{name: kind}`` that can't be used, or can't stand beside known ones."""
     there = {name.lower(): name for name in known} if new else {}
     before = len(there)
     for name, kind in new.items():
@@ -157,11 +127,7 @@ def check_new_columns(known: Iterable[str], new: Mapping[str, str]) -> None:
 
 
 def check_kind(name: Any, kind: Any) -> pa.DataType:
-    """Return the type of a kind.
-
-    Raises:
-        InvalidInput: there is no such kind.
-    """
+    """Return the type of a kind; raise InvalidInput if there is no such kind."""
     if (arrow := arrow_type(kind)) is None:
         raise InvalidInput(
             f"column {shown(name)} can't be of type {shown(kind)}: expected one of {', '.join(TYPES)}, decimal(P,S)"
@@ -170,11 +136,7 @@ def check_kind(name: Any, kind: Any) -> pa.DataType:
 
 
 def check_column(name: Any) -> None:
-    """Refuse a name that a metadata column can't have.
-
-    Raises:
-        InvalidInput: it isn't a plain word, or is taken; in SQL, capitals make no difference.
-    """
+    """Raise InvalidInput for a column's name that is no plain word, or taken; in SQL, capitals make no difference."""
     if not isinstance(name, str) or not _COLUMN.fullmatch(name):
         raise InvalidInput(f"a column can't be called {shown(name)}: expected up to 64 letters, digits and '_', no digit first")
     if name.lower() in RESERVED or _DATABASES.fullmatch(name):

@@ -1,7 +1,5 @@
 """LanceDB table of a collection: reads and writes by row, id, filter and vector."""
 
-from __future__ import annotations
-
 import threading
 import time
 import warnings
@@ -26,10 +24,8 @@ from clip_search.storage.widening import finish_widening, widen
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
-_MERGED_ROWS_A_S = 50_000
-"""Guess at LanceDB's compaction, until one has been timed."""
-_SLOWER = 4
-"""A compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it."""
+_MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
+_SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
 _MOST_ROWS = 2**62  # row numbers are int64
 
 
@@ -42,11 +38,6 @@ class Table:
         table: LanceDB's handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
-
-    Attributes:
-        schema: columns with their types; kept here, since LanceDB takes a fifth of a millisecond for each look at them.
-        identity: what tells it from every other table.
-        merging_s: time that :meth:`optimize` took last; a guess before the first.
     """
 
     def __init__(
@@ -54,11 +45,11 @@ class Table:
     ) -> None:
         finish_widening(table)
         self._handle = Handle(table, may_write, reopen)
-        self.schema: pa.Schema = table.schema
-        self.identity = identity(self.schema) or str(table.name)
+        self.schema: pa.Schema = table.schema  # kept, since LanceDB takes a fifth of a millisecond for each look at it
+        self.identity = identity(self.schema) or str(table.name)  # tells it from every other table
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
         self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
-        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S
+        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S  # of the last compaction; a guess before the first
 
     @property
     def version(self) -> int:
@@ -102,35 +93,23 @@ class Table:
 
     def reserve(self, note: dict[str, Any]) -> None:
         """Note which row numbers may be given; raises as :meth:`append`."""
-        with self._appending:
-            self._handle.write(lambda: self._handle.raw.update_field_metadata(note))
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        self._change_schema(self._appending, lambda: self._handle.raw.update_field_metadata(note))
 
     def add_columns(self, columns: dict[str, str]) -> None:
         """Add empty metadata columns, ``{name: type}``; raises as :meth:`append`."""
-        with self._rewriting:
-            self._handle.write(
-                lambda: self._handle.raw.add_columns([pa.field(name, check_kind(name, kind)) for name, kind in columns.items()])
-            )
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        fields = [pa.field(name, check_kind(name, kind)) for name, kind in columns.items()]
+        self._change_schema(self._rewriting, lambda: self._handle.raw.add_columns(fields))
 
     def widen(self, columns: Sequence[str]) -> None:
         """Make int columns hold floats; raises as :meth:`append`. :meth:`index_scalars` makes their indexes again."""
-        with self._rewriting:
-            self._handle.write(lambda: widen(self._handle.raw, columns))
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+        self._change_schema(self._rewriting, lambda: widen(self._handle.raw, columns))
 
     def beyond_floats(self, column: str) -> bool:
         """Tell if an int column holds numbers beyond those that floats count one by one."""
         return bool(self._handle.ask(lambda: self._handle.raw.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
 
     def matching(self, where: str) -> Rows:
-        """Return the rows that a client's filter keeps, int64, ascending.
-
-        Raises:
-            InvalidInput: it isn't allowed, or fails on a value.
-            Timeout: it takes too long.
-        """
+        """Return the rows that a client's filter keeps, int64, ascending; raise InvalidInput or Timeout if it fails."""
         return self._kept(checked(where, self.schema))
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
@@ -139,11 +118,7 @@ class Table:
         return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Return the values by row of the rows that are there.
-
-        Raises:
-            InvalidInput: a number is none that a row could have.
-        """
+        """Return the values by row of the rows that are there; raise InvalidInput for a number that no row could have."""
         if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
             raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
         batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
@@ -246,6 +221,11 @@ class Table:
         kind = lancedb.index.IvfHnswSq(distance_type="cosine")
         with self._rewriting:
             self._handle.write(lambda: self._handle.raw.create_index(tower_column(tower), config=kind))
+
+    def _change_schema(self, lock: threading.Lock, change: Callable[[], Any]) -> None:
+        with lock:
+            self._handle.write(change)
+        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
 
     def _kept(self, condition: str) -> Rows:
         """Return the rows that a client's filter keeps, which was checked."""

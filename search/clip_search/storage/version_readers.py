@@ -1,7 +1,5 @@
 """Readers of table versions: the files of a version stay while it is read."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import threading

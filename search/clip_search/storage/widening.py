@@ -1,12 +1,9 @@
 """Conversion of int columns to float; LanceDB itself casts from one size of integers to another at most."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
-_NEW, _OLD = "widened ", "before "
-"""Prefixes of temporary columns: no user's column has a blank in its name."""
+_NEW, _OLD = "widened ", "before "  # prefixes of temporary columns: no user's column has a blank in its name
 
 
 def widen(table: Any, columns: Sequence[str]) -> None:

@@ -1,7 +1,5 @@
 """Group commit: changes that arrive during a commit share the next one."""
 
-from __future__ import annotations
-
 import logging
 import queue
 import threading
@@ -15,8 +13,7 @@ from clip_search.errors import cleaned
 from clip_search.storage.rows import NewRow, OnConflict
 
 _LOG = logging.getLogger(__name__)
-GROUP_ROWS = 10_000
-"""Rows at which a group is closed."""
+GROUP_ROWS = 10_000  # rows at which a group is closed
 
 
 @dataclass(eq=False)
@@ -38,21 +35,18 @@ class Operation:
             return
         if not isinstance(outcome, InvalidInput | ContractMismatch):
             _LOG.error("a change failed", exc_info=outcome)
-        self.future.set_exception(outcome if isinstance(outcome, ClipError) else _explained(outcome))
+        explained = Unavailable(f"the change failed ({cleaned(outcome)}): the log says more")
+        self.future.set_exception(outcome if isinstance(outcome, ClipError) else explained)
 
 
 @dataclass(eq=False)
 class Add(Operation):
-    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`.
-
-    Attributes:
-        columns: declared kinds of columns that aren't there yet.
-    """
+    """Addition of rows, all or none if one conflicts; its future gives an :class:`Added`."""
 
     rows: Sequence[NewRow]
     on_conflict: OnConflict
     fingerprint: str
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)  # declared kinds of columns that aren't there yet
 
 
 @dataclass(eq=False)
@@ -86,11 +80,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, operation: Operation) -> Future[Any]:
-        """Queue an operation; its future is done once it is durable and visible, or has failed.
-
-        Raises:
-            ClipError: what :meth:`close` was given.
-        """
+        """Queue an operation; its future ends once it is durable and visible, or failed. Raise the error of :meth:`close`."""
         with self._lock:
             if self._closed:
                 raise type(self._closed)(str(self._closed))
@@ -142,7 +132,3 @@ class Writer:
 
 def _rows(operation: Operation) -> int:
     return len(operation.rows) if isinstance(operation, Add) else 1
-
-
-def _explained(problem: BaseException) -> ClipError:
-    return Unavailable(f"the change failed ({cleaned(problem)}): the log says more")

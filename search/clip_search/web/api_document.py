@@ -1,13 +1,14 @@
 """OpenAPI document: the bodies that are parsed here and not by FastAPI, and the bearer token."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.types import DecoratedCallable
 from pydantic import BaseModel
 
 from clip_search.web.guard import is_open
+from clip_search.web.response_models import failures
 
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer", "description": "the token that the sidecar was started with"}}
 
@@ -18,14 +19,18 @@ def body_of(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def post(
+    router: APIRouter, path: str, body: type[BaseModel], model: Any, *errors: int, status: int = 200
+) -> Callable[[DecoratedCallable], DecoratedCallable]:
+    """Return the decorator of a route that parses its body itself: its answer's model, the statuses of its own errors."""
+    responses = failures(*errors)
+    return router.post(path, status_code=status, response_model=model, responses=responses, openapi_extra=body_of(body))
+
+
 class Application(FastAPI):
-    """FastAPI with a complete OpenAPI document.
+    """FastAPI with a complete OpenAPI document."""
 
-    Attributes:
-        asks_token: tells if requests need a token.
-    """
-
-    asks_token = False
+    asks_token = False  # True if requests need a token
 
     def openapi(self) -> dict[str, Any]:
         """Return the document."""

@@ -1,7 +1,5 @@
 """Application: routes, and the guard around them."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """State that the routes share, and access to the parts of a request."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,8 +20,7 @@ from clip_search.web.thread_pool import Pool
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Out = TypeVar("_Out")
-_SMALL = 64 * 2**10
-"""Bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more."""
+_SMALL = 64 * 2**10  # bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more
 
 
 def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:
@@ -32,28 +29,18 @@ def _pool(purpose: str, threads: int = 40) -> Callable[[], Pool]:
 
 @dataclass(frozen=True)
 class State:
-    """Shared parts; a pool of threads for each thing that may stand still, so that nothing else waits for it.
-
-    Attributes:
-        opened: set once all collections are open.
-        searching: for the index alone.
-        model: waits for Triton.
-        fetching: waits for other hosts, then for Triton.
-        writing: waits for the disk.
-        pictures: waits for memory to decode pictures.
-        health: asks Triton, for a moment.
-    """
+    """Shared parts; a pool of threads for each thing that may stand still, so that nothing else waits for it."""
 
     sidecar: Sidecar
     metrics: Metrics
     reader: Reader
-    opened: threading.Event = field(default_factory=threading.Event)
-    searching: Pool = field(default_factory=_pool("the index"))
-    model: Pool = field(default_factory=_pool("the model"))
-    fetching: Pool = field(default_factory=_pool("pictures that are fetched"))
-    writing: Pool = field(default_factory=_pool("the table"))
-    pictures: Pool = field(default_factory=_pool("small pictures", threads=8))
-    health: Pool = field(default_factory=_pool("the model's health", threads=8))
+    opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
+    searching: Pool = field(default_factory=_pool("the index"))  # for the index alone
+    model: Pool = field(default_factory=_pool("the model"))  # waits for Triton
+    fetching: Pool = field(default_factory=_pool("pictures that are fetched"))  # waits for other hosts, then for Triton
+    writing: Pool = field(default_factory=_pool("the table"))  # waits for the disk
+    pictures: Pool = field(default_factory=_pool("small pictures", threads=8))  # waits for memory to decode pictures
+    health: Pool = field(default_factory=_pool("the model's health", threads=8))  # asks Triton, for a moment
 
 
 def state(request: Request) -> State:

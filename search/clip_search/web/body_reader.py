@@ -1,7 +1,5 @@
 """Reader of request bodies, within a size and a time: in files while they arrive, in memory once they are whole."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import tempfile
@@ -20,8 +18,7 @@ from clip_search.options import Options
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
-_IN_MEMORY = 256 * 2**10
-"""Largest body without a file: a search by vector or text has a few KB."""
+_IN_MEMORY = 256 * 2**10  # largest body without a file: a search by vector or text has a few KB
 _COUNTED = 2**20
 """Requests that take less memory aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
 _WRITERS = 8  # threads that write or read bodies' files; a disk isn't faster with more
@@ -29,8 +26,7 @@ _COPIES, _WIDE_COPIES = 3, 10
 """Copies of a body: itself, its strings, the files in base64; a text with an emoji takes four bytes for each character."""
 _VALUE_BYTES = 112
 """Most memory of a JSON value beside its characters, while it is parsed: 106 for a number that might be a text."""
-_MARKS = (b",", b":", b"[", b"{")
-"""Characters in front of each value but the outermost."""
+_MARKS = (b",", b":", b"[", b"{")  # characters in front of each value but the outermost
 
 
 class Reader:
@@ -49,11 +45,7 @@ class Reader:
 
 
 class Body:
-    """Body of one request.
-
-    Attributes:
-        size: bytes that have arrived.
-    """
+    """Body of one request, and the ``size`` of what has arrived."""
 
     def __init__(self, reader: Reader, receive: Receive, limit: int) -> None:
         self._reader, self._receive, self._limit = reader, receive, limit
@@ -157,10 +149,6 @@ class Body:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Refuse a body that is too large.
-
-    Raises:
-        TooLarge: if it is.
-    """
+    """Raise TooLarge for a body that is."""
     if size > limit:
         raise TooLarge(f"the body has {size:,} bytes or more, at most {limit:,} are taken: send less at once")

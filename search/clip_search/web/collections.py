@@ -1,7 +1,5 @@
 """Routes below ``/v1/collections``: create, drop, list, add, delete, get, search, statistics, rebuild."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import time
@@ -21,7 +19,7 @@ from clip_search.query import Hit, check_most
 from clip_search.storage.schema import HEAVY, SOURCE_STATE
 from clip_search.web import request_models as bodies
 from clip_search.web import response_models as answers
-from clip_search.web.api_document import body_of
+from clip_search.web.api_document import post
 from clip_search.web.app_state import State, body, collection, content, off_loop, state
 from clip_search.web.guard import answer
 from clip_search.web.query_runner import search
@@ -41,13 +39,7 @@ async def list_collections(request: Request) -> Response:
     return answer({"collections": [stats for stats in every if stats]})
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=answers.Statistics,
-    responses=failures(409, 413, 503, 507),
-    openapi_extra=body_of(bodies.NewCollection),
-)
+@post(router, "", bodies.NewCollection, answers.Statistics, 409, 413, 503, 507, status=201)
 async def create(request: Request) -> Response:
     """Make a collection."""
     new = await body(request, bodies.NewCollection)
@@ -70,10 +62,7 @@ async def drop(request: Request, name: str) -> Response:
 
 
 @router.post(
-    "/{name}/rebuild",
-    status_code=202,
-    response_model=answers.Statistics,
-    responses={**_STATISTICS, **failures(404, 503, 507)},
+    "/{name}/rebuild", status_code=202, response_model=answers.Statistics, responses=_STATISTICS | failures(404, 503, 507)
 )
 async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
     """Index everything anew; searches go on and change over in one step."""
@@ -84,13 +73,7 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
     return answer(await run_in_threadpool(named.stats), 200 if wait else 202)
 
 
-@router.post(
-    "/{name}/rows",
-    status_code=201,
-    response_model=answers.Added,
-    responses=failures(404, 409, 413, 503, 504, 507),
-    openapi_extra=body_of(bodies.NewItems),
-)
+@post(router, "/{name}/rows", bodies.NewItems, answers.Added, 404, 409, 413, 503, 504, 507, status=201)
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answer once they are durable and searchable. ``errors`` names each bad row, the others are added."""
     named, shared = collection(request), state(request)
@@ -114,7 +97,7 @@ async def list_rows(
     return answer({"rows": [_shown(row) for row in rows], "next": rows[-1]["row"] if len(rows) == limit else None})
 
 
-@router.post("/{name}/get", response_model=answers.Rows, responses=failures(404, 413, 503), openapi_extra=body_of(bodies.Ids))
+@post(router, "/{name}/get", bodies.Ids, answers.Rows, 404, 413, 503)
 async def get_rows(request: Request, name: str) -> Response:
     """Return rows by id; unknown ids are left out."""
     sent = await body(request, bodies.Ids)
@@ -136,12 +119,7 @@ async def delete_row(request: Request, name: str, id: str) -> Response:
     return await _deleted(collection(request), bodies.Deletion(ids=[id]))
 
 
-@router.post(
-    "/{name}/delete",
-    response_model=answers.Deleted,
-    responses=failures(404, 413, 503, 507),
-    openapi_extra=body_of(bodies.Deletion),
-)
+@post(router, "/{name}/delete", bodies.Deletion, answers.Deleted, 404, 413, 503, 507)
 async def delete_rows(request: Request, name: str) -> Response:
     """Delete rows by ids or by filter; answer once searches no longer return them."""
     sent = await body(request, bodies.Deletion)
@@ -150,12 +128,7 @@ async def delete_rows(request: Request, name: str) -> Response:
     return await _deleted(collection(request), sent)
 
 
-@router.post(
-    "/{name}/search",
-    response_model=answers.Hits,
-    responses=failures(404, 409, 413, 503, 504),
-    openapi_extra=body_of(bodies.Search),
-)
+@post(router, "/{name}/search", bodies.Search, answers.Hits, 404, 409, 413, 503, 504)
 async def search_rows(request: Request, name: str) -> Response:
     """Search by text, image, URL, vector, id, or a weighted mix of them, minus others."""
     start, shared = time.perf_counter(), state(request)
@@ -200,7 +173,8 @@ def _columns(named: Collection, vectors: bool) -> list[str]:
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as it is sent: the user's columns under ``metadata``, vectors in base64 of float32."""
     fixed = {name: row[name] for name in ("id", "row", "source", "fingerprint", "time")}
-    vectors = {name: _encoded(value) for name, value in row.items() if name.startswith("vector_") and value is not None}
+    given = {name: value for name, value in row.items() if name.startswith("vector_") and value is not None}
+    vectors = {name: base64.b64encode(np.asarray(value, "<f4").tobytes()).decode() for name, value in given.items()}
     own = {name: value for name, value in row.items() if name not in _NOT_METADATA and name not in HEAVY}
     state = {SOURCE_STATE: row[SOURCE_STATE]} if row.get(SOURCE_STATE) is not None else {}
     return {**fixed, **state, **vectors, "metadata": own}
@@ -218,7 +192,3 @@ def _hit(named: Collection, hit: Hit, from_files: bool) -> dict[str, Any]:
         "thumbnail": f"/v1/collections/{named.name}/thumbnails/{hit.row}" if has_picture else None,
         "metadata": {name: value for name, value in card.items() if name not in _NOT_METADATA},
     }
-
-
-def _encoded(vector: list[float]) -> str:
-    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()

@@ -1,7 +1,5 @@
 """Guard around every route: it checks host, site, token and size, and gives errors their form."""
 
-from __future__ import annotations
-
 import hmac
 import logging
 import re
@@ -27,8 +25,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
 _OPEN = ("/health/live", "/health/ready", "/", "/docs")
 """Reachable without the token, beside the pages' files: probes, and the pages, which ask for it."""
 
-_PAGES = ("/", "/docs")
-"""Paths that links of other sites may lead to, beside the page's files."""
+_PAGES = ("/", "/docs")  # paths that links of other sites may lead to, beside the page's files
 _OWN_SITES = {"", "same-origin", "none"}
 """Sec-Fetch-Site of programs, of the page itself, of what a user types; ``same-site`` is another port or host name."""
 

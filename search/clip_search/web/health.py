@@ -1,7 +1,5 @@
 """Routes for operation: liveness, readiness, metrics."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool

@@ -1,7 +1,5 @@
 """Routes of clip-retrieval's back: ``/knn-service``, ``/metadata``, ``/indices-list``, ``/config.json``."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import threading
@@ -19,20 +17,18 @@ from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
 from clip_search.query import SAME, Hit, Query, Term
 from clip_search.web import response_models as answers
-from clip_search.web.api_document import body_of
+from clip_search.web.api_document import post
 from clip_search.web.app_state import State, body, off_loop, state
 from clip_search.web.guard import answer
 from clip_search.web.query_runner import search
 from clip_search.web.request_models import file_bytes
-from clip_search.web.response_models import failures
 from clip_search.web.row_thumbnails import picture_at, thumbnails_of
 
 router = APIRouter(tags=["clip-retrieval"])
 _LOG = logging.getLogger(__name__)
 _NO_FILTERS = "safety, violence and aesthetic models aren't part of this server: asked for, they are passed over"
 _WARNED = threading.Event()
-_MOST_PICTURES = 500
-"""Hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer."""
+_MOST_PICTURES = 500  # hits that come with a picture: at 20 KB each, more would be tens of megabytes in one answer
 
 
 class Knn(BaseModel):
@@ -75,12 +71,7 @@ class Metadata(BaseModel):
     indice_name: str
 
 
-@router.post(
-    "/knn-service",
-    response_model=list[answers.KnnHit],
-    responses=failures(404, 409, 413, 503, 504),
-    openapi_extra=body_of(Knn),
-)
+@post(router, "/knn-service", Knn, list[answers.KnnHit], 404, 409, 413, 503, 504)
 async def knn_service(request: Request) -> Response:
     """Search, as clip-retrieval's back does."""
     shared, sent = state(request), await body(request, Knn)
@@ -94,12 +85,7 @@ async def knn_service(request: Request) -> Response:
         return answer(await threads.run(_described, shared, named, hits, sent.num_images))
 
 
-@router.post(
-    "/metadata",
-    response_model=list[answers.RowMetadata],
-    responses=failures(404, 413, 503),
-    openapi_extra=body_of(Metadata),
-)
+@post(router, "/metadata", Metadata, list[answers.RowMetadata], 404, 413, 503)
 async def metadata(request: Request) -> Response:
     """Return metadata by the row numbers that the knn service gave."""
     shared, sent = state(request), await body(request, Metadata)

@@ -1,7 +1,5 @@
 """Metrics of the sidecar for Prometheus: clip-retrieval's histograms, and counters and gauges of clipserve."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

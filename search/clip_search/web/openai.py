@@ -1,7 +1,5 @@
 """Routes of OpenAI's API: ``/v1/embeddings`` for texts and images, with infinity's ``modality``, and ``/v1/models``."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from clip_client.clip import Embeddings as Embedded
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.arrays import Floats
 from clip_search.budget import Share
@@ -19,7 +18,7 @@ from clip_search.errors import Busy
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.web import response_models as answers
-from clip_search.web.api_document import body_of
+from clip_search.web.api_document import post
 from clip_search.web.app_state import body, state
 from clip_search.web.guard import answer
 from clip_search.web.request_models import file_bytes
@@ -27,10 +26,8 @@ from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _MOST = 2048  # as OpenAI has it
-_MOST_URLS = 64
-"""Pictures fetched for one request, at most: each may take ten seconds."""
-_FETCHED = 16
-"""Pictures in memory at once, each of up to 32 MB."""
+_MOST_URLS = 64  # pictures fetched for one request, at most: each may take ten seconds
+_FETCHED = 16  # pictures in memory at once, each of up to 32 MB
 _READERS = 8  # threads that fetch; most of their time is spent waiting
 
 
@@ -66,12 +63,7 @@ class Embeddings(BaseModel):
     modality: Literal["text", "image"] | None = None
 
 
-@router.post(
-    "/embeddings",
-    response_model=answers.EmbeddingList,
-    responses=failures(413, 503, 504),
-    openapi_extra=body_of(Embeddings),
-)
+@post(router, "/embeddings", Embeddings, answers.EmbeddingList, 413, 503, 504)
 async def embeddings(request: Request) -> Response:
     """Embed texts and images."""
     sent = await body(request, Embeddings)
@@ -106,7 +98,7 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
     vectors = _images(sidecar, images, errors)
     if texts and not errors:
         rows = sidecar.embedder.texts([*texts.values()])
-        _take(vectors, errors, [*texts], rows, rows.errors)
+        _take(vectors, errors, [*texts], rows)
     if errors:
         n, reason = min(errors.items())
         raise InvalidInput(f"input {n} can't be embedded: {reason}", errors=errors)
@@ -131,7 +123,7 @@ def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str])
             errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
             good = {n: file for n, file in files.items() if isinstance(file, bytes)}
             rows = sidecar.embedder.images([*good.values()])
-        _take(vectors, errors, [*good], rows, rows.errors)
+        _take(vectors, errors, [*good], rows)
     return vectors
 
 
@@ -151,19 +143,10 @@ def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
         return problem
 
 
-def _take(
-    vectors: dict[int, Floats],
-    errors: dict[int, str],
-    numbers: Sequence[int],
-    rows: Sequence[Floats | None],
-    reasons: Mapping[int, str],
-) -> None:
+def _take(vectors: dict[int, Floats], errors: dict[int, str], numbers: Sequence[int], rows: Embedded) -> None:
     """Note each row's vector, or the reason why it has none."""
-    for at, (n, row) in enumerate(zip(numbers, rows, strict=True)):
-        if row is None:
-            errors[n] = reasons[at]
-        else:
-            vectors[n] = row
+    vectors.update({n: row for n, row in zip(numbers, rows, strict=True) if row is not None})
+    errors.update({numbers[at]: reason for at, reason in rows.errors.items()})
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

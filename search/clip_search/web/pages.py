@@ -1,7 +1,5 @@
 """Pages: the search page, and the API's description by Swagger UI. Their files are open to all; what they ask for is not."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from fastapi import APIRouter, Response

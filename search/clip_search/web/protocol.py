@@ -1,7 +1,5 @@
 """HTTP connections with bounds that httptools and uvicorn lack: on their number, and on the size and time of a head."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Search over HTTP: terms become vectors side by side, then a thread searches the index."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

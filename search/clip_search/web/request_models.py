@@ -1,7 +1,5 @@
 """Models of request bodies: they check what is sent, and are its schema in the OpenAPI document."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Callable, Sequence
@@ -94,25 +92,23 @@ class Ids(Body):
     vectors: bool = False
 
 
-class SearchTerm(Body):
-    """Term of a mix."""
-
+class _Content(Body):
     text: Text | None = None
     image: Base64 | None = None
     image_url: str | None = None
     vector: Vector | None = None
     id: str | None = None
+
+
+class SearchTerm(_Content):
+    """Term of a mix."""
+
     weight: float = 1.0
 
 
-class Search(Body):
+class Search(_Content):
     """Search for one term, or a weighted mix of terms, minus others."""
 
-    text: Text | None = None
-    image: Base64 | None = None
-    image_url: str | None = None
-    vector: Vector | None = None
-    id: str | None = None
     mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
     minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
     k: Annotated[int, Field(ge=1)] = 10
@@ -134,21 +130,14 @@ class Search(Body):
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:
-    """Parse a JSON body, whatever its content type says.
+    """Parse a JSON body, whatever its content type; raise InvalidInput that names the first field which is wrong."""
+    return validated(kind.model_validate_json, body or b"null")
 
-    Raises:
-        InvalidInput: if it isn't JSON, or not of this kind; the message names the first field that is wrong.
-    """
+
+def validated(validate: Callable[[Any], _Body], content: Any) -> _Body:
+    """Check a body by a method of its model; raises as :func:`parsed`."""
     try:
-        return kind.model_validate_json(body or b"null")
-    except ValidationError as problem:
-        raise _first(problem) from problem
-
-
-def validated(kind: type[_Body], content: Any) -> _Body:
-    """Check a body whose JSON was read already; raises as :func:`parsed`."""
-    try:
-        return kind.model_validate(content)
+        return validate(content)
     except ValidationError as problem:
         raise _first(problem) from problem
 
@@ -164,21 +153,13 @@ def _first(problem: ValidationError) -> InvalidInput:
 
 
 def checked_text(name: str, text: str | None) -> None:
-    """Refuse a text that no encoding can write.
-
-    Raises:
-        InvalidInput: if the text has a lone surrogate.
-    """
+    """Raise InvalidInput for a text with a lone surrogate, which no encoding can write."""
     if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidInput(f"{name} has half of a surrogate pair: send UTF-8")
 
 
 def floats(vector: list[float] | str) -> Any:
-    """Return the numbers of a vector as sent.
-
-    Raises:
-        InvalidInput: if the base64 is broken.
-    """
+    """Return the numbers of a vector as sent; raise InvalidInput for broken base64."""
     if isinstance(vector, list):
         return vector
     try:
@@ -188,11 +169,7 @@ def floats(vector: list[float] | str) -> Any:
 
 
 def file_bytes(image: str) -> bytes:
-    """Return the bytes of an image file as sent.
-
-    Raises:
-        InvalidInput: if it is neither base64 nor a data: URI with it.
-    """
+    """Return the bytes of an image file as sent; raise InvalidInput if it is neither base64 nor a data: URI with it."""
     if image.startswith("data:"):
         header, comma, image = image.partition(",")
         if not comma or not header.endswith(";base64"):

@@ -1,7 +1,5 @@
 """Answers: their schemas in the OpenAPI document. Routes write JSON themselves; nothing here runs while one is answered."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -125,10 +123,9 @@ class Rows(TypedDict):
     rows: list[Row]
 
 
-class RowPage(TypedDict):
+class RowPage(Rows):
     """Rows by number; ``next`` is the ``after`` of the following page."""
 
-    rows: list[Row]
     next: int | None
 
 

@@ -1,7 +1,5 @@
 """Request to add rows -> items, each with an error of its own: a row that can't be read doesn't touch its neighbours."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -13,22 +11,17 @@ from pydantic_core import from_json
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.ingest import AddOptions, Item
 from clip_search.storage.kinds import shown
-from clip_search.storage.rows import OnConflict
 from clip_search.storage.schema import check_kind
-from clip_search.web.request_models import MAX_ROWS, Body, Columns, NewItem, validated
+from clip_search.web.request_models import MAX_ROWS, NewItem, NewItems, validated
 
 _MAX_DIGITS = 400
-_BRANCHES = {"str", "list[float]"}
-"""Names that pydantic gives the two forms of a vector."""
+_BRANCHES = {"str", "list[float]"}  # names that pydantic gives the two forms of a vector
 
 
-class _Request(Body):
+class _Request(NewItems):
     """Request whose rows aren't read yet."""
 
     rows: Annotated[list[Any], Field(min_length=1, max_length=MAX_ROWS)]
-    on_conflict: OnConflict = "error"
-    fingerprint: Annotated[str, Field(max_length=64)] = ""
-    columns: Columns = Field(default_factory=dict)
 
 
 def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
@@ -40,7 +33,7 @@ def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
     content = _json(body)
     if not isinstance(content, dict):
         raise InvalidInput(f"the body is {shown(content)}: expected a JSON object with rows; /docs tells what is accepted")
-    sent = validated(_Request, content)
+    sent = validated(_Request.model_validate, content)
     for name, kind in sent.columns.items():
         check_kind(name, kind)
     return [_item(row) for row in sent.rows], AddOptions(sent.on_conflict, sent.fingerprint, sent.columns)

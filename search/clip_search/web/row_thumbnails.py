@@ -1,7 +1,5 @@
 """Thumbnails of rows, and of nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -55,11 +53,7 @@ def thumbnails_of(owner: Collection, rows: Sequence[int]) -> dict[int, bytes]:
 
 
 def picture_at(paths: Iterable[str | None], sidecar: Sidecar) -> bytes | None:
-    """Return a thumbnail of the first file that is there and lies below a folder named at start.
-
-    Raises:
-        Busy: if others have the memory for it.
-    """
+    """Return a thumbnail of the first file that lies below a folder named at start; raise Busy if others have the memory."""
     options = sidecar.options.fetch
     for path in filter(None, paths if options.folders else ()):
         try:

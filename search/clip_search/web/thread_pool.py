@@ -1,7 +1,5 @@
 """Threads set apart for what may stand still, so that searches by vector and the health routes never wait behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,11 +29,7 @@ class Pool:
         self._inside = 0
 
     async def run(self, work: Callable[..., _Out], *arguments: object) -> _Out:
-        """Call in a thread of the pool.
-
-        Raises:
-            Busy: if the line is full, or no thread comes free in time.
-        """
+        """Call in a thread of the pool; raise Busy if the line is full, or no thread comes free in time."""
         if self._inside >= self._most:
             raise Busy(
                 f"{self._inside} requests wait for {self._purpose} already, at most {self._most} may: try again in a moment"

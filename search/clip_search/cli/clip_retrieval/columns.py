@@ -1,7 +1,5 @@
 """Columns of foreign tables: each gets a name that a collection takes and a kind that holds all its parts."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,24 +13,18 @@ from clip_search.cli.clip_retrieval.values import Lost, is_string, kind_for, mer
 from clip_search.storage.kinds import word
 from clip_search.storage.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
-Key = tuple[str, int]
-"""Column of a table: its name, and its number among several of that name."""
+Key = tuple[str, int]  # column of a table: its name, and its number among several of that name
 
 
 @dataclass
 class Column:
-    """Column of a collection for one of foreign tables.
-
-    Attributes:
-        name: None if it isn't kept.
-        lost: values that can't be kept, by reason.
-    """
+    """Column of a collection for one of foreign tables."""
 
     key: Key
-    name: str | None
+    name: str | None  # None if it isn't kept
     kind: str
     is_text: bool
-    lost: Lost = field(default_factory=Counter)
+    lost: Lost = field(default_factory=Counter)  # values that can't be kept, by reason
 
     def told(self) -> str:
         """Return what differs from the table; empty if nothing does."""

@@ -1,7 +1,5 @@
 """``clipserve search export``: a folder in clip-retrieval's format: vectors, metadata and indexes."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -15,7 +13,6 @@ import pyarrow.parquet as pq
 
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
-from clip_search.cli.clip_retrieval.npy_file import NpyFile
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS
 from clip_search.cli.commands import batches, client, progress
 from clip_search.index.faiss_index import FlatFile
@@ -94,7 +91,7 @@ class _Vectors:
         self._folder.mkdir(parents=True, exist_ok=True)
         index = folder / f"{tower}.index"
         self._index = FlatFile(index, size)
-        self._file: NpyFile | None = None
+        self._file: _NpyFile | None = None
         self.written, self.missing = {index}, 0
 
     def begin(self, name: str) -> None:
@@ -103,7 +100,7 @@ class _Vectors:
             self._file.close()
         path = self._folder / f"{EMBEDDINGS[self.tower]}_{name}.npy"
         self.written.add(path)
-        self._file = NpyFile(path, self._size)
+        self._file = _NpyFile(path, self._size)
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows' vectors."""
@@ -123,6 +120,30 @@ class _Vectors:
         if self._file:
             self._file.close()
         self._index.close()
+
+
+class _NpyFile:
+    """Growing file of vectors [N, D] in float16: numpy leaves room in the header for the number of rows, written last."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.rows, self._size = 0, size
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, vectors: Floats) -> None:
+        """Append vectors [n, D]."""
+        self._file.write(np.ascontiguousarray(vectors, "<f2").tobytes())
+        self.rows += len(vectors)
+
+    def close(self) -> None:
+        """Write the number of rows into the header."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _write_header(self) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (self.rows, self._size)}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 class _Metadata:
@@ -167,10 +188,7 @@ def _value(name: str, kind: str, value: Any) -> Any:
 
 
 def _remove_others(folder: Path, written: set[Path]) -> None:
-    for tower, name in EMBEDDINGS.items():
-        for path in (*(folder / name).glob(f"{name}_*.npy"), *folder.glob(f"{tower}.index")):
-            if path not in written:
-                path.unlink()
-    for path in (folder / "metadata").glob("metadata_*.parquet"):
-        if path not in written:
+    ours = [pattern for tower, name in EMBEDDINGS.items() for pattern in (f"{name}/{name}_*.npy", f"{tower}.index")]
+    for pattern in (*ours, "metadata/metadata_*.parquet"):
+        for path in set(folder.glob(pattern)) - written:
             path.unlink()

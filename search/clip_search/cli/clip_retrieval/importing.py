@@ -1,7 +1,5 @@
 """``clipserve search import``: the rows of a folder of clip-retrieval's, with books that balance."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections import Counter
@@ -20,7 +18,7 @@ from clip_search.cli.books import Books
 from clip_search.cli.clip_retrieval.columns import ForeignColumns
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS, Chunk, Folder, open_folder
 from clip_search.cli.clip_retrieval.values import is_string, values
-from clip_search.cli.commands import batches, client, ensure, progress
+from clip_search.cli.commands import batches, client, ensure, progress, say
 from clip_search.storage.kinds import word
 
 _SOURCES = ("image_path", "url")
@@ -28,14 +26,13 @@ _LONGEST_SOURCE = 4096  # PATH_MAX of Linux
 _NO_DIRECTION = "NaN, infinity or length 0"
 _APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
 _LOOKED_UP = 1_000  # rows, of which a sidecar tells at once
-_SAME = 0.999
-"""Least cosine of a vector and itself after an export in half precision."""
+_SAME = 0.999  # least cosine of a vector and itself after an export in half precision
 
 
 def import_(arguments: argparse.Namespace) -> int:
     """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
     folder = open_folder(arguments.folder)
-    with client(arguments) as search, progress() as bar, Books(arguments.errors, _printer(bar)) as books:
+    with client(arguments) as search, progress() as bar, Books(arguments.errors, say) as books:
         ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
         try:
             _Import(arguments, search, books).run(folder, bar)
@@ -66,7 +63,7 @@ class _Import:
             )
         columns = ForeignColumns(folder.schemas(), about["columns"])
         for told in filter(None, (column.told() for column in columns)):
-            _printer(bar)(told)
+            say(told)
         task = bar.add_task("importing", total=folder.rows)
         for shard in folder.shards:
             for chunk in shard.chunks():
@@ -161,10 +158,6 @@ def _are_close(ours: Any, theirs: Floats | None) -> bool:
         return False
     a, b = np.asarray(ours, np.float64), theirs.astype(np.float64)
     return float(a @ b / math.sqrt(float(a @ a) * float(b @ b))) >= _SAME
-
-
-def _printer(bar: Progress) -> Any:
-    return lambda line: bar.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _has_direction(vector: Floats) -> bool:

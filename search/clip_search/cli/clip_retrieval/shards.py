@@ -1,7 +1,5 @@
 """Files of clip-retrieval's folders in shards of numbered rows; a file that can't be read is a problem of its shard."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,20 +27,13 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """File of a shard.
-
-    Attributes:
-        rows: how many it has, or says to have; None if that can't be told.
-        vectors: numbers [rows, D], on disk.
-        schema: of a table.
-        problem: why it can't be read; empty if it can.
-    """
+    """File of a shard."""
 
     path: Path
-    rows: int | None
-    vectors: Any = None
-    schema: pa.Schema | None = None
-    problem: str = ""
+    rows: int | None  # how many it has, or says to have; None if that can't be told
+    vectors: Any = None  # numbers [rows, D], on disk
+    schema: pa.Schema | None = None  # of a table
+    problem: str = ""  # why it can't be read; empty if it can
 
     @property
     def number(self) -> int | None:
@@ -61,18 +52,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Run of consecutive rows.
-
-    Attributes:
-        vectors: by tower, float32 [D] each.
-        metadata: a record batch of as many rows; None if there is none.
-        problem: why they can't be read.
-    """
+    """Run of consecutive rows."""
 
     numbers: range
-    vectors: dict[Tower, list[Floats]] = field(default_factory=dict)
-    metadata: pa.RecordBatch | None = None
-    problem: str = ""
+    vectors: dict[Tower, list[Floats]] = field(default_factory=dict)  # by tower, float32 [D] each
+    metadata: pa.RecordBatch | None = None  # a record batch of as many rows; None if there is none
+    problem: str = ""  # why they can't be read
 
 
 @dataclass(frozen=True)
@@ -180,11 +165,7 @@ def _shard(first: int, vectors: dict[Tower, Part], metadata: list[Part], is_only
 
 
 def _whole(folder: Path, vectors: dict[Tower, list[Part]], metadata: list[Part]) -> Shard:
-    """Make one shard of all files, since their numbers differ; none may be missing.
-
-    Raises:
-        InvalidInput: something is.
-    """
+    """Make one shard of all files, since their numbers differ; raise InvalidInput if anything is missing."""
     for part in (*(part for parts in vectors.values() for part in parts), *metadata):
         if part.problem:
             raise InvalidInput(f"{part.named()}: the folder isn't whole, and the rows after it can't be numbered")

@@ -1,7 +1,5 @@
 """Values of foreign tables as the API takes them: with their kind where a column can hold it, else as JSON text."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter
@@ -24,8 +22,7 @@ _BEYOND = "outside the years 1 to 9999: null stands for it"
 _UNREADABLE = "finer than Python can tell: null stands for it"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_S, _END_S = -62_135_596_800, 253_402_300_800  # 0001-01-01, 10000-01-01
-Lost = Counter[str]
-"""Counts of values that weren't kept, by reason."""
+Lost = Counter[str]  # counts of values that weren't kept, by reason
 
 
 def kind_for(type: pa.DataType) -> str:
@@ -215,18 +212,10 @@ def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
 def _finite(value: float | int | None, lost: Lost) -> float | int | None:
     if value is None:
         return None
-    if isinstance(value, int):
-        return value if _is_exact(value, lost) else None
-    if math.isfinite(value):
-        return float(value)
-    lost[NOT_FINITE] += 1
+    if math.isfinite(value) and float(value) == value:
+        return value
+    lost[_NOT_EXACT if isinstance(value, int) else NOT_FINITE] += 1
     return None
-
-
-def _is_exact(value: int, lost: Lost) -> bool:
-    exact = float(value) == value
-    lost.update({} if exact else {_NOT_EXACT: 1})
-    return exact
 
 
 def _times(array: pa.Array, lost: Lost) -> list[str | None]:

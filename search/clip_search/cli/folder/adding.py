@@ -1,11 +1,9 @@
 """``search add``: sync of a collection with a folder of pictures."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,9 +17,8 @@ from clip_client.regular_files import read_regular
 from clip_client.search import OnConflict, Row, Search
 from clip_search.cli.books import Books
 from clip_search.cli.commands import batches, client, ensure, progress, say
-from clip_search.cli.folder.descriptions import Description, Descriptions
+from clip_search.cli.folder.descriptions import Description, Descriptions, metadata_of, with_description
 from clip_search.cli.folder.fields import Fields
-from clip_search.cli.folder.row_values import metadata_of, with_description
 from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
 from clip_search.thumbnails import thumbnail
 
@@ -53,24 +50,10 @@ def add(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class _Outcome:
-    """Outcome of a request with several files.
+    """Outcome of a request with several files."""
 
-    Attributes:
-        reasons: by number, of those that aren't in.
-        there: how many somebody else had added in the meantime.
-    """
-
-    reasons: dict[int, str] = field(default_factory=dict)
-    there: int = 0
-
-
-@dataclass
-class _Counts:
-    """Counts beside the books: kinds of replaced rows, and rows without files."""
-
-    moved: int = 0
-    described: int = 0
-    pruned: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)  # by number, of those that aren't in
+    there: int = 0  # how many somebody else had added in the meantime
 
 
 class _Sync:
@@ -82,7 +65,7 @@ class _Sync:
         self._found, self._root = listing, os.path.realpath(arguments.folder)
         self._fields = Fields(search.stats(self._collection)["columns"])
         self._read = Descriptions(arguments.folder, listing, arguments.metadata, self._fields, books)
-        self._counts = _Counts()
+        self._replaced, self._pruned = Counter[str](), 0  # counts beside the books: by kind of step, and rows without files
         self._files: Sequence[PictureFile] = listing.pictures
         self._descriptions: list[Description] = []
         self._is_resumed = False
@@ -91,7 +74,8 @@ class _Sync:
         """Compare, send, and print the counts."""
         read = [self._read.of(file) for file in self._files]
         self._descriptions = [self._read.fitted(*pair) for pair in zip(self._files, read, strict=True)]
-        planned = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), self._disk())
+        disk = Disk(self._root, self._digest, _is_gone)
+        planned = plan([self._wanted(n) for n in range(len(self._files))], self._rows(), disk)
         steps = [step for step in planned.steps if step.kind != "unchanged" or self._again]
         self._books.unchanged += len(planned.steps) - len(steps)
         self._send_all(steps)
@@ -112,9 +96,6 @@ class _Sync:
                 state.folder == as_source(self._root) or is_above(state.folder, self._root)
             )
             yield Known(row["id"], row["source"], state)
-
-    def _disk(self) -> Disk:
-        return Disk(self._root, self._digest, _is_gone)
 
     def _digest(self, number: int) -> str:
         try:
@@ -230,30 +211,28 @@ class _Sync:
                 self._books.added += 1
             else:
                 self._books.replaced += 1
-                self._counts.moved += step.kind == "moved"
-                self._counts.described += step.kind == "described"
+                self._replaced[step.kind] += 1
 
     def _remove(self, ids: Sequence[str], *, counted: bool = True) -> None:
         for part in batches(ids, _DELETED):
             removed = self._search.delete(self._collection, part)
-            self._counts.pruned += removed if counted else 0
+            self._pruned += removed if counted else 0
 
     def _tell(self, planned: Plan) -> None:
         """Print the counts beside the books."""
         others = set(self._found.others) - self._read.used()
         bare = sum(not said.own and not said.given for said in self._descriptions) if self._read.has_rows else 0
         gone = 0 if self._prune else len(planned.gone)
+        moved, reworded = self._replaced["moved"], self._replaced["described"]
         renamed, first = len(planned.renamed), next(iter(planned.renamed), "")
         lines = {
             f"{len(others)} files passed over that aren't pictures ({_endings(others)})": len(others),
             f"{len(self._found.repeated)} links passed over to what is there already": len(self._found.repeated),
-            f"{self._counts.moved} moved, {self._counts.described} with new metadata alone: not embedded again": (
-                self._counts.moved + self._counts.described
-            ),
+            f"{moved} moved, {reworded} with new metadata alone: not embedded again": moved + reworded,
             f"{renamed} have their folder's name in their id, since another file has the shorter one: {first}": renamed,
             f"{bare} pictures without metadata": bare,
             f"{gone} rows whose files are gone: --prune removes them": gone,
-            f"{self._counts.pruned} rows removed whose files are gone": self._counts.pruned,
+            f"{self._pruned} rows removed whose files are gone": self._pruned,
         }
         for line, count in lines.items():
             if count:

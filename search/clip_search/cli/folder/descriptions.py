@@ -6,7 +6,7 @@ import os
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clip_client.picture_files import PictureFile, Scan
 from clip_client.text_files import read_fields, read_text
 from clip_search.cli.books import Books
 from clip_search.cli.folder.fields import Fields
+from clip_search.cli.folder.sync import State, described
 
 _BESIDE = (".json", ".txt")
 Values = dict[str, Any]
@@ -24,17 +25,11 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """Caption and fields of one picture.
+    """Caption and fields of one picture."""
 
-    Attributes:
-        own: values by column, from the folder.
-        given: from the other table, which goes first; None where there is none.
-        whole: false where a part couldn't be read, so that what is missing needn't be gone.
-    """
-
-    own: Values
-    given: Values | None = None
-    whole: bool = True
+    own: Values  # values by column, from the folder
+    given: Values | None = None  # from the other table, which goes first; None where there is none
+    whole: bool = True  # false where a part couldn't be read, so that what is missing needn't be gone
 
 
 @dataclass
@@ -91,8 +86,10 @@ class Descriptions:
         self._beside = Beside.of(scan.others, stems)
         self._known = set(scan.left_out)
         self.tables = {
-            name for name in scan.others if os.path.basename(name) in TABLES and not _is_beside(name, stems)
-        }  # fmt: skip
+            name
+            for name in scan.others
+            if os.path.basename(name) in TABLES and not (name.endswith(".json") and os.path.splitext(name)[0] in stems)
+        }
         self._rows: dict[str, Values] = {}
         for name in sorted(self.tables, key=lambda name: (name.count("/"), TABLES.index(os.path.basename(name)), name)):
             if table := self._table(name):
@@ -137,7 +134,8 @@ class Descriptions:
         try:
             return read_table(path)
         except InvalidInput as problem:
-            self._books.note(as_id(name), f"the pictures go in without it, it {_without_path(problem, path)}")
+            told = str(problem).removeprefix(f"{path} ")
+            self._books.note(as_id(name), f"the pictures go in without it, it {told}")
             return None
 
     def _names(self, folder: str) -> Names:
@@ -181,18 +179,34 @@ class Descriptions:
         return {CAPTION: text} if text else {}
 
 
+def metadata_of(said: Description, before: State | None) -> dict[str, Any]:
+    """Return values by column; None for one that the folder gave before and no longer does.
+
+    What another table gave goes first, also where it isn't named this time.
+    """
+    others = before.given_fields if before and said.given is None else ()
+    values = {name: value for name, value in said.own.items() if name not in others} | (said.given or {})
+    lost = before.fields if before and said.whole else ()
+    return dict.fromkeys(name for name in lost if name not in others) | values
+
+
+def with_description(state: State, said: Description, before: State | None) -> State:
+    """Return a state with the file's description; keep the former one of what couldn't be read this time."""
+    before = before or State("", 0, 0)
+    fields = {*said.own, *(() if said.whole else before.fields)}
+    return replace(
+        state,
+        described=described(said.own),
+        fields=tuple(sorted(fields)),
+        given=before.given if said.given is None else described(said.given),
+        given_fields=tuple(sorted({*(said.given or ()), *before.given_fields})),
+    )
+
+
 def _together(rows: Sequence[Values]) -> Values:
     """Return the fields of the last row, and the captions of all."""
     fields = {name: value for row in rows for name, value in merged([row]).items()}
     return fields | merged([{CAPTION: [*caption_list(rows)]}])
-
-
-def _is_beside(name: str, stems: Container[str]) -> bool:
-    return name.endswith(".json") and os.path.splitext(name)[0] in stems
-
-
-def _without_path(problem: InvalidInput, path: Path) -> str:
-    return str(problem).removeprefix(f"{path} ")
 
 
 def _composed(name: str) -> str:

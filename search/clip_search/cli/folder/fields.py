@@ -1,7 +1,5 @@
 """Fields of pictures as metadata: names and values that columns take, and a reason for each that they don't."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter
@@ -109,11 +107,7 @@ def _misfit(column: str, kind: str, value: Any) -> str:
 
 
 def _sendable(value: Any) -> Any:
-    """Return a value as JSON has it: scalars, and lists of them.
-
-    Raises:
-        InvalidInput: it is an object, bytes, or a number that no column holds.
-    """
+    """Return a value as JSON has it, scalars and lists of them; raise InvalidInput for one that no column holds."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,32 +12,22 @@ from typing import Any, Literal
 
 from clip_client.file_names import as_id, source_path
 
-BELOW = "~"
-"""Suffix of a description's digest from a folder below, which knows no tables of the one above."""
+BELOW = "~"  # suffix of a description's digest from a folder below, which knows no tables of the one above
 Kind = Literal["new", "changed", "moved", "described", "unchanged"]
 
 
 @dataclass(frozen=True)
 class State:
-    """State of a row's file when the row was written; kept in the row.
+    """State of a row's file when the row was written; kept in the row."""
 
-    Attributes:
-        digest: of the file's bytes.
-        size, mtime_ns: as long as both are the same, the file isn't read.
-        described: digest of the metadata that the folder gave.
-        fields: columns of that metadata.
-        folder: what was added.
-        given, given_fields: the same of another table's, which need not be there each time.
-    """
-
-    digest: str
-    size: int
+    digest: str  # of the file's bytes
+    size: int  # as long as size and time are the same, the file isn't read
     mtime_ns: int
-    described: str = ""
-    fields: tuple[str, ...] = ()
-    folder: str = ""
-    given: str = ""
-    given_fields: tuple[str, ...] = ()
+    described: str = ""  # digest of the metadata that the folder gave
+    fields: tuple[str, ...] = ()  # columns of that metadata
+    folder: str = ""  # what was added
+    given: str = ""  # digest of what another table gave, which need not be there each time
+    given_fields: tuple[str, ...] = ()  # columns of that
 
     def to_text(self) -> str:
         """Return the state as JSON."""
@@ -66,40 +57,25 @@ class Known:
 
 @dataclass(frozen=True)
 class Wanted:
-    """File that belongs into the collection.
+    """File that belongs into the collection."""
 
-    Attributes:
-        name: below the folder.
-        source: its absolute path as rows have it.
-        described: digest of the metadata that the folder gives.
-        given: of another table's; None where there is no such table this time.
-    """
-
-    name: str
-    source: str
+    name: str  # below the folder
+    source: str  # its absolute path as rows have it
     size: int
     mtime_ns: int
-    described: str
-    given: str | None = None
+    described: str  # digest of the metadata that the folder gives
+    given: str | None = None  # of another table's; None where there is no such table this time
 
 
 @dataclass(frozen=True)
 class Step:
-    """Step of a plan for one file.
+    """Step of a plan for one file."""
 
-    Attributes:
-        number: of the file.
-        kind: ``moved`` is a file whose content is that of a row whose own file is gone.
-        id: of its row.
-        row: the row that it replaces or comes from; None for a new one.
-        digest: of its content; empty where it wasn't read.
-    """
-
-    number: int
-    kind: Kind
-    id: str
-    row: Known | None = None
-    digest: str = ""
+    number: int  # of the file
+    kind: Kind  # `moved` is a file whose content is that of a row whose own file is gone
+    id: str  # of its row
+    row: Known | None = None  # the row that it replaces or comes from; None for a new one
+    digest: str = ""  # of its content; empty where it wasn't read
 
 
 @dataclass
@@ -225,10 +201,11 @@ class _Planner:
         lost_sizes = {size for size, _ in lost}
         waiting = [n for n in waiting if self._files[n].size in lost_sizes]
         matches: dict[int, Known] = {}
-        for fits in (_same_name, _any_name):
+        for any_name in (False, True):
             for n in waiting:
                 candidates = lost.get((self._files[n].size, self._digest(n)), [])
-                chosen = next((row for row in candidates if fits(row, self._files[n])), None)
+                name = os.path.basename(self._files[n].source)
+                chosen = next((row for row in candidates if any_name or os.path.basename(row.source or "") == name), None)
                 if chosen and n not in matches:
                     candidates.remove(chosen)
                     matches[n] = chosen
@@ -262,10 +239,8 @@ class _Planner:
         folders = [part for part in self._disk.root.split("/") if part]
         for n in range(1, len(folders) + 1):
             yield as_id("/".join([*folders[-n:], name]))
-        number = 2
-        while True:
+        for number in itertools.count(2):
             yield as_id(f"{name} ({number})")
-            number += 1
 
     def _is_below(self, row: Known) -> bool:
         return any(is_below(place, self._disk.root) for place in (row.source or "", row.state.folder if row.state else ""))
@@ -273,11 +248,3 @@ class _Planner:
     def _is_gone(self, row: Known) -> bool:
         path = source_path(row.source or "")
         return os.path.isabs(path) and self._disk.is_gone(path, row.state is not None)
-
-
-def _same_name(row: Known, file: Wanted) -> bool:
-    return os.path.basename(row.source or "") == os.path.basename(file.source)
-
-
-def _any_name(row: Known, file: Wanted) -> bool:
-    return True

@@ -1,7 +1,5 @@
 """Syntax of filters, read by sqlglot, and the functions and types that a filter may use."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +11,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from clip_client.errors import InvalidInput
 
 _MAX_CHARACTERS = 8_192  # a list of some hundred ids fits
-MAX_DEPTH = 20
-"""Nested parentheses and operations; DataFusion's own parser stops at 50."""
+MAX_DEPTH = 20  # nested parentheses and operations; DataFusion's own parser stops at 50
 _MAX_TOKENS = 4_000
 
 ALLOWED = (
@@ -60,19 +57,11 @@ PARTS = (
     *("millisecond", "microsecond", "epoch"),
 )
 
+_PLAIN_TYPES = "TINYINT SMALLINT INT BIGINT FLOAT DOUBLE BOOLEAN DATE TIMESTAMP DECIMAL BINARY"
 TYPES: dict[str, str] = {
-    **{
-        name: name.lower()
-        for name in ("TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP")
-    },
-    **{"TEXT": "string", "VARCHAR": "string", "DECIMAL": "decimal", "UTINYINT": "tinyint unsigned"},
-    **{
-        "USMALLINT": "smallint unsigned",
-        "UINT": "int unsigned",
-        "UBIGINT": "bigint unsigned",
-        "VARBINARY": "binary",
-        "BINARY": "binary",
-    },
+    **{name: name.lower() for name in _PLAIN_TYPES.split()},
+    **{f"U{name}": f"{name.lower()} unsigned" for name in ("TINYINT", "SMALLINT", "INT", "BIGINT")},
+    **{"TEXT": "string", "VARCHAR": "string", "VARBINARY": "binary"},
 }
 """sqlglot's name of a type -> Lance's."""
 
@@ -112,11 +101,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # what is wrong with a 
 
 
 def tree(where: str) -> exp.Expr:
-    """Return the syntax tree of a filter.
-
-    Raises:
-        InvalidInput: it can't be parsed, or is too long or too deep for it.
-    """
+    """Return the syntax tree of a filter; raise InvalidInput if it can't be parsed, or is too long or too deep for it."""
     if len(where) > _MAX_CHARACTERS:
         raise InvalidInput(f"filter: it has {len(where)} characters: expected at most {_MAX_CHARACTERS}")
     try:

@@ -5,16 +5,13 @@ null, where both are null. In ``NOT (x IN (1) AND x IN (2))`` that is a wrong an
 only, so each list here has another one of the same value: ``coalesce(x, x)``, ``coalesce(x, x, x)``, …
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from sqlglot import exp
 
 from clip_client.errors import InvalidInput
 
-_MOST = 32
-"""Lists of one expression: the text grows with the square of their number."""
+_MOST = 32  # lists of one expression: the text grows with the square of their number
 
 
 class Lists:
@@ -24,11 +21,7 @@ class Lists:
         self._seen: Counter[str] = Counter()
 
     def apart(self, operand: str, node: exp.Expr) -> str:
-        """Return SQL of the same value as ``operand``, which a comparison is about.
-
-        Raises:
-            InvalidInput: it is compared too often.
-        """
+        """Return SQL of the same value as a comparison's ``operand``; raise InvalidInput if it is compared too often."""
         if not _is_list(node) or not _is_negated(node):
             return operand
         self._seen[operand] += 1

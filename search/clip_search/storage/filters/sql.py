@@ -4,8 +4,6 @@ A filter in LanceDB is DataFusion's SQL with all its functions, some of which al
 every part of it must be one that is known to be cheap, and only SQL made from the checked tree is executed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any

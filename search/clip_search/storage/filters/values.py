@@ -1,7 +1,5 @@
 """Values in a filter of a client: columns, literals, casts and function calls, checked and written as SQL."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re
@@ -17,8 +15,7 @@ from clip_client.errors import InvalidInput
 from clip_search.storage.filters.grammar import ALLOWED, FUNCTIONS, PARTS, TYPES, Function
 from clip_search.storage.schema import HEAVY
 
-_MAX_NESTED = 4
-"""Function in function: DataFusion doubles a COALESCE for each one around it."""
+_MAX_NESTED = 4  # function in function: DataFusion doubles a COALESCE for each one around it
 _MAX_LIST = 2_000
 _MAX_ARGUMENT = 1_024  # repeated for each row of a batch
 _MAX_DIGITS = 64  # more than any number of 64 bits needs
