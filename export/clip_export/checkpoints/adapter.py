@@ -14,7 +14,16 @@ from safetensors.torch import load_file, save_file
 from clip_client.errors import InvalidInput
 from clip_export import json_record
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, MERGED_FROM, SETTINGS, SHARDS, WEIGHTS
+from clip_export.checkpoints.file_names import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    INDEX,
+    MERGED_FROM,
+    SETTINGS,
+    SHARDS,
+    WEIGHTS,
+)
 from clip_export.checkpoints.lora import Lora
 from clip_export.checkpoints.refused import refuse
 from clip_export.checkpoints.weight_digest import digest
