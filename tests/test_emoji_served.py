@@ -79,6 +79,7 @@ def test_birthday_cake_shows_the_cake_first() -> None:
     assert collection.captions[cosines.argmax()] == "birthday cake"
 
 
+@pytest.mark.slow
 def test_birthday_cake_shows_the_cake_first_in_int8_too(emoji_server: Server) -> None:
     collection = load_collection()
     with Clip(emoji_server.address, name="int8") as clip:
@@ -102,6 +103,7 @@ def test_triton_gives_the_same_figures(figures: dict, emoji_server: Server) -> N
             assert served[task][name] == pytest.approx(value, abs=5e-4), (task, name)
 
 
+@pytest.mark.slow
 def test_int8_keeps_within_a_point_of_torch(report: dict) -> None:
     rows = [row for row in report["variants"] if row["variant"].endswith("-int8")]
     assert {(row["tower"], row["variant"]) for row in rows} == {
@@ -112,6 +114,7 @@ def test_int8_keeps_within_a_point_of_torch(report: dict) -> None:
         assert max(row["lost"].values()) <= 1
 
 
+@pytest.mark.slow
 def test_served_int8_finds_what_the_report_says(report: dict, emoji_server: Server) -> None:
     judged, _ = labelled_pictures.split(labelled_pictures.read(EXAMPLE / "pictures"), EXAMPLE / "pictures")
     with Clip(emoji_server.address, name="int8") as clip:
@@ -123,6 +126,7 @@ def test_served_int8_finds_what_the_report_says(report: dict, emoji_server: Serv
         assert report["published"]["retrieval"][name] == pytest.approx(value, abs=5e-4), name
 
 
+@pytest.mark.slow
 def test_a_ruined_int8_is_refused(
     emoji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

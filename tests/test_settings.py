@@ -13,6 +13,7 @@ import pytest
 from clip_client import InvalidInput, cli
 from clip_client.argument_types import count, port, ports
 from clip_client.settings import Formatter, Repeated, add_settings
+from clip_export import options
 from clip_search.cli import serve
 from clip_search.cli.parser import _parser
 from clip_search.options import Options
@@ -216,3 +217,22 @@ def test_the_command_tells_of_settings_that_are_wrong(
         "error: CLIPSERVE_SEARCH_RECALL is '1.5': the recall target is 1.5: expected above 0, at most 1; "
         "'clipserve search serve --help' says what is expected\n"
     )
+
+
+def test_options_of_the_export_come_from_the_same_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "clipserve.toml"
+    file.write_text('[export]\nname = "pets"\nmax_loss = 2\nartifacts = "built"\n[serve]\nthreads = 2\n')
+    monkeypatch.setenv("CLIPSERVE_CONFIG", str(file))
+    monkeypatch.setenv("CLIPSERVE_EXPORT_MAX_LOSS", "3.5")
+    monkeypatch.setenv("CLIPSERVE_EXPORT_IMAGE_VARIANT", "openvino-fp16")
+    taken = options.parsed(["--artifacts", "here"])
+    assert (taken.name, taken.allowed.lost_points, taken.artifacts) == ("pets", 3.5, Path("here"))
+    assert taken.chosen["image"].name == "openvino-fp16"
+    with pytest.raises(SystemExit):
+        options.parsed(["--help"])
+    assert "(default: pets); set by name in [export] of " in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setenv("CLIPSERVE_EXPORT_MODLE", "x")
+    with pytest.raises(InvalidInput, match="CLIPSERVE_EXPORT_MODLE: did you mean CLIPSERVE_EXPORT_MODEL"):
+        options.parsed([])

@@ -15,7 +15,7 @@ from clip_client.errors import InvalidInput
 
 CONFIG = "CLIPSERVE_CONFIG"
 """Variable with the path of the file, for where the command line has none."""
-TABLES = ("search", "serve")
+TABLES = ("export", "search", "serve")
 """Tables of the file, each with the options of one command."""
 
 _PREFIX = "CLIPSERVE_"

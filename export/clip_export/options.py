@@ -10,6 +10,7 @@ from pathlib import Path
 from clip_client import model_repository
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
+from clip_client.settings import add_settings
 from clip_client.spec import TOWERS, Tower
 from clip_export.builds.best_variant import OBJECTIVES
 from clip_export.evaluation.gate import Allowed
@@ -54,7 +55,8 @@ def parsed(argv: Sequence[str] | None) -> Options:
         InvalidInput: for an unknown variant or one that can't be served, no checkpoint where none is bundled, no folder for
             the report.
     """
-    values = vars(_parser().parse_args(argv))
+    values = vars(_parser(argv).parse_args(argv))
+    del values["config"]
     if values["model"] is None and not values["list"] and values["known"] is None:
         _use_bundled(values)
     if values["json"] and not values["json"].parent.is_dir():
@@ -90,7 +92,7 @@ def _to_publish(name: str | None) -> Variant | None:
     return named(name) if name else None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clipserve export",
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(parser)
     _add_judgement(parser)
     _add_places(parser)
+    add_settings(parser, "export", argv)
     return parser
 
 
