@@ -23,14 +23,18 @@ class Transformers(Library):
     Args:
         folder: of the checkpoint.
         padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
+        positions: of the text tower where the configuration and the tokenizer say too few, as LongCLIP's do; 0 where they don't.
+        reserved: positions that no token takes.
     """
 
     distribution: ClassVar[str] = "transformers"
     uses: ClassVar[tuple[str, ...]] = ("torch", "pillow", "tokenizers")
 
-    def __init__(self, folder: Path, *, padded: bool) -> None:
+    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0) -> None:
         self._folder = folder
         self._padded = padded
+        self._positions = positions
+        self._reserved = reserved
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
         """Embed pictures as the documentation of ``get_image_features`` shows it."""
@@ -42,22 +46,22 @@ class Transformers(Library):
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as the documentation of ``get_text_features`` shows it.
 
-        SigLIP was trained on padding that it sees. Its tokenizers make no mask on the hub; where one is configured to, the
-        mask is left out. Other texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
+        SigLIP was trained on padding that it sees, and its tokenizers make no mask on the hub; one that does hides it. Other
+        texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
         shift CLIP's positions by as much as the longest neighbour is longer.
         """
         groups = [[*texts]] if self._padded else [[text] for text in texts]
         return [answer for group in groups for answer in self._batch(group)]
 
     def _batch(self, texts: list[str]) -> list[Answer]:
-        positions = self._model.config.text_config.max_position_embeddings
-        length = min(self._tokenizer.model_max_length, positions)
+        positions = self._model.config.text_config.max_position_embeddings - self._reserved
+        length = self._positions or min(self._tokenizer.model_max_length, positions)
         padding = "max_length" if self._padded else True
-        tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
-        sent = {"input_ids": tokens["input_ids"]} if self._padded else dict(tokens)
+        tokens = dict(self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt"))
         with torch.inference_mode():
-            embeddings = self._model.get_text_features(**sent, return_dict=True).pooler_output.numpy()
-        return [Answer(*both) for both in zip(unmasked(sent), embeddings, strict=True)]
+            embeddings = self._model.get_text_features(**tokens, return_dict=True).pooler_output.numpy()
+        given = np.asarray(tokens["input_ids"]) if self._padded else unmasked(tokens)
+        return [Answer(*both) for both in zip(given, embeddings, strict=True)]
 
     @cached_property
     def _processor(self) -> Any:
@@ -75,11 +79,14 @@ class Transformers(Library):
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import AutoModel
+        from transformers import AutoConfig, AutoModel
 
         without_progress()
+        config = AutoConfig.from_pretrained(self._folder, **LOCAL)
+        if self._positions:
+            config.text_config.max_position_embeddings = self._positions
         model = AutoModel.from_pretrained(
-            self._folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, **LOCAL
+            self._folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, **LOCAL
         )
         return model.eval()
 
