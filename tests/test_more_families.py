@@ -85,9 +85,9 @@ def library_images(folder: Path, images: Sequence[bytes]) -> np.ndarray:
 
 
 def settings_of(family: str, folder: Path) -> dict[str, Any]:
-    """The configuration that LongCLIP's documentation changes before the model is loaded."""
+    """Settings of loading: LongCLIP's documentation changes a number; a text alone makes AIMv2 forget its mask with sdpa."""
     if family != "long_clip":
-        return {}
+        return {"attn_implementation": "eager"} if family == "aimv2" else {}
     config = AutoConfig.from_pretrained(folder)
     config.text_config.max_position_embeddings = 248
     return {"config": config}
@@ -102,7 +102,7 @@ def test_texts(family: str, made: dict[str, Path]) -> None:
     embeddings = ours.embed(texts)
     theirs = library_texts(made[family], texts, ours, **settings_of(family, made[family]))
     assert (embeddings * theirs).sum(axis=1).min() >= 0.9999
-    assert (theirs[1] * theirs[2]).sum() < 0.99  # texts that differ aren't alike
+    assert (theirs[1] * theirs[7]).sum() < 0.99  # texts that differ aren't alike
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import ModelSpec
+from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.clip import Clip, refuse_other_end
+from clip_export.libraries.base import Library
+from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers.image_tower import PooledProjection
 from clip_export.towers.pooled_layer import LastLayer
 from clip_export.towers.pooling import at_end
@@ -15,7 +18,11 @@ from clip_export.towers.text_towers import CausalTextTower
 
 
 class Aimv2(Clip):
-    """``model_type: aimv2``: AIMv2's image tower, pooled by attention, and a causal text tower."""
+    """``model_type: aimv2``: AIMv2's image tower, pooled by attention, and a causal text tower.
+
+    Apple's own text tower is always causal. That of transformers 5 isn't where a text without padding meets sdpa: the mask is
+    then left to a flag that isn't set. So the library runs with eager attention.
+    """
 
     model_type = "aimv2"
     title = "AIMv2"
@@ -43,6 +50,10 @@ class Aimv2(Clip):
         text = model.text_model
         text.encoder.layers[-1] = LastLayer(text.encoder.layers[-1], at_end, alone=False)
         return CausalTextTower(text, model.text_projection, spec, norm=text.rms_norm)
+
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        """Return transformers for both towers."""
+        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=False, attention="eager"))
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Accept the tokenizer's end token only."""

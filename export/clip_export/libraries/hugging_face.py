@@ -25,16 +25,20 @@ class Transformers(Library):
         padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
         positions: of the text tower where the configuration and the tokenizer say too few, as LongCLIP's do; 0 where they don't.
         reserved: positions that no token takes.
+        attention: implementation of it.
     """
 
     distribution: ClassVar[str] = "transformers"
     uses: ClassVar[tuple[str, ...]] = ("torch", "pillow", "tokenizers")
 
-    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0, attention: str = "sdpa"
+    ) -> None:
         self._folder = folder
         self._padded = padded
         self._positions = positions
         self._reserved = reserved
+        self._attention = attention
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
         """Embed pictures as the documentation of ``get_image_features`` shows it."""
@@ -86,7 +90,7 @@ class Transformers(Library):
         if self._positions:
             config.text_config.max_position_embeddings = self._positions
         model = AutoModel.from_pretrained(
-            self._folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, **LOCAL
+            self._folder, config=config, dtype=torch.float32, attn_implementation=self._attention, use_safetensors=True, **LOCAL
         )
         return model.eval()
 

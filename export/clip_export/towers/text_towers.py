@@ -54,7 +54,7 @@ class CausalTextTower(TextTower):
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode under a causal mask, the last layer at the end token only, project."""
-        mask = causal_mask(tokens)[None, None]
+        mask = self.mask(tokens)
         hidden = self.model.embeddings(input_ids=tokens)  # [N, L, W]
         *layers, last_layer = self.model.encoder.layers
         for layer in layers:
@@ -62,6 +62,10 @@ class CausalTextTower(TextTower):
         ended = last_layer(hidden, mask, is_end)  # [N, 1, W]
         projected: Tensor = self.projection(self.norm(ended[:, 0]))
         return projected
+
+    def mask(self, tokens: Tensor) -> Tensor:
+        """Return the causal mask [1, 1, L, L]."""
+        return causal_mask(tokens)[None, None]
 
 
 class FullTextTower(TextTower):
