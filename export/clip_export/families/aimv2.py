@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.clip import Clip, refuse_other_end
-from clip_export.libraries.base import Library
-from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers.image_tower import PooledProjection
 from clip_export.towers.pooled_layer import LastLayer
 from clip_export.towers.pooling import at_end
@@ -27,6 +24,7 @@ class Aimv2(Clip):
     model_type = "aimv2"
     title = "AIMv2"
     classes = ("Aimv2Config", "Aimv2Model")
+    attention = "eager"
 
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
         """Return the image processor's fields; refuse an image tower that has no pooling."""
@@ -50,10 +48,6 @@ class Aimv2(Clip):
         text = model.text_model
         text.encoder.layers[-1] = LastLayer(text.encoder.layers[-1], at_end, alone=False)
         return CausalTextTower(text, model.text_projection, spec, norm=text.rms_norm)
-
-    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """Return transformers for both towers."""
-        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=False, attention="eager"))
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Accept the tokenizer's end token only."""

@@ -22,6 +22,7 @@ class Align(HuggingFace):
     model_type = "align"
     title = "ALIGN"
     classes = ("AlignConfig", "AlignModel")
+    attention = "eager"
     padding = "masked"
     activation = "softmax"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.hugging_face import HuggingFace, context_length
 from clip_export.libraries.base import Library
@@ -34,10 +33,10 @@ class AltClip(HuggingFace):
         text = model.text_model
         return MaskedTextTower(text.roberta, first, nn.Sequential(text.pre_LN, text.transformation, model.text_projection), spec)
 
-    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """Return transformers for both towers."""
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
         reserved = _reserved(self.config(checkpoint).text_config.to_dict())
-        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=False, reserved=reserved))
+        return Transformers(checkpoint.folder, padded=False, reserved=reserved)
 
 
 def _reserved(text: dict[str, Any]) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.hugging_face import HuggingFace, context_length, parsed
 from clip_export.libraries.base import Library
@@ -48,10 +47,10 @@ class Clip(HuggingFace):
         read_one(model.text_model.encoder, at_end)
         return CausalTextTower(model.text_model, model.text_projection, spec)
 
-    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """Return transformers for both towers."""
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
         positions = self._longer(super().config(checkpoint), checkpoint)
-        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=False, positions=positions))
+        return Transformers(checkpoint.folder, padded=False, positions=positions, attention=self.attention)
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Accept the tokenizer's end token, or ``eos_token_id: 2``.

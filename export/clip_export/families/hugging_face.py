@@ -37,6 +37,7 @@ class HuggingFace(Family):
         padding: see ModelSpec.
         activation: see ModelSpec.
         prefix: of its tensors where it is part of a larger model.
+        attention: implementation of it that the library runs with.
     """
 
     model_type: ClassVar[str]
@@ -45,6 +46,7 @@ class HuggingFace(Family):
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
     prefix: ClassVar[str] = ""
+    attention: ClassVar[str] = "sdpa"
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Return D, from the whole configuration: the width of the projection."""
@@ -119,7 +121,11 @@ class HuggingFace(Family):
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
         """Return transformers for both towers."""
-        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=self.padding == "full"))
+        return dict.fromkeys(TOWERS, self.library(checkpoint))
+
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
+        return Transformers(checkpoint.folder, padded=self.padding == "full", attention=self.attention)
 
     def tensor(self, checkpoint: Checkpoint, name: str) -> Any:
         """Return one tensor of the weights, of a larger model's too; raises as :meth:`Checkpoint.tensor`."""

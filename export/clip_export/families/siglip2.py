@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.spec import ModelSpec
 from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.siglip import Siglip
@@ -38,6 +37,6 @@ class Siglip2(Siglip):
         """Return the vision model with its pooling head."""
         return NaflexImageTower(model.vision_model, spec)
 
-    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
-        """Return transformers for both towers."""
-        return dict.fromkeys(TOWERS, NaflexTransformers(checkpoint.folder, padded=True))
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
+        return NaflexTransformers(checkpoint.folder, padded=True)

@@ -34,7 +34,8 @@ class NaflexImageTower(ImageTower):
         counts = 1 + 256 * floats[:, -1, :2, 0] + floats[:, -1, :2, 1]  # [N, 2]: rows and columns of patches
         seen = torch.arange(self.most, device=floats.device)[None] < counts.prod(dim=1, keepdim=True)  # [N, L]
         mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
-        hidden = self.encoder.embeddings(self._patches(floats), counts.long())  # [N, L, W]
+        embeddings = self.encoder.embeddings
+        hidden = embeddings.patch_embedding(self._patches(floats)) + self._positions(counts)  # [N, L, W]
         hidden = self.encoder.post_layernorm(self.encoder.encoder(inputs_embeds=hidden, attention_mask=mask).last_hidden_state)
         return self._pooled(hidden, mask)
 
@@ -43,6 +44,25 @@ class NaflexImageTower(ImageTower):
         grid = floats[:, :-1, :-1].reshape(-1, self.across, self.patch, self.across, self.patch, 3)
         patches = grid.transpose(2, 3).reshape(-1, self.across * self.across, self.patch * self.patch, 3)  # [N, L, P * P, 3]
         return (patches[:, : self.most] * self.scale.flatten() + self.shift.flatten()).flatten(2)
+
+    def _positions(self, counts: Tensor) -> Tensor:
+        """Return embeddings of positions [N, L, W], interpolated from their square grid as transformers' do; counts [N, 2].
+
+        Bilinear with antialias: weights of rows and of columns, each position's product over the grid.
+        """
+        table = self.encoder.embeddings.position_embedding.weight  # [G * G, W]
+        grid = round(table.shape[0] ** 0.5)
+        number = torch.arange(self.most, device=counts.device, dtype=counts.dtype)[None]  # [1, L]
+        columns = counts[:, 1:]  # [N, 1]
+        row = torch.div(number, columns, rounding_mode="floor")
+        places = torch.stack([row, number - row * columns], dim=-1)  # [N, L, 2]
+        scale = grid / counts[:, None]  # [N, 1, 2]
+        source = torch.arange(grid, device=counts.device, dtype=counts.dtype)
+        distance = (source - ((places + 0.5) * scale - 0.5)[..., None]).abs()  # [N, L, 2, G]
+        weights = (1 - distance / scale.clamp(min=1)[..., None]).clamp(min=0)
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-9)  # padding may lie outside the grid
+        both = weights[:, :, 0, :, None] * weights[:, :, 1, None, :]  # [N, L, G, G]
+        return both.flatten(2) @ table
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Pool [N, L, W] -> [N, W] by the head's attention, which sees the picture only."""
