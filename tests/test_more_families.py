@@ -114,7 +114,7 @@ def test_the_oracle_sees_no_difference(family: str, made: dict[str, Path]) -> No
 
 
 def verdicts_of(folder: Path) -> dict[str, comparison.Compared]:
-    """What an export asks the oracle."""
+    """Verdicts of the oracle on a checkpoint, as an export asks for them."""
     ours = Ours.read(folder)
     family = families.of(ours.found)
     towers = family.towers(ours.found, ours.spec)
@@ -196,7 +196,7 @@ def test_a_mask_of_padding_is_followed(family: str, made: dict[str, Path], tmp_p
 def test_a_mask_of_padding_at_the_start_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made["siglip"], tmp_path / "copy"))
     edit(folder / "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"], padding_side="left")
-    with pytest.raises(InvalidInput, match='pads texts at the start.* set "padding_side": "right"'):
+    with pytest.raises(InvalidInput, match=r'pads texts at the start.* set "padding_side": "right"'):
         Ours.read(folder)
 
 
@@ -264,7 +264,12 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no patches": (
         "naflex",
         lambda it: more_checkpoints.write_siglip_processor(it),
-        "gives patches of None pixels a side",
+        "is a SiglipImageProcessor, .* expected a Siglip2ImageProcessor",
+    ),
+    "patches for a tower of squares": (
+        "siglip",
+        lambda it: edit(it / "preprocessor_config.json", image_processor_type="Siglip2ImageProcessor"),
+        "is a Siglip2ImageProcessor, .* expected a CLIPImageProcessor or one like it",
     ),
     "none at all": (
         "naflex",

@@ -33,7 +33,10 @@ Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
 _IDENTITY_ONLY = ("name", "checkpoint", "revision")  # a model's origin, not its computation
-_UNLESS = {"transparency": "white", "patch_size": 0}  # fields that are left out where they hold this, as if they had never been added
+_UNLESS = {
+    "transparency": "white",
+    "patch_size": 0,
+}  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -118,10 +121,12 @@ class ModelSpec:
 
     def _check_patches(self) -> None:
         if (self.resize_mode == "patches") != (self.patch_size > 0):
-            raise InvalidInput(f"patch_size is {self.patch_size} with resize_mode {self.resize_mode}, expected one with patches only")
+            raise InvalidInput(
+                f"patch_size is {self.patch_size} with resize_mode {self.resize_mode}, expected one with patches only"
+            )
         if self.patch_size and self.image_size != (expected := naflex.side(self.patch_size, self.resize_size)):
             raise InvalidInput(
-                f"image_size is {self.image_size}, expected {expected} for {self.resize_size} patches of {self.patch_size} pixels"
+                f"image_size is {self.image_size}, expected {expected}: {self.resize_size} patches of {self.patch_size} pixels"
             )
 
     @property

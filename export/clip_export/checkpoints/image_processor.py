@@ -44,8 +44,13 @@ def loaded(folder: Path, label: str) -> Any:
         )
 
 
-def image_fields(processor: Any, label: str) -> dict[str, Any]:
+def image_fields(processor: Any, label: str, *, patches: bool = False) -> dict[str, Any]:
     """Translate a loaded image processor, whose settings and defaults are those of its own class.
+
+    Args:
+        processor: of transformers.
+        label: the checkpoint's name, for messages.
+        patches: expect one that cuts pictures of any shape into patches; else one that gives squares.
 
     Returns:
         image_size, resize_mode, resize_size, interpolation, mean, std, and transparency and patch_size where they aren't the
@@ -55,8 +60,8 @@ def image_fields(processor: Any, label: str) -> dict[str, Any]:
         InvalidInput: for a class or a setting that the preprocessing here can't follow exactly.
     """
     with reading(label, "the image processor's settings"):
-        _refuse_unknown(processor, label)
-        sizes = _patches(processor, label) if _kind(processor) == _NAFLEX else _sizes(processor, label)
+        _refuse_unknown(processor, label, patches)
+        sizes = _patches(processor, label) if patches else _sizes(processor, label)
         mean, std = _normalized(processor, label)
         return {
             **sizes,
@@ -71,26 +76,24 @@ def _kind(processor: Any) -> str:
     return type(processor).__name__.removesuffix("Pil")
 
 
-def _refuse_unknown(processor: Any, label: str) -> None:
+def _refuse_unknown(processor: Any, label: str, patches: bool) -> None:
     """Raise InvalidInput for a class that prepares pixels in an unknown way."""
     from transformers.image_processing_backends import PilBackend
 
     changed = {name for name in _PIXELS if getattr(type(processor), name) is not getattr(PilBackend, name)}
     own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
     kind = _kind(processor)
-    if not issubclass(type(processor), PilBackend) or changed - _OWN.get(kind, set()) or own:
-        raise _refused(
-            label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it"
-        )
+    foreign = not issubclass(type(processor), PilBackend) or changed - _OWN.get(kind, set()) or own
+    if foreign or patches != (kind == _NAFLEX):
+        expected = f"a {_NAFLEX}" if patches else "a CLIPImageProcessor or one like it"
+        raise _refused(label, f"is a {kind}, which prepares pictures in a way of its own", expected)
     if processor.do_pad and processor.pad_size:
         raise _refused(label, f"has do_pad on, to {dict(processor.pad_size)}", "no padding")
 
 
 def _sizes(processor: Any, label: str) -> dict[str, Any]:
     resized = _resized(processor, label)
-    return {
-        "image_size": _cropped(processor, resized, label), "resize_mode": resized.mode, "resize_size": resized.size
-    }
+    return {"image_size": _cropped(processor, resized, label), "resize_mode": resized.mode, "resize_size": resized.size}
 
 
 def _patches(processor: Any, label: str) -> dict[str, Any]:

@@ -61,8 +61,8 @@ def of(checkpoint: Checkpoint) -> Family:
     model_type = str(checkpoint.config.get("model_type"))
     if model_type in _OTHERS:
         raise InvalidInput(
-            f"{checkpoint.label} is a {model_type!r} checkpoint, {_OTHERS[model_type]}: expected one image and one text tower, such "
-            "as google/siglip2-base-patch16-224"
+            f"{checkpoint.label} is a {model_type!r} checkpoint, {_OTHERS[model_type]}: expected an image and a text tower, "
+            "such as google/siglip2-base-patch16-224"
         )
     if model_type not in FAMILIES:
         nearest = difflib.get_close_matches(model_type, FAMILIES, n=len(FAMILIES), cutoff=0)

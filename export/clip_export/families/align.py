@@ -29,7 +29,9 @@ class Align(HuggingFace):
     def logit_scale(self, checkpoint: Checkpoint, config: dict[str, Any]) -> float:
         """Return the inverse of the temperature."""
         if not (temperature := float(self.tensor(checkpoint, "temperature"))):
-            raise InvalidInput(f"{checkpoint.label}: the temperature is 0, expected what cosines are divided by: is the file whole?")
+            raise InvalidInput(
+                f"{checkpoint.label}: the temperature is 0, expected what cosines are divided by: is the file whole?"
+            )
         return 1 / temperature
 
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:

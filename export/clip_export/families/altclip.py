@@ -31,7 +31,9 @@ class AltClip(HuggingFace):
     def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:
         """Return the XLM-RoBERTa, pooled at its first token, with both of its projections."""
         text = model.text_model
-        return MaskedTextTower(text.roberta, first, nn.Sequential(text.pre_LN, text.transformation, model.text_projection), spec)
+        return MaskedTextTower(
+            text.roberta, first, nn.Sequential(text.pre_LN, text.transformation, model.text_projection), spec
+        )
 
     def library(self, checkpoint: Checkpoint) -> Library:
         """Return transformers for the checkpoint, with nothing loaded yet."""

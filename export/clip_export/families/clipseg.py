@@ -20,7 +20,10 @@ class ClipSeg(Clip):
 
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
         """Return the image processor's fields, of any size that patches fill."""
-        image, patch = image_processor.image_fields(checkpoint.processor, checkpoint.label), config["vision_config"]["patch_size"]
+        image, patch = (
+            image_processor.image_fields(checkpoint.processor, checkpoint.label),
+            config["vision_config"]["patch_size"],
+        )
         if image["image_size"] < patch:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, a patch has {patch}: save the "

@@ -42,8 +42,8 @@ class Siglip(HuggingFace):
         """Raise InvalidInput for an image tower that has no pooling."""
         if not config["vision_config"]["vision_use_head"]:
             raise InvalidInput(
-                f"{checkpoint.label}: config.json has vision_use_head off, without which transformers gives no image embedding: "
-                "expected a SigLIP checkpoint with its pooling head; where the weights hold one, set vision_use_head to true"
+                f"{checkpoint.label}: config.json has vision_use_head off, without which transformers gives no image "
+                "embedding: expected a SigLIP checkpoint with its pooling head; where its weights are there, set it to true"
             )
 
     def spec_family(self, checkpoint: Checkpoint) -> str:

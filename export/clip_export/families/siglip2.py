@@ -15,7 +15,7 @@ from clip_export.towers.naflex_image_tower import NaflexImageTower
 
 
 class Siglip2(Siglip):
-    """``model_type: siglip2``: SigLIP's towers for pictures of any shape; those of fixed resolution are of the type ``siglip``."""
+    """``model_type: siglip2``: SigLIP's towers for pictures of any shape. Those of fixed resolution are ``siglip``."""
 
     model_type = "siglip2"
     title = "SigLIP 2"
@@ -24,11 +24,11 @@ class Siglip2(Siglip):
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of the image processor, which has to cut pictures into the image tower's patches."""
         self.refuse_headless(checkpoint, config)
-        image = image_processor.image_fields(checkpoint.processor, checkpoint.label)
+        image = image_processor.image_fields(checkpoint.processor, checkpoint.label, patches=True)
         patch = config["vision_config"]["patch_size"]
-        if image.get("patch_size") != patch:
+        if image["patch_size"] != patch:
             raise InvalidInput(
-                f"{checkpoint.label}: the processor gives patches of {image.get('patch_size')} pixels a side, the image tower "
+                f"{checkpoint.label}: the processor gives patches of {image['patch_size']} pixels a side, the image tower "
                 f"takes those of {patch}: save the processor that belongs to the weights"
             )
         return image

@@ -23,7 +23,7 @@ class Transformers(Library):
     Args:
         folder: of the checkpoint.
         padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
-        positions: of the text tower where the configuration and the tokenizer say too few, as LongCLIP's do; 0 where they don't.
+        positions: of the text tower where configuration and tokenizer say too few, as LongCLIP's do; else 0.
         reserved: positions that no token takes.
         attention: implementation of it.
     """
@@ -31,9 +31,7 @@ class Transformers(Library):
     distribution: ClassVar[str] = "transformers"
     uses: ClassVar[tuple[str, ...]] = ("torch", "pillow", "tokenizers")
 
-    def __init__(
-        self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0, attention: str = "sdpa"
-    ) -> None:
+    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0, attention: str = "sdpa") -> None:
         self._folder = folder
         self._padded = padded
         self._positions = positions

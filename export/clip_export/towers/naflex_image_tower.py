@@ -62,7 +62,8 @@ class NaflexImageTower(ImageTower):
         weights = (1 - distance / scale.clamp(min=1)[..., None]).clamp(min=0)
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-9)  # padding may lie outside the grid
         both = weights[:, :, 0, :, None] * weights[:, :, 1, None, :]  # [N, L, G, G]
-        return both.flatten(2) @ table
+        positions: Tensor = both.flatten(2) @ table
+        return positions
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Pool [N, L, W] -> [N, W] by the head's attention, which sees the picture only."""
