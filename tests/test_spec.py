@@ -55,7 +55,7 @@ LOADED = {"family": "siglip", "weights_sha256": "0" * 64, "tokenizer_sha256": "1
 
 PATCHES = [
     {"resize_mode": "patches", "resize_size": most, "patch_size": patch, "image_size": side}
-    for most, patch, side in [(36, 16, 97), (36, 32, 193), (35, 16, 97)]
+    for most, patch, side in [(36, 16, 97), (36, 32, 193), (20, 16, 81)]
 ]
 """Fields that change together: ``patch_size`` belongs to one way to resize."""
 

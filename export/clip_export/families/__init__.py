@@ -42,8 +42,8 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
 """By ``model_type``."""
 
 _OTHERS = {
-    "blip": "a captioner or ranker, whose checkpoints hold no projections of a pair of towers under this type",
-    "blip-2": "a captioner or ranker that gives several vectors for a picture",
+    "blip": "of which transformers gives captions, or a score for a picture and a text together, and no embeddings of a pair",
+    "blip-2": "of which transformers gives captions, or several vectors for a picture",
     "x_clip": "for videos",
     "clap": "for sound",
 }
