@@ -56,19 +56,6 @@ def load(found: checkpoint_files.Checkpoint) -> None:
     family.towers(found, family.spec(found, "clip"))
 
 
-def test_naflex(copies: Path) -> None:
-    edit(copies / "siglip" / "config.json", model_type="siglip2")
-    with pytest.raises(InvalidInput, match=r"is a NaFlex checkpoint, .* expected a SigLIP 2 of fixed resolution"):
-        describe(copies / "siglip")
-
-
-def test_an_image_tower_without_its_head(copies: Path) -> None:
-    config = json.loads((copies / "siglip" / "config.json").read_text())
-    edit(copies / "siglip" / "config.json", vision_config={**config["vision_config"], "vision_use_head": False})
-    with pytest.raises(InvalidInput, match="vision_use_head off: expected a SigLIP checkpoint with its pooling head"):
-        load(checkpoint_files.find(str(copies / "siglip"), None))
-
-
 def test_a_text_model_of_other_dimensions(copies: Path) -> None:
     edit(copies / "sentence_transformer" / "2_Dense" / "config.json", out_features=384)
     with pytest.raises(InvalidInput, match=r"gives texts 384 dimensions, clip gives images 512: pass the text model"):

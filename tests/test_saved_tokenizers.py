@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
+import more_checkpoints
 import numpy as np
 import other_checkpoints
 import pytest
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "clip": lambda folder: checkpoints.make(folder, **SMALL, **PIXELS),
     "siglip": other_checkpoints.siglip,
     "siglip2": other_checkpoints.siglip2,
+    "siglip2 of the hub": more_checkpoints.siglip2,
     "chinese_clip": other_checkpoints.chinese_clip,
 }
 
@@ -107,6 +109,7 @@ STATES: dict[str, Callable[[Path], None]] = {
 REFUSED = {
     ("chinese_clip", "no tokenizer_config"): 'gives no attention_mask, .* "model_input_names"',
     ("siglip2", "no tokenizer_config"): "the tokenizer can't be read",  # nor by transformers, which looks for spiece.model
+    ("siglip2 of the hub", "no tokenizer_config"): "the tokenizer can't be read",
 }
 
 

@@ -53,6 +53,12 @@ CHANGED = {
 LOADED = {"family": "siglip", "weights_sha256": "0" * 64, "tokenizer_sha256": "1" * 64}
 """Fields that say what was loaded: they can't be changed without loading something else, and are held against it."""
 
+PATCHES = [
+    {"resize_mode": "patches", "resize_size": most, "patch_size": patch, "image_size": side}
+    for most, patch, side in [(36, 16, 97), (36, 32, 193), (20, 16, 81)]
+]
+"""Fields that change together: ``patch_size`` belongs to one way to resize."""
+
 IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main"}
 
 
@@ -90,7 +96,15 @@ def unchanged(outputs: Outputs, spec: ModelSpec) -> dict[str, np.ndarray]:
 
 
 def test_every_field_is_accounted_for() -> None:
-    assert {field.name for field in dataclasses.fields(ModelSpec)} == CHANGED.keys() | LOADED.keys() | IDENTITY.keys()
+    known = CHANGED.keys() | LOADED.keys() | PATCHES[0].keys() | IDENTITY.keys()
+    assert {field.name for field in dataclasses.fields(ModelSpec)} == known
+
+
+def test_patches_shape_pixels_and_the_fingerprint(spec: ModelSpec) -> None:
+    specs = [spec, *(dataclasses.replace(spec, **fields) for fields in PATCHES)]
+    image = pictures.encoded(pictures.picture(303, 200))
+    assert len({preprocess(image, one).tobytes() for one in specs}) == len({one.fingerprint for one in specs}) == len(specs)
+    assert [ModelSpec.from_json(one.to_json()) for one in specs] == specs
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in CHANGED.items() for value in values])
@@ -163,6 +177,9 @@ def test_what_is_no_spec_is_refused() -> None:
         ({"padding": "masked"}, "a masked tower can't tell padding from text"),
         ({"activation": "relu"}, "activation is 'relu'"),
         ({"image_size": 0}, "image_size is 0"),
+        ({"patch_size": 16}, "patch_size is 16 with resize_mode shortest_edge, expected one with patches only"),
+        ({"resize_mode": "patches"}, "patch_size is 0 with resize_mode patches"),
+        ({**PATCHES[0], "image_size": 96}, "image_size is 96, expected 97: 36 patches of 16 pixels"),
         ({"std": (0.0, 1.0, 1.0)}, "std not 0"),
     ],
     ids=str,

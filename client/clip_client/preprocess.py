@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clip_client import naflex
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Transparency
 
@@ -53,7 +54,8 @@ def preprocess(
         spec: of the checkpoint.
         limits: checked before the picture is decoded.
         preprocessing: ``exact`` gives the pixels of the checkpoint's own processor, to the bit. ``fast`` decodes JPEG at a
-            fraction of its size, as long as that isn't below the resized one, and resizes only what the crop keeps.
+            fraction of its size, as long as that isn't below the resized one, and resizes only what the crop keeps; the same
+            as ``exact`` where pictures become patches.
 
     Returns:
         uint8 [S, S, 3], RGB, 0..255.
@@ -62,7 +64,7 @@ def preprocess(
         InvalidInput: empty, too large, truncated, or not a picture.
     """
     image = _opened(encoded, spec, limits)
-    if preprocessing == "exact":
+    if preprocessing == "exact" or spec.resize_mode == "patches":
         return to_pixels(to_rgb(image, spec.transparency), spec)
     image.draft("RGB", resized_size(image.size, spec))
     return _to_pixels_fast(to_rgb(image, spec.transparency), spec)
@@ -94,8 +96,10 @@ def resize(image: Image.Image, spec: ModelSpec) -> Image.Image:
 
 
 def to_pixels(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Resize and centre-crop an RGB picture to uint8 [S, S, 3]."""
+    """Resize and centre-crop an RGB picture to uint8 [S, S, 3], or pack its patches into it."""
     resized = resize(image, spec)
+    if spec.resize_mode == "patches":
+        return naflex.packed(np.asarray(resized), spec)
     left, top = _corner(resized.width, spec), _corner(resized.height, spec)
     # A crop that reaches beyond the picture is filled with black, as the references do.
     return np.asarray(resized.crop((left, top, left + spec.image_size, top + spec.image_size)))
@@ -136,6 +140,8 @@ def resized_size(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
     """
     if spec.resize_mode == "squash":
         return spec.resize_size, spec.resize_size
+    if spec.resize_mode == "patches":
+        return naflex.fitted(size, spec)
     width, height = size
     if spec.resize_mode == "longest_edge":
         ratio = max(width, height) / spec.resize_size

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from clip_client import naflex
 from clip_client.errors import ContractMismatch, InvalidInput
 
 FORMAT = 1
@@ -25,14 +26,17 @@ IMAGE, PIXELS, TEXT, TOKENS, EMBEDDING, ERROR = "image", "pixels", "text", "toke
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
-ResizeMode = Literal["shortest_edge", "shortest_edge_torchvision", "longest_edge", "squash"]
+ResizeMode = Literal["shortest_edge", "shortest_edge_torchvision", "longest_edge", "squash", "patches"]
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
 _IDENTITY_ONLY = ("name", "checkpoint", "revision")  # a model's origin, not its computation
-_UNLESS = {"transparency": "white"}  # fields that are left out where they hold this, as if they had never been added
+_UNLESS = {
+    "transparency": "white",
+    "patch_size": 0,
+}  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -47,8 +51,9 @@ class ModelSpec:
         family: kind of towers that the weights fit, e.g. ``clip``.
         image_size: side S of the square that the image tower sees, in pixels.
         resize_mode: ``shortest_edge`` keeps the aspect ratio and crops the centre, ``shortest_edge_torchvision`` does so with
-            torchvision's rounding, ``longest_edge`` keeps the ratio and fills up with black, ``squash`` changes the ratio.
-        resize_size: length of that edge (squashed: of both) after the resize, in pixels.
+            torchvision's rounding, ``longest_edge`` keeps the ratio and fills up with black, ``squash`` changes the ratio,
+            ``patches`` keeps it about, in whole patches that :mod:`clip_client.naflex` packs into the square.
+        resize_size: length of that edge (squashed: of both) after the resize, in pixels; the most patches for ``patches``.
         interpolation: Pillow's name of the resampling filter.
         mean: per channel RGB, of pixels scaled to 0..1; subtracted inside the exported graph.
         std: per channel RGB; divided by inside the exported graph.
@@ -65,6 +70,7 @@ class ModelSpec:
         tokenizer_sha256: digest of ``tokenizer.json``.
         transparency: treatment of the colour that a PNG or GIF may declare transparent: ``white``, or the declaration is
             ``ignored``.
+        patch_size: side of a patch in pixels for ``patches``, else 0.
     """
 
     name: str
@@ -88,6 +94,7 @@ class ModelSpec:
     weights_sha256: str
     tokenizer_sha256: str
     transparency: Transparency = "white"
+    patch_size: int = 0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -100,6 +107,7 @@ class ModelSpec:
         for field in ("image_size", "resize_size", "context_length", "embedding_size"):
             if getattr(self, field) < 1:
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
+        self._check_patches()
         if self.padding == "masked" and self.pad_token == self.end_token:
             raise InvalidInput(
                 f"pad_token and end_token are both {self.end_token}: a masked tower can't tell padding from text"
@@ -110,6 +118,16 @@ class ModelSpec:
         for field, values in numbers.items():
             if not all(map(math.isfinite, values)):
                 raise InvalidInput(f"{field} is {getattr(self, field)}, expected finite numbers")
+
+    def _check_patches(self) -> None:
+        if (self.resize_mode == "patches") != (self.patch_size > 0):
+            raise InvalidInput(
+                f"patch_size is {self.patch_size} with resize_mode {self.resize_mode}, expected one with patches only"
+            )
+        if self.patch_size and self.image_size != (expected := naflex.side(self.patch_size, self.resize_size)):
+            raise InvalidInput(
+                f"image_size is {self.image_size}, expected {expected}: {self.resize_size} patches of {self.patch_size} pixels"
+            )
 
     @property
     def fingerprint(self) -> str:

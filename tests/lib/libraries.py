@@ -53,6 +53,12 @@ class Ours:
         with torch.inference_mode():
             return tower(torch.from_numpy(self.tokens(texts))).numpy()
 
+    def embed_images(self, images: Sequence[bytes]) -> np.ndarray:
+        """Unit embeddings, float32 [N, D]."""
+        tower = families.of(self.found).towers(self.found, self.spec).image
+        with torch.inference_mode():
+            return tower(torch.from_numpy(np.stack([preprocess(image, self.spec) for image in images]))).numpy()
+
     def pixels(self, images: Sequence[bytes]) -> np.ndarray:
         """As the image tower sees them, float32 [N, 3, S, S]."""
         mean, std = (np.array(values, np.float64)[:, None, None] for values in (self.spec.mean, self.spec.std))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from clip_client import naflex
 from clip_client.errors import InvalidInput
 from clip_client.spec import ResizeMode
 from clip_export.library_errors import reading
@@ -43,24 +44,27 @@ def loaded(folder: Path, label: str) -> Any:
         )
 
 
-def image_fields(processor: Any, label: str) -> dict[str, Any]:
+def image_fields(processor: Any, label: str, *, patches: bool = False) -> dict[str, Any]:
     """Translate a loaded image processor, whose settings and defaults are those of its own class.
 
+    Args:
+        processor: of transformers.
+        label: the checkpoint's name, for messages.
+        patches: expect one that cuts pictures of any shape into patches; else one that gives squares.
+
     Returns:
-        image_size, resize_mode, resize_size, interpolation, mean, std, and transparency where it isn't the usual one.
+        image_size, resize_mode, resize_size, interpolation, mean, std, and transparency and patch_size where they aren't the
+        usual ones.
 
     Raises:
         InvalidInput: for a class or a setting that the preprocessing here can't follow exactly.
     """
     with reading(label, "the image processor's settings"):
-        _refuse_unknown(processor, label)
-        resized = _resized(processor, label)
+        _refuse_unknown(processor, label, patches)
+        sizes = _patches(processor, label) if patches else _sizes(processor, label)
         mean, std = _normalized(processor, label)
-        side = _cropped(processor, resized, label)
         return {
-            "image_size": side,
-            "resize_mode": resized.mode,
-            "resize_size": resized.size,
+            **sizes,
             "interpolation": _interpolation(processor, label),
             "mean": mean,
             "std": std,
@@ -72,7 +76,7 @@ def _kind(processor: Any) -> str:
     return type(processor).__name__.removesuffix("Pil")
 
 
-def _refuse_unknown(processor: Any, label: str) -> None:
+def _refuse_unknown(processor: Any, label: str, patches: bool) -> None:
     """Raise InvalidInput for a class that prepares pixels in an unknown way."""
     from transformers import image_processing_backends
 
@@ -80,12 +84,25 @@ def _refuse_unknown(processor: Any, label: str) -> None:
     backend: Any = getattr(image_processing_backends, "TorchvisionBackend" if kind in _TORCHVISION_ALONE else "PilBackend")
     changed = {name for name in _PIXELS if getattr(type(processor), name, None) is not getattr(backend, name, None)}
     own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
-    if not issubclass(type(processor), backend) or changed - _OWN.get(kind, set()) or own:
-        raise _refused(
-            label, f"is a {kind}, which prepares pictures in a way of its own", "a CLIPImageProcessor or one like it"
-        )
+    foreign = not issubclass(type(processor), backend) or changed - _OWN.get(kind, set()) or own
+    if foreign or patches != (kind == _NAFLEX):
+        expected = f"a {_NAFLEX}" if patches else "a CLIPImageProcessor or one like it"
+        raise _refused(label, f"is a {kind}, which prepares pictures in a way of its own", expected)
     if processor.do_pad and processor.pad_size:
         raise _refused(label, f"has do_pad on, to {dict(processor.pad_size)}", "no padding")
+
+
+def _sizes(processor: Any, label: str) -> dict[str, Any]:
+    resized = _resized(processor, label)
+    return {"image_size": _cropped(processor, resized, label), "resize_mode": resized.mode, "resize_size": resized.size}
+
+
+def _patches(processor: Any, label: str) -> dict[str, Any]:
+    """Return the sizes of a processor that keeps the shape of pictures."""
+    if not processor.do_resize:
+        raise _refused(label, "has do_resize off", "a resize")
+    patch, most = (_whole(getattr(processor, name), label) for name in ("patch_size", "max_num_patches"))
+    return {"image_size": naflex.side(patch, most), "resize_mode": "patches", "resize_size": most, "patch_size": patch}
 
 
 def _resized(processor: Any, label: str) -> _Resized:
@@ -127,6 +144,7 @@ _RESIZES: dict[str, Callable[[Any, _Resized], _Resized]] = {
 }
 """Classes with a resize of their own."""
 
+_NAFLEX = "Siglip2ImageProcessor"
 _SEGMENTING = {"preprocess", "_preprocess", "_preprocess_image_like_inputs"}  # for maps beside the pictures
 
 _TORCHVISION_ALONE = ("Tipsv2ImageProcessor",)
@@ -141,6 +159,7 @@ _OWN: dict[str, set[str]] = {
     "MobileNetV2ImageProcessor": _SEGMENTING,
     "SegformerImageProcessor": _SEGMENTING,
     "FlavaImageProcessor": {"preprocess", "_preprocess", "_standardize_kwargs"},  # for the codebook's own pixels
+    _NAFLEX: {"preprocess", "_preprocess", "_validate_preprocess_kwargs"},
 }
 """Methods of a class that differ from PilBackend's and are followed here."""
 
@@ -198,7 +217,7 @@ def _square(size: Any, name: str, label: str) -> int:
 
 def _whole(edge: Any, label: str) -> int:
     if not isinstance(edge, int) or edge < 1:
-        raise _refused(label, f"has an edge of {edge!r} pixels", "a whole number")
+        raise _refused(label, f"has a size of {edge!r}", "a whole number")
     return edge
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_COUNTED_BEHIND_PADDING = ("roberta", "camembert", "mpnet")
+_COUNTED_BEHIND_PADDING = ("roberta", "camembert", "mpnet", "altclip")
 """Parts of the names of models whose positions begin behind that of the padding token."""
 
 

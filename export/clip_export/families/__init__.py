@@ -7,17 +7,22 @@ import difflib
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints import refused
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly, Paired
+from clip_export.families.aimv2 import Aimv2
 from clip_export.families.align import Align
+from clip_export.families.altclip import AltClip
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
-from clip_export.families.clipseg import ClipSeg, OwlViT
+from clip_export.families.clipseg import ClipSeg, Owlv2, OwlVit
 from clip_export.families.flava import Flava
+from clip_export.families.groupvit import GroupVit
 from clip_export.families.hugging_face import HuggingFace
 from clip_export.families.image_only import ImageOnly, VisionOnly
+from clip_export.families.metaclip_2 import MetaClip2
 from clip_export.families.multilingual import Multilingual
 from clip_export.families.open_clip import OpenClip
 from clip_export.families.siglip import Siglip
+from clip_export.families.siglip2 import Siglip2
 from clip_export.families.tipsv2 import TipsV2
 from clip_export.families.vision_text_dual_encoder import VisionTextDualEncoder
 
@@ -26,14 +31,20 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
     for family in (
         Clip(),
         Siglip(),
+        Siglip2(),
         ChineseClip(),
-        OpenClip(),
+        AltClip(),
+        MetaClip2(),
+        GroupVit(),
+        Aimv2(),
         Align(),
         ClipSeg(),
         Flava(),
-        OwlViT(),
+        OwlVit(),
+        Owlv2(),
         TipsV2(),
         VisionTextDualEncoder(),
+        OpenClip(),
     )
 }
 """By ``model_type``."""
@@ -50,11 +61,6 @@ def of(checkpoint: Checkpoint) -> Family:
     if isinstance(checkpoint, ImagesOnly):
         return _image_only(checkpoint)
     model_type = str(checkpoint.config.get("model_type"))
-    if model_type == "siglip2":
-        raise InvalidInput(
-            f"{checkpoint.label} is a NaFlex checkpoint, whose image tower takes pictures of any shape: expected a SigLIP 2 "
-            "of fixed resolution, such as google/siglip2-so400m-patch14-384"
-        )
     refused.refuse(checkpoint)
     refused.refuse_one_tower(checkpoint)
     if model_type not in FAMILIES:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.families.hugging_face import HuggingFace, side, stored
+from clip_export.families.hugging_face import HuggingFace, side
 from clip_export.libraries.base import Library
 from clip_export.libraries.flava import FlavaLibrary
 from clip_export.towers.image_tower import PooledProjection
@@ -29,14 +27,11 @@ class Flava(HuggingFace):
     classes = ("FlavaConfig", "FlavaModel")
     padding = "masked"
     activation = "softmax"
+    prefix = "flava."
 
     def image_side(self, config: dict[str, Any]) -> int:
         """Return the side of the pictures that the image encoder takes."""
         return side(config["image_config"]["image_size"])
-
-    def logit_scale(self, checkpoint: Checkpoint) -> float:
-        """Return the factor on cosines, from a FlavaForPreTraining as on the hub, or from a FlavaModel."""
-        return math.exp(float(stored(checkpoint, "flava.logit_scale", "logit_scale")))
 
     def image_encoder(self, model: Any) -> nn.Module:
         """Return the image encoder at its first position."""
@@ -47,9 +42,9 @@ class Flava(HuggingFace):
         """Return the text encoder at its first position."""
         return MaskedTextTower(model.text_model, first, model.text_projection, spec)
 
-    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+    def library(self, checkpoint: Checkpoint) -> Library:
         """Return transformers, read at the first position."""
-        return dict.fromkeys(TOWERS, FlavaLibrary(checkpoint.folder, padded=False))
+        return FlavaLibrary(checkpoint.folder, padded=False)
 
 
 class First(nn.Module):

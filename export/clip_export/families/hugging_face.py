@@ -37,6 +37,8 @@ class HuggingFace(Family):
         classes: transformers' names of its configuration and its model.
         padding: see ModelSpec.
         activation: see ModelSpec.
+        prefix: of its tensors where it is part of a larger model.
+        attention: implementation of it that the library runs with.
     """
 
     model_type: ClassVar[str]
@@ -44,6 +46,8 @@ class HuggingFace(Family):
     classes: ClassVar[tuple[str, str]]
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
+    prefix: ClassVar[str] = ""
+    attention: ClassVar[str] = "sdpa"
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Return D, from the whole configuration: the width of the projection."""
@@ -54,32 +58,40 @@ class HuggingFace(Family):
         read_one(model.vision_model.encoder, first)
         return PooledProjection(model.vision_model, model.visual_projection)
 
+    def image_tower(self, model: Any, spec: ModelSpec) -> ImageTower:
+        """Return the part of a loaded model that turns pixels into embeddings."""
+        return ImageTower(self.image_encoder(model), spec)
+
     @abstractmethod
     def text_tower(self, model: Any, spec: ModelSpec) -> TextTower:
         """Return the part of a loaded model that turns tokens into embeddings."""
 
     def describe(self, checkpoint: Checkpoint, name: str) -> ModelSpec:
         """Describe a checkpoint from its configs."""
-        config = self._config(checkpoint)
+        config = self.config(checkpoint).to_dict()
         text = config["text_config"]
         end_token, pad_token = self._special_tokens(checkpoint, text)
         return ModelSpec(
             name=name,
             checkpoint=checkpoint.label,
             revision=checkpoint.revision,
-            family=self.model_type,
-            **self._image_fields(checkpoint, self.image_side(config)),
-            context_length=context_length(self.positions(text), checkpoint),
+            family=self.spec_family(checkpoint),
+            **self.image_fields(checkpoint, config),
+            context_length=self.context(text, checkpoint),
             padding=self.padding,
             pad_token=pad_token,
             end_token=end_token,
             embedding_size=self.embedding_size(config),
-            logit_scale=self.logit_scale(checkpoint),
+            logit_scale=self.logit_scale(checkpoint, config),
             logit_bias=self.logit_bias(checkpoint),
             activation=self.activation,
             weights_sha256=checkpoint.weights_sha256,
             tokenizer_sha256=checkpoint.tokenizer_sha256,
         )
+
+    def spec_family(self, checkpoint: Checkpoint) -> str:
+        """Return the spec's family, which differs where the same weights give other embeddings."""
+        return self.model_type
 
     def image_side(self, config: dict[str, Any]) -> int | None:
         """Return the side of the pictures that the image tower takes, in pixels; None if it takes other sizes too."""
@@ -89,13 +101,21 @@ class HuggingFace(Family):
         """Return the most tokens that the text tower takes, from its configuration."""
         return int(text["max_position_embeddings"])
 
-    def logit_scale(self, checkpoint: Checkpoint) -> float:
+    def context(self, text: dict[str, Any], checkpoint: Checkpoint) -> int:
+        """Return the most tokens of a text, from the text tower's configuration and the tokenizer."""
+        return context_length(self.positions(text), checkpoint)
+
+    def logit_scale(self, checkpoint: Checkpoint, config: dict[str, Any]) -> float:
         """Return the factor on cosines, which is stored as its logarithm."""
-        return math.exp(float(checkpoint.tensor("logit_scale")))
+        return math.exp(float(self.tensor(checkpoint, "logit_scale")))
 
     def logit_bias(self, checkpoint: Checkpoint) -> float:
         """Return the bias that is added to scaled cosines."""
         return 0.0
+
+    def check_padding(self, checkpoint: Checkpoint) -> None:
+        """Raise InvalidInput where padding would affect the library's embeddings otherwise than ours."""
+        check_padding(checkpoint.tokenizer, self.padding, checkpoint.label)
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Raise InvalidInput where the tokenizer and the text tower's configuration disagree on the end token."""
@@ -104,25 +124,40 @@ class HuggingFace(Family):
         """Load through transformers."""
         import transformers
 
-        model = model_of(getattr(transformers, self.classes[1]), checkpoint, self.title)
-        return Towers(image=ImageTower(self.image_encoder(model), spec).eval(), text=self.text_tower(model, spec).eval())
+        model_class = getattr(transformers, self.classes[1])
+        model = model_of(model_class, checkpoint, self.title, config=self.config(checkpoint))
+        return Towers(image=self.image_tower(model, spec).eval(), text=self.text_tower(model, spec).eval())
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
         """Return transformers for both towers."""
-        return dict.fromkeys(TOWERS, Transformers(checkpoint.folder, padded=self.padding == "full"))
+        return dict.fromkeys(TOWERS, self.library(checkpoint))
 
-    def _config(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Return ``config.json`` with the defaults that transformers leaves out when it saves."""
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
+        return Transformers(checkpoint.folder, padded=self.padding == "full", attention=self.attention)
+
+    def tensor(self, checkpoint: Checkpoint, name: str) -> Any:
+        """Return one tensor of the weights, of a larger model's too; raises as :meth:`Checkpoint.tensor`."""
+        try:
+            return checkpoint.tensor(self.prefix + name)
+        except InvalidInput:
+            if not self.prefix:
+                raise
+            return checkpoint.tensor(name)
+
+    def config(self, checkpoint: Checkpoint) -> Any:
+        """Return ``config.json`` as transformers reads it, with the defaults that it leaves out when it saves."""
         import transformers
 
         try:
-            parse = getattr(transformers, self.classes[0]).from_dict
-            return dict(parse(copy.deepcopy(checkpoint.config)).to_dict())
+            return getattr(transformers, self.classes[0]).from_dict(copy.deepcopy(checkpoint.config))
         except Exception as problem:  # validators of several libraries are at work in there
             raise InvalidInput(f"{checkpoint.label}: config.json isn't one of {self.title}: {problem}") from problem
 
-    def _image_fields(self, checkpoint: Checkpoint, image_size: int | None) -> dict[str, Any]:
+    def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the spec's fields of the image processor, which has to give what the image tower takes."""
         image = image_processor.image_fields(checkpoint.processor, checkpoint.label)
+        image_size = self.image_side(config)
         if image_size is not None and image["image_size"] != image_size:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
@@ -134,7 +169,7 @@ class HuggingFace(Family):
         """Return (end, pad)."""
         end = end_token(parsed(checkpoint), checkpoint.label)
         self.check_end(end, text, checkpoint)
-        check_padding(checkpoint.tokenizer, self.padding, checkpoint.label)
+        self.check_padding(checkpoint)
         pad = checkpoint.tokenizer.pad_token
         if pad is not None and pad < text["vocab_size"]:
             return end, pad
@@ -146,7 +181,7 @@ class HuggingFace(Family):
         )
 
 
-def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "") -> Any:
+def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str = "", config: Any = None) -> Any:
     """Load a model of transformers in float32, with attention written out.
 
     Args:
@@ -154,6 +189,7 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
         checkpoint: of the model.
         title: expected kind of model, for messages.
         unread: prefix of the names of tensors that nobody reads, so that they may be missing.
+        config: replaces the checkpoint's own.
 
     Raises:
         InvalidInput: if the weights don't fit the configuration, or lack some tensor.
@@ -164,6 +200,7 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
     try:
         model, loading = model_class.from_pretrained(
             checkpoint.folder,
+            config=config,
             dtype=torch.float32,
             attn_implementation="eager",
             use_safetensors=True,
@@ -177,21 +214,6 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
     refuse_mismatch(model, loading, checkpoint.label, unread)
     checkpoint.unused.update(loading["unexpected_keys"])
     return model
-
-
-def stored(checkpoint: Checkpoint, *names: str) -> Any:
-    """Return the tensor of the first of several names that the weights hold.
-
-    Raises:
-        InvalidInput: if they hold none of them.
-    """
-    *others, last = names
-    for name in others:
-        try:
-            return checkpoint.tensor(name)
-        except InvalidInput:
-            continue
-    return checkpoint.tensor(last)
 
 
 def side(size: Any) -> int:
@@ -251,13 +273,7 @@ def check_padding(tokenizer: TextTokenizer, padding: Padding, label: str) -> Non
 
     The side doesn't matter: a full context is padded on the tokenizer's side; otherwise a text alone isn't padded.
     """
-    masked = "attention_mask" in tokenizer.inputs
-    if padding == "full" and masked:
-        raise InvalidInput(
-            f"{label}: the tokenizer gives an attention_mask, the text tower was trained to look at padding: "
-            'set "model_input_names": ["input_ids"] in tokenizer_config.json'
-        )
-    if padding == "masked" and not masked:
+    if padding == "masked" and "attention_mask" not in tokenizer.inputs:
         raise InvalidInput(
             f"{label}: the tokenizer gives no attention_mask, without which the text tower looks at padding: add it to "
             '"model_input_names" in tokenizer_config.json'

@@ -9,9 +9,9 @@ from torch import nn
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.families.hugging_face import HuggingFace
+from clip_export.families.hugging_face import HuggingFace, check_padding_side
 from clip_export.towers.image_tower import PooledProjection
-from clip_export.towers.pooled_layer import read_one
+from clip_export.towers.pooled_layer import LastLayer
 from clip_export.towers.pooling import last
 from clip_export.towers.text_towers import FullTextTower
 
@@ -33,13 +33,40 @@ class Siglip(HuggingFace):
         """Return the learnt bias, about -10 to -17."""
         return float(checkpoint.tensor("logit_bias"))
 
+    def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the image processor's fields; refuse an image tower that has no pooling."""
+        self.refuse_headless(checkpoint, config)
+        return super().image_fields(checkpoint, config)
+
+    def refuse_headless(self, checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+        """Raise InvalidInput for an image tower that has no pooling."""
+        if not config["vision_config"]["vision_use_head"]:
+            raise InvalidInput(
+                f"{checkpoint.label}: config.json has vision_use_head off, without which transformers gives no image "
+                "embedding: expected a SigLIP checkpoint with its pooling head; where its weights are there, set it to true"
+            )
+
+    def spec_family(self, checkpoint: Checkpoint) -> str:
+        """Return the model type, and the mask where the tokenizer makes one."""
+        return f"{self.model_type}+mask" if _masked(checkpoint) else self.model_type
+
     def image_encoder(self, model: Any) -> PooledProjection:
         """Return the vision model, pooled by attention."""
-        if not model.vision_model.use_head:
-            raise InvalidInput("config.json has vision_use_head off: expected a SigLIP checkpoint with its pooling head")
         return PooledProjection(model.vision_model, nn.Identity())
 
     def text_tower(self, model: Any, spec: ModelSpec) -> FullTextTower:
         """Return the text model, pooled at its last position."""
-        read_one(model.text_model.encoder, last)
-        return FullTextTower(model.text_model, spec)
+        masked = spec.family.endswith("+mask")
+        layers = model.text_model.encoder.layers
+        layers[-1] = LastLayer(layers[-1], last, alone=not masked)
+        return FullTextTower(model.text_model, spec, masked=masked)
+
+    def check_padding(self, checkpoint: Checkpoint) -> None:
+        """Refuse padding at the start that the text tower doesn't look at."""
+        if _masked(checkpoint):
+            check_padding_side(checkpoint)
+
+
+def _masked(checkpoint: Checkpoint) -> bool:
+    """Return true for a tokenizer whose mask transformers gives to the text tower; Google's make none."""
+    return "attention_mask" in checkpoint.tokenizer.inputs

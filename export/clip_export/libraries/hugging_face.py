@@ -28,14 +28,18 @@ class Transformers(Library):
     Args:
         folder: of the checkpoint.
         padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
+        positions: of the text tower where configuration and tokenizer say too few, as LongCLIP's do; else 0.
+        attention: implementation of it.
     """
 
     distribution: ClassVar[str] = "transformers"
     uses: ClassVar[tuple[str, ...]] = ("torch", "pillow", "tokenizers")
 
-    def __init__(self, folder: Path, *, padded: bool) -> None:
+    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, attention: str = "sdpa") -> None:
         self._folder = folder
         self._padded = padded
+        self._positions = positions
+        self._attention = attention
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
         """Embed pictures as the documentation of ``get_image_features`` shows it."""
@@ -52,21 +56,21 @@ class Transformers(Library):
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as the documentation of ``get_text_features`` shows it.
 
-        SigLIP was trained on padding that it sees. Its tokenizers make no mask on the hub; where one is configured to, the
-        mask is left out. Other texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
+        SigLIP was trained on padding that it sees, and its tokenizers make no mask on the hub; one that does hides it. Other
+        texts are embedded alone: padding would be at the start where a tokenizer is saved so, and
         shift CLIP's positions by as much as the longest neighbour is longer.
         """
         groups = [[*texts]] if self._padded else [[text] for text in texts]
         return [answer for group in groups for answer in self._batch(group)]
 
     def _batch(self, texts: list[str]) -> list[Answer]:
-        length = min(self._tokenizer.model_max_length, text_positions(self._model.config.text_config))
+        length = self._positions or min(self._tokenizer.model_max_length, text_positions(self._model.config.text_config))
         padding = "max_length" if self._padded else True
-        tokens = self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
-        sent = {"input_ids": tokens["input_ids"]} if self._padded else dict(tokens)
+        tokens = dict(self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt"))
         with torch.inference_mode():
-            embeddings = self._model.get_text_features(**sent, return_dict=True).pooler_output.numpy()
-        return [Answer(*both) for both in zip(unmasked(sent), embeddings, strict=True)]
+            embeddings = self._model.get_text_features(**tokens, return_dict=True).pooler_output.numpy()
+        given = np.asarray(tokens["input_ids"]) if self._padded else unmasked(tokens)
+        return [Answer(*both) for both in zip(given, embeddings, strict=True)]
 
     @cached_property
     def _processor(self) -> Any:
@@ -89,13 +93,11 @@ class Transformers(Library):
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import AutoModel
-
         if not self._merged_from:
-            return loaded(AutoModel, self._folder)
+            return self._loaded(self._folder)
         from peft import PeftModel
 
-        base = loaded(AutoModel, Path(self._merged_from["base"]))
+        base = self._loaded(Path(self._merged_from["base"]))
         return PeftModel.from_pretrained(base, self._merged_from["adapter"]).merge_and_unload().eval()
 
     @cached_property
@@ -103,14 +105,22 @@ class Transformers(Library):
         """Base and adapter of a merged folder; empty for others, and where peft isn't installed."""
         return json_record.read(self._folder / MERGED_FROM) if find_spec("peft") else {}
 
+    def _loaded(self, folder: Path) -> Any:
+        from transformers import AutoConfig, AutoModel
 
-def loaded(model_class: Any, folder: Path) -> Any:
-    """Load a model in float32, with the attention that every machine has."""
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+        if self._positions:
+            config.text_config.max_position_embeddings = self._positions
+        return loaded(AutoModel, folder, config=config, attention=self._attention)
+
+
+def loaded(model_class: Any, folder: Path, *, config: Any = None, attention: str = "sdpa") -> Any:
+    """Load a model in float32, with the attention that every machine has, or else that which it has itself."""
     without_progress()
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, **LOCAL}
+    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "use_safetensors": True, **LOCAL}
     try:
-        model = model_class.from_pretrained(folder, attn_implementation="sdpa", **options)
-    except ValueError:  # a model that has no such attention, as ALIGN
+        model = model_class.from_pretrained(folder, attn_implementation=attention, **options)
+    except ValueError:  # a model that has no such attention
         model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
     return model.eval()
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from clip_client import naflex
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import preprocess
 from clip_client.spec import TOWERS, ModelSpec, Tower
@@ -227,7 +228,11 @@ def judged(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> tu
 
 
 def pixels_differ(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[Any], spec: ModelSpec) -> str:
-    """Compare our pixels uint8 [S, S, 3], normalised by the spec, with a library's [3, S, S]; empty where they are the same."""
+    """Compare our pixels uint8 [S, S, 3], normalised by the spec, with a library's [3, S, S]; empty where they are the same.
+
+    Pictures that are packed as patches have their own height and width instead.
+    """
+    ours = naflex.unpacked(ours, spec) if spec.resize_mode == "patches" else ours
     mean, std = np.array(spec.mean), np.array(spec.std)
     normalised = ((ours / 255 - mean) / std).transpose(2, 0, 1)  # [3, S, S]
     if normalised.shape != theirs.shape:

@@ -38,8 +38,13 @@ class ImageTower(nn.Module):
         """Normalise, encode, scale to unit length."""
         floats = pixels.float()  # [N, S, S, 3]
         good = (floats[:, 0] - self.void_row).abs().amax(dim=(1, 2)) > 0  # [N]
+        return unit(self.encode(floats), good)
+
+    def encode(self, floats: Tensor) -> Tensor:
+        """Normalise and encode pixels 0..255 float32 [N, S, S, 3] -> [N, D], not normalised."""
         normalised = floats.permute(0, 3, 1, 2) * self.scale + self.shift  # [N, 3, S, S]
-        return unit(self.encoder(normalised), good)
+        encoded: Tensor = self.encoder(normalised)
+        return encoded
 
 
 class PooledProjection(nn.Module):

@@ -27,16 +27,22 @@ def as_it_comes(tower: nn.Module) -> nn.Module:
 
 
 class LastLayer(nn.Module):
-    """A layer [N, L, W] -> [N, 1, W], with the weights of one of transformers'."""
+    """A layer [N, L, W] -> [N, 1, W], with the weights of one of transformers'.
+
+    Args:
+        layer: of transformers.
+        pool: picks the position.
+        alone: compute that position only; other layers than CLIP's, and a mask for each row, need all.
+    """
 
     layer: Any
 
-    def __init__(self, layer: Any, pool: Pool) -> None:
+    def __init__(self, layer: Any, pool: Pool, *, alone: bool = True) -> None:
         super().__init__()
         self.layer = layer
         self.attn = Mixing()
         self.pool = pool
-        self.alone = True
+        self.alone = alone
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None, where: Tensor | None = None) -> Tensor:
         """Attend to hidden [N, L, W] from the pooled position; mask [1, 1, L, L] is added, the pool gets ``where``."""

@@ -37,41 +37,69 @@ class CausalTextTower(TextTower):
     """CLIP's text model, whose last layer computes the first end token's position only.
 
     Attention is causal, so nothing behind the end token matters.
+
+    Args:
+        model: of transformers, with embeddings and an encoder, whose last layer is a :class:`LastLayer`.
+        projection: [N, W] -> [N, D].
+        spec: of the checkpoint.
+        norm: the model's last normalisation; by default it is called as CLIP's.
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module, projection: nn.Module, spec: ModelSpec) -> None:
+    def __init__(self, model: Any, projection: nn.Module, spec: ModelSpec, *, norm: nn.Module | None = None) -> None:
         super().__init__(spec)
         self.model = model
+        self.norm = norm or model.final_layer_norm
         self.projection = projection
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode under a causal mask, the last layer at the end token only, project."""
-        mask = causal_mask(tokens)[None, None]
+        mask = self.mask(tokens)
         hidden = self.model.embeddings(input_ids=tokens)  # [N, L, W]
         *layers, last_layer = self.model.encoder.layers
         for layer in layers:
             hidden = layer(hidden, mask)
         ended = last_layer(hidden, mask, is_end)  # [N, 1, W]
-        projected: Tensor = self.projection(self.model.final_layer_norm(ended[:, 0]))
+        projected: Tensor = self.projection(self.norm(ended[:, 0]))
         return projected
+
+    def mask(self, tokens: Tensor) -> Tensor:
+        """Return the causal mask [1, 1, L, L]."""
+        return causal_mask(tokens)[None, None]
 
 
 class FullTextTower(TextTower):
-    """SigLIP's text model, whose last layer computes the last position only; texts are padded to the context."""
+    """SigLIP's text model, whose last layer computes the last position only; texts are padded to the context.
+
+    Args:
+        model: of transformers.
+        spec: of the checkpoint.
+        masked: hide padding, behind a text, from attention. The last position is read nevertheless.
+    """
 
     model: Any
 
-    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
+    def __init__(self, model: nn.Module, spec: ModelSpec, *, masked: bool = False) -> None:
         super().__init__(spec)
         self.model = model
+        self.masked = masked
+        self.pad_token = spec.pad_token
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
-        """Encode without any mask, the last layer at the last position only, project."""
-        encoded = self.model.encoder(inputs_embeds=self.model.embeddings(input_ids=tokens)).last_hidden_state  # [N, 1, W]
+        """Encode, the last layer at the last position only, project."""
+        embedded = self.model.embeddings(input_ids=tokens)  # [N, L, W]
+        mask = self._mask(tokens) if self.masked else None
+        encoded = self.model.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state  # [N, 1, W]
         projected: Tensor = self.model.head(self.model.final_layer_norm(encoded[:, 0]))
         return projected
+
+    def _mask(self, tokens: Tensor) -> Tensor:
+        """Return the mask [N, 1, 1, L] of what isn't padding; where the end token pads, the first of its run ends the text."""
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        last_word = torch.where(tokens != self.pad_token, position[None], -1).amax(dim=1, keepdim=True)  # [N, 1]
+        last_seen = last_word + int(self.pad_token == self.end_token)
+        return torch.where(position[None] <= last_seen, 0.0, BLOCKED)[:, None, None, :]
 
 
 class MaskedTextTower(TextTower):
