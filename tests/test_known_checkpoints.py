@@ -116,6 +116,22 @@ def test_models_of_another_open_clip_are_asked_of_it(tmp_path: Path) -> None:
         meaning("open_clip:names-own-model/laion2b")
 
 
+def test_tags_of_another_open_clip_are_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_clips.library()
+    newer = {**open_clip_pretrained()["ViT-B-32"], "laion9b_s99b": {"hf_hub": "laion/new/"}}
+    monkeypatch.setitem(open_clip_pretrained(), "ViT-B-32", newer)
+    assert meaning("ViT-B-32/laion9b_s99b") == OpenClipName("ViT-B-32", "laion9b_s99b")
+    with pytest.raises(InvalidInput, match=r"no weights 'laion9b_s9' of ViT-B-32: .*; the nearest: laion9b_s99b"):
+        meaning("ViT-B-32/laion9b_s9")
+
+
+def open_clip_pretrained() -> dict[str, dict[str, object]]:
+    """The library's own table of weights."""
+    from open_clip import pretrained
+
+    return pretrained._PRETRAINED
+
+
 def test_a_meaning_needs_no_library_and_no_network() -> None:
     heavy = ("huggingface_hub", "open_clip", "rich", "safetensors", "torch", "transformers")
     code = (
