@@ -257,6 +257,8 @@ REFUSED = {
     "x" * 10_000: f"the name of the checkpoint has 10,000 characters, '{'x' * 200}'…: {EXPECTED}",
     "openai/clip\nvit": f"the name of the checkpoint has line breaks or control characters, 'openai/clip\\nvit': {EXPECTED}",
     "open\x00ai": f"the name of the checkpoint has line breaks or control characters, 'open\\x00ai': {EXPECTED}",
+    "~no\x00body/x": "the name of the checkpoint has line breaks or control characters, '~no\\x00body/x': ",
+    "open\ud800ai": "the name of the checkpoint has line breaks or control characters, 'open\\ud800ai': ",
     "\x1b[31mred": f"the name of the checkpoint has line breaks or control characters, '\\x1b[31mred': {EXPECTED}",
     "./nowhere": f"no checkpoint folder ./nowhere: {EXPECTED}",
     "../nowhere": f"no checkpoint folder ../nowhere: {EXPECTED}",
