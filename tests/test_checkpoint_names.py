@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
 import pytest
+from amount import amount
 
 from clip_client import InvalidInput
 from clip_export.checkpoints.names import File, Folder, HubId, OpenClipName, meaning
 
 B32, B32_LAION = "openai/clip-vit-base-patch32", "laion2b_s34b_b79k"
 PULL_REQUEST = "refs/pr/66"
+CASES = amount(300, 5000)
 SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 
 
@@ -254,6 +257,8 @@ REFUSED = {
     "x" * 10_000: f"the name of the checkpoint has 10,000 characters, '{'x' * 200}'…: {EXPECTED}",
     "openai/clip\nvit": f"the name of the checkpoint has line breaks or control characters, 'openai/clip\\nvit': {EXPECTED}",
     "open\x00ai": f"the name of the checkpoint has line breaks or control characters, 'open\\x00ai': {EXPECTED}",
+    "~no\x00body/x": "the name of the checkpoint has line breaks or control characters, '~no\\x00body/x': ",
+    "open\ud800ai": "the name of the checkpoint has line breaks or control characters, 'open\\ud800ai': ",
     "\x1b[31mred": f"the name of the checkpoint has line breaks or control characters, '\\x1b[31mred': {EXPECTED}",
     "./nowhere": f"no checkpoint folder ./nowhere: {EXPECTED}",
     "../nowhere": f"no checkpoint folder ../nowhere: {EXPECTED}",
@@ -499,3 +504,49 @@ def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InvalidInput, match=r"\./mine can't be looked into: check its permissions"):
         meaning("./mine")
     assert meaning("openai/clip-vit-base-patch32") == HubId(B32, None)
+
+
+CHARACTERS = "/:@-_ ,.~#?%[]{}()'\"\\\n\x00é🦆0Aa|$*+=<>&;\u200b\u2011"
+PIECES = [
+    "/tree/main",
+    "@main",
+    "hf:",
+    "open_clip:",
+    "https://",
+    "..",
+    "//",
+    "datasets/",
+    "models--",
+    "refs/pr/",
+    "openai",
+    "::",
+]
+
+
+def mutated(text: str, others: list[str], draw: random.Random) -> str:
+    for _ in range(draw.randint(1, 4)):
+        at, other = draw.randrange(len(text) + 1), draw.choice(others)
+        text = draw.choice(
+            [
+                text[:at] + draw.choice(CHARACTERS) + text[at:],
+                text[:at] + text[at + 1 :],
+                text[:at] + other[draw.randrange(len(other) + 1) :],
+                text.swapcase(),
+                text[:at] + draw.choice(PIECES) + text[at:],
+            ]
+        )
+    return text
+
+
+def test_any_text_has_a_meaning_or_one_clear_line() -> None:
+    spellings = [text for text in (*HUB_IDS, *WITHOUT_OWNER, *OPENAI, *OPEN_CLIP, *REFUSED) if len(text) < 500]
+    draw, refused = random.Random(19), 0
+    for _ in range(CASES):
+        text = mutated(draw.choice(spellings), spellings, draw)
+        try:
+            said = meaning(text).note
+        except InvalidInput as problem:
+            said, refused = str(problem), refused + 1
+        assert said.isprintable(), text
+        assert len(said) < 1600, text
+    assert 0 < refused < CASES

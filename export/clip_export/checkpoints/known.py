@@ -1,7 +1,8 @@
 """Known checkpoints: much-used hub ids, with open_clip's names and tags; nearest names for messages.
 
-``known.json`` lists the hub ids: the family, the layout of their repository (its default revision), the parameters in
-millions and the download in MB, where they are certain. open_clip's come from ``open_clip_names``.
+``known.json`` lists the hub ids: the family, the layout of their repository's main branch, the parameters in millions and
+the download in MB where they are certain, and those that ``make coverage`` rebuilds small. open_clip's come from
+``open_clip_names``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Known:
         layout: of its repository on the hub, or that repository.
         parameters: in millions; 0 where it isn't certain.
         download_mb: size of the weights; 0 where it isn't certain.
+        tried: part that ``docs/coverage.md`` has a verdict on; empty for none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Known:
     layout: str
     parameters: float = 0
     download_mb: float = 0
+    tried: str = ""
 
 
 @cache
@@ -52,7 +55,14 @@ def hub_checkpoints() -> tuple[Known, ...]:
     """Return the known hub ids in Hugging Face's format, open_clip's, or that of sentence-transformers."""
     entries = json.loads(_FILE.read_text(encoding="utf-8"))
     return tuple(
-        Known(entry["id"], entry["family"], entry["layout"], entry.get("parameters", 0), entry.get("download", 0))
+        Known(
+            entry["id"],
+            entry["family"],
+            entry["layout"],
+            entry.get("parameters", 0),
+            entry.get("download", 0),
+            "rebuilt small" if entry.get("tried") else "",
+        )
         for entry in entries
     )
 
@@ -61,7 +71,7 @@ def hub_checkpoints() -> tuple[Known, ...]:
 def open_clips() -> tuple[Known, ...]:
     """Return open_clip's models with their weights."""
     return tuple(
-        Known(f"open_clip:{model.name}/{tag.name}", "open_clip", tag.hub, model.parameters)
+        Known(f"open_clip:{model.name}/{tag.name}", "open_clip", tag.hub, model.parameters, tried="architecture")
         for model in open_clip_names.models().values()
         for tag in model.tags.values()
         if open_clip_names.of_its_activation(model, tag.name) is model

@@ -34,10 +34,10 @@ def kind(path: Path) -> Literal["folder", "file", "other", "unreadable", ""]:
 
 
 def expanded(text: str) -> Path:
-    """Return the path with the home folder put in for ``~``; as it is where there is no such user."""
+    """Return the path with the home folder put in for ``~``; as it is where there can be no such user."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return Path(text)
 
 

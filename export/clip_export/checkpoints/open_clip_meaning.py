@@ -85,12 +85,20 @@ def _tagged(model: Model, text: str, revision: str | None) -> OpenClipName:
     """Return the weights of a model that a tag means, with the model of the activation that they were trained with."""
     tag = open_clip_names.tag_of(open_clip_names.with_both_activations(model), text)
     if tag is None:
-        raise _no_weights(model.name, text, list(model.tags))
+        return _of_newer(model, text, revision)
     fitted = open_clip_names.of_its_activation(model, tag)
     if fitted is model:
         return OpenClipName(model.name, tag, revision)
     activation = "with" if fitted.quick_gelu else "without"
     return OpenClipName(fitted.name, tag, revision, f"{tag} was trained {activation} QuickGELU, so its model is {fitted.name}")
+
+
+def _of_newer(model: Model, tag: str, revision: str | None) -> OpenClipName:
+    """Return weights that only the open_clip that is installed knows."""
+    newer = of_installed(f"{model.name}/{tag}", revision)
+    if isinstance(newer, OpenClipName):
+        return newer
+    raise _no_weights(model.name, tag, list(model.tags))
 
 
 def _no_weights(model: str, tag: str, tags: Sequence[str]) -> InvalidInput:

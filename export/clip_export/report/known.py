@@ -13,7 +13,7 @@ from clip_export.checkpoints import known
 from clip_export.checkpoints.known import Known
 
 _FIGURES = ("parameters", "weights")
-_HEADER = ("--model", *_FIGURES, "family", "layout, or repository")
+_HEADER = ("--model", *_FIGURES, "family", "repository", "tried")
 
 
 def show(word: str) -> None:
@@ -44,6 +44,7 @@ def _rows(checkpoints: Sequence[Known]) -> Iterator[tuple[str, ...]]:
             f"{checkpoint.download_mb / 1000:.2f} GB" if checkpoint.download_mb else "",
             checkpoint.family,
             checkpoint.layout,
+            checkpoint.tried,
         )
 
 
@@ -54,7 +55,7 @@ def _millions(parameters: float) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in _HEADER:
         table.add_column(name, overflow="fold", justify="right" if name in _FIGURES else "left", no_wrap=name in _FIGURES)
     for row in rows:
