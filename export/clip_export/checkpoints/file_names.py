@@ -12,10 +12,8 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
-PICKLED = (
-    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
-    *("open_clip_model.bin", "pytorch_model-00001-of-*.bin"),
-)
+OPEN_CLIP_PICKLED = ("open_clip_pytorch_model.bin", "open_clip_model.bin")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-00001-of-*.bin", *OPEN_CLIP_PICKLED)
 """Names of pickled weights, and of the list of their parts, as transformers and open_clip write them."""
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

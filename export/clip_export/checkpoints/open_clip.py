@@ -15,6 +15,7 @@ from clip_export.checkpoints.checkpoint import Checkpoint, refuse_revision
 from clip_export.checkpoints.file_names import (
     OPEN_CLIP_CONFIG,
     OPEN_CLIP_HUB_PATTERNS,
+    OPEN_CLIP_PICKLED,
     OPEN_CLIP_TOKENIZER_PATTERNS,
     OPEN_CLIP_WEIGHTS,
     PICKLE_SUFFIXES,
@@ -101,7 +102,7 @@ def find(model: str, revision: str | None, pickles: Pickles = REFUSED) -> OpenCl
     """
     if Path(model).expanduser().is_dir():
         refuse_revision(model, revision)
-        return in_folder(pickles.unpickled(Path(model).expanduser()), Path(model).expanduser().resolve().name, "")
+        return in_folder(_unpickled(Path(model).expanduser(), pickles), Path(model).expanduser().resolve().name, "")
     if model.startswith(_HUB):
         folder = hub.with_safetensors(model.removeprefix(_HUB), revision, OPEN_CLIP_HUB_PATTERNS)
         return in_folder(folder, model.removeprefix(_HUB), folder.name)
@@ -115,6 +116,14 @@ def find(model: str, revision: str | None, pickles: Pickles = REFUSED) -> OpenCl
         f"open_clip has no model {name!r}, nor is there a folder {model}; the nearest are: {', '.join(nearest)}; a hub id is "
         f"{PREFIX}{_HUB}ORG/NAME"
     )
+
+
+def _unpickled(folder: Path, pickles: Pickles) -> Path:
+    """Return a folder with open_clip's own weights in safetensors, where transformers' lie beside a pickle of them too."""
+    own = [folder / name for name in OPEN_CLIP_PICKLED if (folder / name).exists()]
+    if own and not any((folder / name).exists() for name in OPEN_CLIP_WEIGHTS[:2]):
+        return pickles.converted(own[0], folder)
+    return pickles.unpickled(folder)
 
 
 def in_folder(folder: Path, label: str, revision: str) -> OpenClipCheckpoint:
