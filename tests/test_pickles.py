@@ -586,3 +586,18 @@ def test_open_clip_takes_a_pickle_by_its_architecture(quick: None, tmp_path: Pat
     assert found.label == "ViT-B-32-epoch_1"
     same(load_file(found.weight_files[0]), numbers())
     assert len(found.conversions) == 1
+
+
+def test_open_clips_own_pickle_comes_before_that_of_transformers(quick: None, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    open_clips.library()
+    open_clips.resnet(source)
+    theirs = load_file(source / "open_clip_model.safetensors")
+    (source / "open_clip_model.safetensors").unlink()
+    torch.save(theirs, source / "open_clip_pytorch_model.bin")
+    torch.save(numbers(), source / "pytorch_model.bin")
+    save_file({"of": torch.ones(1)}, source / "model.safetensors")
+    found = checkpoint_files.find(f"open_clip:{source}", None, pickles=Pickles(tmp_path / "kept"))
+    same(load_file(found.weight_files[0]), theirs)
+    family = families.of(found)
+    family.towers(found, family.spec(found, "clip"))

@@ -131,7 +131,7 @@ def _in_modules(folder: Path) -> list[Path]:
     """Return the pickles in the folders of sentence-transformers' modules that have no safetensors."""
     inner = [path for path in sorted(folder.iterdir()) if path.is_dir()] if (folder / MODULES).exists() else []
     bare = [path for path in inner if not any(path.glob(f"*{SAFETENSORS}"))]
-    pickles = [next((path / name for name in PICKLED if (path / name).exists()), None) for path in bare]
+    pickles = [next((file for name in PICKLED for file in sorted(path.glob(name))), None) for path in bare]
     return [path for path in pickles if path]
 
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -38,7 +39,8 @@ class _PathBeneath(ctypes.Structure):
 def cut_off() -> bool:
     """Leave the network, and end with the parent; return whether the network is gone. To be called before any thread starts."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # the first to go where memory ends
+    with suppress(OSError):  # where /proc can't be written to
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # the first to go where memory ends
     return any(_libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
 
 
