@@ -75,6 +75,8 @@ def built(recipe: Recipe, folder: Path) -> Repository:
         shutil.copytree(main, pull)
     for weights in sorted(main.rglob("*.safetensors")):
         _arrange(weights, recipe.layout.weights)
+    if recipe.layout.pull:
+        shutil.copytree(main, pull, dirs_exist_ok=True)  # the conversion lies beside the pickle
     return Repository(main, pulls={recipe.layout.pull: PullRequest(pull)} if recipe.layout.pull else {})
 
 
