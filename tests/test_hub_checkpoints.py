@@ -68,7 +68,7 @@ def repository(folder: Path, **files: Any) -> Path:
 
 
 def test_readmes_example_takes_the_conversion_of_a_pull_request(
-    server: Hub, pickles: Pickles, said: list[str], checkpoint: Path, tmp_path: Path
+    server: Hub, pickles: Pickles, said: list[str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pull = Path(shutil.copytree(checkpoint, tmp_path / "pull"))
     torch.save(load_file(pull / "model.safetensors"), pull / "pytorch_model.bin")
@@ -84,6 +84,9 @@ def test_readmes_example_takes_the_conversion_of_a_pull_request(
     commits = found.revision.split("+")
     assert [line for line in said if "pull request 66" in line and commits[1] in line]
     assert (found.folder / "tokenizer_config.json").read_text() == (main / "tokenizer_config.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert find(README, None, pickles=pickles).folder == found.folder
     texts = ["a cat", "two dogs on a beach"]
     ours = libraries.Ours.of(found)
     embeddings, theirs = ours.embed(texts), libraries.embed(checkpoint, texts, ours.spec)

@@ -114,7 +114,7 @@ def patient(say: Say) -> Iterator[None]:
 
     Other libraries' own calls keep the usual client, whose errors tell them to look into the cache.
     """
-    verbosity, usual = logging.get_verbosity(), default_client_factory()  # type: ignore[no-untyped-call]
+    verbosity, usual = logging.get_verbosity(), default_client_factory()
     usual.close()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hooks = usual.event_hooks  # those that obey HF_HUB_OFFLINE
