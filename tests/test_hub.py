@@ -12,7 +12,7 @@ from pathlib import Path
 import hub_server
 import pytest
 from hub_server import Fault, Hub, PullRequest, Repository
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
 
 from clip_client.errors import InvalidInput, Unavailable
@@ -242,6 +242,12 @@ def test_a_hub_that_is_away(server: Hub, said: list[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert fetch(said) == folder
     assert said[-1].startswith("the hub can't be reached at http://127.0.0.1:9 (ConnectError): going on with org/clip")
+
+
+def test_other_libraries_look_into_the_cache_as_ever(server: Hub, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fetch(said)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    assert hf_hub_download(NAME, "config.json") == str(folder / "config.json")
 
 
 def test_a_cache_of_other_programs_goes_on(server: Hub, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
