@@ -12,7 +12,7 @@ from clip_export.families.altclip import AltClip
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
-from clip_export.families.clipseg import ClipSeg, Owlv2, OwlVit
+from clip_export.families.clipseg import ClipSeg, OwlVit
 from clip_export.families.groupvit import GroupVit
 from clip_export.families.hugging_face import HuggingFace
 from clip_export.families.metaclip_2 import MetaClip2
@@ -35,7 +35,6 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
         Align(),
         ClipSeg(),
         OwlVit(),
-        Owlv2(),
         OpenClip(),
     )
 }
@@ -44,6 +43,7 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
 _OTHERS = {
     "blip": "of which transformers gives captions, or a score for a picture and a text together, and no embeddings of a pair",
     "blip-2": "of which transformers gives captions, or several vectors for a picture",
+    "owlv2": "whose processor pads pictures in a way of its own",
     "x_clip": "for videos",
     "clap": "for sound",
 }

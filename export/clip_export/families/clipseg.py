@@ -47,12 +47,3 @@ class OwlVit(Clip):
                 f"{checkpoint.label}: transformers reads a text at its largest token, which may be one up to {largest} beside "
                 f"the end token {end_token}: remove the added tokens"
             )
-
-
-class Owlv2(OwlVit):
-    """``model_type: owlv2``: the same, trained further."""
-
-    model_type = "owlv2"
-    title = "OWLv2"
-    classes = ("Owlv2Config", "Owlv2Model")
-    prefix = "owlv2."
