@@ -22,6 +22,15 @@ TEXT_BYTES = 2**17
 """Most bytes of one text. Beyond the context nothing is read anyway; this bounds the tokenizer's work."""
 
 
+NO_TEXTS = ""
+"""Content of the ``tokenizer.json`` of a model that was exported without a text tower; every text of it is an error."""
+
+_NO_TEXTS = (
+    "the model has an image tower alone (it was exported with --image-only), it embeds no texts: search by a picture, or "
+    "export a checkpoint with both towers"
+)
+
+
 class Tokenizer:
     """A ``tokenizer.json`` with truncation and padding as the spec wants them.
 
@@ -34,7 +43,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer_json: str, spec: ModelSpec) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+            self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json) if tokenizer_json else _nothing()
         except Exception as problem:  # tokenizers raises plain Exception
             raise ContractMismatch(f"tokenizer.json can't be read ({problem}): export the checkpoint again") from problem
         if hashlib.sha256(tokenizer_json.encode()).hexdigest() != spec.tokenizer_sha256:
@@ -47,8 +56,9 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._keeps_end = side == "left"
         self._spec = spec
+        self.takes_texts = tokenizer_json != NO_TEXTS
         # Characters that fill the context even in the longest pieces; twice that, since composing accents saves some.
-        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()))
+        self._enough = 2 * spec.context_length * max(map(len, self._tokenizer.get_vocab()), default=1)
         self._byte_pairs = isinstance(self._tokenizer.model, tokenizers.models.BPE)
 
     def __call__(self, texts: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], list[str]]:
@@ -58,6 +68,8 @@ class Tokenizer:
             tokens: int32 [N, L], L the shortest bucket that holds every text (the whole context where padding counts).
             errors: N strings, empty where good; the row of a bad text has no end token, its embedding is zeros.
         """
+        if not self.takes_texts:
+            return np.full((len(texts), 1), void_token(self._spec), np.int32), [_NO_TEXTS] * len(texts)
         decoded, errors = zip(*map(_decode, texts), strict=True)
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch([self._shortened(text) for text in decoded])]
         tokens = np.full((len(rows), self._length(rows)), self._spec.pad_token, np.int32)
@@ -118,6 +130,10 @@ class Tokenizer:
         if self._spec.padding == "full":
             return self._spec.context_length
         return bucket(max(map(len, rows)), self._spec.context_length)
+
+
+def _nothing() -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel({}))
 
 
 def bucket(tokens: int, context_length: int) -> int:

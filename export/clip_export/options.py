@@ -29,6 +29,7 @@ class Options:
     model: str
     revision: str | None = None
     text_model: str | None = None
+    image_only: bool = False
     name: str = "clip"
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
@@ -56,6 +57,8 @@ def parsed(argv: Sequence[str] | None) -> Options:
         _use_bundled(values)
     if values["json"] and not values["json"].parent.is_dir():
         raise InvalidInput(f"--json {values['json']}: there is no folder {values['json'].parent}")
+    if values["image_only"] and values["text_model"]:
+        raise InvalidInput("--image-only leaves texts out, --text-model is for texts: pass one of them")
     variants = listed(values.pop("variants"))
     chosen = {tower: _to_publish(values.pop(f"{tower}_variant")) for tower in TOWERS}
     return Options(
@@ -104,6 +107,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
     add("--revision", help="branch, tag or commit on the hub")
     add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
+    add("--image-only", action="store_true", help="export the image tower alone, to search pictures by pictures")
     add("--name", default=Options.name, help="name of the published models (default: %(default)s)")
 
 

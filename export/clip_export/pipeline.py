@@ -18,7 +18,8 @@ from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
-from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.adapter import MERGED
+from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.checkpoints.find import find
 from clip_export.evaluation import items
 from clip_export.evaluation.items import Calibration, Evaluation
@@ -55,7 +56,7 @@ def export(options: Options, console: Console) -> Outcome:
         InvalidInput: if the checkpoint, the pictures or the folders can't be used.
         Unavailable: if the hub can't be reached.
     """
-    checkpoint = find(options.model, options.revision, options.text_model)
+    checkpoint = _checkpoint(options)
     folder = options.artifacts / checkpoint.slug
     with console.status("reading the checkpoint") as status, locked(folder):
         step = progress.shown(console, status.update)
@@ -81,6 +82,12 @@ def export(options: Options, console: Console) -> Outcome:
         whole = Report(spec, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
         report.save(whole, folder, plots.save(whole, folder))
     return Outcome(folder, objections, report.as_json(whole), whole)
+
+
+def _checkpoint(options: Options) -> Checkpoint:
+    """Find the checkpoint of the options."""
+    checkpoint = find(options.model, options.revision, options.text_model, options.artifacts / MERGED.name)
+    return ImagesOnly.of(checkpoint) if options.image_only else checkpoint
 
 
 def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, console: Console) -> tuple[Evaluation, Calibration]:

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from clip_client.errors import InvalidInput
+from clip_client.tokens import NO_TEXTS
 from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.file_names import CONFIG, PICKLES, PREPROCESSOR, PROCESSOR, SHARDS, TOKENIZER_SETTINGS, WEIGHTS
 from clip_export.checkpoints.tokenizer import TextTokenizer
@@ -184,6 +185,32 @@ class Paired(Checkpoint):
     def tokenizer(self) -> TextTokenizer:
         """The text checkpoint's tokenizer."""
         return self.text.tokenizer
+
+
+@dataclass(frozen=True)
+class ImagesOnly(Checkpoint):
+    """A checkpoint of which pictures alone are embedded.
+
+    Attributes:
+        whole: the checkpoint, with its tokenizer if it has one.
+    """
+
+    whole: Checkpoint
+
+    @classmethod
+    def of(cls, whole: Checkpoint) -> ImagesOnly:
+        """Leave out a checkpoint's texts."""
+        return cls(whole.folder, whole.label, whole.revision, whole)
+
+    @property
+    def slug(self) -> str:
+        """The label as a folder name, unlike that of the whole checkpoint's artefacts."""
+        return f"{super().slug}-image-only"
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """No tokenizer."""
+        return NO_TEXTS
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -12,7 +12,13 @@ VOCABULARIES = (TOKENIZER_FILE, "vocab.json", "vocab.txt", "spiece.model", "sent
 
 SAFETENSORS = ".safetensors"
 WEIGHTS, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
+INDEX = ".safetensors.index.json"
+"""Suffix of the file that lists shards."""
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+MERGED_FROM = "merged_from.json"
+"""Folders of the base and of the adapter that a folder of both together was made from."""
 
 SETTINGS = (".json", ".txt", ".model")
 """Suffixes of all files besides the weights."""

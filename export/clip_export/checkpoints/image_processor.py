@@ -78,12 +78,13 @@ def _kind(processor: Any) -> str:
 
 def _refuse_unknown(processor: Any, label: str, patches: bool) -> None:
     """Raise InvalidInput for a class that prepares pixels in an unknown way."""
-    from transformers.image_processing_backends import PilBackend
+    from transformers import image_processing_backends
 
-    changed = {name for name in _PIXELS if getattr(type(processor), name) is not getattr(PilBackend, name)}
-    own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
     kind = _kind(processor)
-    foreign = not issubclass(type(processor), PilBackend) or changed - _OWN.get(kind, set()) or own
+    backend: Any = getattr(image_processing_backends, "TorchvisionBackend" if kind in _TORCHVISION_ALONE else "PilBackend")
+    changed = {name for name in _PIXELS if getattr(type(processor), name, None) is not getattr(backend, name, None)}
+    own = {name for name in _PIXELS if name in vars(processor)}  # a setting of that name
+    foreign = not issubclass(type(processor), backend) or changed - _OWN.get(kind, set()) or own
     if foreign or patches != (kind == _NAFLEX):
         expected = f"a {_NAFLEX}" if patches else "a CLIPImageProcessor or one like it"
         raise _refused(label, f"is a {kind}, which prepares pictures in a way of its own", expected)
@@ -146,6 +147,9 @@ _RESIZES: dict[str, Callable[[Any, _Resized], _Resized]] = {
 _NAFLEX = "Siglip2ImageProcessor"
 _SEGMENTING = {"preprocess", "_preprocess", "_preprocess_image_like_inputs"}  # for maps beside the pictures
 
+_TORCHVISION_ALONE = ("Tipsv2ImageProcessor",)
+"""Classes without a backend for Pillow. torchvision resizes uint8 as Pillow does, but for rounding."""
+
 _OWN: dict[str, set[str]] = {
     "ConvNextImageProcessor": {"resize", "_preprocess"},
     "LevitImageProcessor": {"resize"},
@@ -155,6 +159,7 @@ _OWN: dict[str, set[str]] = {
     "MobileNetV2ImageProcessor": _SEGMENTING,
     "SegformerImageProcessor": _SEGMENTING,
     _NAFLEX: {"preprocess", "_preprocess", "_validate_preprocess_kwargs"},
+    "FlavaImageProcessor": {"preprocess", "_preprocess", "_standardize_kwargs"},  # for the codebook's own pixels
 }
 """Methods of a class that differ from PilBackend's and are followed here."""
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOKENIZER_FILE
-from clip_export.checkpoints import siglip_tokenizer
+from clip_export.checkpoints import siglip_tokenizer, tips_tokenizer
 from clip_export.checkpoints.file_names import VOCABULARIES
 from clip_export.library_errors import reading
 
@@ -66,13 +66,15 @@ def read(folder: Path, label: str, vocabulary: float = math.inf) -> TextTokenize
         return TextTokenizer(
             content=_kept(folder / TOKENIZER_FILE, content),
             pad_token=tokenizer.pad_token_id,
-            max_length=tokenizer.model_max_length,
+            max_length=tokenizer.model_max_length + (type(tokenizer).__name__ == tips_tokenizer.CLASS),
             padding_side=tokenizer.padding_side,
             inputs=tuple(tokenizer.model_input_names),
         )
 
 
 def _serialized(tokenizer: Any, label: str) -> str:
+    if type(tokenizer).__name__ == tips_tokenizer.CLASS:
+        return tips_tokenizer.ended(tokenizer)
     if tokenizer.is_fast:
         return str(tokenizer.backend_tokenizer.to_str())
     if type(tokenizer).__name__ == "SiglipTokenizer":

@@ -154,6 +154,11 @@ def _filled(tokens: npt.NDArray[np.int32], fill: int, spec: ModelSpec) -> npt.ND
 
 
 def _cosines(a: Embeddings, b: Embeddings) -> npt.NDArray[np.float64]:
-    """Return the cosine of each pair of rows [N, D], in float64 so that its own rounding doesn't count."""
+    """Return the cosine of each pair of rows [N, D], in float64 so that its own rounding doesn't count; 1 of two zeros.
+
+    Rows of zeros are texts of a model that has no text tower.
+    """
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    return np.asarray((a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)))
+    lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
+    nothing = ~(a64.any(axis=1) | b64.any(axis=1))
+    return np.asarray(np.where(nothing, 1.0, (a64 * b64).sum(1) / np.where(nothing, 1.0, lengths)))

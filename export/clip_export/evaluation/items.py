@@ -99,6 +99,9 @@ class Inputs:
             pixels, none = generated.pixels(self._spec.image_size), np.empty(0, np.int64)
             return Evaluation(generated.SOURCE, pixels, pixels, self._tokens(generated.texts()), none, none)
         pixels, good, skipped = self._read(pictures, f"the evaluation folder {source}")
+        if not self._tokenizer.takes_texts:
+            none, served = np.empty(0, np.int64), self._served(good, pixels)
+            return Evaluation(source, pixels, served, self._tokens(generated.texts()), none, none, skipped)
         owners = np.array([n for n, picture in enumerate(good) for _ in picture.captions], np.int64)
         classes = sorted({picture.label for picture in good if picture.label})
         labels = np.array([classes.index(picture.label) for picture in good if picture.label], np.int64)

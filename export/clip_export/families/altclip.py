@@ -7,10 +7,7 @@ from typing import Any
 from torch import nn
 
 from clip_client.spec import ModelSpec
-from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.families.hugging_face import HuggingFace, context_length
-from clip_export.libraries.base import Library
-from clip_export.libraries.hugging_face import Transformers
+from clip_export.families.hugging_face import HuggingFace
 from clip_export.towers.pooling import first
 from clip_export.towers.text_towers import MaskedTextTower
 
@@ -24,9 +21,9 @@ class AltClip(HuggingFace):
     padding = "masked"
     activation = "softmax"
 
-    def context(self, text: dict[str, Any], checkpoint: Checkpoint) -> int:
+    def positions(self, text: dict[str, Any]) -> int:
         """Return the most tokens of a text; RoBERTa counts positions from behind its padding token."""
-        return context_length(text["max_position_embeddings"] - _reserved(text), checkpoint)
+        return int(text["max_position_embeddings"]) - int(text["pad_token_id"]) - 1
 
     def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:
         """Return the XLM-RoBERTa, pooled at its first token, with both of its projections."""
@@ -34,13 +31,3 @@ class AltClip(HuggingFace):
         return MaskedTextTower(
             text.roberta, first, nn.Sequential(text.pre_LN, text.transformation, model.text_projection), spec
         )
-
-    def library(self, checkpoint: Checkpoint) -> Library:
-        """Return transformers for the checkpoint, with nothing loaded yet."""
-        reserved = _reserved(self.config(checkpoint).text_config.to_dict())
-        return Transformers(checkpoint.folder, padded=False, reserved=reserved)
-
-
-def _reserved(text: dict[str, Any]) -> int:
-    """Return the number of positions that no token takes."""
-    return int(text["pad_token_id"]) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from clip_export.checkpoints.checkpoint import Checkpoint
+from clip_export.checkpoints.text_positions import text_positions
 from clip_export.families.hugging_face import context_length
 from clip_export.libraries.base import Library
 from clip_export.towers.pooling import Pool
@@ -62,10 +64,10 @@ class TextModel(ABC):
     def _length(self, config: Any, limit: float | None = None) -> int:
         """Return the most tokens that the encoder and its tokenizer (or another limit) allow.
 
-        RoBERTa counts positions from behind its padding token.
+        Rotary positions have no end: there the limit alone counts, as in sentence-transformers.
         """
-        reserved = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-        return context_length(config.max_position_embeddings - reserved, self.checkpoint, limit)
+        endless = limit is not None and getattr(config, "rope_parameters", None) is not None
+        return context_length(math.inf if endless else text_positions(config), self.checkpoint, limit)
 
 
 def linear(weight: Any, bias: Any) -> nn.Module:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clip_export import json_record
+from clip_export.checkpoints.file_names import MERGED_FROM
+from clip_export.checkpoints.text_positions import text_positions
 from clip_export.libraries.base import Answer, Library
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -24,26 +29,29 @@ class Transformers(Library):
         folder: of the checkpoint.
         padded: pad texts to the whole context, as SigLIP's documentation asks for; else to the longest.
         positions: of the text tower where configuration and tokenizer say too few, as LongCLIP's do; else 0.
-        reserved: positions that no token takes.
         attention: implementation of it.
     """
 
     distribution: ClassVar[str] = "transformers"
     uses: ClassVar[tuple[str, ...]] = ("torch", "pillow", "tokenizers")
 
-    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, reserved: int = 0, attention: str = "sdpa") -> None:
+    def __init__(self, folder: Path, *, padded: bool, positions: int = 0, attention: str = "sdpa") -> None:
         self._folder = folder
         self._padded = padded
         self._positions = positions
-        self._reserved = reserved
         self._attention = attention
 
     def pictures(self, files: Sequence[bytes]) -> list[Answer]:
         """Embed pictures as the documentation of ``get_image_features`` shows it."""
-        pixels = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
+        pixels = self.pixels(files)
         with torch.inference_mode():
             embeddings = self._model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
         return [Answer(*both) for both in zip(pixels.numpy(), embeddings.numpy(), strict=True)]
+
+    def pixels(self, files: Sequence[bytes]) -> torch.Tensor:
+        """Prepare pictures: float32 [N, 3, S, S]."""
+        pixels: torch.Tensor = self._processor(images=[opened(file) for file in files], return_tensors="pt")["pixel_values"]
+        return pixels
 
     def texts(self, texts: Sequence[str]) -> list[Answer]:
         """Embed texts as the documentation of ``get_text_features`` shows it.
@@ -56,8 +64,7 @@ class Transformers(Library):
         return [answer for group in groups for answer in self._batch(group)]
 
     def _batch(self, texts: list[str]) -> list[Answer]:
-        positions = self._model.config.text_config.max_position_embeddings - self._reserved
-        length = self._positions or min(self._tokenizer.model_max_length, positions)
+        length = self._positions or min(self._tokenizer.model_max_length, text_positions(self._model.config.text_config))
         padding = "max_length" if self._padded else True
         tokens = dict(self._tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt"))
         with torch.inference_mode():
@@ -79,18 +86,48 @@ class Transformers(Library):
 
         return AutoTokenizer.from_pretrained(self._folder, **LOCAL)
 
+    @property
+    def title(self) -> str:
+        """Name and version; with peft's where an adapter is merged by it for the comparison."""
+        return f"{super().title} with peft {version('peft')}" if self._merged_from else super().title
+
     @cached_property
     def _model(self) -> Any:
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
-        without_progress()
+        if not self._merged_from:
+            return loaded(AutoModel, self._folder, config=self._config, attention=self._attention)
+        from peft import PeftModel
+
+        base = loaded(AutoModel, Path(self._merged_from["base"]), config=self._config, attention=self._attention)
+        return PeftModel.from_pretrained(base, self._merged_from["adapter"]).merge_and_unload().eval()
+
+    @cached_property
+    def _config(self) -> Any:
+        """The configuration that replaces the checkpoint's; None where its own holds."""
+        from transformers import AutoConfig
+
+        if not self._positions:
+            return None
         config = AutoConfig.from_pretrained(self._folder, **LOCAL)
-        if self._positions:
-            config.text_config.max_position_embeddings = self._positions
-        model = AutoModel.from_pretrained(
-            self._folder, config=config, dtype=torch.float32, attn_implementation=self._attention, use_safetensors=True, **LOCAL
-        )
-        return model.eval()
+        config.text_config.max_position_embeddings = self._positions
+        return config
+
+    @cached_property
+    def _merged_from(self) -> dict[str, Any]:
+        """Base and adapter of a merged folder; empty for others, and where peft isn't installed."""
+        return json_record.read(self._folder / MERGED_FROM) if find_spec("peft") else {}
+
+
+def loaded(model_class: Any, folder: Path, *, config: Any = None, attention: str = "sdpa") -> Any:
+    """Load a model in float32, by default with the attention that every machine has; a configuration replaces its own."""
+    without_progress()
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config, **LOCAL}
+    try:
+        model = model_class.from_pretrained(folder, attn_implementation=attention, **options)
+    except ValueError:  # a model that has no such attention, as ALIGN
+        model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
+    return model.eval()
 
 
 def without_progress() -> None:

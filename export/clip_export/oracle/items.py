@@ -51,6 +51,8 @@ def collect(folder: Path | None, spec: ModelSpec, tokenizer_json: str) -> Items:
     """Gather the awkward items and some of the evaluation's."""
     pictures, texts = _evaluation(folder, spec) if folder else ({}, {})
     ours = Tokenizer(tokenizer_json, spec)
+    if not ours.takes_texts:
+        return Items({**pictures, **awkward_pictures()}, {})
     added = tokenizers.Tokenizer.from_str(tokenizer_json).get_added_tokens_decoder().values()
     special = {f"the added token {token.content}": f"a {token.content} cat" for token in [*added][:2]}
     return Items({**pictures, **awkward_pictures()}, {**texts, **_TEXTS, **_around_context(ours, spec), **special})

@@ -23,9 +23,9 @@ def last(hidden: Tensor, seen: Tensor | None = None) -> Tensor:
 
 
 def mean(hidden: Tensor, seen: Tensor) -> Tensor:
-    """Pool [N, L, W] to the mean over the positions that count, bool [N, L]."""
+    """Pool [N, L, W] to the mean over the positions that count, bool [N, L]; zeros where none does."""
     weight = seen[:, :, None].float()  # [N, L, 1]
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
 def at_end(hidden: Tensor, is_end: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -109,29 +110,66 @@ class MaskedTextTower(TextTower):
         pool: hidden states -> one vector for each text.
         projection: [N, W] -> [N, D].
         unseen: token that is masked within a text too, where somebody writes it out; None for none.
+        end_is_seen: the model looks at the last end token too.
     """
 
     model: Any
 
     def __init__(
-        self, model: nn.Module, pool: Pool, projection: nn.Module, spec: ModelSpec, *, unseen: int | None = None
+        self,
+        model: nn.Module,
+        pool: Pool,
+        projection: nn.Module,
+        spec: ModelSpec,
+        *,
+        unseen: int | None = None,
+        end_is_seen: bool = True,
     ) -> None:
         super().__init__(spec)
         self.model = model
         self.pool = pool
         self.projection = projection
         self.unseen = unseen
+        self.seen_behind = 0 if end_is_seen else 1
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode without padding, pool, project."""
         position = torch.arange(tokens.shape[1], device=tokens.device)
-        seen = position[None] <= (is_end * position).amax(dim=1, keepdim=True)  # [N, L]
+        last = (is_end * position).amax(dim=1, keepdim=True) - self.seen_behind
+        seen = position[None] <= last  # [N, L]
         if self.unseen is not None:
             seen = seen & (tokens != self.unseen)
         mask = torch.where(seen, 0.0, _BLOCKED)[:, None, None, :]  # [N, 1, 1, L]
         hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state  # [N, L, W]
         projected: Tensor = self.projection(self.pool(hidden, seen))
         return projected
+
+
+class NoTextTower(TextTower):
+    """The text tower of a checkpoint that has none: zeros for every row of tokens."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.width = spec.embedding_size
+
+    def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
+        """Return zeros [N, D]."""
+        return (is_end[:, :1] * 0).float().expand(-1, self.width)
+
+
+class PoolerOutput(nn.Module):
+    """A text model of transformers whose hidden states [N, 1, W] are the output of its own pooler."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        """Encode and pool."""
+        pooled = self.model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return SimpleNamespace(last_hidden_state=pooled[:, None])
 
 
 class OpenClipTextTower(TextTower):

@@ -67,8 +67,9 @@ def example(tower: Tower, spec: ModelSpec) -> torch.Tensor:
 
 def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
     batch = torch.export.Dim("batch", min=1, max=2**16)
-    length = torch.export.Dim("length", min=1, max=spec.context_length)
-    one_length = tower == "image" or spec.padding == "full"
+    dynamic: dict[int, Any] = {0: batch}
+    if tower == "text" and spec.padding != "full":
+        dynamic[1] = torch.export.Dim("length", min=1, max=spec.context_length)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own internals; nothing that a user could change
@@ -76,7 +77,7 @@ def _exported(module: nn.Module, tower: Tower, spec: ModelSpec) -> ONNXProgram:
             module,
             (example(tower, spec),),
             input_names=[PIXELS if tower == "image" else TOKENS],
-            dynamic_shapes=({0: batch} if one_length else {0: batch, 1: length},),
+            dynamic_shapes=(dynamic,),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
