@@ -12,7 +12,7 @@ import other_checkpoints
 import sentencepiece
 import torch
 import transformers
-from other_checkpoints import CORPUS, SMALL, write_wordpieces, write_xlm_roberta
+from other_checkpoints import CORPUS, SMALL, write_xlm_roberta
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, Unigram
 
@@ -163,47 +163,6 @@ def aimv2(folder: Path) -> Path:
     return folder
 
 
-def clipseg(folder: Path) -> Path:
-    """Like CIDAS/clipseg-rd64-refined: the CLIP of a segmentation model, positions for fewer patches than pictures have."""
-    config = transformers.CLIPSegConfig(
-        vision_config=VISION, text_config=CLIP_TEXT, projection_dim=48, extract_layers=[0, 1], reduce_dim=16,
-        decoder_num_attention_heads=2, decoder_intermediate_size=32,
-    )  # fmt: skip
-    save(transformers.CLIPSegForImageSegmentation(config), folder)
-    checkpoints.write_tokenizer(folder, "<|endoftext|>", MERGES)
-    _write_squashing(folder, "ViTImageProcessor", 48, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
-    return folder
-
-
-def owlvit(folder: Path) -> Path:
-    """Like google/owlvit-base-patch32: the CLIP of a detector, texts of 16 tokens, padded with an exclamation mark."""
-    config = transformers.OwlViTConfig(
-        vision_config=VISION, text_config={**CLIP_TEXT, "max_position_embeddings": 16}, projection_dim=48
-    )
-    save(transformers.OwlViTForObjectDetection(config), folder)
-    checkpoints.write_tokenizer(folder, "!", MERGES)
-    _write_squashing(folder, "OwlViTImageProcessor", 32, crop_size={"height": 32, "width": 32}, do_center_crop=False)
-    return folder
-
-
-def align(folder: Path) -> Path:
-    """Like kakaobrain/align-base: an EfficientNet, squashed and cropped pictures in -1..1, a BERT."""
-    folder.mkdir(parents=True)
-    vision = {
-        "image_size": 60, "width_coefficient": 0.5, "depth_coefficient": 0.5, "hidden_dim": 64, "kernel_sizes": [3, 3, 5],
-        "in_channels": [32, 16, 24], "out_channels": [16, 24, 40], "strides": [1, 2, 2], "num_block_repeats": [1, 1, 1],
-        "expand_ratios": [1, 6, 6],
-    }  # fmt: skip
-    text = {**SMALL, "vocab_size": write_wordpieces(folder), "max_position_embeddings": 40}
-    config = transformers.AlignConfig(vision_config=vision, text_config=text, projection_dim=64)
-    save(transformers.AlignModel(config), folder)
-    _write_squashing(
-        folder, "EfficientNetImageProcessor", 40, do_center_crop=True, crop_size={"height": 33, "width": 33},
-        rescale_factor=1 / 127.5, rescale_offset=True, do_normalize=False, include_top=False, resample=2,
-    )  # fmt: skip
-    return folder
-
-
 def save(model: Any, folder: Path) -> None:
     """Save with weights that make every input count: of the size that layers keep their inputs' variance."""
     torch.manual_seed(0)
@@ -246,8 +205,3 @@ def _clip_sizes(side: int) -> dict[str, Any]:
 def _write_clip_parts(folder: Path) -> None:
     checkpoints.write_tokenizer(folder, "<|endoftext|>", MERGES)
     write_clip_processor(folder)
-
-
-def _write_squashing(folder: Path, kind: str, side: int, **settings: Any) -> None:
-    size = {"image_processor_type": kind, "do_resize": True, "size": {"height": side, "width": side}}
-    write(folder / "preprocessor_config.json", **{**size, "do_rescale": True, "do_normalize": True, "resample": 3, **settings})

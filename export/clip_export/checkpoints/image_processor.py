@@ -158,8 +158,8 @@ _OWN: dict[str, set[str]] = {
     "BeitImageProcessor": _SEGMENTING,
     "MobileNetV2ImageProcessor": _SEGMENTING,
     "SegformerImageProcessor": _SEGMENTING,
-    "FlavaImageProcessor": {"preprocess", "_preprocess", "_standardize_kwargs"},  # for the codebook's own pixels
     _NAFLEX: {"preprocess", "_preprocess", "_validate_preprocess_kwargs"},
+    "FlavaImageProcessor": {"preprocess", "_preprocess", "_standardize_kwargs"},  # for the codebook's own pixels
 }
 """Methods of a class that differ from PilBackend's and are followed here."""
 

@@ -27,13 +27,8 @@ REASONS: dict[str, str] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "llava", "llava_next", "mllama", "phi3_v", "idefics3"),
         _ONE_MODEL,
     ),
-    **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma"), _LATE_INTERACTION),
+    **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert", "paligemma", "blip-2"), _LATE_INTERACTION),
     **dict.fromkeys(("vilt", "visual_bert", "lxmert", "uniter"), _CROSS_ENCODER),
-    "blip": (
-        "is a BLIP, of which transformers gives captions, or a score for a picture and a text together, and no embeddings of a "
-        f"pair: {_DUAL_ENCODER}"
-    ),
-    "blip-2": f"is a BLIP-2, of which transformers gives captions, or several vectors for a picture: {_DUAL_ENCODER}",
     "jina_clip": (
         "is a Jina CLIP, whose towers exist only as code in its repository. That code isn't run, and no library has them to "
         f"compare with: {_DUAL_ENCODER}, which is multilingual too"
@@ -47,8 +42,13 @@ REASONS: dict[str, str] = {
         "is a BridgeTower, whose processor resizes pictures to multiples of size_divisor and pads them, which the server's "
         f"preprocessing doesn't do: {_DUAL_ENCODER}"
     ),
+    "blip": (
+        "is a BLIP, of which transformers gives captions, or a score for a picture and a text together, and no embeddings of "
+        f"a pair: {_DUAL_ENCODER}"
+    ),
+    "owlv2": f"is an OWLv2, whose processor pads pictures in a way of its own: {_DUAL_ENCODER}",
     "clap": f"is a CLAP, which embeds sounds: {_DUAL_ENCODER}",
-    "x_clip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
+    "xclip": f"is an X-CLIP, which embeds videos, and texts in their light: {_DUAL_ENCODER}",
 }
 """By ``model_type``; each continues a sentence that the checkpoint's name begins."""
 

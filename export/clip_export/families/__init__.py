@@ -13,7 +13,7 @@ from clip_export.families.altclip import AltClip
 from clip_export.families.base import Family
 from clip_export.families.chinese_clip import ChineseClip
 from clip_export.families.clip import Clip
-from clip_export.families.clipseg import ClipSeg, Owlv2, OwlVit
+from clip_export.families.clipseg import ClipSeg, OwlViT
 from clip_export.families.flava import Flava
 from clip_export.families.groupvit import GroupVit
 from clip_export.families.hugging_face import HuggingFace
@@ -33,18 +33,17 @@ FAMILIES: dict[str, HuggingFace | OpenClip] = {
         Siglip(),
         Siglip2(),
         ChineseClip(),
-        AltClip(),
-        MetaClip2(),
-        GroupVit(),
+        OpenClip(),
         Aimv2(),
         Align(),
+        AltClip(),
         ClipSeg(),
         Flava(),
-        OwlVit(),
-        Owlv2(),
+        GroupVit(),
+        MetaClip2(),
+        OwlViT(),
         TipsV2(),
         VisionTextDualEncoder(),
-        OpenClip(),
     )
 }
 """By ``model_type``."""

@@ -8,6 +8,8 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.clip import Clip, refuse_other_end
+from clip_export.libraries.base import Library
+from clip_export.libraries.hugging_face import Transformers
 from clip_export.towers.image_tower import PooledProjection
 from clip_export.towers.pooled_layer import LastLayer
 from clip_export.towers.pooling import at_end
@@ -24,7 +26,6 @@ class Aimv2(Clip):
     model_type = "aimv2"
     title = "AIMv2"
     classes = ("Aimv2Config", "Aimv2Model")
-    attention = "eager"
 
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
         """Return the image processor's fields; refuse an image tower that has no pooling."""
@@ -35,9 +36,9 @@ class Aimv2(Clip):
             )
         return super().image_fields(checkpoint, config)
 
-    def logit_scale(self, checkpoint: Checkpoint, config: dict[str, Any]) -> float:
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
         """Return the factor on cosines, which is bounded."""
-        return min(max(super().logit_scale(checkpoint, config), 1.0), float(config["max_logit_scale"]))
+        return min(max(super().logit_scale(checkpoint), 1.0), float(self.config(checkpoint).max_logit_scale))
 
     def image_encoder(self, model: Any) -> PooledProjection:
         """Return the vision model, pooled by attention."""
@@ -48,6 +49,10 @@ class Aimv2(Clip):
         text = model.text_model
         text.encoder.layers[-1] = LastLayer(text.encoder.layers[-1], at_end, alone=False)
         return CausalTextTower(text, model.text_projection, spec, norm=text.rms_norm)
+
+    def library(self, checkpoint: Checkpoint) -> Library:
+        """Return transformers for the checkpoint, with nothing loaded yet."""
+        return Transformers(checkpoint.folder, padded=False, attention="eager")
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Accept the tokenizer's end token only."""

@@ -22,7 +22,7 @@ class AltClip(HuggingFace):
     activation = "softmax"
 
     def positions(self, text: dict[str, Any]) -> int:
-        """Return the text tower's positions; RoBERTa counts them from behind its padding token."""
+        """Return the most tokens of a text; RoBERTa counts positions from behind its padding token."""
         return int(text["max_position_embeddings"]) - int(text["pad_token_id"]) - 1
 
     def text_tower(self, model: Any, spec: ModelSpec) -> MaskedTextTower:

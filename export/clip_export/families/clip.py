@@ -50,7 +50,7 @@ class Clip(HuggingFace):
     def library(self, checkpoint: Checkpoint) -> Library:
         """Return transformers for the checkpoint, with nothing loaded yet."""
         positions = self._longer(super().config(checkpoint), checkpoint)
-        return Transformers(checkpoint.folder, padded=False, positions=positions, attention=self.attention)
+        return Transformers(checkpoint.folder, padded=False, positions=positions)
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
         """Accept the tokenizer's end token, or ``eos_token_id: 2``.
@@ -69,7 +69,7 @@ class Clip(HuggingFace):
     def _longer(self, config: Any, checkpoint: Checkpoint) -> int:
         """Return the number of positions in the weights where it is larger than the configuration's; else 0."""
         try:
-            positions = int(self.tensor(checkpoint, _POSITIONS).shape[0])
+            positions = int(checkpoint.tensor(_POSITIONS).shape[0])
         except InvalidInput:  # the loading of the weights says what they lack
             return 0
         return positions if positions > config.text_config.max_position_embeddings else 0

@@ -1,58 +1,46 @@
-"""CLIPSeg and OWL-ViT: a CLIP inside a model for something else, as Hugging Face stores them."""
+"""CLIPs inside of models for other tasks: CLIPSeg's and OWL-ViT's, as Hugging Face stores them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.families.clip import Clip, largest_token
+from clip_export.families.clip import Clip
+from clip_export.families.hugging_face import parsed, stored
 
 
 class ClipSeg(Clip):
-    """``model_type: clipseg``: the CLIP of a segmentation model, whose positions are interpolated to its processor's size."""
+    """``model_type: clipseg``: OpenAI's CLIP, at the size that its segmentation works at."""
 
     model_type = "clipseg"
     title = "CLIPSeg"
     classes = ("CLIPSegConfig", "CLIPSegModel")
-    prefix = "clip."
 
-    def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the image processor's fields, of any size that patches fill."""
-        image, patch = (
-            image_processor.image_fields(checkpoint.processor, checkpoint.label),
-            config["vision_config"]["patch_size"],
-        )
-        if image["image_size"] < patch:
-            raise InvalidInput(
-                f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, a patch has {patch}: save the "
-                "processor that belongs to the weights"
-            )
-        return image
+    def image_side(self, config: dict[str, Any]) -> None:
+        """Return None: the image tower interpolates its positions."""
+
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
+        """Return the factor on cosines, from a CLIPSegForImageSegmentation as on the hub, or from a CLIPSegModel."""
+        return math.exp(float(stored(checkpoint, "clip.logit_scale", "logit_scale")))
 
 
-class OwlVit(Clip):
-    """``model_type: owlvit``: the CLIP of a detector."""
+class OwlViT(Clip):
+    """``model_type: owlvit``: a CLIP whose text tower is read at the largest token."""
 
     model_type = "owlvit"
     title = "OWL-ViT"
     classes = ("OwlViTConfig", "OwlViTModel")
-    prefix = "owlvit."
+
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
+        """Return the factor on cosines, from an OwlViTForObjectDetection as on the hub, or from an OwlViTModel."""
+        return math.exp(float(stored(checkpoint, "owlvit.logit_scale", "logit_scale")))
 
     def check_end(self, end_token: int, text: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Refuse tokens above the end token; transformers reads a text at its largest."""
-        if (largest := largest_token(checkpoint)) > end_token:
+        """Accept an end token that is the largest token."""
+        if (largest := max(parsed(checkpoint).get_vocab().values())) > end_token:
             raise InvalidInput(
-                f"{checkpoint.label}: transformers reads a text at its largest token, which may be one up to {largest} beside "
-                f"the end token {end_token}: remove the added tokens"
+                f"{checkpoint.label}: transformers reads an OWL-ViT's texts at their largest token, which may be one up to "
+                f"{largest} beside the end token {end_token}: save the tokenizer that belongs to the weights"
             )
-
-
-class Owlv2(OwlVit):
-    """``model_type: owlv2``: the same, trained further."""
-
-    model_type = "owlv2"
-    title = "OWLv2"
-    classes = ("Owlv2Config", "Owlv2Model")
-    prefix = "owlv2."

@@ -20,7 +20,6 @@ class GroupVit(Clip):
     model_type = "groupvit"
     title = "GroupViT"
     classes = ("GroupViTConfig", "GroupViTModel")
-    attention = "eager"
 
     def image_encoder(self, model: Any) -> PooledProjection:
         """Return the vision model with its pooling."""

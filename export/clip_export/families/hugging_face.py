@@ -37,8 +37,6 @@ class HuggingFace(Family):
         classes: transformers' names of its configuration and its model.
         padding: see ModelSpec.
         activation: see ModelSpec.
-        prefix: of its tensors where it is part of a larger model.
-        attention: implementation of it that the library runs with.
     """
 
     model_type: ClassVar[str]
@@ -46,8 +44,6 @@ class HuggingFace(Family):
     classes: ClassVar[tuple[str, str]]
     padding: ClassVar[Padding]
     activation: ClassVar[Activation]
-    prefix: ClassVar[str] = ""
-    attention: ClassVar[str] = "sdpa"
 
     def embedding_size(self, config: dict[str, Any]) -> int:
         """Return D, from the whole configuration: the width of the projection."""
@@ -82,7 +78,7 @@ class HuggingFace(Family):
             pad_token=pad_token,
             end_token=end_token,
             embedding_size=self.embedding_size(config),
-            logit_scale=self.logit_scale(checkpoint, config),
+            logit_scale=self.logit_scale(checkpoint),
             logit_bias=self.logit_bias(checkpoint),
             activation=self.activation,
             weights_sha256=checkpoint.weights_sha256,
@@ -93,6 +89,10 @@ class HuggingFace(Family):
         """Return the spec's family, which differs where the same weights give other embeddings."""
         return self.model_type
 
+    def context(self, text: dict[str, Any], checkpoint: Checkpoint) -> int:
+        """Return the most tokens of a text, from the text tower's configuration."""
+        return context_length(self.positions(text), checkpoint)
+
     def image_side(self, config: dict[str, Any]) -> int | None:
         """Return the side of the pictures that the image tower takes, in pixels; None if it takes other sizes too."""
         return side(config["vision_config"]["image_size"])
@@ -101,13 +101,9 @@ class HuggingFace(Family):
         """Return the most tokens that the text tower takes, from its configuration."""
         return int(text["max_position_embeddings"])
 
-    def context(self, text: dict[str, Any], checkpoint: Checkpoint) -> int:
-        """Return the most tokens of a text, from the text tower's configuration and the tokenizer."""
-        return context_length(self.positions(text), checkpoint)
-
-    def logit_scale(self, checkpoint: Checkpoint, config: dict[str, Any]) -> float:
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
         """Return the factor on cosines, which is stored as its logarithm."""
-        return math.exp(float(self.tensor(checkpoint, "logit_scale")))
+        return math.exp(float(checkpoint.tensor("logit_scale")))
 
     def logit_bias(self, checkpoint: Checkpoint) -> float:
         """Return the bias that is added to scaled cosines."""
@@ -134,16 +130,7 @@ class HuggingFace(Family):
 
     def library(self, checkpoint: Checkpoint) -> Library:
         """Return transformers for the checkpoint, with nothing loaded yet."""
-        return Transformers(checkpoint.folder, padded=self.padding == "full", attention=self.attention)
-
-    def tensor(self, checkpoint: Checkpoint, name: str) -> Any:
-        """Return one tensor of the weights, of a larger model's too; raises as :meth:`Checkpoint.tensor`."""
-        try:
-            return checkpoint.tensor(self.prefix + name)
-        except InvalidInput:
-            if not self.prefix:
-                raise
-            return checkpoint.tensor(name)
+        return Transformers(checkpoint.folder, padded=self.padding == "full")
 
     def config(self, checkpoint: Checkpoint) -> Any:
         """Return ``config.json`` as transformers reads it, with the defaults that it leaves out when it saves."""
@@ -156,8 +143,7 @@ class HuggingFace(Family):
 
     def image_fields(self, checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
         """Return the spec's fields of the image processor, which has to give what the image tower takes."""
-        image = image_processor.image_fields(checkpoint.processor, checkpoint.label)
-        image_size = self.image_side(config)
+        image, image_size = image_processor.image_fields(checkpoint.processor, checkpoint.label), self.image_side(config)
         if image_size is not None and image["image_size"] != image_size:
             raise InvalidInput(
                 f"{checkpoint.label}: the processor gives {image['image_size']} pixels a side, "
@@ -214,6 +200,21 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
     refuse_mismatch(model, loading, checkpoint.label, unread)
     checkpoint.unused.update(loading["unexpected_keys"])
     return model
+
+
+def stored(checkpoint: Checkpoint, *names: str) -> Any:
+    """Return the tensor of the first of several names that the weights hold.
+
+    Raises:
+        InvalidInput: if they hold none of them.
+    """
+    *others, last = names
+    for name in others:
+        try:
+            return checkpoint.tensor(name)
+        except InvalidInput:
+            continue
+    return checkpoint.tensor(last)
 
 
 def side(size: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import ModelSpec
+from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.families.hugging_face import HuggingFace
 from clip_export.libraries.base import Library
@@ -40,12 +41,12 @@ class TipsV2(HuggingFace):
         """Return the text tower's positions, and one for the end."""
         return int(text["max_position_embeddings"]) + 1
 
-    def logit_scale(self, checkpoint: Checkpoint, config: dict[str, Any]) -> float:
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
         """Return the factor on cosines: the reciprocal of a temperature that the weights or the configuration hold."""
         try:
             return 1 / float(checkpoint.tensor("temperature"))
         except InvalidInput:
-            return 1 / float(config["temperature_init_value"])
+            return 1 / float(self.config(checkpoint).temperature_init_value)
 
     def image_encoder(self, model: Any) -> PooledProjection:
         """Return the image model at its first class token."""
@@ -58,9 +59,9 @@ class TipsV2(HuggingFace):
         embeddings.position_embedding.make_weights(spec.context_length, model.text_model.config.hidden_size)
         return MaskedTextTower(_Unpooled(model.text_model), mean, nn.Identity(), spec, end_is_seen=False)
 
-    def library(self, checkpoint: Checkpoint) -> Library:
-        """Return transformers, whose tokens get an end."""
-        return TipsV2Library(checkpoint.folder, padded=False)
+    def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
+        """Return transformers for both towers."""
+        return dict.fromkeys(TOWERS, TipsV2Library(checkpoint.folder, padded=False))
 
     def _special_tokens(self, checkpoint: Checkpoint, text: dict[str, Any]) -> tuple[int, int]:
         """Return (end, pad); rows are filled with another token than that which ends texts, and nobody looks at it."""

@@ -93,34 +93,39 @@ class Transformers(Library):
 
     @cached_property
     def _model(self) -> Any:
+        from transformers import AutoModel
+
         if not self._merged_from:
-            return self._loaded(self._folder)
+            return loaded(AutoModel, self._folder, config=self._config, attention=self._attention)
         from peft import PeftModel
 
-        base = self._loaded(Path(self._merged_from["base"]))
+        base = loaded(AutoModel, Path(self._merged_from["base"]), config=self._config, attention=self._attention)
         return PeftModel.from_pretrained(base, self._merged_from["adapter"]).merge_and_unload().eval()
+
+    @cached_property
+    def _config(self) -> Any:
+        """The configuration that replaces the checkpoint's; None where its own holds."""
+        from transformers import AutoConfig
+
+        if not self._positions:
+            return None
+        config = AutoConfig.from_pretrained(self._folder, **LOCAL)
+        config.text_config.max_position_embeddings = self._positions
+        return config
 
     @cached_property
     def _merged_from(self) -> dict[str, Any]:
         """Base and adapter of a merged folder; empty for others, and where peft isn't installed."""
         return json_record.read(self._folder / MERGED_FROM) if find_spec("peft") else {}
 
-    def _loaded(self, folder: Path) -> Any:
-        from transformers import AutoConfig, AutoModel
-
-        config = AutoConfig.from_pretrained(folder, **LOCAL)
-        if self._positions:
-            config.text_config.max_position_embeddings = self._positions
-        return loaded(AutoModel, folder, config=config, attention=self._attention)
-
 
 def loaded(model_class: Any, folder: Path, *, config: Any = None, attention: str = "sdpa") -> Any:
-    """Load a model in float32, with the attention that every machine has, or else that which it has itself."""
+    """Load a model in float32, by default with the attention that every machine has; a configuration replaces its own."""
     without_progress()
-    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "use_safetensors": True, **LOCAL}
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config, **LOCAL}
     try:
         model = model_class.from_pretrained(folder, attn_implementation=attention, **options)
-    except ValueError:  # a model that has no such attention
+    except ValueError:  # a model that has no such attention, as ALIGN
         model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
     return model.eval()
 

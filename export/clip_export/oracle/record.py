@@ -70,7 +70,7 @@ def _inputs(
     for part in (checkpoint.image, checkpoint.text) if isinstance(checkpoint, Paired) else (checkpoint,):
         yield from _settings(part.folder)
     for folder in (Path(__file__).parents[1], Path(clip_client.__file__).parent):
-        for pattern in (*_OWN, "preprocess.py", "tokens.py"):
+        for pattern in (*_OWN, "preprocess.py", "naflex.py", "tokens.py"):
             yield from (path.read_bytes() for path in sorted(folder.glob(pattern)))
 
 
