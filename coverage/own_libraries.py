@@ -25,6 +25,10 @@ TEXTS = (
     "ten cats on a wire " * 12,
 )
 _SIGLIP_TYPES = frozenset({"siglip", "siglip2"})
+_EAGER_TYPES = frozenset({"aimv2"})
+"""Types whose default attention leaves out the causal mask of a text without padding, which padded texts have."""
+_RESERVED = {"altclip_text_model": 2, "roberta": 2, "xlm-roberta": 2}
+"""Positions that no token has, by the type of the text model; a longer text is an error of the library's own."""
 _SIGLIP_TOKENS = 64
 _LONG_CLIP_TOKENS = 248
 
@@ -52,9 +56,10 @@ def encoded(image: Image.Image) -> bytes:
 def transformers(name: str) -> Pair:
     """AutoModel; texts alone, but for SigLIP's, which its documentation pads to 64."""
     config = AutoConfig.from_pretrained(name)
-    model, tokenizer = AutoModel.from_pretrained(name).eval(), AutoTokenizer.from_pretrained(name)
+    attention = {"attn_implementation": "eager"} if config.model_type in _EAGER_TYPES else {}
+    model, tokenizer = AutoModel.from_pretrained(name, **attention).eval(), AutoTokenizer.from_pretrained(name)
     padded = config.model_type in _SIGLIP_TYPES
-    positions = getattr(config.get_text_config(), "max_position_embeddings", tokenizer.model_max_length)
+    positions = config.text_config.max_position_embeddings - _RESERVED.get(config.text_config.model_type, 0)
     most = _SIGLIP_TOKENS if padded else min(positions, tokenizer.model_max_length)
     return _transformers_images(name, model), _transformers_texts(model, tokenizer, most, "max_length" if padded else False)
 

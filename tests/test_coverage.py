@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = [str(ROOT / name) for name in ("client", "export", "search", "serve")]
 SAMPLE = (
     "openai/clip-vit-base-patch32",
-    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
     "google/siglip-base-patch16-224",
     "timm/PE-Core-B-16",
 )

@@ -76,6 +76,7 @@ class Hub:
     def use(self, patch: pytest.MonkeyPatch, home: Path) -> None:
         """Make this process use the hub: huggingface_hub has read its variables when it was imported."""
         from huggingface_hub import constants
+        from transformers.utils import hub as transformers_hub
 
         for name, value in self.environment(home).items():
             patch.setenv(name, value)
@@ -85,3 +86,4 @@ class Hub:
         patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(transformers_hub, "_hf_api", None)  # it keeps the address of its first call
