@@ -88,6 +88,11 @@ class OpenClipCheckpoint(Checkpoint):
         return open_clip_tokenizer.read(self.config["text_cfg"], self.tokenizer_folder, self.label)
 
     @cached_property
+    def separator(self) -> int | None:
+        """Token in whose place the text tower sees 0; None for none."""
+        return open_clip_tokenizer.separator(self.config["text_cfg"], self.tokenizer_folder, self.label)
+
+    @cached_property
     def weight_files(self) -> list[Path]:
         """The safetensors file alone."""
         return [self.weights]

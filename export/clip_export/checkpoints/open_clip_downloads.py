@@ -45,6 +45,9 @@ def _download(url: str, file: Path) -> None:
     from huggingface_hub.file_download import http_get
 
     partial = file.with_name(f"{file.name}.incomplete")
+    if partial.is_file() and expected_sha256(url) and not _difference(partial, url):
+        partial.replace(file)
+        return
     try:
         with partial.open("ab") as target:
             http_get(url, target, resume_size=target.tell(), displayed_filename=file.name)
