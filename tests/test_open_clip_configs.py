@@ -87,7 +87,7 @@ def test_a_language_that_open_clip_forgets(tmp_path: Path) -> None:
     other = library.HFTokenizer(str(tmp_path), context_length=40, language="jpn_Jpan")(TEXTS)
     assert torch.equal(other, library.HFTokenizer(str(tmp_path), context_length=40)(TEXTS))
     text = {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"language": "jpn_Jpan"}}
-    with pytest.raises(InvalidInput, match="the language 'jpn_Jpan', which transformers takes back .* as open_clip has them"):
+    with pytest.raises(InvalidInput, match=r"the language 'jpn_Jpan', which transformers takes back .* as open_clip has them"):
         open_clip_tokenizer.read(text, tmp_path, "it")
 
 

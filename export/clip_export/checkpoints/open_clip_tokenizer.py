@@ -54,8 +54,8 @@ class _Settings:
         no_separator = left.pop("strip_sep_token", False) if named else False
         if language := left.get("language"):
             raise InvalidInput(
-                f"{label}: the tokenizer has the language {language!r}, which transformers takes back before every text: remove "
-                "it from tokenizer_kwargs, and texts are in the tokenizer's own language, as open_clip has them"
+                f"{label}: the tokenizer has the language {language!r}, which transformers takes back before every text: "
+                "remove it from tokenizer_kwargs, and texts are in the tokenizer's own language, as open_clip has them"
             )
         if mask := left.get("reduction_mask"):
             raise InvalidInput(
