@@ -12,7 +12,7 @@ from clip_export.checkpoints.weight_digest import digest
 from clip_export.library_errors import one_line
 
 FOLDER = Path("~/.cache/clip")
-"""Where open_clip and OpenAI's clip keep theirs too."""
+"""Cache that open_clip and OpenAI's clip use too."""
 
 _DIGEST = re.compile(r"/([0-9a-f]{64})/[^/]+$|-([0-9a-f]{8})\.\w+$")
 """OpenAI's addresses name the SHA-256 in a folder, open_clip's begin it at the end of the file's name."""
