@@ -118,8 +118,10 @@ def test_no_tokenizer_at_all(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ({"tokenizer_kwargs": {"clean": "nltk"}}, "settings nltk can't be followed, expected clean as one of whitespace"),
-        ({"tokenizer_kwargs": {"reduction_mask": "random"}}, "'reduction_mask': 'random'"),
-        ({"tokenizer_kwargs": {"strip_sep_token": True}, "hf_tokenizer_name": "bert"}, "'strip_sep_token': True"),
+        ({"tokenizer_kwargs": {"reduction_mask": "random"}}, "the reduction_mask 'random', .* are cut off at their end"),
+        ({"tokenizer_kwargs": {"reduction_mask": "syntax"}}, "the reduction_mask 'syntax', .* are cut off at their end"),
+        ({"tokenizer_kwargs": {"strip_sep_token": True}}, "'strip_sep_token': True"),
+        ({"tokenizer_kwargs": {"trust_remote_code": True}, "hf_tokenizer_name": "bert"}, "'trust_remote_code': True"),
         ({"tokenizer_mode": "clips", "hf_tokenizer_name": "bert"}, "'tokenizer_mode': 'clips'"),
     ],
     ids=str,

@@ -28,16 +28,20 @@ from clip_export.variants import REFERENCE
 from clip_export.variants.base import Artefact, Encoder
 
 WIDTH, LAYERS = 64, 2
+_NARROW = {"embed_dim": 2 * WIDTH, "num_heads": 2, "depth": LAYERS}
 
-DEPTHS: dict[str, dict[str, Any]] = {
-    "convnext": {"depths": (1, 1, 1, 1)},
+SHAPES: dict[str, dict[str, Any]] = {
+    "convnext": {"depths": (1, 1, 1, 1), "dims": (32, 64, 96, 2 * WIDTH)},
     "swin": {"depths": (1, 1, 1, 1)},
     "fastvit_mci3": {"layers": (1, 1, 1, 1, 1)},
     "fastvit_mci4": {"layers": (1, 1, 1, 1, 1)},
     "fastvit": {"layers": (1, 1, 1, 1)},
-    "": {"depth": LAYERS},
+    "vitamin": {"depth": LAYERS},
+    "vit_base_mci": {"depth": LAYERS},
+    "vit_relpos": {"depth": LAYERS},
+    "": _NARROW,
 }
-"""Arguments that make timm's models of a beginning shallow; their widths stay."""
+"""Arguments that make timm's models of a beginning small."""
 
 PICTURES = ("a JPEG", "an upright JPEG", "an RGBA PNG", "a picture of 1 x 40", "a picture of one pixel")
 
@@ -69,7 +73,7 @@ def tried(name: str, folder: Path) -> Result:
     """Compare a config, made small below a folder, with open_clip itself."""
     begin = time.monotonic()
     verdict, why, cosines = "exact", "", {}
-    with shallow_timm():
+    with small_timm():
         write(name, folder)
         try:
             verdicts = _compared(folder)
@@ -86,6 +90,8 @@ def write(name: str, folder: Path) -> None:
     library = open_clips.library()
     config = library.get_model_config(name)
     config["vision_cfg"] |= _shallow_image(config["vision_cfg"])
+    if config["vision_cfg"].get("timm_proj") == "none":  # the image tower's own width
+        config["embed_dim"] = 2 * WIDTH
     config["text_cfg"] |= _shallow_text(config["text_cfg"], folder)
     if "multimodal_cfg" in config:
         config["multimodal_cfg"] |= {"layers": 1, "width": WIDTH, "heads": 2}
@@ -96,17 +102,17 @@ def write(name: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def shallow_timm() -> Iterator[None]:
-    """Make timm's models with few layers."""
+def small_timm() -> Iterator[None]:
+    """Make timm's models with few and narrow layers."""
     open_clips.library()
     import timm
 
     create = timm.create_model
 
-    def shallow(name: str, **options: Any) -> Any:
-        return create(name, **options, **next(depth for start, depth in DEPTHS.items() if name.startswith(start)))
+    def small(name: str, **options: Any) -> Any:
+        return create(name, **options, **next(shape for start, shape in SHAPES.items() if name.startswith(start)))
 
-    timm.create_model = shallow
+    timm.create_model = small
     try:
         yield
     finally:

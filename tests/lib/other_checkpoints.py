@@ -113,6 +113,17 @@ def sentence_transformer(folder: Path) -> Path:
     return folder
 
 
+def inside_folder(folder: Path) -> Path:
+    """The same, with its encoder in a folder, as sentence-transformers saved it until 2021."""
+    sentence_transformer(folder)
+    (folder / "0_Transformer").mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file() and path.name != "modules.json"]:
+        path.rename(folder / "0_Transformer" / path.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    _write(folder / "modules.json", [{**modules[0], "path": "0_Transformer"}, *modules[1:]])
+    return folder
+
+
 def m_clip(folder: Path) -> Path:
     """Like XLM-Roberta-Large-Vit-B-32: XLM-RoBERTa, whose shape another folder holds, the mean, a linear layer."""
     torch.manual_seed(0)

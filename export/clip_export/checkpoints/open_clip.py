@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ from clip_export.checkpoints.file_names import (
     WEIGHTS,
 )
 from clip_export.checkpoints.pickles import Pickles
+from clip_export.checkpoints.root_logger import without_warnings
 from clip_export.checkpoints.tokenizer import TextTokenizer
 
 PREFIX = "open_clip:"
@@ -75,7 +74,7 @@ class OpenClipCheckpoint(Checkpoint):
             RuntimeError, ValueError, TypeError: if the weights aren't of this model.
             OSError: if the configuration of its text model can't be fetched.
         """
-        with _without_warnings():  # that no weights were loaded, before they are
+        with without_warnings():  # that no weights were loaded, before they are
             model = library().create_model(
                 self.model, load_weights=False, pretrained_text=False, force_quick_gelu=self.quick_gelu, **arguments
             )
@@ -87,6 +86,11 @@ class OpenClipCheckpoint(Checkpoint):
         """The tokenizer of ``open_clip.get_tokenizer``."""
         library()
         return open_clip_tokenizer.read(self.config["text_cfg"], self.tokenizer_folder, self.label)
+
+    @cached_property
+    def separator(self) -> int | None:
+        """Token in whose place the text tower sees 0; None for none."""
+        return open_clip_tokenizer.separator(self.config["text_cfg"], self.tokenizer_folder, self.label)
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -102,19 +106,7 @@ class OpenClipCheckpoint(Checkpoint):
             return self.folder
         if Path(name).is_dir():
             return Path(name)
-        return hub.snapshot(name, None, [*OPEN_CLIP_TOKENIZER_PATTERNS, "config.json"])
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep what is logged without a logger's name off the screen."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
+        return hub.snapshot(name, None, [*OPEN_CLIP_TOKENIZER_PATTERNS, "*.model", "config.json"])
 
 
 def library() -> Any:
@@ -221,6 +213,6 @@ def _no_tag(name: str, tag: str) -> InvalidInput:
     others = [model for model in library().list_pretrained_models_by_tag(tag) if model in library().list_models()]
     elsewhere = f"; {tag} are weights of {', '.join(others)}" if others else ""
     return InvalidInput(
-        f"open_clip has no weights {tag!r} of {name}: expected one of its {len(tags)} tags, the nearest are {nearest}, or a file "
-        f"of weights{elsewhere}"
+        f"open_clip has no weights {tag!r} of {name}: expected one of its {len(tags)} tags, the nearest are {nearest}, or a "
+        f"file of weights{elsewhere}"
     )

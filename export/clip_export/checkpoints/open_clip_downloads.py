@@ -12,7 +12,7 @@ from clip_export.checkpoints.weight_digest import digest
 from clip_export.library_errors import one_line
 
 FOLDER = Path("~/.cache/clip")
-"""Where open_clip and OpenAI's clip keep theirs too."""
+"""Cache that open_clip and OpenAI's clip use too."""
 
 _DIGEST = re.compile(r"/([0-9a-f]{64})/[^/]+$|-([0-9a-f]{8})\.\w+$")
 """OpenAI's addresses name the SHA-256 in a folder, open_clip's begin it at the end of the file's name."""
@@ -45,6 +45,9 @@ def _download(url: str, file: Path) -> None:
     from huggingface_hub.file_download import http_get
 
     partial = file.with_name(f"{file.name}.incomplete")
+    if partial.is_file() and expected_sha256(url) and not _difference(partial, url):
+        partial.replace(file)
+        return
     try:
         with partial.open("ab") as target:
             http_get(url, target, resume_size=target.tell(), displayed_filename=file.name)

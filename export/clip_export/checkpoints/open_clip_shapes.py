@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from clip_client.errors import InvalidInput
+from clip_export.checkpoints.root_logger import without_warnings
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -30,25 +31,27 @@ def architecture(weights: Path, file: Path, *, openai: bool) -> str:
     Raises:
         InvalidInput: if none fits, or several, which differ in what shapes don't show.
     """
-    import open_clip
-
     own = _plain(_shapes(weights))
-    names: list[str] = open_clip.list_models()
-    configs = {name: open_clip.get_model_config(name) for name in names}
-    fitting = [name for name, config in configs.items() if _may_be(config, own) and _of_model(name) == own]
-    if openai:
-        fitting = [name for name in fitting if not name.endswith(_QUICK)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    names = [name for name in fitting(own) if not openai or not name.endswith(_QUICK)]
+    if len(names) == 1:
+        return names[0]
+    if names:
         raise InvalidInput(
-            f"{file} fits {len(fitting)} of open_clip's models, whose tensors have the same shapes: {', '.join(fitting)}; pass "
-            + " or ".join(f"open_clip:{name}/{file}" for name in fitting[:2])
+            f"{file} fits {len(names)} of open_clip's models, whose tensors have the same shapes: {', '.join(names)}; pass "
+            + " or ".join(f"open_clip:{name}/{file}" for name in names[:2])
         )
     raise InvalidInput(
         f"{file} has tensors such as {', '.join([*own][:2]) or 'none'}, which fit none of open_clip's models exactly: pass "
         "open_clip:MODEL/FILE, or a folder with the checkpoint's configuration"
     )
+
+
+def fitting(own: Shapes) -> list[str]:
+    """Return the names of the models that have exactly these tensors."""
+    import open_clip
+
+    names: list[str] = open_clip.list_models()
+    return [name for name in names if _may_be(open_clip.get_model_config(name), own) and of_model(name) == own]
 
 
 def _shapes(weights: Path) -> Shapes:
@@ -66,12 +69,13 @@ def _plain(shapes: Shapes) -> Shapes:
 
 
 def _may_be(config: Mapping[str, Any], own: Shapes) -> bool:
-    """Compare what a configuration says at once: the kind of image tower, the token table and the context."""
+    """Compare what a configuration says at once: the kind of image tower, the token table and the context.
+
+    The shapes of a text model of Hugging Face's would have to be asked for on the hub; those aren't told.
+    """
     text, vision = config["text_cfg"], config["vision_cfg"]
-    if ("visual.trunk." in " ".join(own)) != bool(vision.get("timm_model_name")):
+    if ("visual.trunk." in " ".join(own)) != bool(vision.get("timm_model_name")) or text.get("hf_model_name"):
         return False
-    if text.get("hf_model_name"):
-        return "text.token_embedding.weight" not in own
     length = text.get("context_length", 77) + bool(text.get("embed_cls"))
     expected = {
         "text.token_embedding.weight": (text.get("vocab_size", 49408), text.get("width", 512)),
@@ -80,14 +84,11 @@ def _may_be(config: Mapping[str, Any], own: Shapes) -> bool:
     return all(own.get(name) == shape for name, shape in expected.items())
 
 
-def _of_model(name: str) -> Shapes:
-    """Return the shapes of a model of open_clip's, made without memory for its numbers; none if its text model is unknown."""
+def of_model(name: str) -> Shapes:
+    """Return the shapes of a model, made without memory for its numbers."""
     import open_clip
     import torch
 
-    try:
-        with torch.device("meta"):
-            model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta")
-    except OSError:  # transformers' for a configuration that isn't on this disk
-        return {}
+    with without_warnings(), torch.device("meta"):
+        model = open_clip.create_model(name, load_weights=False, device="meta")
     return _plain({key: tuple(tensor.shape) for key, tensor in model.state_dict().items()})

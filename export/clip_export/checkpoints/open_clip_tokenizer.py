@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ from clip_client.errors import InvalidInput
 from clip_export.checkpoints import tokenizer
 from clip_export.checkpoints.text_normalizers import LOWER, NO_PUNCTUATION, ONE_SPACE, prepended
 from clip_export.checkpoints.tokenizer import TextTokenizer
-
-CLIPS = "clips"
-"""The ``tokenizer_mode`` that ends a padded text with the class token."""
+from clip_export.library_errors import reading
 
 _CLEAN = {
     "whitespace": ONE_SPACE,
@@ -30,7 +27,6 @@ _CLEAN = {
     "canonicalize": [normalizers.Replace("_", " "), *NO_PUNCTUATION, *LOWER, *ONE_SPACE],
 }
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&amp;": "&"}
-_LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")  # such as eng_Latn, in NLLB's vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +36,11 @@ class _Settings:
     Attributes:
         clean: name of the cleaning.
         named: the tokenizer is one of Hugging Face's.
-        language: token before every text, in place of the tokenizer's own; empty for its own.
         no_separator: the separator becomes token 0.
     """
 
     clean: str
     named: bool
-    language: str
     no_separator: bool
 
     @classmethod
@@ -57,20 +51,25 @@ class _Settings:
             name: value for name, value in dict(text.get("tokenizer_kwargs") or {}).items() if value not in (None, "", False)
         }
         clean = left.pop("clean", "whitespace" if named else "lower")
-        language, no_separator = (left.pop(name, None) for name in ("language", "strip_sep_token")) if named else ("", False)
+        no_separator = left.pop("strip_sep_token", False) if named else False
+        if language := left.get("language"):
+            raise InvalidInput(
+                f"{label}: the tokenizer has the language {language!r}, which transformers takes back before every text: "
+                "remove it from tokenizer_kwargs, and texts are in the tokenizer's own language, as open_clip has them"
+            )
         if mask := left.get("reduction_mask"):
             raise InvalidInput(
                 f"{label}: the tokenizer has the reduction_mask {mask!r}, which chooses words of long texts while a model is "
                 "trained: remove it from tokenizer_kwargs, and long texts are cut off at their end"
             )
-        if (mode := text.get("tokenizer_mode")) not in (None, "", CLIPS):
+        if mode := text.get("tokenizer_mode"):
             left["tokenizer_mode"] = mode
         if clean not in _CLEAN or left:
             raise InvalidInput(
                 f"{label}: the tokenizer's settings {left or clean} can't be followed, expected clean as one of "
-                f"{', '.join(_CLEAN)}, and with a tokenizer of Hugging Face's strip_sep_token or language, and nothing else"
+                f"{', '.join(_CLEAN)}, and with a tokenizer of Hugging Face's strip_sep_token, and nothing else"
             )
-        return cls(clean, named, language or "", bool(no_separator))
+        return cls(clean, named, bool(no_separator))
 
 
 def read(text: Mapping[str, Any], folder: Path, label: str) -> TextTokenizer:
@@ -86,49 +85,27 @@ def read(text: Mapping[str, Any], folder: Path, label: str) -> TextTokenizer:
     """
     settings = _Settings.of(text, label)
     own = tokenizer.read(folder, label) if settings.named else _simple()
-    content = own.content
-    if settings.language:
-        content = _in_language(content, settings.language, label)
-    if settings.no_separator:
-        content = _without_separator(content, label)
     steps = _CLEAN[settings.clean]
-    return dataclasses.replace(own, content=prepended(_cleaned_first(_reachable(content, steps)), [*_repaired(), *steps]))
+    return dataclasses.replace(own, content=prepended(_cleaned_first(_reachable(own.content, steps)), [*_repaired(), *steps]))
 
 
-def _in_language(content: str, language: str, label: str) -> str:
-    """Replace the language token beside every text, as NLLB's tokenizer has one; without one nothing is to be replaced."""
-    state = json.loads(content)
-    template = state["post_processor"] or {}
-    numbers = {token["content"]: token["id"] for token in state["added_tokens"]}
-    used = [name for name in template.get("special_tokens", {}) if _LANGUAGE.fullmatch(name)]
-    if used and language not in numbers:
-        raise InvalidInput(f"{label}: the tokenizer has no language {language!r}, expected one such as {used[0]}")
-    for name in used:
-        del template["special_tokens"][name]
-        template["special_tokens"][language] = {"id": language, "ids": [numbers[language]], "tokens": [language]}
-        for part in [*template["single"], *template["pair"]]:
-            if part.get("SpecialToken", {}).get("id") == name:
-                part["SpecialToken"]["id"] = language
-    return json.dumps(state)
+def separator(text: Mapping[str, Any], folder: Path, label: str) -> int | None:
+    """Return the token that open_clip replaces by 0 behind the tokenizer; None where it replaces none.
 
+    Raises:
+        InvalidInput: if the tokenizer has no separator.
+    """
+    if not _Settings.of(text, label).no_separator:
+        return None
+    from transformers import AutoTokenizer
 
-def _without_separator(content: str, label: str) -> str:
-    """Give the separator that ends every text the number 0, as CLIPA's texts have it, also where a text spells it."""
-    state = json.loads(content)
-    template = state["post_processor"] or {}
-    parts = [part["SpecialToken"]["id"] for part in template.get("single", []) if "SpecialToken" in part]
-    if template.get("type") != "TemplateProcessing" or not parts or not isinstance(state["model"].get("vocab"), dict):
+    with reading(label, "the tokenizer"):
+        token = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).sep_token_id
+    if token is None:
         raise InvalidInput(
-            f"{label}: strip_sep_token can't be followed for this kind of tokenizer, expected one like BERT's, which "
-            "ends a text with a separator"
+            f"{label}: strip_sep_token is on and the tokenizer has no sep_token: name it in tokenizer_config.json"
         )
-    separator = parts[-1]
-    template["special_tokens"][separator]["ids"] = [0]
-    state["model"]["vocab"][separator] = 0
-    for token in state["added_tokens"]:
-        if token["content"] == separator:
-            token["id"] = 0
-    return json.dumps(state)
+    return int(token)
 
 
 def _reachable(content: str, steps: Sequence[normalizers.Normalizer]) -> str:

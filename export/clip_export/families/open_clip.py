@@ -43,6 +43,7 @@ class OpenClip(Family):
         _check(config, known.label)
         end = end_token(parsed(known), known.label)
         _check_end(text, end, known.label)
+        _check_separator(known, text)
         _check_padding(known, text)
         sigmoid = config.get("init_logit_bias") is not None
         activation: Activation = "sigmoid" if sigmoid else "softmax"
@@ -72,7 +73,7 @@ class OpenClip(Family):
         del model.visual  # or the text tower, which may be the model itself, would hold both towers' weights
         return Towers(
             image=image,
-            text=_text_tower(getattr(model, "text", model), known.config["text_cfg"], spec).eval(),
+            text=_text_tower(getattr(model, "text", model), known, spec).eval(),
         )
 
     def libraries(self, checkpoint: Checkpoint) -> Mapping[Tower, Library]:
@@ -120,6 +121,16 @@ def _check_end(text: dict[str, Any], end: int, label: str) -> None:
         )
 
 
+def _check_separator(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None:
+    """Raise InvalidInput where the text tower would look for a separator that open_clip has removed, or masks it."""
+    by_place = text.get("pool_type", "argmax") in ("first", "last") and not text.get("embed_cls")
+    if checkpoint.separator is not None and (text.get("hf_model_name") or not by_place):
+        raise InvalidInput(
+            f"{checkpoint.label}: the tokenizer has strip_sep_token on, the text tower pools by "
+            f"{text.get('pool_type', 'argmax')}: expected first or last, of one of open_clip's own text towers"
+        )
+
+
 def _check_padding(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None:
     check_padding_side(checkpoint)
     if text.get("hf_tokenizer_name") and checkpoint.tokenizer.pad_token is None:
@@ -151,14 +162,15 @@ def _padding(text: dict[str, Any]) -> Padding:
     return "trailing" if causal and text.get("pool_type", "argmax") in ("argmax", "eos") else "full"
 
 
-def _text_tower(text: Any, config: dict[str, Any], spec: ModelSpec) -> TextTower:
+def _text_tower(text: Any, known: OpenClipCheckpoint, spec: ModelSpec) -> TextTower:
+    config = known.config["text_cfg"]
     if config.get("hf_model_name"):
         if (kind := text.config.model_type) not in _TEXT_MODELS:
             raise InvalidInput(f"the text tower is a {kind!r}, expected one of {', '.join(_TEXT_MODELS)}")
         text.transformer.set_attn_implementation("eager")
         return MaskedTextTower(text.transformer, _pool(text), text.proj, spec, unseen=text.config.pad_token_id)
     tower = CocaTextTower if getattr(text, "cls_emb", None) is not None else OpenClipTextTower
-    return tower(text, config.get("pool_type", "argmax"), spec)
+    return tower(text, config.get("pool_type", "argmax"), spec, absent=known.separator)
 
 
 def _pool(text: Any) -> Pool:

@@ -179,18 +179,22 @@ class OpenClipTextTower(TextTower):
         model: open_clip's TextTransformer, or its CLIP, which holds the same parts.
         pool: open_clip's name of the pooled position; ``argmax`` and ``eos`` are the end token.
         spec: of the checkpoint.
+        absent: token in whose place the model sees 0; None for none.
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module, pool: str, spec: ModelSpec) -> None:
+    def __init__(self, model: nn.Module, pool: str, spec: ModelSpec, *, absent: int | None = None) -> None:
         super().__init__(spec)
         self.model = model
+        self.absent = absent
         self.pool = {"first": first, "last": last}.get(pool, at_end)
         self.causal = self.model.attn_mask is not None
 
     def encode(self, tokens: Tensor, is_end: Tensor) -> Tensor:
         """Encode, pool, project."""
+        if self.absent is not None:
+            tokens = torch.where(tokens == self.absent, 0, tokens)
         embedded = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]  # [N, L, W]
         hidden = self.model.transformer(embedded, attn_mask=causal_mask(tokens) if self.causal else None)
         return self.project(self.pool(self.model.ln_final(hidden), is_end))
