@@ -32,7 +32,7 @@ class Aimv2(Clip):
         if not config["vision_config"]["use_head"]:
             raise InvalidInput(
                 f"{checkpoint.label}: config.json has use_head off, without which transformers gives no image embedding: "
-                "expected a checkpoint with its pooling head, such as apple/aimv2-large-patch14-224-lit"
+                "expected a checkpoint with its pooling head, such as one of LiT"
             )
         return super().image_fields(checkpoint, config)
 

@@ -20,7 +20,7 @@ _POSITIONS = "text_model.embeddings.position_embedding.weight"
 class Clip(HuggingFace):
     """``model_type: clip``: a causal text tower, pooled at the first end token.
 
-    Checkpoints with longer texts (LongCLIP) say 77 tokens in ``config.json`` and ``tokenizer_config.json``, as CLIP has. Their
+    Checkpoints with longer texts (LongCLIP) say in their files as few tokens as CLIP has. Their
     table of positions says how many it is; their documentation sets both numbers to it.
     """
 
