@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-all check bench load clean
+.PHONY: setup demo serve test test-all check bench coverage load clean
 
 setup: $(READY)
 
@@ -51,6 +51,11 @@ check: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python bench/all.py $(ARGS)
+
+# docs/coverage.md: hub ids behind a stand-in of the hub, types of transformers, configurations of open_clip, which is installed on first use;
+# e.g. make coverage ARGS='--only openai/ siglip'
+coverage: setup
+	$(BIN)/python coverage/all.py $(ARGS)
 
 # A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
 load: setup

@@ -25,6 +25,7 @@ from clip_export import families
 from clip_export.builds.judge import Artifacts
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.find import find
+from clip_export.checkpoints.pickles import Pickles
 from clip_export.families.base import Family
 from clip_export.library_errors import one_line
 from clip_export.oracle import comparison, record
@@ -34,8 +35,8 @@ from clip_export.variants.base import Artefact
 from recipe import Recipe, built
 
 LEAST_COSINE = comparison.LEAST_COSINE
-MOST_ALIKE = 0.999
-"""Two different inputs of a stand-in are less alike, or no difference would show."""
+MOST_ALIKE = 0.99999
+"""Two different inputs of a stand-in are less alike, or no difference would show above float32's rounding."""
 
 RENAMED = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
@@ -98,15 +99,15 @@ def serve(recipe: Recipe, hub: Hub, folder: Path) -> None:
 def compared(recipe: Recipe, folder: Path) -> Row:
     """Return the verdict of one id; errors that aren't clipserve's own are faults."""
     try:
-        checkpoint = find(recipe.id, None)
+        checkpoint = find(recipe.id, None, pickles=Pickles(folder / "converted"), merged=folder / "merged")
         family = families.of(checkpoint)
         spec = family.spec(checkpoint, "clip")
         return _judged(recipe, checkpoint, family, spec, folder / "artifacts")
     except ClipError as problem:
-        return Row(recipe.id, "refused", why=_line(str(problem), folder))
+        return Row(recipe.id, "refused", why=line(str(problem), folder))
     except Exception as problem:
         at = traceback.extract_tb(problem.__traceback__)[-1]
-        return Row(recipe.id, "failed", why=_line(f"{one_line(problem)} ({Path(at.filename).name}:{at.lineno})", folder))
+        return Row(recipe.id, "failed", why=line(f"{one_line(problem)} ({Path(at.filename).name}:{at.lineno})", folder))
 
 
 def _judged(recipe: Recipe, checkpoint: Checkpoint, family: Family, spec: ModelSpec, folder: Path) -> Row:
@@ -114,10 +115,10 @@ def _judged(recipe: Recipe, checkpoint: Checkpoint, family: Family, spec: ModelS
     artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), lambda _: None)
     verdicts = record.compared(checkpoint, family, artifacts, None)
     if missing := [f"the {tower} tower: {verdicts[tower].missing}" for tower in TOWERS if verdicts[tower].missing]:
-        return Row(recipe.id, "failed", why=_line(f"not compared: {'; '.join(missing)}", folder.parent))
+        return Row(recipe.id, "failed", why=line(f"not compared: {'; '.join(missing)}", folder.parent))
     cosine = min(verdicts[tower].cosine_min for tower in TOWERS)
     if problems := [problem for tower in TOWERS if (problem := verdicts[tower].problem(tower))]:
-        return Row(recipe.id, "wrong", cosine=cosine, why=_line(problems[0], folder.parent))
+        return Row(recipe.id, "wrong", cosine=cosine, why=line(problems[0], folder.parent))
     return _beside_own_library(recipe, checkpoint, artifacts, Row(recipe.id, "exact", cosine=cosine))
 
 
@@ -157,7 +158,7 @@ def _each(values: Mapping[str, float]) -> str:
     return ", ".join(f"{tower} {value:.5f}" for tower, value in values.items())
 
 
-def _line(text: str, folder: Path) -> str:
+def line(text: str, folder: Path) -> str:
     """Return a message in one line, without what differs from run to run."""
     text = " ".join(text.replace(str(folder), "FOLDER").split())
     return re.sub(r"\b[0-9a-f]{40}\b", "COMMIT", re.sub(r"(127\.0\.0\.1|localhost):\d+", "HUB", text))

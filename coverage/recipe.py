@@ -75,6 +75,8 @@ def built(recipe: Recipe, folder: Path) -> Repository:
         shutil.copytree(main, pull)
     for weights in sorted(main.rglob("*.safetensors")):
         _arrange(weights, recipe.layout.weights)
+    if recipe.layout.pull:
+        shutil.copytree(main, pull, dirs_exist_ok=True)  # the conversion lies beside the pickle
     return Repository(main, pulls={recipe.layout.pull: PullRequest(pull)} if recipe.layout.pull else {})
 
 
@@ -124,10 +126,12 @@ def changed(path: Path, **fields: Any) -> None:
 
 
 def stirred(model: Any) -> Any:
-    """Make a new model's inputs matter: its biases begin as zeros, its weights so small that all embeddings are alike."""
+    """Draw a new model's weights so that every input matters: layers keep their inputs' variance, biases aren't zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if parameter.dim():
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3 if "embed" in name else 0.03)
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.7 if "embedding" in name else parameter[0].numel() ** -0.5, generator=generator)
+            elif "bias" in name or "embedding" in name:
+                parameter.normal_(0, 0.3, generator=generator)
     return model.eval()

@@ -21,10 +21,10 @@ cosine of all items is the one told; below {least} a line says `wrong`. `refused
 ## Hub ids
 
 The repositories are rebuilt small behind a local server of the hub's API, and found by their plain id with the client of
-huggingface_hub itself: file names, branches, pull requests, pickles, configuration, tokenizer and processor are laid out as in
-the real repository; widths, depths and vocabularies are cut, and weights are random. The layouts are written down from memory of
-the repositories, not downloaded. After clipserve's own comparison, the library loads the same plain id from the same server, and
-its embeddings are compared once more.
+huggingface_hub itself. File names, pull requests, pickles, configuration, tokenizer and processor are laid out as in the real
+repository; widths, depths and vocabularies are cut, and weights are random. The layouts are written down from memory of the
+repositories, not downloaded. After clipserve's own comparison, the library loads the same plain id from the same server, and
+its embeddings are compared once more, without what all of them have in common.
 
 {hubs}
 

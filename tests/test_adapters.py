@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another rank": (settings(r=9), "has the rank 4, adapter_config.json says 9"),
     "no base": (settings(base_model_name_or_path=None), r"base_model_name_or_path None, expected the folder or hub id"),
     "a base elsewhere": (settings(base_model_name_or_path="/home/me/clip"), r"is an adapter of /home/me/clip: no checkpoint f"),
-    "no weights": (lambda adapter: (adapter / WEIGHTS).unlink(), "is an adapter without adapter_model.safetensors"),
+    "no weights": (lambda adapter: (adapter / WEIGHTS).unlink(), "adapter_config.json without adapter_model.safetensors"),
     "half of a pair": (without("lora_B"), "amiss is lora_B"),
     "a model around the base": (
         renamed("self_attn", "attention"),
@@ -206,7 +206,7 @@ def test_whole_weights_beside_an_adapter(made: Path, adapter: Path) -> None:
 def test_the_base_is_on_a_hub_that_cannot_be_reached(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     edit(adapter / CONFIG, base_model_name_or_path="openai/clip-vit-base-patch32")
-    with pytest.raises(Unavailable, match="the hub can't be reached for it"):
+    with pytest.raises(Unavailable, match="it can't be had from the hub, HF_HUB_OFFLINE is set"):
         find(str(adapter), None, merged=tmp_path)
 
 

@@ -86,13 +86,13 @@ def test_weights_of_another_shape(copy: Path, tmp_path: Path) -> None:
     shutil.copy(wider / "model.safetensors", copy / "model.safetensors")
     found = checkpoint_files.find(str(copy), None)
     family = families.of(found)
-    with pytest.raises(InvalidInput, match="the weights don't load as CLIP"):
+    with pytest.raises(InvalidInput, match=r"visual_projection.weight is \[320, 64\] in the weights and \[512, 64\] by the"):
         family.towers(found, family.spec(found, "clip"))
 
 
 def test_another_family(copy: Path) -> None:
     edit(copy / "config.json", model_type="siglop")
-    with pytest.raises(InvalidInput, match="is a 'siglop' checkpoint, expected one of: siglip, clip, chinese_clip, open_clip"):
+    with pytest.raises(InvalidInput, match="is a 'siglop' checkpoint, expected one of: siglip, clip, "):
         describe(copy)
 
 

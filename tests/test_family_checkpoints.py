@@ -153,9 +153,8 @@ def test_open_clips_models_take_a_file(copies: Path) -> None:
     ("model", "message"),
     [
         ("ViT-B-3/laion2b_e16", r"no model 'ViT-B-3', nor is there .* the nearest are: ViT-B-32"),
-        ("ViT-B-32/nobody", r"no weights 'nobody' of ViT-B-32: expected one of its 22 tags, the nearest are .* or a file of"),
-        ("ViT-B-32/none.safetensors", r"no file none\.safetensors: expected open_clip:ViT-B-32/ and a file of weights"),
-        ("ViT-B-32-quickgelu/laion2b_s34b_b79k", r"laion2b_s34b_b79k are weights of ViT-B-32\b"),
+        ("ViT-B-32/nobody", r"no weights 'nobody' of ViT-B-32: expected one of openai, .* or a safetensors file"),
+        ("ViT-B-32/none.safetensors", r"no file none\.safetensors: expected open_clip:ViT-B-32/ and a safetensors file"),
     ],
     ids=str,
 )
@@ -171,7 +170,7 @@ def test_what_open_clip_does_not_have(model: str, message: str, tmp_path: Path, 
 def test_open_clips_hub_cannot_be_reached(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_clips.library()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(Unavailable, match="the hub can't be reached for it"):
+    with pytest.raises(Unavailable, match="it can't be had from the hub, HF_HUB_OFFLINE is set"):
         checkpoint_files.find(f"open_clip:{model}", None)
 
 
@@ -187,7 +186,7 @@ def test_open_clips_hub_cannot_be_reached(model: str, monkeypatch: pytest.Monkey
             "pools by max_pooler, expected one of mean_pooler",
         ),
         ({"vision_cfg": {**open_clips.VISION, "image_size": [64, 96]}}, r"of size \[64, 96\] can't be followed"),
-        ({"embed_dim": 32}, r"is \[.*\] in the weights and \[.*\] by the configuration"),
+        ({"embed_dim": 32}, r"text_projection is \[64, 48\] in the weights and \[64, 32\] by the configuration"),
     ],
     ids=str,
 )
@@ -200,7 +199,7 @@ def test_an_open_clip_model_that_cannot_be_served(changes: dict, message: str, c
 
 def test_an_open_clip_folder_without_weights(copies: Path) -> None:
     (copies / "open_clip" / "open_clip_model.safetensors").unlink()
-    with pytest.raises(InvalidInput, match=r"expected open_clip_model\.safetensors in .* pickled ones, which can run code"):
+    with pytest.raises(InvalidInput, match=r"no weights: expected open_clip_model\.safetensors, in a folder"):
         checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import hub_server
 import pytest
 from hub_server import Fault, Hub, PullRequest, Repository
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
 
 from clip_client.errors import InvalidInput, Unavailable
@@ -244,6 +244,12 @@ def test_a_hub_that_is_away(server: Hub, said: list[str], monkeypatch: pytest.Mo
     assert said[-1].startswith("the hub can't be reached at http://127.0.0.1:9 (ConnectError): going on with org/clip")
 
 
+def test_other_libraries_look_into_the_cache_as_ever(server: Hub, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fetch(said)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    assert hf_hub_download(NAME, "config.json") == str(folder / "config.json")
+
+
 def test_a_cache_of_other_programs_goes_on(server: Hub, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the list of a commit's files, which only whole snapshots leave."""
     folder = fetch(said)
@@ -290,6 +296,12 @@ def test_the_converters_pull_request_is_taken(
     again = conversion(said)
     assert again is not None
     assert (again.number, again.repository.commit, again.added) == (7, taken.repository.commit, taken.added)
+
+
+def test_a_pull_request_without_the_pickle_is_a_conversion_too(server: Hub, said: list[str], tmp_path: Path) -> None:
+    convert(server, tmp_path)
+    (tmp_path / "pull" / "pytorch_model.bin").unlink()
+    assert conversion(said) is not None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +68,7 @@ def repository(folder: Path, **files: Any) -> Path:
 
 
 def test_readmes_example_takes_the_conversion_of_a_pull_request(
-    server: Hub, pickles: Pickles, said: list[str], checkpoint: Path, tmp_path: Path
+    server: Hub, pickles: Pickles, said: list[str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pull = Path(shutil.copytree(checkpoint, tmp_path / "pull"))
     torch.save(load_file(pull / "model.safetensors"), pull / "pytorch_model.bin")
@@ -82,6 +84,9 @@ def test_readmes_example_takes_the_conversion_of_a_pull_request(
     commits = found.revision.split("+")
     assert [line for line in said if "pull request 66" in line and commits[1] in line]
     assert (found.folder / "tokenizer_config.json").read_text() == (main / "tokenizer_config.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert find(README, None, pickles=pickles).folder == found.folder
     texts = ["a cat", "two dogs on a beach"]
     ours = libraries.Ours.of(found)
     embeddings, theirs = ours.embed(texts), libraries.embed(checkpoint, texts, ours.spec)
@@ -98,7 +103,31 @@ def test_a_pickle_without_a_conversion_is_converted_or_refused_before_the_downlo
     ):
         find("org/clip", None)
     assert server.fetched("org/clip") == ["config.json"]
-    assert load_file(find("org/clip", None, pickles=pickles).weight_files[0]).keys() == TENSORS.keys()
+    found = find("org/clip", None, pickles=pickles)
+    assert (load_file(found.weight_files[0]).keys(), found.config) == (TENSORS.keys(), CLIP)
+
+
+USE = """
+from clip_export.checkpoints.find import find
+print(find("org/clip", None).weight_files[0].resolve())
+"""
+
+
+def test_the_environments_variables_of_the_hub_work(server: Hub, tmp_path: Path) -> None:
+    main = repository(tmp_path / "main", **{"config.json": CLIP, "model.safetensors": True})
+    server.repositories["org/clip"] = Repository(main, gated=["hf_mine"])
+    home = tmp_path / "elsewhere"
+
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **server.environment(home), **variables}
+        return subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True, check=False)
+
+    assert "org/clip is gated" in run().stderr
+    fetched = run(HF_TOKEN="hf_mine").stdout.strip()
+    assert Path(fetched).is_relative_to(home / "hub")
+    asked = len(server.requests)
+    assert run(HF_HUB_OFFLINE="1").stdout.strip() == fetched
+    assert len(server.requests) == asked
 
 
 def test_only_one_of_two_formats_is_fetched(server: Hub, pickles: Pickles, tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ class TestCalibration:
 
 
 def test_weights_may_lie_beside_the_graph(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_fp32, "PROTOBUF_BYTES", 1000)
+    monkeypatch.setattr(onnx_fp32, "LARGEST_FILE_BYTES", 1000)
     variants = [
         "--variants",
         "onnx-fp16,onnx-int8,openvino-fp16",

@@ -106,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint in Hugging Face format (default: the bundled one)")
+    add(
+        "--model",
+        metavar="FOLDER|HUB_ID",
+        help="checkpoint: a folder, a hub id, a URL, open_clip's MODEL/TAG, … (default: the bundled one)",
+    )
     add("--revision", help="branch, tag or commit on the hub")
     add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
     add("--image-only", action="store_true", help="export the image tower alone, to search pictures by pictures")

@@ -81,7 +81,7 @@ def export(options: Options, console: Console) -> Outcome:
             publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
         every = [row for tower in TOWERS for row in rows[tower]]
         pair = judge.retrieval(published["image"], published["text"]) if published else {}
-        origins = [*checkpoint.conversions.values()]
+        origins = checkpoint.origins
         whole = Report(spec, origins, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
         report.save(whole, folder, plots.save(whole, folder))
     return Outcome(folder, objections, report.as_json(whole), whole)

@@ -22,7 +22,9 @@ def installed() -> dict[str, Any]:
     return {
         name: {
             "quick_gelu": bool(library.get_model_config(name).get("quick_gelu")),
-            "tags": {tag: _weights(library.get_pretrained_cfg(name, tag)) for tag in library.list_pretrained_tags_by_model(name)},
+            "tags": {
+                tag: _weights(library.get_pretrained_cfg(name, tag)) for tag in library.list_pretrained_tags_by_model(name)
+            },
         }
         for name in library.list_models()
     }

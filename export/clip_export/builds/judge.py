@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from clip_export.variants.quantization import Recipe
 
 
 class Artifacts:
-    """The artefacts of one checkpoint in ``<variant>/<tower>/``, and its towers, loaded when something is built."""
+    """The artefacts of one checkpoint in ``<variant>/<tower>/``, and loaders of its towers: memory holds one at a time."""
 
     def __init__(self, folder: Path, spec: ModelSpec, load: Callable[[], Towers], progress: Progress) -> None:
         self.folder = folder
@@ -48,12 +48,6 @@ class Artifacts:
     def module(self, tower: Tower) -> Callable[[], nn.Module]:
         """Return a loader of a torch tower, for this process or another."""
         return partial(_tower, self._load, tower)
-
-    @cached_property
-    def towers(self) -> Towers:
-        """Both torch towers, loaded once."""
-        self.progress("loading the checkpoint")
-        return self._load()
 
 
 class Judge:
@@ -176,7 +170,7 @@ class Judge:
         return Source(
             tower=tower,
             spec=self._artifacts.spec,
-            module=lambda: self._artifacts.towers[tower],
+            module=self._artifacts.module(tower),
             artefact=lambda name: self._folder_of(named(name), tower),
             calibration=lambda: self._calibration.items(tower),
             recipe=recipe,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from clip_client.errors import InvalidInput
 from clip_client.tokens import NO_TEXTS
 from clip_export.checkpoints import conversion, image_processor, weight_digest, weight_formats
-from clip_export.checkpoints.conversion import Conversion
+from clip_export.checkpoints.conversion import Conversion, Origins
 from clip_export.checkpoints.file_names import CONFIG, PICKLES, PREPROCESSOR, PROCESSOR, SHARDS, TOKENIZER_SETTINGS, WEIGHTS
 from clip_export.checkpoints.tokenizer import TextTokenizer
 from clip_export.checkpoints.tokenizer import read as read_tokenizer
@@ -31,11 +31,13 @@ class Checkpoint:
         folder: of its files.
         label: the folder's name, or the hub id.
         revision: commit on the hub; empty for a folder.
+        unused: names of tensors that the loaded model had no place for; filled by whoever loads it.
     """
 
     folder: Path
     label: str
     revision: str
+    unused: set[str] = field(default_factory=set, kw_only=True, compare=False)
 
     @property
     def slug(self) -> str:
@@ -151,6 +153,11 @@ class Checkpoint:
         """Origins of weights that were converted from pickles, by file."""
         return conversion.in_view(self.weight_files[0].parent)
 
+    @property
+    def origins(self) -> Origins:
+        """Facts for the report, whole once the weights are loaded."""
+        return Origins((*self.conversions.values(),), (*sorted(self.unused),))
+
     def tensor(self, name: str) -> Any:
         """Return one tensor of the weights, as torch's.
 
@@ -210,6 +217,12 @@ class Paired(Checkpoint):
         """Join two checkpoints."""
         revision = "+".join(filter(None, (image.revision, text.revision)))
         return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
+
+    @property
+    def origins(self) -> Origins:
+        """Those of both."""
+        image, text = self.image.origins, self.text.origins
+        return Origins((*image.conversions, *text.conversions), (*image.unused, *text.unused))
 
     @cached_property
     def conversions(self) -> Mapping[Path, Conversion]:

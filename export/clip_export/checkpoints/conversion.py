@@ -57,6 +57,27 @@ class Conversion:
         )
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Facts about a checkpoint's weights.
+
+    Attributes:
+        conversions: of those that were pickled.
+        unused: names of tensors that the model has no place for.
+    """
+
+    conversions: tuple[Conversion, ...]
+    unused: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the report's lines."""
+        lines = [conversion.line() for conversion in self.conversions]
+        if self.unused:
+            count, first = len(self.unused), self.unused[0]
+            lines.append(f"weights: the model has no place for {count} of the checkpoint's tensors, the first is {first}")
+        return lines
+
+
 def in_view(folder: Path) -> dict[Path, Conversion]:
     """Return the conversions of a checkpoint's weights by file; none where its folder is no view."""
     records = json_record.read(folder / RECORD)

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import Discussion, HfApi, cached_assets_path, constants
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import hub
+from clip_export.checkpoints import hub, hub_client
 from clip_export.checkpoints.file_names import PICKLE_SUFFIXES, SAFETENSORS, SHARD_INDEX
 from clip_export.checkpoints.hub_client import Say
 from clip_export.checkpoints.hub_errors import translated
@@ -51,7 +51,7 @@ def of(main: Repository, pickles: Collection[str], say: Say) -> Conversion | Non
     """
     if main.offline:
         return _remembered(main)
-    for thread in _threads(main):
+    for thread in _threads(main, say):
         pull = hub.repository(main.name, thread.git_reference, say)
         if objection := _objection(main, pull, pickles):
             say(f"pull request {thread.num} of {main.name} isn't taken: {objection}")
@@ -61,11 +61,11 @@ def of(main: Repository, pickles: Collection[str], say: Say) -> Conversion | Non
     return None
 
 
-def _threads(main: Repository) -> list[Discussion]:
+def _threads(main: Repository, say: Say) -> list[Discussion]:
     """Return the converter's open pull requests, the newest first."""
     api = HfApi()
     try:
-        with translated(main.name, None):
+        with translated(main.name, None), hub_client.patient(say):
             threads = [*api.get_repo_discussions(main.name, author=CONVERTER, discussion_type="pull_request")]
     except InvalidInput:  # discussions are closed there
         return []
@@ -79,7 +79,11 @@ def _objection(main: Repository, pull: Repository, pickles: Collection[str]) -> 
         return f"it adds {', '.join(others)}, expected safetensors only"
     if not any(name.endswith(SAFETENSORS) for name in _added(main, pull)):
         return "it adds no safetensors"
-    changed = [name for name in pickles if name.endswith(PICKLE_SUFFIXES) and pull.files.get(name) != main.files[name]]
+    changed = [
+        name
+        for name in pickles
+        if name.endswith(PICKLE_SUFFIXES) and pull.files.get(name, main.files[name]) != main.files[name]
+    ]
     if changed:
         return f"{', '.join(changed)} is another one there: it was converted from other weights"
     return ""

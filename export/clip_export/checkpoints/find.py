@@ -73,7 +73,7 @@ def _opened(files: Files, pickles: Pickles) -> Checkpoint:
     if layout.kind == "weights":
         alone = open_clip.of_file(next(iter(files.paths.values())), None, pickles)
         return dataclasses.replace(alone, label=files.label, revision=files.revision) if files.revision else alone
-    if renamed := [path for name, path in files.paths.items() if name in layout.weights and path.name != name]:
+    if renamed := [path for name, path in files.paths.items() if name in layout.weights and path.name != Path(name).name]:
         pickles.say(f"{files.label}: {renamed[0].name} is taken as the model's weights")
     folder = files.folder()
     if layout.pickled:

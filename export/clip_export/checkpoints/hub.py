@@ -44,9 +44,8 @@ def repository(name: str, revision: str | None, say: Say) -> Repository:
         InvalidInput: if there is no such repository or revision, or it may not be read.
         Unavailable: if the hub can't be reached, and the cache has nothing of it.
     """
-    hub_client.use(say)
     try:
-        with translated(name, revision):
+        with translated(name, revision), hub_client.patient(say):
             return _online(name, revision)
     except Unavailable as problem:
         cached = _cached(name, revision, str(problem))
@@ -69,7 +68,7 @@ def fetched(repository: Repository, names: Collection[str], say: Say) -> Path:
     files = [repository.files[name] for name in sorted(names)]
     if repository.offline:
         return _complete(repository, files)
-    with translated(repository.name, repository.commit):
+    with translated(repository.name, repository.commit), hub_client.patient(say):
         missing = [file for file in files if not _is_whole(repository, file)]
         if missing:
             size_mb = sum(file.size for file in missing) / 1e6

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from clip_client.errors import InvalidInput
+from clip_export.checkpoints.local_paths import is_weights
+from clip_export.checkpoints.typed_text import quoted
 
 _HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co", "hf-mirror.com"})
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:", re.I)
@@ -19,7 +21,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _ID = re.compile(rf"{_PART}/{_PART}")
 _LONGEST_NAME = 96  # characters; huggingface_hub refuses longer ones
 
-_NO_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|^[/.]|[/.]$")  # git's rules, see git check-ref-format
+_NO_REVISION = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{|^[/.]|[/.]$")  # git's rules, see git check-ref-format
 _PULL_REQUEST = re.compile(r"(?:refs/)?pr/(\d+)")
 
 _OF_A_REVISION = frozenset({"blame", "blob", "commit", "commits", "edit", "raw", "resolve", "revision", "tree", "upload"})
@@ -38,7 +40,7 @@ class Address:
     Attributes:
         id: ORG/NAME, or NAME alone.
         revision: branch, tag, commit or pull request; None if the text has none.
-        file: path in the repository; empty if the text has none.
+        file: weights or a folder in the repository; empty if the text leads to neither.
     """
 
     id: str
@@ -61,8 +63,8 @@ def of_url(text: str) -> Address:
     url = _split(text)
     if (url.netloc.rpartition("@")[2].lower() not in _hosts()) and (url.hostname or "") not in _hosts():
         raise InvalidInput(
-            f"the host {url.hostname or 'of that URL'} isn't a hub of models: expected https://huggingface.co/ORG/NAME; download a "
-            "file from elsewhere and pass its path"
+            f"the host {quoted(url.hostname or '')} isn't a hub of models: expected https://huggingface.co/ORG/NAME; "
+            "download a file from elsewhere and pass its path"
         )
     segments = [unquote(segment) for segment in url.path.split("/") if segment]
     segments = segments[1:] if segments[:1] == ["api"] else segments
@@ -84,21 +86,21 @@ def of_segments(segments: Sequence[str]) -> Address:
         )
     if first in _PAGES or not segments:
         raise InvalidInput("that page of the hub isn't a model's: expected https://huggingface.co/ORG/NAME")
-    id_ = "/".join(segments[:2]).removesuffix(".git")
+    id_, at, revision = "/".join(segments[:2]).removesuffix(".git").partition("@")
     page, rest = (segments[2], segments[3:]) if len(segments) > 2 else ("", [])
     if page == "discussions" and rest and rest[0].isdecimal():
         return Address(id_, f"refs/pr/{rest[0]}")
     if page in _OF_A_REVISION and rest:
         length = 3 if rest[0] == "refs" else 1
-        return Address(id_, "/".join(rest[:length]), "/".join(rest[length:]))
-    return Address(id_)
+        return Address(id_, "/".join(rest[:length]), _part("/".join(rest[length:]), page == "tree"))
+    return Address(id_, revision if at else None)
 
 
 def of_text(text: str) -> Address | None:
     """Return the address that a text without a scheme stands for; None if it isn't one.
 
-    ``ORG/NAME``, ``NAME``, either with ``@REVISION``; a path of the hub's pages, ``ORG/NAME/tree/REVISION``; a folder's name in the
-    hub's cache, ``models--ORG--NAME``.
+    ``ORG/NAME``, ``NAME``, either with ``@REVISION``; a path of the hub's pages, ``ORG/NAME/tree/REVISION``; a folder's name
+    in the hub's cache, ``models--ORG--NAME``.
 
     Raises:
         InvalidInput: if it is a data set's or a space's.
@@ -124,7 +126,8 @@ def of_hf_path(text: str) -> Address | None:
     path = _HF_PATH.fullmatch(re.sub(r"/{2,}", "/", text).rstrip("/"))
     if path is None or path["id"].partition("/")[0] in _KINDS or (path["file"] or "").partition("/")[0] in _OF_A_REVISION:
         return of_text(text)
-    return Address(path["id"].removesuffix(".git"), unquote(path["revision"] or "") or None, path["file"] or "")
+    file = path["file"] or ""
+    return Address(path["id"].removesuffix(".git"), unquote(path["revision"] or "") or None, _part(file, "." not in file))
 
 
 def checked_revision(revision: str | None) -> str | None:
@@ -136,7 +139,7 @@ def checked_revision(revision: str | None) -> str | None:
     if revision is None:
         return None
     text = revision.strip()
-    if not text or _NO_REVISION.search(text):
+    if not text or not text.isprintable() or _NO_REVISION.search(text):
         raise InvalidInput(
             f"the revision {revision[:80]!r} can't be one: expected a branch, a tag, a commit, or refs/pr/NUMBER of the hub"
         )
@@ -147,6 +150,11 @@ def checked_revision(revision: str | None) -> str | None:
 def is_id(text: str) -> bool:
     """Return True for ORG/NAME that the hub may have, by the rules of huggingface_hub."""
     return bool(_ID.fullmatch(text)) and not re.search(r"--|\.\.", text) and len(text.partition("/")[2]) <= _LONGEST_NAME
+
+
+def _part(path: str, is_folder: bool) -> str:
+    """Return a path in a repository that can be a checkpoint; empty for a page, such as that of README.md."""
+    return path if is_folder or is_weights(path) else ""
 
 
 def _split(text: str) -> SplitResult:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2 as httpx  # the client that huggingface_hub is made of
-from huggingface_hub import constants, get_session, set_client_factory
+from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils import logging, parse_ratelimit_headers  # type: ignore[attr-defined]  # exported when it is asked for
+from huggingface_hub.utils._http import default_client_factory
 
 from clip_client.errors import Unavailable
 
@@ -106,11 +108,22 @@ class PatientClient(httpx.Client):
         return _Refusal(f"answers {response.status_code}", response.status_code, _asked_s(response))
 
 
-def use(say: Say) -> None:
-    """Make huggingface_hub talk through this client from now on, and be silent itself."""
+@contextmanager
+def patient(say: Say) -> Iterator[None]:
+    """Make huggingface_hub talk through this client, and be silent itself, until the block ends.
+
+    Other libraries' own calls keep the usual client, whose errors tell them to look into the cache.
+    """
+    verbosity, usual = logging.get_verbosity(), default_client_factory()
+    usual.close()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    hooks = get_session().event_hooks  # those that obey HF_HUB_OFFLINE
+    hooks = usual.event_hooks  # those that obey HF_HUB_OFFLINE
     set_client_factory(lambda: PatientClient(say, event_hooks=hooks, follow_redirects=True))
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+        logging.set_verbosity(verbosity)
 
 
 def endpoint() -> str:

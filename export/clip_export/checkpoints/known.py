@@ -69,14 +69,14 @@ def open_clips() -> tuple[Known, ...]:
 
 
 def as_on_the_hub(hub_id: str) -> str:
-    """Return a known hub id in the hub's spelling, whatever capitals and separators its name is written with; others as they are."""
+    """Return a known hub id in the hub's spelling, in whatever capitals and separators it is written; others as they are."""
     return _by_owner().get(_owned(hub_id), hub_id)
 
 
 def with_name(name: str) -> list[str]:
     """Return the known hub ids whose part behind the slash is that name, in whatever capitals and separators."""
     text = key(name).replace("xlmrlarge", "xlmrobertalarge").replace("sweclip", "swedish")
-    return [hub_id for hub_id in hub_ids() if key(hub_id.partition("/")[2]) == text]
+    return _by_name().get(text, [])
 
 
 def nearest(text: str) -> list[str]:
@@ -99,6 +99,14 @@ def hub_ids() -> Sequence[str]:
 @cache
 def _by_owner() -> dict[str, str]:
     return {_owned(hub_id): hub_id for hub_id in hub_ids()}
+
+
+@cache
+def _by_name() -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for hub_id in hub_ids():
+        names.setdefault(key(hub_id.partition("/")[2]), []).append(hub_id)
+    return names
 
 
 def _owned(hub_id: str) -> str:

@@ -270,6 +270,6 @@ def _scattered(tree: Tree, folder: str) -> Layout | None:
     if alone := layout_weights.alone(_weights_of(tree, folder)):
         if alone in (WEIGHTS, PICKLE):
             lacks = f"no model_type in {CONFIG}" if CONFIG in tree.inside(folder) else f"no {CONFIG}"
-            raise InvalidInput(f"{tree.label} has {alone}, and {lacks}: expected a checkpoint in Hugging Face format")
+            raise InvalidInput(f"{tree.label} has {lacks} beside {alone}: expected a checkpoint in Hugging Face format")
         return _layout(tree, "weights", folder, {alone: alone})
     return None

@@ -48,7 +48,7 @@ class HubId:
         id: ORG/NAME.
         revision: branch, tag, commit or pull request; None for the main branch.
         open_clip: True if it was asked for through ``open_clip:``.
-        file: path in the repository that a URL led to; empty otherwise.
+        file: weights, or a folder, in the repository that a URL led to; empty otherwise.
         note: for the user.
     """
 

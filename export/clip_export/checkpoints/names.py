@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from clip_client.errors import InvalidInput
-from clip_export.checkpoints import hub_addresses, known, local_paths, open_clip_meaning, open_clip_names, siglip_names
+from clip_export.checkpoints import hub_addresses, known, local_paths, open_clip_meaning, open_clip_names, short_names
 from clip_export.checkpoints.hub_addresses import Address
 from clip_export.checkpoints.meanings import File, Folder, HubId, Meaning, OpenClipName
 from clip_export.checkpoints.typed_text import EXPECTED, cleaned, plain, quoted
@@ -70,8 +70,8 @@ def meaning(model: str, revision: str | None = None) -> Meaning:
         revision: of ``--revision``.
 
     Raises:
-        InvalidInput: if it has none, where the message has the nearest names; if the revision is another than the name's, or the
-            meaning has no revisions.
+        InvalidInput: if it has none, where the message has the nearest names; if the revision is another than the name's, or
+            the meaning has no revisions.
     """
     asked = _Asked(model, hub_addresses.checked_revision(revision))
     if model.strip() and (here := _local(asked)):
@@ -116,7 +116,8 @@ def _prefixed(asked: _Asked) -> Meaning | None:
         return _openai(replace(asked, text=url[1]))
     prefix = _PREFIX.match(asked.text)
     if prefix is None:
-        return _on_hub(asked, hub_addresses.of_url(asked.text)) if hub_addresses.is_url(asked.text) else None
+        text = plain(asked.text)
+        return _on_hub(asked, hub_addresses.of_url(text)) if hub_addresses.is_url(text) else None
     rest = replace(asked, text=asked.text[prefix.end() :].strip())
     if not rest.text.strip("/"):
         raise InvalidInput(f"nothing is behind {prefix[0]!r}: {EXPECTED}")
@@ -159,10 +160,12 @@ def _bare(asked: _Asked) -> Meaning:
     text = _MARQO.sub("", plain(asked.text)).strip().rstrip("/")
     asked = replace(asked, text=text)
     first, second = (_openai, _well_known) if "/" in text else (_well_known, _openai)
-    named = first(asked) or second(asked) or open_clip_meaning.of(text, asked.revision) or _siglip(asked)
+    named = first(asked) or second(asked) or open_clip_meaning.of(text, asked.revision) or _in_short(asked)
     if named:
         return named
-    address = hub_addresses.of_text(text) or _part_of_a_known(text)
+    if part := _part_of_a_known(text):
+        return _on_hub(asked, part)
+    address = hub_addresses.of_text(text)
     if local_paths.is_weights(text) or address is None or not address.id or (" " in text and "/" in text):
         _missing(asked.text)
     if open_clip_names.mistyped(address.id):
@@ -174,7 +177,8 @@ def _bare(asked: _Asked) -> Meaning:
 def _well_known(asked: _Asked) -> HubId | None:
     """Return the known hub id whose owner was left out, unless open_clip's model has the same name."""
     name, at, revision = asked.text.partition("@")
-    if re.search(r"/(?!\d)", name) or open_clip_names.model_named(asked.text) or not known.with_name(name):
+    ids = [] if re.search(r"/(?!\d)", name) or open_clip_names.model_named(asked.text) else known.with_name(name)
+    if not ids or (open_clip_names.split(asked.text) and ids[0].partition("/")[2] != name):
         return None
     return _on_hub(asked, Address(name.replace("/", "-"), revision if at else None))
 
@@ -199,9 +203,9 @@ def _openai(asked: _Asked) -> HubId | OpenClipName | None:
     return OpenClipName(quick, "openai", revision, f"{asked.text} is taken as OpenAI's weights, open_clip:{quick}/openai")
 
 
-def _siglip(asked: _Asked) -> HubId | None:
-    hub_id = siglip_names.hub_id(asked.text)
-    if hub_id is None or hub_id not in known.hub_ids() or known.as_on_the_hub(asked.text) == hub_id:
+def _in_short(asked: _Asked) -> HubId | None:
+    hub_id = short_names.hub_id(asked.text, known.hub_ids())
+    if hub_id is None or known.as_on_the_hub(asked.text) == hub_id:
         return None
     return HubId(hub_id, asked.revision, note=f"{asked.text} is taken as {hub_id} on the hub")
 
@@ -214,19 +218,20 @@ def _on_hub(asked: _Asked, address: Address) -> HubId:
         name, colon, behind = address.id.partition(":")
         hint = f"; a revision follows @, {quoted(f'{name}@{behind}')}" if colon and hub_addresses.is_id(name) else ""
         raise InvalidInput(
-            f"no checkpoint folder {quoted(asked.text)}, and {quoted(address.id)} can't be a hub id: expected ORG/NAME of letters, "
-            f"digits, '-', '_' and '.'{hint or _nearest(address.id)}"
+            f"no checkpoint folder {quoted(asked.text)}, and {quoted(address.id)} can't be a hub id: expected ORG/NAME of "
+            f"letters, digits, '-', '_' and '.'{hint or _nearest(address.id)}"
         )
     put_right = f"{address.id} is {hub_id} on the hub" if hub_id != address.id else ""
-    part = f"the address leads to {address.file}; the checkpoint is all of {hub_id}" if address.file else ""
+    part = f"{quoted(address.file)} of {hub_id} is taken, not its other weights" if address.file else ""
     return HubId(hub_id, revision, asked.open_clip, address.file, "; ".join(filter(None, [put_right, part])))
 
 
 def _part_of_a_known(text: str) -> Address | None:
-    """Return the address of ``ORG/NAME/FILE`` where ORG/NAME is known."""
+    """Return the address of ``ORG/NAME/FILE`` where ORG/NAME is known and FILE has weights."""
     owner, name, *file = text.split("/", 2) if text.count("/") >= 2 else ("", "")
     hub_id = known.as_on_the_hub(f"{owner}/{name}")
-    return Address(hub_id, file=file[0]) if file and hub_id in known.hub_ids() else None
+    is_part = file and local_paths.is_weights(text) and hub_id in known.hub_ids()
+    return Address(hub_id, file=file[0]) if is_part else None
 
 
 def _with_owner(name: str) -> str:

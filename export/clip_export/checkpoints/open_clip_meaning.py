@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from clip_client.errors import InvalidInput
@@ -11,6 +12,7 @@ from clip_export.checkpoints.meanings import File, OpenClipName
 from clip_export.checkpoints.open_clip_names import Model, key
 from clip_export.checkpoints.typed_text import quoted
 
+_OF_CODE = re.compile(r"""\b(?:model_name|model|pretrained)\s*=\s*|["']""")  # 'ViT-B-32', pretrained='openai'
 _OTHERS = 3  # names that a note or a message adds
 _LONGEST = 80  # characters of a tag in a message
 
@@ -21,7 +23,7 @@ def of(text: str, revision: str | None) -> File | OpenClipName | None:
     Raises:
         InvalidInput: if the model has no such weights, or the file isn't here.
     """
-    named = open_clip_names.split(text)
+    named = open_clip_names.split(_OF_CODE.sub("", text))
     if named is None:
         return None
     model, rest = named
@@ -95,7 +97,8 @@ def _no_weights(model: str, tag: str, tags: Sequence[str]) -> InvalidInput:
     if not tags:
         others = ", ".join(open_clip_names.nearest_models(model, with_weights=True))
         return InvalidInput(
-            f"open_clip has no weights of {model}: expected a file of them, open_clip:{model}/FILE; the nearest models with weights: {others}"
+            f"open_clip has no weights of {model}: expected a file of them, open_clip:{model}/FILE; the nearest models with "
+            f"weights: {others}"
         )
     alike = [name for name in tags if key(tag) and key(tag) in key(name)] or difflib.get_close_matches(tag[:_LONGEST], tags)
     of_others = open_clip_names.models_with(tag)

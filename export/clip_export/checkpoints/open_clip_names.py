@@ -50,7 +50,7 @@ _OTHER_SPELLINGS = {
 }
 """Names that their authors use, by key: model and tag."""
 
-_MODEL = re.compile(r"(?:[\w\s.+-]|[/@](?=\d))+")
+_MODEL = re.compile(r"(?:[\w\s.+()-]|[/@](?=\d))+")
 _SHORT = re.compile(r"(?:vit|siglip|clip|eva|mobileclip)[\w.-]*/\d+(?:[-@]\d+)?(?:px)?", re.I)
 _CAPITAL_G = re.compile(r"V?i[tT][-_ ]?G")
 _NEAREST = 3
@@ -136,8 +136,8 @@ def model_named(text: str) -> tuple[Model, str] | None:
         return models()[model], tag
     if name.startswith("vitg14") and _CAPITAL_G.search(text):
         name = name.replace("vitg14", "vitbigg14")
-    model = _keys().get(name)
-    return (models()[model], "") if model else None
+    known = _keys().get(name)
+    return (models()[known], "") if known else None
 
 
 def split(text: str) -> tuple[Model, str] | None:

@@ -1,6 +1,6 @@
 """Start of the process that reads a pickle, and its outcome.
 
-It inherits no file but its pipes, no variable that could hold a token, and no directory that it may write to but one of its own.
+It inherits no file but its pipes and no variable that could hold a token, and may write to one folder of its own.
 """
 
 from __future__ import annotations

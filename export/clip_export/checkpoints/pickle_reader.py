@@ -34,10 +34,8 @@ def told(problem: Exception) -> str:
         return str(problem)
     message = one_line(problem)
     if isinstance(problem, MemoryError) or "allocate memory" in message:
-        return (
-            f"it asks for more memory than {pickle_rules.MEMORY_TIMES} times its size and {pickle_rules.MEMORY_BYTES >> 20} MB, "
-            "so it isn't what torch.save made of a model: get it again from its author"
-        )
+        most = f"{pickle_rules.MEMORY_TIMES} times its size and {pickle_rules.MEMORY_BYTES >> 20} MB"
+        return f"it asks for more memory than {most}, so it isn't what torch.save made of a model: get it again from its author"
     return f"it can't be read ({message}): is the file whole?"
 
 

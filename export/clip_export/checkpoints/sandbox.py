@@ -39,7 +39,7 @@ def cut_off() -> bool:
     """Leave the network, and end with the parent; return whether the network is gone. To be called before any thread starts."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # the first to go where memory ends
-    return _libc.unshare(_CLONE_NEWNET) == 0 or _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
+    return any(_libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
 
 
 def limit(memory_bytes: int, file_bytes: int) -> None:
@@ -65,7 +65,7 @@ def confine(folder: Path) -> bool:
     place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     beneath = _PathBeneath(changes & ~_EXECUTE, place)
     try:
-        return (
+        return bool(
             rules >= 0
             and _libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, ctypes.byref(beneath), ctypes.c_uint32(0)) == 0
             and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0

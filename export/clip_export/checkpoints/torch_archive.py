@@ -26,7 +26,7 @@ _MAGIC = b"PK\x03\x04"
 _SCRIPT = "constants.pkl"
 _DESCRIPTION = "data.pkl"
 _NUMBERS = frozenset({"input_resolution", "context_length", "vocab_size"})  # OpenAI's; no weights, and open_clip drops them too
-_MOST_DESCRIBED = 2**28  # bytes of everything but tensors; the largest models have a few million
+_MOST_DESCRIBED = 2**26  # bytes of everything but tensors; the largest models have a few million
 _CLASS = re.compile(r"^class (\w+)\(Module\):\n  __parameters__ = (\[.*?\])\n  __buffers__ = (\[.*?\])\n", re.MULTILINE)
 
 
@@ -82,7 +82,7 @@ def script_state_dict(file: Path) -> dict[str, Tensor]:
     The format is that of torch/csrc/jit/serialization: ``data.pkl`` is a tree of modules with all their attributes; the code
     lists the names of those that are parameters and buffers.
     """
-    reader = torch._C.PyTorchFileReader(str(file))  # type: ignore[no-untyped-call]
+    reader = torch._C.PyTorchFileReader(str(file))
     types = _types(reader)
     wanted = get_globals_in_pkl(io.BytesIO(reader.get_record(_DESCRIPTION)))
     stand_ins: list[Any] = [(type("Module", (_Module,), {"type_name": name}), name) for name in wanted if name in types]
@@ -93,7 +93,7 @@ def script_state_dict(file: Path) -> dict[str, Tensor]:
     with torch.serialization.safe_globals(stand_ins):
         from torch import _weights_only_unpickler as unpickler
 
-        root = torch.serialization._load(  # type: ignore[attr-defined]
+        root = torch.serialization._load(  # type: ignore[no-untyped-call]
             reader, "cpu", unpickler, _DESCRIPTION, overall_storage=mapped, encoding="utf-8"
         )
     if not isinstance(root, _Module):
@@ -135,7 +135,7 @@ def _check_sizes(records: list[zipfile.ZipInfo], size: int) -> None:
 
 def _check_offsets(records: list[zipfile.ZipInfo], names: list[str], file: Path) -> None:
     """Compare torch's reading of the directory with Python's: an archive that is two at once is nobody's model."""
-    reader = torch._C.PyTorchFileReader(str(file))  # type: ignore[no-untyped-call]
+    reader: Any = torch._C.PyTorchFileReader(str(file))
     same = sorted(reader.get_all_records()) == sorted(names) and len({*names}) == len(names)
     with file.open("rb") as opened:
         for record, name in zip(records, names, strict=True) if same else ():

@@ -9,7 +9,7 @@ from clip_client.errors import InvalidInput
 
 EXPECTED = "expected a folder, a hub id such as openai/clip-vit-base-patch32, or open_clip:MODEL/TAG"
 
-_LONGEST, _SHOWN = 4096, 80  # characters: of a path on Linux; of a name in a message
+_LONGEST, _SHOWN = 4096, 200  # characters: of a path on Linux; of a name in a message
 _SIMPLE = re.compile(r"[\w./~@:+-]+")
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"

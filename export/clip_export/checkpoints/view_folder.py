@@ -32,10 +32,10 @@ def made(folder: Path, source: Path | None, weights: Mapping[Path, tuple[Path, C
         InvalidInput: if it can't be written.
     """
     files = _files(source, folder) if source else {}
-    settings = {place: file for place, file in files.items() if file.suffix in SETTINGS and _is_kept(file)}
+    settings = {place: file for place, file in files.items() if place.suffix in SETTINGS and _is_kept(place, file)}
     linked = {place: path for place, (path, _) in weights.items()}
     converted = {place.parent for place in weights}
-    linked |= {place: file for place, file in files.items() if file.suffix == SAFETENSORS and place.parent not in converted}
+    linked |= {place: file for place, file in files.items() if place.suffix == SAFETENSORS and place.parent not in converted}
     records = json.dumps({str(place): dataclasses.asdict(conversion) for place, (_, conversion) in weights.items()}, indent=1)
     view = folder / _key(settings, linked, records)
     if view.is_dir():
@@ -59,9 +59,9 @@ def _files(source: Path, folder: Path) -> dict[Path, Path]:
     return {place: file.resolve() for place, file in shown.items() if place.parts[0] != artefacts}
 
 
-def _is_kept(file: Path) -> bool:
+def _is_kept(place: Path, file: Path) -> bool:
     """Return whether a small file describes the checkpoint, not the parts that its weights were in."""
-    return not file.name.endswith(INDEX) and file.name != RECORD and file.stat().st_size <= _LARGEST
+    return not place.name.endswith(INDEX) and place.name != RECORD and file.stat().st_size <= _LARGEST
 
 
 def _key(settings: Mapping[Path, Path], linked: Mapping[Path, Path], records: str) -> str:

@@ -175,6 +175,7 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
     except (OSError, RuntimeError, ValueError) as problem:
         raise not_loaded(checkpoint.label, problem, title) from problem
     refuse_mismatch(model, loading, checkpoint.label, unread)
+    checkpoint.unused.update(loading["unexpected_keys"])
     return model
 
 

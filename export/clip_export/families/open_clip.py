@@ -69,8 +69,10 @@ class OpenClip(Family):
         known = _known(checkpoint)
         model = _loaded(known)
         model.visual.output_tokens = False  # of CoCa, for its captions
+        image = ImageTower(model.visual, spec).eval()
+        del model.visual  # or the text tower, which may be the model itself, would hold both towers' weights
         return Towers(
-            image=ImageTower(model.visual, spec).eval(),
+            image=image,
             text=_text_tower(getattr(model, "text", model), known, spec).eval(),
         )
 

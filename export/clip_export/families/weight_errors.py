@@ -78,7 +78,8 @@ def not_loaded(label: str, problem: Exception, title: str) -> InvalidInput:
     """Return the error for an exception of ``load_state_dict``, whose message has a line for each tensor."""
     message = str(problem)
     if sizes := _SIZES.findall(message):
-        return InvalidInput(shapes_differ(label, *sizes[0], len(sizes)))
+        name, given, expected = sizes[0]
+        return InvalidInput(shapes_differ(label, name, given, expected, len(sizes)))
     keys = {kind: re.findall(r'"([^"]+)"', names) for kind, names in _KEYS.findall(message)}
     if missing := keys.get("Missing"):
         return InvalidInput(lacking(label, missing))

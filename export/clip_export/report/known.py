@@ -12,7 +12,8 @@ from clip_client.errors import NotFound
 from clip_export.checkpoints import known
 from clip_export.checkpoints.known import Known
 
-_HEADER = ("--model", "parameters", "weights", "family", "layout, or repository")
+_FIGURES = ("parameters", "weights")
+_HEADER = ("--model", *_FIGURES, "family", "layout, or repository")
 
 
 def show(word: str) -> None:
@@ -27,7 +28,7 @@ def show(word: str) -> None:
     rows = [row for row in _rows(known.checkpoints()) if word.lower() in " ".join(row).lower()]
     if not rows:
         near = ", ".join(known.nearest(word))
-        raise NotFound(f"no known checkpoint has {word[:80]!r} in its name{f'; the nearest: {near}' if near else ''}")
+        raise NotFound(f"no known checkpoint has {word[:80]!r} in its row{f'; the nearest: {near}' if near else ''}")
     console = Console()
     if console.is_terminal:
         console.print(_table(rows))
@@ -55,7 +56,7 @@ def _millions(parameters: float) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for name in _HEADER:
-        table.add_column(name, overflow="fold", justify="right" if name in ("parameters", "weights") else "left")
+        table.add_column(name, overflow="fold", justify="right" if name in _FIGURES else "left", no_wrap=name in _FIGURES)
     for row in rows:
         table.add_row(*row)
     return table

@@ -20,7 +20,7 @@ from clip_export import hardware
 from clip_export.artifact_files import REPORT_JSON, REPORT_MD
 from clip_export.builds.speed import BATCHES, WORDS, Speed
 from clip_export.builds.verdicts import Judged, Missing
-from clip_export.checkpoints.conversion import Conversion
+from clip_export.checkpoints.conversion import Origins
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.evaluation.retrieval import KS
 from clip_export.oracle.comparison import Compared
@@ -35,7 +35,7 @@ class Report:
     """Results of one export.
 
     Attributes:
-        conversions: origins of weights that were pickled.
+        origins: of the weights.
         libraries: torch-fp32 beside the checkpoint's own library, per tower.
         rows: verdict per tower and variant, or the reason that there is none.
         speeds: by tower and variant; a text is the reason that one couldn't be measured.
@@ -44,7 +44,7 @@ class Report:
     """
 
     spec: ModelSpec
-    conversions: Sequence[Conversion]
+    origins: Origins
     evaluation: Evaluation
     calibration: Calibration
     preprocessing: Preprocessing
@@ -100,7 +100,7 @@ def as_json(report: Report) -> dict[str, Any]:
     """Return the report as data: spec, machine, evaluation, a row per tower and variant."""
     return {
         "spec": report.spec.to_fields(),
-        "weights": [dataclasses.asdict(conversion) for conversion in report.conversions],
+        "weights": dataclasses.asdict(report.origins),
         "machine": hardware.description(),
         "evaluation": {
             "source": report.evaluation.source,
@@ -153,7 +153,7 @@ def _sources(report: Report) -> list[str]:
     computer = hardware.description()
     machine = f"{computer['cores']} cores of {computer['cpu']}" + (f", {computer['gpu']}" if computer["gpu"] else "")
     judged = f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {machine}"
-    return [judged, *(conversion.line() for conversion in report.conversions)]
+    return [judged, *report.origins.lines()]
 
 
 def _cells(report: Report, tower: Tower) -> list[list[str]]:

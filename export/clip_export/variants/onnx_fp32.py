@@ -22,7 +22,7 @@ from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 
 [MODEL_FILE] = MODEL_FILES["onnxruntime"]
 _OPSET = 18
-PROTOBUF_BYTES = 2**31 - 2**24  # above this the weights go to a file of their own, as protobuf ends at 2 GB
+LARGEST_FILE_BYTES = 2**29  # above this the weights go to a file of their own: protobuf ends at 2 GB and holds them twice
 
 
 class OnnxFp32(Variant):
@@ -39,7 +39,7 @@ class OnnxFp32(Variant):
         program = _exported(module, source.tower, source.spec)
         _name_output(program)
         _name_nodes(program)
-        program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > PROTOBUF_BYTES)
+        program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > LARGEST_FILE_BYTES)
 
     def load(self, artefact: Artefact) -> Encoder:
         session = onnxruntime.InferenceSession(artefact.folder / MODEL_FILE, providers=["CPUExecutionProvider"])
@@ -53,7 +53,7 @@ class OnnxFp32(Variant):
 
 def save(model: onnx.ModelProto, folder: Path) -> None:
     """Write a model; its weights go to a file of their own where both are too large for one."""
-    apart = model.ByteSize() > PROTOBUF_BYTES
+    apart = model.ByteSize() > LARGEST_FILE_BYTES
     onnx.save(model, folder / MODEL_FILE, save_as_external_data=apart, location=f"{MODEL_FILE}.data")
 
 
