@@ -81,6 +81,17 @@ class Given:
         self.tokenizer_sha256 = hashlib.sha256(tokenizer.content.encode()).hexdigest()
 
 
+@pytest.mark.parametrize(
+    "entity", ["&eacute;", "&mdash;", "&rsquo;", "&#39;", "&#x2019;", "&#8211;", "&#xE9;", "&amp;amp;", "&amp;lt;"]
+)
+def test_entities_are_read_as_open_clip_reads_them(entity: str, tmp_path: Path) -> None:
+    library = open_clips.library().SimpleTokenizer(context_length=40)
+    ours = open_clip_tokenizer.read({}, tmp_path, "it")
+    text = f"a caf{entity} & more"
+    tokens, _ = Tokenizer(ours.content, Given(ours))([text.encode()])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(tokens[0], library([text])[0].numpy())
+
+
 def test_a_language_that_open_clip_forgets(tmp_path: Path) -> None:
     small_tokenizers.write("nllb", tmp_path)
     library = open_clips.library().tokenizer

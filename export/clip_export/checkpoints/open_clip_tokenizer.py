@@ -1,7 +1,7 @@
 """open_clip's tokenizers as one ``tokenizer.json`` each.
 
-open_clip first cleans a text in Python. Replacements of characters are followed. Two steps are left out: ftfy's repair of
-wrongly decoded text, and HTML's rarer entities.
+open_clip first cleans a text in Python. Replacements of characters are followed, and HTML's common entities. Two steps are
+left out: ftfy's repair of wrongly decoded text, and HTML's rarer entities.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ _CLEAN = {
     "lower": [*ONE_SPACE, *LOWER],
     "canonicalize": [normalizers.Replace("_", " "), *NO_PUNCTUATION, *LOWER, *ONE_SPACE],
 }
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&amp;": "&"}
+_NAMED = (
+    *("lt", "gt", "quot", "apos", "nbsp", "ndash", "mdash", "hellip", "lsquo", "rsquo", "ldquo", "rdquo", "bull", "middot"),
+    *("copy", "reg", "trade", "deg", "times", "euro", "pound", "eacute", "egrave", "agrave", "ccedil", "uuml", "ouml", "auml"),
+    *("szlig", "ntilde", "oacute", "aacute", "iacute", "uacute", "ecirc", "acirc", "frac12"),
+)
+"""HTML's entities that captions hold most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +149,10 @@ def _repaired() -> Iterator[normalizers.Normalizer]:
     """Yield the steps of ``ftfy.fix_text`` for entities, ligatures, full width, curled quotes and control characters."""
     from ftfy import chardata
 
-    for entity, character in _ENTITIES.items():
-        yield normalizers.Replace(entity, character)
+    yield normalizers.Replace(Regex("&(amp;)+"), "&")
+    for name in _NAMED:
+        character = html5[f"{name};"]
+        yield normalizers.Replace(Regex(f"&(?:{name}|#0*{ord(character)}|#[xX]0*(?i:{ord(character):x}));"), character)
     for code, characters in {**chardata.LIGATURES, **chardata.WIDTH_MAP}.items():
         yield normalizers.Replace(chr(code), characters)
     yield normalizers.Replace(Regex("[\u02bc\u2018-\u201b]"), "'")
