@@ -6,6 +6,7 @@ from pathlib import Path
 
 import open_clip_configs
 import open_clips
+
 from case import Row, line
 from clip_client.spec import TOWERS
 
