@@ -14,9 +14,11 @@ _HEAD = """# Coverage
 
 {summary}
 
-Written by `make coverage`, which runs each line in a process of its own, with {versions}. `exact` means that pixels, tokens
-and embeddings were compared with the checkpoint's own library, through the same code as `clipserve export`, and that the worst
-cosine of all items is the one told; below {least} a line says `wrong`. `refused` comes with the message that a user reads.
+Written by `make coverage`, which runs each line in a process of its own, with
+{versions}.
+`exact` means that pixels, tokens and embeddings were compared with the checkpoint's own library, through the same code as
+`clipserve export`, and that the worst cosine of all items is the one told; below {least} a line says `wrong`. `refused` comes
+with the message that a user reads.
 
 ## Hub ids
 

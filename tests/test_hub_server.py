@@ -10,7 +10,7 @@ from pathlib import Path
 import hub_server
 import pytest
 from hub_server import Fault, Hub, PullRequest, Repository
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_download, set_client_factory, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils._http import default_client_factory
 
 ID = "Some-Org/some-clip"
 WEIGHTS = bytes(range(256)) * 400
@@ -38,6 +39,7 @@ def repository(tmp_path: Path) -> Repository:
 def hub(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with hub_server.running({ID: repository}) as hub:
         hub.use(monkeypatch, tmp_path / "home")
+        set_client_factory(default_client_factory)  # the export replaces it by a patient one
         yield hub
 
 
