@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,13 @@ def _may_be(config: Mapping[str, Any], own: Shapes) -> bool:
     text, vision = config["text_cfg"], config["vision_cfg"]
     if ("visual.trunk." in " ".join(own)) != bool(vision.get("timm_model_name")) or text.get("hf_model_name"):
         return False
-    length = text.get("context_length", 77) + bool(text.get("embed_cls"))
+    import open_clip
+
+    text = {**dataclasses.asdict(open_clip.CLIPTextCfg()), **text}
+    length = text["context_length"] + text["embed_cls"]
     expected = {
-        "text.token_embedding.weight": (text.get("vocab_size", 49408), text.get("width", 512)),
-        "text.positional_embedding": (length, text.get("width", 512)),
+        "text.token_embedding.weight": (text["vocab_size"], text["width"]),
+        "text.positional_embedding": (length, text["width"]),
     }
     return all(own.get(name) == shape for name, shape in expected.items())
 

@@ -139,7 +139,7 @@ def _check_padding(checkpoint: OpenClipCheckpoint, text: dict[str, Any]) -> None
 
 def _image_fields(checkpoint: OpenClipCheckpoint) -> dict[str, Any]:
     settings = library().transform.merge_preprocess_dict(library().transform.PreprocessCfg(), checkpoint.preprocessing)
-    size = checkpoint.config["vision_cfg"].get("image_size", 224)
+    size = checkpoint.config["vision_cfg"].get("image_size", library().CLIPVisionCfg().image_size)
     sides = {*size} if isinstance(size, list | tuple) else {size}
     if len(sides) != 1 or settings["interpolation"] == "random" or settings["fill_color"] != 0:
         raise InvalidInput(f"{checkpoint.label}: the preprocessing {settings} of size {size} can't be followed")
