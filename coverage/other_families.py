@@ -46,7 +46,7 @@ def _resize(path: Path, side: int) -> None:
 
 def write_align(folder: Path) -> None:
     """Write an ALIGN whose batch norms know the pictures' spread: beside it, all that random layers give is alike."""
-    more_checkpoints.align(folder)
+    dual_encoders.align(folder)
     model = transformers.AlignModel.from_pretrained(folder).train()
     colours = torch.rand(16, 3, 1, 1) * 2 - 1
     with torch.no_grad():
@@ -144,8 +144,8 @@ RECIPES = [
     _sized("apple/aimv2-large-patch14-224-lit", more_checkpoints.aimv2, 224, 14),
     Recipe(id="nvidia/groupvit-gcc-yfcc", make=more_checkpoints.groupvit, layout=Layout("pickle", beside=("tf_model.h5",))),
     Recipe(id="kakaobrain/align-base", make=write_align, layout=_PICKLE),
-    Recipe(id="CIDAS/clipseg-rd64-refined", make=more_checkpoints.clipseg, layout=_PICKLE),
-    Recipe(id="google/owlvit-base-patch32", make=more_checkpoints.owlvit, layout=_PICKLE),
+    Recipe(id="CIDAS/clipseg-rd64-refined", make=dual_encoders.clipseg, layout=_PICKLE),
+    Recipe(id="google/owlvit-base-patch32", make=dual_encoders.owlvit, layout=_PICKLE),
     Recipe(id="facebook/flava-full", make=dual_encoders.flava, layout=_PICKLE, library=""),
     _sized("clip-italian/clip-italian", dual_encoders.clip_italian, 224, 32, Layout("pickle", beside=("flax_model.msgpack",))),
     _sized("koclip/koclip-base-pt", dual_encoders.koclip, 224, 32, _PICKLE),

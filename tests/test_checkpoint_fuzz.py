@@ -194,7 +194,7 @@ def generated(number: int, originals: dict[str, Path], folder: Path) -> str:
         ours = Ours.read(folder)
     except ClipError as refused:
         return "refused" if str(refused) else "refused without a word"
-    vocabulary = families.of(ours.found)._config(ours.found)["text_config"]["vocab_size"]
+    vocabulary = families.of(ours.found).config(ours.found).text_config.vocab_size
     for text, row, expected in zip(TEXTS, ours.tokens(TEXTS), tokens(folder, TEXTS, ours.spec), strict=True):
         if max(expected) < vocabulary:  # else the library has no embedding of it
             assert row[: len(expected)].tolist() == expected, (told, text)

@@ -161,7 +161,7 @@ def test_paths_in_the_text_exist() -> None:
 
 def is_read(name: str, sources: str) -> bool:
     """Tell if a variable sets an option of a command, or stands in a source."""
-    for words in (["serve"], ["search", "serve"]):
+    for words in (["export"], ["serve"], ["search", "serve"]):
         prefix = f"CLIPSERVE_{words[0].upper()}_"
         if name.startswith(prefix):
             option = name.removeprefix(prefix).lower().replace("_", "-")

@@ -23,7 +23,7 @@ import pictures
 from clip_client import Clip, InvalidInput, ModelSpec
 from clip_export import cli, families
 from clip_export.builds.judge import Artifacts
-from clip_export.checkpoints.checkpoint import ImagesOnly
+from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.checkpoints.find import find
 from clip_export.oracle import record
 from clip_export.oracle.comparison import Compared
@@ -147,7 +147,7 @@ def test_a_model_without_an_embedding_of_a_picture(tmp_path: Path) -> None:
 
     text = sentence_transformer(tmp_path / "text")
     (text / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor", **SQUASHED}))
-    found = ImagesOnly.of(find(str(text), None))
+    found = ImagesOnly.of(Checkpoint(text, "text", ""))
     with pytest.raises(InvalidInput, match="gives no embedding of a picture of 64 x 64 pixels"):
         families.of(found).spec(found, "clip")
 

@@ -82,7 +82,7 @@ def open_clip(folder: Folder, of_transformers: bool) -> dict[str, str]:
     for name in OPEN_CLIP_SAFETENSORS:
         if name in folder.names:
             return {name: name}
-    if WEIGHTS in folder.names and not (of_transformers and OPEN_CLIP_PICKLE in folder.names):
+    if WEIGHTS in folder.names and OPEN_CLIP_PICKLE not in folder.names:
         return {WEIGHTS: WEIGHTS}
     if name := _single(folder, _safetensors(folder.names - {WEIGHTS})):
         return {OPEN_CLIP_SAFETENSORS[0]: name}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import nn
 
 from clip_client.spec import ModelSpec
 from clip_export.checkpoints.checkpoint import Checkpoint
-from clip_export.families.hugging_face import HuggingFace, side
+from clip_export.families.hugging_face import HuggingFace, side, stored
 from clip_export.libraries.base import Library
 from clip_export.libraries.flava import FlavaLibrary
 from clip_export.towers.image_tower import PooledProjection
@@ -27,11 +28,14 @@ class Flava(HuggingFace):
     classes = ("FlavaConfig", "FlavaModel")
     padding = "masked"
     activation = "softmax"
-    prefix = "flava."
 
     def image_side(self, config: dict[str, Any]) -> int:
         """Return the side of the pictures that the image encoder takes."""
         return side(config["image_config"]["image_size"])
+
+    def logit_scale(self, checkpoint: Checkpoint) -> float:
+        """Return the factor on cosines, from a FlavaForPreTraining as on the hub, or from a FlavaModel."""
+        return math.exp(float(stored(checkpoint, "flava.logit_scale", "logit_scale")))
 
     def image_encoder(self, model: Any) -> nn.Module:
         """Return the image encoder at its first position."""
