@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -52,6 +53,7 @@ def _received(pipe: Connection, name: str, limit_s: float) -> Row:
 
 def _child(case: Case, name: str, folder: Path, log: Path, answer: Connection) -> None:
     os.setpgid(0, 0)
+    faulthandler.disable()  # of pytest, which would have the last word
     with log.open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())

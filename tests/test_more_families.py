@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from clip_client import InvalidInput, naflex
 from clip_client.preprocess import preprocess, void_pixels
+from clip_client.spec import patches_side
 from clip_export import families
 from clip_export.checkpoints import checkpoint
 from clip_export.families import hugging_face
@@ -151,7 +152,7 @@ def png(width: int, height: int) -> bytes:
 
 def test_a_picture_of_any_shape_comes_back_from_its_square(made: dict[str, Path]) -> None:
     spec = Ours.read(made["naflex"]).spec
-    spec = dataclasses.replace(spec, patch_size=4, resize_size=300, image_size=naflex.side(4, 300))
+    spec = dataclasses.replace(spec, patch_size=4, resize_size=300, image_size=patches_side(4, 300))
     for size in [*SHAPES, (1, 3000)]:
         width, height = naflex.fitted(size, spec)
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)

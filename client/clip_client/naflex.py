@@ -4,23 +4,14 @@ The picture is resized to as many whole patches as are allowed, near its own sha
 of patches, beside which one more row of pixels tells their rows and columns: pixels keep one size for all pictures.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from clip_client.spec import ModelSpec
+from clip_client.spec import ModelSpec
 
 _PRECISION = 1e-5  # of the scale that transformers searches for
-
-
-def side(patch_size: int, most_patches: int) -> int:
-    """Return the side of the square in pixels, the row of its header included."""
-    return (1 + math.isqrt(most_patches - 1)) * patch_size + 1
 
 
 def fitted(size: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clip_client import naflex
 from clip_client.errors import ContractMismatch, InvalidInput
 
 FORMAT = 1
@@ -124,7 +123,7 @@ class ModelSpec:
             raise InvalidInput(
                 f"patch_size is {self.patch_size} with resize_mode {self.resize_mode}, expected one with patches only"
             )
-        if self.patch_size and self.image_size != (expected := naflex.side(self.patch_size, self.resize_size)):
+        if self.patch_size and self.image_size != (expected := patches_side(self.patch_size, self.resize_size)):
             raise InvalidInput(
                 f"image_size is {self.image_size}, expected {expected}: {self.resize_size} patches of {self.patch_size} pixels"
             )
@@ -215,3 +214,8 @@ def ensemble(name: str, tower: Tower) -> str:
 def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidInput(f"{field} is {value!r}, expected one of {', '.join(allowed)}")
+
+
+def patches_side(patch_size: int, most_patches: int) -> int:
+    """Return the side in pixels of the square of patches that :mod:`clip_client.naflex` makes, its header row included."""
+    return (1 + math.isqrt(most_patches - 1)) * patch_size + 1

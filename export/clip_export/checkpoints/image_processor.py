@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from clip_client import naflex
 from clip_client.errors import InvalidInput
-from clip_client.spec import ResizeMode
+from clip_client.spec import ResizeMode, patches_side
 from clip_export.library_errors import reading
 
 _PIXELS = (
@@ -102,7 +101,7 @@ def _patches(processor: Any, label: str) -> dict[str, Any]:
     if not processor.do_resize:
         raise _refused(label, "has do_resize off", "a resize")
     patch, most = (_whole(getattr(processor, name), label) for name in ("patch_size", "max_num_patches"))
-    return {"image_size": naflex.side(patch, most), "resize_mode": "patches", "resize_size": most, "patch_size": patch}
+    return {"image_size": patches_side(patch, most), "resize_mode": "patches", "resize_size": most, "patch_size": patch}
 
 
 def _resized(processor: Any, label: str) -> _Resized:
