@@ -103,6 +103,7 @@ def test_a_token_that_cannot_be_sent(token: str, server: Hub, said: list[str], m
     ("name", "revision", "message"),
     [
         ("org/absent", None, "the hub has no org/absent, or it is private"),
+        ("openai/clip-vit-base-patch33", None, r"check the id \(the nearest known are openai/clip-vit-base-patch32"),
         (NAME, "gone", f"{NAME} has no revision gone on the hub: check --revision"),
         (NAME, "0" * 40, f"{NAME} has no revision 0{{40}} on the hub"),
         ("org/na--me", None, "is no folder here, nor a hub id"),

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from clip_client.errors import ClipError, InvalidInput, NotFound, Unauthorized, Unavailable
 from clip_export.checkpoints.hub_client import endpoint
+from clip_export.checkpoints.known import nearest
 
 
 @contextmanager
@@ -58,8 +59,10 @@ def _answered(name: str, revision: str | None, problem: HfHubHTTPError) -> ClipE
     if isinstance(problem, GatedRepoError):
         return Unauthorized(_gated(name, status))
     if isinstance(problem, RepositoryNotFoundError):
+        near = ", ".join(known for known in nearest(name) if known != name)
         return NotFound(
-            f"the hub has no {name}, or it is private: check the id, set HF_TOKEN if you may read it, or pass --model FOLDER"
+            f"the hub has no {name}, or it is private: check the id{f' (the nearest known are {near})' if near else ''}, set "
+            "HF_TOKEN if you may read it, or pass --model FOLDER"
         )
     if isinstance(problem, RevisionNotFoundError):
         return NotFound(f"{name} has no revision {revision or constants.DEFAULT_REVISION} on the hub: check --revision")
