@@ -45,12 +45,15 @@ def _resize(path: Path, side: int) -> None:
 
 
 def write_align(folder: Path) -> None:
-    """Write an ALIGN whose batch norms know the pictures' spread: beside it, all that random layers give is alike."""
+    """Write an ALIGN with large weights, whose batch norms know the pictures' spread, else all embeddings are alike."""
     dual_encoders.align(folder)
     model = transformers.AlignModel.from_pretrained(folder).train()
     colours = torch.rand(16, 3, 1, 1) * 2 - 1
     with torch.no_grad():
-        model.vision_model(colours + torch.randn(16, 3, 33, 33) / 3)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+        model.vision_model(colours + torch.randn(16, 3, 64, 64) / 3)
     model.save_pretrained(folder)
 
 
