@@ -127,11 +127,11 @@ def test_the_fingerprint_covers_both_towers(originals: Path, copies: Path) -> No
 def test_open_clips_models_take_a_file(copies: Path) -> None:
     config = json.loads((copies / "open_clip" / "open_clip_config.json").read_text())
     (copies / "tiny-resnet.json").write_text(json.dumps(config["model_cfg"]))
-    open_clips.library().add_model_config(copies / "tiny-resnet.json")
-    by_file = checkpoint_files.find(f"open_clip:tiny-resnet/{copies}/open_clip/open_clip_model.safetensors", None)
-    by_folder = checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
-    load(by_file)
-    specs = [families.of(found).spec(found, "clip") for found in (by_file, by_folder)]
+    with open_clips.own_model(copies / "tiny-resnet.json"):
+        by_file = checkpoint_files.find(f"open_clip:tiny-resnet/{copies}/open_clip/open_clip_model.safetensors", None)
+        by_folder = checkpoint_files.find(f"open_clip:{copies}/open_clip", None)
+        load(by_file)
+        specs = [families.of(files).spec(files, "clip") for files in (by_file, by_folder)]
     assert specs[0].fingerprint == specs[1].fingerprint
     assert by_file.label == "tiny-resnet-open_clip_model"
 

@@ -107,13 +107,12 @@ def test_ids_are_those_that_the_hub_allows() -> None:
 
 def test_models_of_another_open_clip_are_asked_of_it(tmp_path: Path) -> None:
     (tmp_path / "names-own-model.json").write_text(json.dumps(open_clips.library().get_model_config("RN50")))
-    open_clips.library().add_model_config(tmp_path / "names-own-model.json")
     (tmp_path / "mine.pt").touch()
-    assert meaning("open_clip:names-own-model/mine.pt") == File(Path("mine.pt"), "names-own-model")
-    with pytest.raises(InvalidInput, match="open_clip has no weights of names-own-model: expected a file of them"):
-        meaning("open_clip:names-own-model")
-    with pytest.raises(InvalidInput, match="open_clip has no weights of names-own-model: expected a file of them"):
-        meaning("open_clip:names-own-model/laion2b")
+    with open_clips.own_model(tmp_path / "names-own-model.json"):
+        assert meaning("open_clip:names-own-model/mine.pt") == File(Path("mine.pt"), "names-own-model")
+        for name in ("open_clip:names-own-model", "open_clip:names-own-model/laion2b"):
+            with pytest.raises(InvalidInput, match="open_clip has no weights of names-own-model: expected a file of them"):
+                meaning(name)
 
 
 def test_tags_of_another_open_clip_are_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ def library() -> Any:
     import open_clip
 
     return open_clip
+
+
+@contextmanager
+def own_model(config: Path) -> Iterator[None]:
+    """A model of one's own in the library's list, which is as it was installed afterwards."""
+    from open_clip import factory
+
+    library().add_model_config(config)
+    try:
+        yield
+    finally:
+        factory._MODEL_CONFIG_PATHS.remove(config)
+        del factory._MODEL_CONFIGS[config.stem]
 
 
 def _install(folder: Path) -> None:
