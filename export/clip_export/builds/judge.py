@@ -16,7 +16,7 @@ from torch import nn
 
 from clip_client.errors import ClipError, Unavailable
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
-from clip_export import json_record
+from clip_export import json_record, memory
 from clip_export.artifact_files import BUILD_RECORD, EMBEDDINGS, NOT_WEIGHTS
 from clip_export.builds import build_key
 from clip_export.builds.verdicts import Judged, Missing, Try
@@ -132,7 +132,7 @@ class Judge:
             variant=variant.name,
             artefact=self._artefact(tower, folder),
             key=record["build"],
-            size_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS),
+            size_bytes=_size(folder),
             embeddings=embeddings,
             scores=scores,
             failures=self._gate.failures(scores, variant.limits, bool(variant.recipes)),
@@ -161,6 +161,8 @@ class Judge:
         with_recipe = f" ({recipe.name})" if recipe else ""
         self._artifacts.progress(f"building {variant.name}{with_recipe}, {tower} tower")
         variant.build(self._source(tower, recipe), scratch)
+        if _size(scratch) > memory.LARGE_BYTES:
+            memory.give_back()
         self._artifacts.spec.save(scratch / SPEC_FILE)
         build, name = self._build_key(variant, tower), recipe.name if recipe else ""
         json_record.update(scratch / BUILD_RECORD, variant=variant.name, build=build, recipe=name)
@@ -196,6 +198,10 @@ class Judge:
 
 def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:
     return load()[tower]
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS)
 
 
 def _replace(folder: Path, built: Path) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import bucket
-from clip_export import hardware, json_record
+from clip_export import hardware, json_record, memory
 from clip_export.artifact_files import SPEED_RECORD
 from clip_export.builds.verdicts import Judged
 from clip_export.library_errors import one_line
@@ -39,7 +39,6 @@ _ROUNDS = 5  # enough that one disturbed turn doesn't move the median
 _BLOCK_S = 0.3  # a turn of one variant: several runs if they are short
 _MOST_RUNS = 10  # in a turn
 _TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
-_LARGE_BYTES = 2**30  # of an artefact; the towers of a ViT-L in float32 are just below and above
 _ENDING_S = 5  # for a process to end by itself
 
 Batch = npt.NDArray[Any]
@@ -77,6 +76,8 @@ def measure(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, folder: Path,
     path, key = folder / SPEED_RECORD, _key(rows)
     known = json_record.read(path)
     if known.get(tower, {}).get("key") != key:
+        if _has_large(rows):
+            memory.give_back()
         speeds = {name: speed for group in _groups(rows) for name, speed in _in_turns(group, tower, spec, progress).items()}
         kept = {name: dataclasses.asdict(speed) if isinstance(speed, Speed) else speed for name, speed in speeds.items()}
         json_record.write(path, known | {tower: {"key": key, "speeds": kept}})
@@ -102,7 +103,11 @@ def inputs(variant: Variant, tower: Tower, spec: ModelSpec, batch: int) -> Batch
 
 def _groups(rows: Sequence[Judged]) -> list[Sequence[Judged]]:
     """Return the variants that are open at once: all, or each alone where they are so large that memory would end."""
-    return [[row] for row in rows] if any(row.size_bytes > _LARGE_BYTES for row in rows) else [rows]
+    return [[row] for row in rows] if _has_large(rows) else [rows]
+
+
+def _has_large(rows: Sequence[Judged]) -> bool:
+    return any(row.size_bytes > memory.LARGE_BYTES for row in rows)
 
 
 def _in_turns(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, progress: Progress) -> dict[str, Speed | str]:
