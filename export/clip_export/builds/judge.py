@@ -132,7 +132,7 @@ class Judge:
             variant=variant.name,
             artefact=self._artefact(tower, folder),
             key=record["build"],
-            size_bytes=_size(folder),
+            size_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS),
             embeddings=embeddings,
             scores=scores,
             failures=self._gate.failures(scores, variant.limits, bool(variant.recipes)),
@@ -149,6 +149,8 @@ class Judge:
         encode = variant.load(self._artefact(tower, folder))
         embeddings = gate.embed(encode, self._evaluation.inputs(tower))
         invariance = gate.invariance(encode, tower, self._evaluation, embeddings, self._artifacts.spec)
+        del encode
+        memory.give_back()
         np.save(folder / EMBEDDINGS, embeddings)
         json_record.update(folder / BUILD_RECORD, evaluation=key, invariance=dataclasses.asdict(invariance))
         return embeddings, invariance
@@ -161,8 +163,7 @@ class Judge:
         with_recipe = f" ({recipe.name})" if recipe else ""
         self._artifacts.progress(f"building {variant.name}{with_recipe}, {tower} tower")
         variant.build(self._source(tower, recipe), scratch)
-        if _size(scratch) > memory.LARGE_BYTES:
-            memory.give_back()
+        memory.give_back()
         self._artifacts.spec.save(scratch / SPEC_FILE)
         build, name = self._build_key(variant, tower), recipe.name if recipe else ""
         json_record.update(scratch / BUILD_RECORD, variant=variant.name, build=build, recipe=name)
@@ -198,10 +199,6 @@ class Judge:
 
 def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:
     return load()[tower]
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS)
 
 
 def _replace(folder: Path, built: Path) -> None:

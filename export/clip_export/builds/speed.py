@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,6 +38,7 @@ _ROUNDS = 5  # enough that one disturbed turn doesn't move the median
 _BLOCK_S = 0.3  # a turn of one variant: several runs if they are short
 _MOST_RUNS = 10  # in a turn
 _TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
+_LARGE_BYTES = 2**30  # of an artefact; the towers of a ViT-L in float32 are just below and above
 _ENDING_S = 5  # for a process to end by itself
 
 Batch = npt.NDArray[Any]
@@ -76,8 +76,7 @@ def measure(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, folder: Path,
     path, key = folder / SPEED_RECORD, _key(rows)
     known = json_record.read(path)
     if known.get(tower, {}).get("key") != key:
-        if _has_large(rows):
-            memory.give_back()
+        memory.give_back()
         speeds = {name: speed for group in _groups(rows) for name, speed in _in_turns(group, tower, spec, progress).items()}
         kept = {name: dataclasses.asdict(speed) if isinstance(speed, Speed) else speed for name, speed in speeds.items()}
         json_record.write(path, known | {tower: {"key": key, "speeds": kept}})
@@ -103,11 +102,7 @@ def inputs(variant: Variant, tower: Tower, spec: ModelSpec, batch: int) -> Batch
 
 def _groups(rows: Sequence[Judged]) -> list[Sequence[Judged]]:
     """Return the variants that are open at once: all, or each alone where they are so large that memory would end."""
-    return [[row] for row in rows] if _has_large(rows) else [rows]
-
-
-def _has_large(rows: Sequence[Judged]) -> bool:
-    return any(row.size_bytes > memory.LARGE_BYTES for row in rows)
+    return [[row] for row in rows] if any(row.size_bytes > _LARGE_BYTES for row in rows) else [rows]
 
 
 def _in_turns(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, progress: Progress) -> dict[str, Speed | str]:
@@ -191,14 +186,14 @@ def _worker(variant: Variant, artefact: Artefact) -> Iterator[_Worker]:
 def _serve(connection: Connection, variant: Variant, artefact: Artefact) -> None:
     """Far end: open the artefact, then run each batch that arrives, until the near end is closed."""
     try:
-        before, started = _resident_bytes(), time.perf_counter()
+        before, started = memory.resident_bytes(), time.perf_counter()
         encode = variant.load(artefact)
         connection.send(time.perf_counter() - started)
         known: set[tuple[int, ...]] = set()
         while True:
             batch = connection.recv()
             if batch is None:
-                connection.send(_resident_bytes() - before)
+                connection.send(memory.resident_bytes() - before)
                 continue
             connection.send(_timed(lambda: encode(batch), batch.shape in known))  # noqa: B023
             known.add(batch.shape)
@@ -222,11 +217,6 @@ def _seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _key(rows: Sequence[Judged]) -> str:
