@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clip_client import notices
+from clip_client import camera_files, notices
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_id, as_source
 from clip_client.picture_files import ENDINGS, PictureFile, Scan, scan
@@ -113,7 +113,8 @@ class _Sync:
             return ""
 
     def _content(self, number: int) -> tuple[bytes, os.stat_result]:
-        return read_regular(self._files[number].path, Limits().image_bytes)
+        path = self._files[number].path
+        return read_regular(path, camera_files.most_bytes(path, Limits().image_bytes))
 
     def _send_all(self, steps: Sequence[Step]) -> None:
         """Return requests: new rows first; moved and changed ones replace rows, which is another request."""
@@ -187,6 +188,7 @@ class _Sync:
             digest, size, mtime_ns = digest_of(image), len(image), status.st_mtime_ns
             if not image:
                 raise InvalidInput("the file is empty (0 bytes)")
+            image = camera_files.as_jpeg(image, Limits().image_pixels)
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
         before = step.row.state if step.row else None
