@@ -61,11 +61,8 @@ def drop(arguments: argparse.Namespace) -> int:
 
 def delete(arguments: argparse.Namespace) -> int:
     """Delete rows; name the ids that no row has."""
-    if bool(arguments.ids) == bool(arguments.filter):
-        got = "both" if arguments.ids else "neither"
-        raise InvalidInput(f"delete takes ids or --filter, got {got}: say once which rows are meant")
     with client(arguments) as search:
-        if arguments.filter:
+        if not arguments.ids:
             print(f"{search.delete(arguments.collection, where=arguments.filter)} rows deleted")
             return 0
         with Books(arguments.errors, say) as books:

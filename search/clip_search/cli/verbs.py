@@ -90,8 +90,9 @@ def _drop_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _delete_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", help="ids of rows; their files stay where they are")
-    parser.add_argument("--filter", default="", metavar="SQL", help='instead of ids: over the columns, e.g. "year < 2000"')
+    rows = parser.add_mutually_exclusive_group(required=True)
+    rows.add_argument("ids", nargs="*", default=[], metavar="ID", help="ids of rows; their files stay where they are")
+    rows.add_argument("--filter", default="", metavar="SQL", help='instead of ids: over the columns, e.g. "year < 2000"')
     _errors_option(parser)
 
 
