@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -70,3 +71,11 @@ def test_a_python_without_the_packages_is_told_the_command() -> None:
     assert "export/all.py needs clip_client, which " in ended.stderr
     assert "run 'make setup' in " in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_commands_in_messages_can_be_typed(on_path: bool, tmp_path) -> None:
+    code = "from clip_client.help_texts import program; print(program())"
+    environment = {**os.environ, "PATH": str(CLIPSERVE.parent) if on_path else "/nowhere"}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert shown.stdout.strip() == ("clipserve" if on_path else str(CLIPSERVE))
