@@ -49,7 +49,7 @@ def create(arguments: argparse.Namespace) -> int:
 def drop(arguments: argparse.Namespace) -> int:
     """Remove a collection, once somebody has agreed."""
     name = arguments.collection
-    if not arguments.yes and not sys.stdin.isatty():
+    if not arguments.yes and not command_runner.is_terminal(sys.stdin):
         raise InvalidInput(f"drop removes {printable(name)} for good and asks first, but no terminal is there: pass --yes")
     with client(arguments) as search:
         if not arguments.yes and not _is_agreed(f"drop {printable(name)}, {_size(search, name)}, for good?"):
