@@ -12,7 +12,7 @@ from rich.text import Text
 from clip_client.command_runner import is_terminal
 
 _JOINER = "\u200d"  # not printable by Unicode, but part of emoji
-_PADDING = 2  # columns between two cells
+_PADDING = 3  # columns between two cells: a blank on either side, and the divider
 _LEAST_PROSE = 40  # columns that a cell of prose gets at least
 
 

@@ -31,7 +31,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
     return f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or ""
 
 
-def _paths(hits: Iterable[Hit]) -> list[str]:
+def _paths(hits: Sequence[Hit]) -> list[str]:
     """Return the paths, or URLs, of hits; name those whose rows have none."""
     for hit in hits:
         if not hit.source:
