@@ -21,7 +21,12 @@ from clip_client.search import Row
 from pictures import encoded, picture
 
 LONG = f"/pictures/{'long-' * 40}name.jpg"
-SOURCES = [LONG, as_source("/pictures/two\nlines.jpg"), as_source(os.fsdecode(b"/pictures/caf\xe9.jpg")), "https://example.com/a.jpg"]
+SOURCES = [
+    LONG,
+    as_source("/pictures/two\nlines.jpg"),
+    as_source(os.fsdecode(b"/pictures/caf\xe9.jpg")),
+    "https://example.com/a.jpg",
+]
 PATHS = [os.fsencode(path) for path in (LONG, "/pictures/two\nlines.jpg", os.fsdecode(b"/pictures/caf\xe9.jpg"), SOURCES[3])]
 
 
@@ -64,7 +69,7 @@ def test_hits_in_a_pipe_are_whole_lines_of_cells(sidecar: Sidecar, photos: str) 
 
 def test_paths_alone_are_one_a_line_or_end_with_a_nul(sidecar: Sidecar, photos: str) -> None:
     lines = run(sidecar, "query", "a cat", "--collection", photos, "-f")
-    assert sorted(lines.stdout.split(b"\n")) == sorted(b"\n".join(PATHS + [b""]).split(b"\n"))
+    assert sorted(lines.stdout.split(b"\n")) == sorted(b"\n".join([*PATHS, b""]).split(b"\n"))
     assert b"1 of the paths hold a line break: --null" in lines.stderr
     assert b"left out 4: its row has no source" in lines.stderr
     nulls = run(sidecar, "query", "a cat", "--collection", photos, "-0")

@@ -50,10 +50,10 @@ class Kind:
         return f"{self.name} needs {self.package}, which isn't installed: pip install 'clipserve[{self.extra}]'"
 
 
-HEIC = Kind("HEIC", "pillow-heif", "pillow_heif", "heic", frozenset(".heic .heif .hif .heics .heifs".split()), 32 * 2**20)
+HEIC = Kind("HEIC", "pillow-heif", "pillow_heif", "heic", frozenset([".heic", ".heif", ".hif", ".heics", ".heifs"]), 32 * 2**20)
 RAW = Kind(
     "RAW", "rawpy", "rawpy", "raw",
-    frozenset(".dng .cr2 .cr3 .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .x3f".split()),
+    frozenset([".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f"]),
     256 * 2**20,  # 150 megapixels without compression; only the preview is sent
 )  # fmt: skip
 KINDS = (HEIC, RAW)
@@ -140,7 +140,7 @@ def _heic(encoded: bytes) -> Any:
 
 def _decoded_heic(encoded: bytes, most_pixels: int) -> Image.Image:
     file = _heic(encoded)
-    _check_pixels(*file.size, most_pixels)
+    _check_pixels(file.size, most_pixels)
     try:
         image: Image.Image = file.to_pillow()  # upright: libheif has turned it
         image.thumbnail((JPEG_SIDE, JPEG_SIDE))
@@ -160,15 +160,15 @@ def _preview(encoded: bytes, most_pixels: int) -> bytes:
         raise InvalidInput("the RAW file has no preview: develop it into a JPEG") from problem
     except Exception as problem:
         raise _undecoded(RAW, problem) from problem
-    if preview.format == rawpy.ThumbFormat.JPEG:
-        return bytes(preview.data)
-    height, width = preview.data.shape[:2]
-    _check_pixels(width, height, most_pixels)
+    if isinstance(preview.data, bytes):  # a JPEG
+        return preview.data
     image = Image.fromarray(preview.data)
+    _check_pixels(image.size, most_pixels)
     return _encoded(image.transpose(_TURNS[flip]) if flip in _TURNS else image)
 
 
-def _check_pixels(width: int, height: int, most: int) -> None:
+def _check_pixels(size: tuple[int, int], most: int) -> None:
+    width, height = size
     if width * height > most:
         raise InvalidInput(f"the image has {width} x {height} pixels, at most {most:,} are taken: send a smaller one")
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clip_client.errors import InvalidInput
 from clip_client import camera_files
+from clip_client.errors import InvalidInput
 from clip_client.file_names import as_source
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture

@@ -1,4 +1,4 @@
-"""Terminals and pipes: printable texts, and tables that fold or become lines; needs rich, which the extras of commands bring."""
+"""Terminals and pipes: printable texts, tables that fold or become lines; needs rich, which the extras of commands bring."""
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
