@@ -129,5 +129,5 @@ def test_server_and_sidecar_take_them(clip: Clip, sidecar: Sidecar, search: Sear
     assert "the HEIC image can't be decoded" in added.errors[2]
     sent = {"rows": [{"id": "sent", "image": base64_of(heic(PHOTO))}]}
     status, _ = sidecar.ask("POST", "/v1/collections/camera/rows", sent)
-    assert status == 200
+    assert status == 201
     assert {hit.id for hit in search.query("camera", "a cat") if hit.thumbnail} == {"heic", "raw", "sent"}
