@@ -17,6 +17,7 @@ from clip_client.errors import InvalidInput
 
 JPEG_SIDE = 4096  # longest edge in pixels of what a HEIC picture becomes: ten times that of the towers' squares
 _QUALITY = 95
+_MOST_TOLD = 200  # characters of a library's message
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _ANY_CODEC = {b"mif1", b"msf1"}
@@ -174,7 +175,8 @@ def _check_pixels(size: tuple[int, int], most: int) -> None:
 
 
 def _undecoded(kind: Kind, problem: Exception) -> InvalidInput:
-    return InvalidInput(f"the {kind.name} image can't be decoded ({problem or type(problem).__name__}): is the file whole?")
+    told = " ".join(str(problem).split())[:_MOST_TOLD] or type(problem).__name__
+    return InvalidInput(f"the {kind.name} image can't be decoded ({told}): is the file whole?")
 
 
 def _encoded(image: Image.Image) -> bytes:
