@@ -60,7 +60,8 @@ def run(sidecar: Sidecar, verb: str, *arguments: object, **options) -> subproces
 
 
 def test_hits_in_a_pipe_are_whole_lines_of_cells(sidecar: Sidecar, photos: str) -> None:
-    lines = run(sidecar, "query", "a cat", "--collection", photos).stdout.decode().splitlines()
+    coloured = {**os.environ, "FORCE_COLOR": "1"}
+    lines = run(sidecar, "query", "a cat", "--collection", photos, env=coloured).stdout.decode().splitlines()
     heading, *hits = [line.split("\t") for line in lines]
     assert heading == ["score", "id", "caption", "source"]
     assert {hit[1]: hit[3] for hit in hits} == {str(n): source for n, source in enumerate([*SOURCES, ""])}
