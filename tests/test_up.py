@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 import socket
@@ -86,30 +85,32 @@ def test_a_picture_that_comes_is_found_and_one_that_goes_is_not(run: Up, search:
     draw(run.folder / "new.jpg", 50)
     assert soon(run, lambda: "new.jpg" in ids(search)) < FOUND_S
     assert search.get("default", ["new.jpg"])[0]["source"] == str(run.folder / "new.jpg")
-    (run.folder / "new.jpg").unlink()
-    assert soon(run, lambda: "new.jpg" not in ids(search)) < FOUND_S
-
-
-@pytest.mark.parametrize("name", ["it's.jpg", "back\\slash.jpg", "sub/deep/ünïcode – 猫.jpg"])
-def test_a_name_in_any_letters_goes_with_its_file(name: str, run: Up, search: Search) -> None:
-    (run.folder / name).unlink()
-    soon(run, lambda: name not in ids(search))
+    odd = {"it's.jpg", "back\\slash.jpg", "sub/deep/ünïcode – 猫.jpg"}
+    assert odd < ids(search)
+    for name in ("new.jpg", *odd):
+        (run.folder / name).unlink()
+    assert soon(run, lambda: not ids(search) & {"new.jpg", *odd}) < FOUND_S
     assert "stays.jpg" in ids(search)
 
 
+@pytest.mark.slow
 def test_a_changed_picture_is_embedded_again_and_a_moved_one_moves(run: Up, search: Search) -> None:
-    before = search.get("default", ["a.jpg"], vectors=True)[0]
-    draw(run.folder / "a.jpg", 60)
-    soon(run, lambda: (search.get("default", ["a.jpg"], vectors=True)[0]["vector_image"] != before["vector_image"]).any())
-    (run.folder / "a.jpg").rename(run.folder / "sub" / "moved.jpg")
-    soon(run, lambda: {"a.jpg", "sub/moved.jpg"} & ids(search) == {"sub/moved.jpg"})
+    before = search.get("default", ["sub/b c.jpg"], vectors=True)[0]
+    draw(run.folder / "sub" / "b c.jpg", 60)
+    soon(run, lambda: any(row["row"] != before["row"] for row in search.get("default", ["sub/b c.jpg"])))
+    after = search.get("default", ["sub/b c.jpg"], vectors=True)[0]
+    assert (after["vector_image"] != before["vector_image"]).any()
+    (run.folder / "sub" / "b c.jpg").rename(run.folder / "sub" / "moved.jpg")
+    soon(run, lambda: {"sub/b c.jpg", "sub/moved.jpg"} & ids(search) == {"sub/moved.jpg"})
 
 
+@pytest.mark.slow
 def test_a_caption_that_comes_later_is_taken(run: Up, search: Search) -> None:
     (run.folder / "stays.txt").write_text("it stays")
     soon(run, lambda: search.get("default", ["stays.jpg"])[0]["metadata"].get("caption") == "it stays")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_still_being_written_is_taken_when_it_is_whole(run: Up, search: Search) -> None:
     content = encoded(picture(300, 300, seed=70))
     with open(run.folder / "slow.jpg", "wb") as file:
@@ -122,14 +123,16 @@ def test_a_file_that_is_still_being_written_is_taken_when_it_is_whole(run: Up, s
     assert "left out slow.jpg" not in run.err
 
 
-def test_a_finished_file_is_not_kept_waiting_by_one_that_is_being_written(run: Up, search: Search) -> None:
-    with open(run.folder / "endless.jpg", "wb") as file:
-        file.write(b"\xff\xd8\xff")
+def test_a_file_that_is_being_written_keeps_no_other_waiting(run: Up, search: Search) -> None:
+    content = encoded(picture(300, 300, seed=70))
+    with open(run.folder / "slow.jpg", "wb") as file:
+        file.write(content[:1000])
         file.flush()
         draw(run.folder / "quick.jpg", 71)
         soon(run, lambda: "quick.jpg" in ids(search))
-    (run.folder / "endless.jpg").unlink()
-    assert "left out endless.jpg" not in run.err
+        file.write(content[1000:])
+    soon(run, lambda: "slow.jpg" in ids(search))
+    assert "left out slow.jpg" not in run.err
 
 
 def test_a_folder_that_vanishes_takes_no_row_with_it(run: Up, search: Search) -> None:
@@ -149,6 +152,7 @@ def test_a_folder_that_vanishes_takes_no_row_with_it(run: Up, search: Search) ->
     soon(run, lambda: ids(search) == before)
 
 
+@pytest.mark.slow
 def test_a_folder_below_that_is_emptied_by_another_in_its_place_keeps_its_rows(run: Up, search: Search) -> None:
     before = ids(search)
     away = (run.folder / "sub").rename(run.folder.with_name("sub-away"))
@@ -173,6 +177,7 @@ def test_a_second_run_gives_its_folder_to_the_first(run: Up, search: Search, rep
     assert "stop it to serve another/model" in other.err
 
 
+@pytest.mark.slow
 def test_a_part_that_dies_is_named_and_ends_the_run(repository: Path, tmp_path: Path) -> None:
     draw(tmp_path / "photos" / "a.jpg", 1)
     port = free_ports(1)[0]
@@ -196,23 +201,21 @@ def test_without_a_terminal_it_ends_once_all_is_added(repository: Path, tmp_path
     assert "left out not there.jpg: a link to nothing" in run.err
 
 
-def moments(count: int) -> list[float]:
-    """Seconds after the start, spread over all stages; the same in each run."""
-    return [round(random.Random(count + n).uniform(0, 14), 2) for n in range(count)]
+MOMENTS = [("", 1.5), ("", 3), ("", 5), ("Triton serves", 0), ("Triton serves", 1), ("the page:", 0), ("the page:", 0.7)]
+MOMENTS += [("the page:", 1.5), ("watching", 0), ("watching", 0.5)]
+"""Words that a run has printed, and seconds after that: all stages of a run."""
 
 
-def interrupted(repository: Path, folder: Path, moment: float, number: signal.Signals) -> None:
+def interrupted(repository: Path, folder: Path, moment: tuple[str, float], number: signal.Signals) -> None:
     for n in range(40):
         draw(folder / "photos" / f"{n}.jpg", n)
     port = free_ports(1)[0]
     run = Up(folder / "photos", "--watch", repository=repository, data=folder / "data", port=port)
-    deadline = time.monotonic() + moment
-    while time.monotonic() < deadline:
-        run.family()
-        time.sleep(0.02)
+    run.wait_for(lambda: moment[0] in run.out)
+    deadline = time.monotonic() + moment[1]
+    run.wait_for(lambda: time.monotonic() > deadline)
     status = run.stop(number)
-    assert status in (0, 130)
-    assert (status == 0) == ("watching" in run.out)
+    assert status == (0 if "watching" in run.out else 130)
     assert chosen_ports.is_free(port)
     assert not (folder / "data" / ".clipserve-up" / "owner.json").exists()
     assert not list(Path("/dev/shm").glob(f"clipserve-{run.process.pid}-*"))
@@ -229,14 +232,17 @@ def whole(repository: Path, folder: Path) -> None:
     assert run.stop(signal.SIGTERM) == 0
 
 
-@pytest.mark.parametrize(("moment", "number"), [(0.6, signal.SIGTERM), (3.0, signal.SIGINT)])
-def test_a_signal_early_on_leaves_nothing(moment: float, number: signal.Signals, repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [(("", 2), signal.SIGTERM), pytest.param(("the page:", 0.7), signal.SIGINT, marks=pytest.mark.slow)],
+)
+def test_a_signal_leaves_nothing(moment: tuple[str, float], number: signal.Signals, repository: Path, tmp_path: Path) -> None:
     interrupted(repository, tmp_path, moment, number)
 
 
 @pytest.mark.slow
 def test_signals_at_any_moment_leave_no_process_no_port_and_no_half_row(repository: Path, tmp_path: Path) -> None:
-    for n, moment in enumerate(moments(10)):
+    for n, moment in enumerate(MOMENTS):
         interrupted(repository, tmp_path, moment, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[n % 3])
     whole(repository, tmp_path)
 
@@ -251,7 +257,8 @@ def test_a_killed_run_takes_its_parts_along(repository: Path, tmp_path: Path) ->
     _, alive = psutil.wait_procs(family, timeout=15)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     again = Up(repository=repository, data=tmp_path / "data", port=free_ports(1)[0])
-    assert again.ended() == 0
+    again.wait_for(lambda: "search at" in again.out)
+    assert again.stop() == 0
 
 
 @pytest.mark.slow

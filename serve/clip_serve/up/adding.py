@@ -39,7 +39,12 @@ class Books:
     left_out: int
 
 
-def add(job: Job, served: Served, stop: Stop, *, out: Sink = say, err: Sink | None = None) -> Books:
+def tell(line: str) -> None:
+    """Print a line of ``search add``; the flag in it is that command's."""
+    say(line.replace(": --prune removes them", ": clipserve search add FOLDER --prune removes them"))
+
+
+def add(job: Job, served: Served, stop: Stop, *, out: Sink = tell, err: Sink | None = None) -> Books:
     """Bring a collection in line with a folder; rows whose files are gone stay.
 
     Args:

@@ -20,8 +20,8 @@ _EXAMPLES = """examples:
   clipserve up photos --model openai/clip-vit-base-patch32
   clipserve up                            what was added before
 
-Without a terminal it ends once everything is added, with --watch it stays. Exit status: 0, 1 for an error or pictures that
-were left out, 130 when it was stopped before the page was up."""
+Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. Exit status: 0,
+1 for an error or pictures that were left out, 130 when it was stopped before the page was up."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

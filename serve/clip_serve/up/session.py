@@ -34,8 +34,8 @@ Then = Callable[[Search, str], None]
 def run(options: Options, then: Then = lambda search, collection: None) -> int:
     """Bring everything up; return the exit status.
 
-    In a terminal, or with ``watch``, it stays up until a signal, else it ends once all is added. Another run that has the
-    database gets the pictures, and stays up.
+    In a terminal, with ``watch``, and where nothing is to be added, it stays up until a signal, else it ends once all is
+    added. Another run that has the database gets the pictures, and stays up.
 
     Raises:
         InvalidInput: an option, the pictures or the published checkpoint can't be used.
@@ -87,7 +87,7 @@ class _Run:
         images = place.shown(self.pictures.shown if self.pictures else [])
         with servers.running(self.options, spec, images, self.stop) as served:
             place.tell(Owner(os.getpid(), served.url, served.model, served.fingerprint))
-            return self._fill(served, left_out, stays=sys.stdout.isatty())
+            return self._fill(served, left_out, stays=self.pictures is None or sys.stdout.isatty())
 
     def _join(self, place: Place, owner: Owner) -> int:
         """Give the pictures to another run."""
