@@ -18,7 +18,8 @@ SEARCH_DOCKERFILE = (ROOT / "deploy" / "search.Dockerfile").read_text()
 
 
 def parse(text: str):
-    compose = PyOptions(apply_merge=True).from_yaml(text)
+    """Check a file as Compose does, once variables that aren't set have their defaults."""
+    compose = PyOptions(apply_merge=True).from_yaml(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
     compose.validate()
     return compose
 
