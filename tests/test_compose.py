@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_lines import check
 from compose_spec import PyOptions
+from snippets import Command
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -77,6 +79,12 @@ def test_the_search_shows_the_pictures_of_a_folder_of_the_host() -> None:
     volume = service["volumes"][1]
     assert (volume["target"], volume["read_only"]) == ("/pictures", True)
     assert (ROOT / re.fullmatch(r"\$\{PICTURES:-(.*)\}", volume["source"])[1]).is_dir()
+
+
+def test_an_export_without_options_is_of_the_bundled_checkpoint() -> None:
+    options = services("export")["export"]["command"]
+    check(Command({}, ("clipserve", "export", *options)))
+    assert all((ROOT / path).is_dir() for path in options[1::2])
 
 
 def test_an_export_needs_no_gpu() -> None:

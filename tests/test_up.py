@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 import socket
@@ -14,8 +15,10 @@ import pytest
 from servers import free_ports, http_files
 from ups import Up
 
+from clip_client import ModelSpec
 from clip_client.search import Search
 from clip_serve.up import free_ports as chosen_ports
+from clip_serve.up import published
 from pictures import encoded, picture
 
 BOOKS = re.compile(r"read (\d+) = (\d+) added \+ (\d+) unchanged \+ (\d+) replaced \+ (\d+) left out")
@@ -75,8 +78,18 @@ def test_it_adds_what_a_folder_holds_and_names_the_rest(run: Up, search: Search)
     assert f"watching {run.folder}; Ctrl-C ends it" in run.out
 
 
-def test_the_models_notice_comes_with_the_flag_that_changes_it(run: Up) -> None:
-    assert "Triton serves tiny at 127.0.0.1:" in run.out
+def test_the_models_notice_comes_with_the_flag_that_changes_it(spec: ModelSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    published.tell(dataclasses.replace(spec, notice="Made for drawings."))
+    published.tell(spec)
+    told = f"{spec.checkpoint}: Made for drawings. Another model: --model openai/clip-vit-base-patch32\n"
+    assert capsys.readouterr().out == told
+
+
+def test_each_server_gets_the_next_port_that_is_free() -> None:
+    (taken,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", taken)):
+        first, second = chosen_ports.choose([taken, taken])
+    assert taken < first < second
 
 
 def test_a_picture_that_comes_is_found_and_one_that_goes_is_not(run: Up, search: Search) -> None:
