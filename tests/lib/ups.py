@@ -46,12 +46,12 @@ class Up:
 
     @property
     def out(self) -> str:
-        """What it printed so far."""
+        """Lines printed so far."""
         return self._read(self._out)
 
     @property
     def err(self) -> str:
-        """What it remarked so far."""
+        """Remarks so far."""
         return self._read(self._err)
 
     @property
