@@ -17,7 +17,8 @@ from servers import CLIPSERVE
 from clip_client import Search
 
 PAGE = re.compile(r"^the page: (http://127\.0\.0\.1:\d+)$", re.M)
-JOINED = re.compile(r"process (\d+) has ")
+STARTED: list[Up] = []
+"""All runs of this process."""
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
@@ -43,6 +44,7 @@ class Up:
             env={**os.environ, **environment},
         )
         self._seen: dict[int, psutil.Process] = {}
+        STARTED.append(self)
 
     @property
     def out(self) -> str:
