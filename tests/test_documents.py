@@ -92,7 +92,7 @@ def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: 
         "pytest --nothing",
         "CLIPSERVE_NOTHING=1 pytest",
         "docker compose up tritn",
-        "docker compose --profile cpu up triton",
+        "docker compose --profile tpu up triton",
         "docker compose run --rm export --modle x",
         "pip install 'clipserve[searching]'",
         "pip install --nothing clipserve",
