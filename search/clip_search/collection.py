@@ -76,17 +76,18 @@ class Collection:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
         return self.writer.submit(Delete(ids, where))
 
-    def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
+    def search(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> Found:
         """Return the ``k`` rows nearest to a unit query [D], of those that a filter keeps; raise InvalidInput for a bad one."""
         self._make_sure()
-        return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
+        engine = self.engines[tower]
+        return engine.search(query, k, where, lambda: self.matching(where) if where else None, exactly=exactly)
 
     def matching(self, where: str) -> Rows:
-        """Return the rows that a filter keeps, ascending; cached until the next commit."""
+        """Return the rows that a filter keeps, ascending, all if it is empty; cached until the next commit."""
         key = (where, self._commits.count)
         rows = self._filters.get(key)
         if rows is None:
-            rows = self.table.matching(where)
+            rows = self.table.matching(where) if where else self.table.numbers()
             self._filters.put(key, rows)
         return rows
 
