@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+from clip_client.terminal import Console
 
 from clip_client import command_runner, notices
 from clip_client.errors import ClipError
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed
+from clip_export.options import parser as parser
 from clip_export.report import inventory, known, report
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED

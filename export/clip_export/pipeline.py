@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from clip_client.terminal import Console
 
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export import families, progress
