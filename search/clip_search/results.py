@@ -28,7 +28,8 @@ def search(collection: Collection, tower: Tower, query: Query, vectors: Sequence
     if query.sort:
         _check_sortable(collection, query.sort.column)
     with timed("knn_index_time"):
-        scores, rows = collection.search(_vector(query, vectors), tower, query.wanted, query.where)
+        ask = _vector(query, vectors), tower, query.wanted, query.where
+        scores, rows = collection.search(*ask, exactly=query.sort is not None)
     keep = ~np.isin(rows, _own(collection, query))
     if query.threshold is not None:
         keep &= scores >= query.threshold
