@@ -150,16 +150,22 @@ class RowCache:
     def table(self, columns: Sequence[str], rows: Rows | None = None) -> pa.Table:
         """Return columns of those of ``rows`` (ascending) that are here, with ``row``; of all, deleted ones too, if None."""
         tables = []
+        for deck in self._trusted():
+            cards = deck.cards.select(list(dict.fromkeys(["row", *_there(columns, deck.cards.column_names)])))
+            tables.append(cards if rows is None else cards.take(positions(deck.rows, rows)))
+        return _complete(tables, columns)
+
+    def mean_bytes(self, column: str) -> float:
+        """Return the memory that a row's value in a column takes, on average."""
+        sizes = [deck.cards[column].nbytes for deck in self._trusted() if column in deck.cards.column_names]
+        return sum(sizes) / max(sum(len(deck.rows) for deck in self._decks), 1)
+
+    def _trusted(self) -> tuple[Deck, ...]:
+        """Return the decks; what somebody changed is read from the table again before."""
         for deck in self._decks:
-            here = None if rows is None else positions(deck.rows, rows)
-            if here is not None and not len(here):
-                continue
             if deck.path and deck.is_touched():
                 self.distrust(deck.path, f"{deck.path} was changed by somebody")
-                return self.table(columns, rows)
-            cards = deck.cards.select(list(dict.fromkeys(["row", *_there(columns, deck.cards.column_names)])))
-            tables.append(cards if here is None else cards.take(here))
-        return _complete(tables, columns)
+        return self._decks
 
     def save(self) -> None:
         """Move rows from memory to files, drop deleted rows if they are many, remove other files from the folder."""

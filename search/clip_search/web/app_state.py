@@ -43,6 +43,7 @@ class State:
     writing: Pool = field(default_factory=_pool("the table"))  # waits for the disk
     pictures: Pool = field(default_factory=_pool("small pictures", threads=8))  # waits for memory to decode pictures
     full: Pool = field(default_factory=_pool("pictures in full", threads=8))  # reads files, and waits for memory to decode them
+    counting: Pool = field(default_factory=_pool("facets", threads=4))  # looks through a hundred thousand rows
     health: Pool = field(default_factory=_pool("the model's health", threads=8))  # asks Triton, for a moment
 
 
