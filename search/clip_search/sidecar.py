@@ -20,6 +20,7 @@ from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
 from clip_search.index.tuning_queries import TuningQueries
+from clip_search.kept_queries import KeptQueries
 from clip_search.options import Options
 from clip_search.query import Term
 from clip_search.results import Timer
@@ -43,6 +44,7 @@ class Sidecar:
         bounds = options.bounds
         self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
         self.decoding = Budget("decoding the picture", bounds.decode_memory, bounds.wait_s)
+        self.queries = KeptQueries(options.queries, self.decoding)
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
         self._changing: set[str] = set()

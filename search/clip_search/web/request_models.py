@@ -121,6 +121,12 @@ class SortBy(Body):
     descending: bool = False
 
 
+class QueryPicture(Body):
+    """Picture to be kept for links to a search by it."""
+
+    image: Base64
+
+
 class _Content(Body):
     text: Text | None = None
     image: Base64 | None = None
