@@ -127,6 +127,15 @@ class QueryPicture(Body):
     image: Base64
 
 
+class DuplicateSearch(Body):
+    """Request for groups of near duplicates."""
+
+    threshold: Annotated[float, Field(ge=0.5, le=1.0, description="least cosine")] = 0.95
+    filter: str = ""
+    limit: Annotated[int, Field(ge=1, le=200, description="groups")] = 50
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
 class _Content(Body):
     text: Text | None = None
     image: Base64 | None = None
