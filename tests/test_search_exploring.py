@@ -135,7 +135,14 @@ def test_hits_are_sorted_by_a_column_with_gaps_and_of_any_kind(search: Search) -
     assert ids(search.query("many", near, k=3, offset=2, sort="v", descending=True)) == down[2:5]
     passing = search.query("many", near, k=20, sort="v", descending=True, threshold=0.75)
     assert ids(passing) == ["r0", "r3", "r2", "r1", "r4"]
-    for column, first in (("word", "later"), ("day", "later"), ("price", "late"), ("id", "late"), ("time", "r0"), ("row", "r0")):
+    for column, first in (
+        ("word", "later"),
+        ("day", "later"),
+        ("price", "late"),
+        ("id", "late"),
+        ("time", "r0"),
+        ("row", "r0"),
+    ):
         assert ids(search.query("many", near, k=1, sort=column)) == [first], column
     for column, message in (
         ("tags", "holds lists"),
@@ -181,7 +188,7 @@ def test_counts_are_exact_without_the_rows_that_are_asked_by(search: Search) -> 
     search.delete("many", ["r1"])
     assert search.count("many", asked).rows == 59
     assert search.count("many", asked, modality="text").rows == 0
-    with pytest.raises(InvalidInput, match="No field named nope. Valid fields are n, id, row"):
+    with pytest.raises(InvalidInput, match=r"No field named nope\. Valid fields are n, id, row"):
         search.count("many", asked, where="nope = 1")
 
 
@@ -267,7 +274,7 @@ def test_facets_of_columns_that_came_late_or_were_widened_or_are_long(search: Se
 @pytest.mark.parametrize("columns", ["nope", "vector_image", "thumbnail", "n,source_state", "n;DROP", "`n`"])
 def test_facets_of_what_is_no_column(search: Search, columns: str) -> None:
     made(search, [Row(id="a", vector=turned(0), metadata={"n": 1}, source_state="s")])
-    with pytest.raises(InvalidInput, match="columns: No field named .* Valid fields are n, id, row"):
+    with pytest.raises(InvalidInput, match=r"columns: No field named .* Valid fields are n, id, row"):
         search.facets("many", columns=[columns])
 
 

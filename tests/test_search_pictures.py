@@ -10,11 +10,13 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from sidecars import PICTURES, Sidecar, base64_of
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.file_names import as_source
-from clip_client.search import Row, Search
+from clip_client.search import Row, Search, Term
 from clip_search import fetch
 from clip_search.budget import Budget
 from clip_search.errors import NotFound, StorageFull
@@ -121,7 +123,9 @@ def test_a_picture_beyond_fifty_megapixels_goes_out_smaller(full: Full, folder: 
 
 def test_two_hundred_megapixels_are_refused_with_the_reason(full: Full, folder: Path) -> None:
     assert re.search("too large|pixels, at most", full.refused(written(folder / "bomb.png", bomb())))
-    assert re.search("too large|pixels, at most", full.refused(written(folder / "b.png", encoded(Image.new("1", (20000, 10000)), "PNG"))))
+    assert re.search(
+        "too large|pixels, at most", full.refused(written(folder / "b.png", encoded(Image.new("1", (20000, 10000)), "PNG")))
+    )
 
 
 @pytest.mark.parametrize("name", ["html", "svg", "text", "postscript", "empty", "header only"])
@@ -131,7 +135,7 @@ def test_what_is_no_picture_is_not_sent_whatever_its_name(full: Full, folder: Pa
 
 def test_a_name_says_what_the_file_is_and_breaks_no_header(full: Full, folder: Path) -> None:
     for name, expected in {
-        'x.html': "x.html.jpg",
+        "x.html": "x.html.jpg",
         'a"\r\nSet-Cookie: b.jpg': "a___Set-Cookie_ b.jpg",
         "evil.svg": "evil.svg.jpg",
         "猫 \u202egpj.exe": "猫 _gpj.exe.jpg",
@@ -143,15 +147,12 @@ def test_a_name_says_what_the_file_is_and_breaks_no_header(full: Full, folder: P
         answer = full.get(source, "?download=1")
         assert answer.status == 200, (name, answer.data)
         disposition = answer.headers["Content-Disposition"]
-        assert disposition.startswith("attachment; filename=\"")
-        assert urllib3.util.parse_url(disposition.partition("UTF-8''")[2]) is not None
+        assert disposition.startswith('attachment; filename="')
         assert _unquoted(disposition) == expected
         assert "Set-Cookie" not in answer.headers
 
 
 def _unquoted(disposition: str) -> str:
-    from urllib.parse import unquote
-
     return unquote(disposition.partition("filename*=UTF-8''")[2])
 
 
@@ -162,7 +163,13 @@ def test_only_from_below_the_folders_that_were_named(full: Full, folder: Path) -
     secret = full.sidecar.data.parent / "secret.jpg"
     (folder / "link.jpg").symlink_to(secret)
     (folder / "up").symlink_to(secret.parent)
-    for source in (secret, folder / ".." / ".." / "secret.jpg", folder / "link.jpg", folder / "up" / "secret.jpg", "/etc/passwd"):
+    for source in (
+        secret,
+        folder / ".." / ".." / "secret.jpg",
+        folder / "link.jpg",
+        folder / "up" / "secret.jpg",
+        "/etc/passwd",
+    ):
         assert "outside the folders" in full.refused(source), source
     for source in ("relative.jpg", "a\0b.jpg", "data:image/png;base64,AAAA", "ftp://a/b.jpg", "javascript:alert(1)"):
         assert "no picture in full" in full.refused(source), source
@@ -223,10 +230,12 @@ def test_a_file_that_is_opened_is_checked_itself(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_stored_url_goes_through_the_guard_of_all_fetches(full: Full) -> None:
-    with http_files({"/a%20b.jpg": PICTURES[0], "/a b.jpg": PICTURES[0], "/page.jpg": b"<!doctype html><script>1</script>"}) as url:
+    with http_files(
+        {"/a%20b.jpg": PICTURES[0], "/a b.jpg": PICTURES[0], "/page.jpg": b"<!doctype html><script>1</script>"}
+    ) as url:
         answer = full.get(f"{url}/a%20b.jpg")
         assert (answer.status, answer.data == PICTURES[0]) == (200, True), answer.data[:200]
-        assert "filename=\"a b.jpg\"" in answer.headers["Content-Disposition"]
+        assert 'filename="a b.jpg"' in answer.headers["Content-Disposition"]
         assert "not a picture" in full.refused(f"{url}/page.jpg")
         assert "answers 404" in full.refused(f"{url}/none.jpg")
     assert "isn't a public address" in full.refused("http://10.0.0.1/a.jpg")
@@ -279,7 +288,7 @@ def test_slow_readers_are_few_and_block_nobody(full: Full, folder: Path) -> None
         assert answers.count(b"HTTP/1.1 200") == 64
         assert answers.count(b"HTTP/1.1 503") == 6
         assert full.sidecar.rss() - before < 300 * 2**20
-        assert full.search.query("full", sidecars_term(), k=1)
+        assert full.search.query("full", Term(vector=VECTOR), k=1)
     finally:
         for reader in sockets:
             reader.close()
@@ -287,12 +296,6 @@ def test_slow_readers_are_few_and_block_nobody(full: Full, folder: Path) -> None
     while (answer := full.sidecar.ask("GET", f"{PATH}/pictures/{small}"))[0] != 200 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert answer == (200, PICTURES[0])
-
-
-def sidecars_term() -> Any:
-    from clip_client.search import Term
-
-    return Term(vector=VECTOR)
 
 
 # pictures of queries
@@ -305,7 +308,7 @@ def test_a_picture_of_a_query_is_kept_by_its_content(sidecar: Sidecar) -> None:
     answer = urllib3.request("GET", f"{sidecar.url}/v1/queries/{kept['id']}")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jpeg")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert max(Image.open(io.BytesIO(answer.data)).size) == 506 or max(Image.open(io.BytesIO(answer.data)).size) <= 640
+    assert max(Image.open(io.BytesIO(answer.data)).size) <= 640
     again = [sidecar.ask("POST", "/v1/queries", {"image": base64_of(content)})[1] for content in (PICTURES[0], answer.data)]
     assert again == [kept, kept]
     assert sidecar.ask("POST", "/v1/queries", {"image": base64_of(PICTURES[1])})[1] != kept
@@ -397,8 +400,6 @@ def test_a_process_that_is_killed_leaves_whole_pictures_only(tmp_path: Path) -> 
         "kept = KeptQueries(Path({folder!r}), Budget('decoding', 2**30, 1)); n = 0\n"
         "while True:\n    n += 1; print(kept.keep(encoded(picture(60, 40, n))), flush=True)\n"
     ).format(lib=str(Path(__file__).parent / "lib"), folder=str(tmp_path / "queries"))
-    import sys
-
     acknowledged: list[str] = []
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout

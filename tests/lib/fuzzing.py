@@ -225,7 +225,13 @@ class Requests:
             (f"{path}/search", {"vector": vector, "filter": self.where(), "modality": draw.choice(["image", "text"])}),
             (
                 f"{path}/search",
-                {**term, "k": 7, "sort": {"column": draw.choice(COLUMNS), "descending": n % 2 == 0}, "count": True, "threshold": 0.1},
+                {
+                    **term,
+                    "k": 7,
+                    "sort": {"column": draw.choice(COLUMNS), "descending": n % 2 == 0},
+                    "count": True,
+                    "threshold": 0.1,
+                },
             ),
             (f"{path}/duplicates", {"threshold": draw.uniform(0.5, 1), "filter": self.where(), "limit": n + 1, "offset": n}),
             ("/v1/queries", {"image": image}),
