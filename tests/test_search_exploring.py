@@ -15,6 +15,7 @@ from sidecars import PICTURES, Sidecar, unit
 
 from clip_client import InvalidInput, NotFound
 from clip_client.search import Row, Search, Term
+from clip_search.index.duplicates import joined, neighbours
 
 SIZE = 16
 ROWS = "/v1/collections/many"
@@ -316,6 +317,43 @@ def test_near_duplicates_come_in_groups_the_largest_first(search: Search) -> Non
     assert [group.size for group in search.duplicates("many", threshold=0.99, where="a").groups] == [4]
     search.delete("many", ["a1"])
     assert [group.size for group in search.duplicates("many", threshold=0.99).groups] == [3, 2]
+
+
+def test_a_look_that_time_ended_says_so_and_is_taken_again() -> None:
+    vectors = np.array([turned(n // 2 * 20) for n in range(20)], np.float32)
+    nothing = neighbours(vectors.__getitem__, np.arange(20), threads=1, time_s=-1)
+    assert (nothing.checked, nothing.groups(0.99)) == (0, [])
+    whole = neighbours(vectors.__getitem__, np.arange(20), threads=2, time_s=60)
+    assert whole.checked == 20
+    assert [group.tolist() for group in whole.groups(0.99)] == [[n, n + 1] for n in range(0, 20, 2)]
+    assert [len(group) for group in whole.groups(0.9)] == [20]
+
+
+def test_planted_duplicates_among_more_than_are_compared_each_with_each_are_seen() -> None:
+    vectors = unit(10_400, 32, seed=3)
+    noise = 0.02 * np.random.default_rng(4).normal(size=(400, 32))
+    vectors[10_000:] = vectors[:10_000:25] + noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    numbers = 3 * np.arange(10_400) + 7
+    found = neighbours(lambda rows: vectors[(rows - 7) // 3], numbers, threads=1, time_s=60)
+    groups = found.groups(0.95)
+    assert found.checked == 10_400
+    assert len(groups) >= 396  # of 400; lists are searched, not all
+    assert {tuple(group) for group in groups} <= {(3 * 25 * n + 7, 3 * (10_000 + n) + 7) for n in range(400)}
+
+
+def test_components_are_those_of_a_plain_search() -> None:
+    draw = np.random.default_rng(0)
+    line = np.arange(4_999)
+    assert set(joined(5_000, line[::-1], line[::-1] + 1)) == {0}
+    for edges in (0, 3, 40, 200):
+        left, right = draw.integers(0, 100, (2, edges))
+        label = joined(100, left, right)
+        plain = list(range(100))
+        for _ in range(100):
+            for a, b in zip(left, right, strict=True):
+                plain[a] = plain[b] = min(plain[a], plain[b])
+        assert label.tolist() == plain
 
 
 def test_the_same_picture_many_times_is_one_group(search: Search) -> None:
