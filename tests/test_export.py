@@ -15,7 +15,7 @@ import openvino
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import FLOATS
+from conftest import FLOATS, NOTICE
 from filelock import FileLock
 from servers import running
 
@@ -163,7 +163,7 @@ def test_a_second_name_goes_beside_the_first(checkpoint: Path, own: Path, capsys
     named, first = (
         ModelSpec.load(own / "model_repository" / f"{name}_text" / "1" / "spec.json") for name in ("siglip", "clip")
     )
-    assert (named.notice, first.notice, named.fingerprint) == ("[31mMade for drawings.", "", first.fingerprint)
+    assert (named.notice, first.notice, named.fingerprint) == ("[31mMade for drawings.", NOTICE, first.fingerprint)
     after = snapshot(own / "model_repository")
     assert {key: after[key] for key in before} == before
     assert {path.split("/")[0] for path in after.keys() - before.keys()} == {

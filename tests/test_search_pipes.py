@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sidecars
+from conftest import NOTICE
 from servers import CLIPSERVE, Server
 from sidecars import Sidecar, unit
 from terminals import run_in_terminal
@@ -164,3 +165,19 @@ def test_recall_is_told_of_the_index_not_of_the_model(sidecar: Sidecar, photos: 
     told = run(sidecar, "stats", "--collection", photos, text=True).stdout
     assert "image: 5 vectors, faiss; the index finds 100 % of what an exact search finds" in told
     assert "recall" not in told
+
+
+def test_the_purpose_of_the_model_is_told_with_the_flag_that_changes_it(sidecar: Sidecar, photos: str, tmp_path: Path) -> None:
+    told = f"notice: {NOTICE} Another model: clipserve export --model "
+    stats = run(sidecar, "stats", "--collection", photos, text=True).stdout
+    assert told in stats
+    assert ", model clip (" in stats
+    for n in range(3):
+        (tmp_path / f"{n}.jpg").write_bytes(encoded(picture(40, 50, seed=n)))
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    remarks = run(sidecar, "add", tmp_path, "--collection", "noticed", text=True).stderr.splitlines()
+    assert remarks[0].startswith(told)
+    assert len([line for line in remarks if line.startswith("notice: ")]) == 1
+    with sidecar.client() as search:
+        search.create("others", dimension=8, fingerprint="0123456789abcdef")
+    assert "notice" not in run(sidecar, "stats", "--collection", "others", text=True).stdout
