@@ -25,8 +25,8 @@ from clip_client.search import Search
 from pictures import jpegs
 
 LANGUAGES = {"mermaid", "python", "sh", "text"}
-FOREIGN_FLAGS = {"--cov", "--index-url", "--model-id", "--profile", "--rm", "--user"}
-"""Flags in running text that aren't ours: of pytest, pip, infinity and docker."""
+FOREIGN_FLAGS = {"--cov", "--enable-shared", "--index-url", "--model-id", "--profile", "--rm", "--user"}
+"""Flags in running text that aren't ours: of pytest, Python's build, pip, infinity and docker."""
 TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"
 """Addresses that the documents have; in the tests they are other ones."""
 PACKAGES = ("client", "export", "search", "serve")
