@@ -66,8 +66,9 @@ def embeddings(folder: Path) -> Path:
 
 
 def add_photos(sidecar: Sidecar) -> None:
-    """Do what a reader did before: the photos are in a collection."""
-    assert cli.main(["search", "add", "photos", "--collection", "photos", "--url", sidecar.url]) == 0
+    """Do what a reader did before: the photos are in a collection of their own, and in that of ``up``."""
+    for collection in ("photos", "default"):
+        assert cli.main(["search", "add", "photos", "--collection", collection, "--url", sidecar.url]) == 0
 
 
 def test_every_block_says_its_language_and_no_command_hides_in_text() -> None:
@@ -142,7 +143,7 @@ def test_programs_of_the_system_run(folder: Path) -> None:
         "pytest --nothing",
         "CLIPSERVE_NOTHING=1 pytest",
         "docker compose up tritn",
-        "docker compose --profile cpu up triton",
+        "docker compose --profile tpu up triton",
         "docker compose run --rm export --modle x",
         "pip install 'clipserve[searching]'",
         "pip install --nothing clipserve",

@@ -21,6 +21,7 @@ class Command:
 
 COMMANDS = {
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
+    "up": Command("clip_serve.up.cli", "up", "all of it: export, serve, search, add a folder of pictures, open the page"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
     "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
 }

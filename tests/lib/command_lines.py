@@ -162,19 +162,22 @@ def _docker(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("docker", exit_on_error=False)
     compose = parser.add_subparsers(required=True).add_parser("compose", exit_on_error=False)
     compose.add_argument("--profile", choices=[name for service in services.values() for name in service.get("profiles", [])])
-    actions = compose.add_subparsers(required=True)
-    actions.add_parser("up", exit_on_error=False).add_argument("service", choices=services)
-    run = actions.add_parser("run", exit_on_error=False)
-    run.add_argument("--rm", action="store_true")
-    run.add_argument("--user")
-    run.add_argument("service", choices=services)
-    run.add_argument("rest", nargs=argparse.REMAINDER)
+    actions = compose.add_subparsers(required=True, dest="action")
+    actions.add_parser("up", exit_on_error=False).add_argument("service", nargs="?", choices=services)
+    for name in ("run", "exec"):
+        action = actions.add_parser(name, exit_on_error=False)
+        action.add_argument("--rm", action="store_true")
+        action.add_argument("--user")
+        action.add_argument("service", choices=services)
+        action.add_argument("rest", nargs=argparse.REMAINDER)
     try:
         options = parser.parse_args(arguments)
     except (argparse.ArgumentError, SystemExit) as problem:
         raise Refused(str(problem)) from problem
-    if getattr(options, "rest", None):
-        _clipserve([options.service, *options.rest])
+    if options.action == "exec":
+        check(Command({}, tuple(options.rest)))
+    elif getattr(options, "rest", None):
+        _clipserve([options.service.removesuffix("-gpu"), *options.rest])
 
 
 def _pip(arguments: Sequence[str]) -> None:
