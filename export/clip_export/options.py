@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clip_client import model_repository
+from clip_client import help_texts, model_repository
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.settings import add_settings
@@ -56,7 +56,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
         InvalidInput: for an unknown variant or one that can't be served, no checkpoint where none is bundled, no folder for
             the report.
     """
-    values = vars(_parser(argv).parse_args(argv))
+    values = vars(parser(argv).parse_args(argv))
     del values["config"]
     if values["model"] is None and not values["list"] and values["known"] is None:
         _use_bundled(values)
@@ -93,18 +93,28 @@ def _to_publish(name: str | None) -> Variant | None:
     return named(name) if name else None
 
 
-def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+def parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve export",
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
         epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate, "
         "or the checkpoint's own library gives other embeddings.",
+        formatter_class=help_texts.Formatter,
     )
     _add_models(parser)
     _add_choice(parser)
     _add_judgement(parser)
     _add_places(parser)
+    help_texts.add_version(parser)
     add_settings(parser, "export", argv)
+    help_texts.add_examples(
+        parser,
+        "clipserve export",
+        "clipserve export --model openai/clip-vit-base-patch32 --eval FOLDER",
+        "clipserve export --model FOLDER --variants onnx-fp32,openvino-int8 --for size",
+        "clipserve export --known siglip",
+    )
     return parser
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.preprocess import Limits
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
 from clip_search.arrays import Floats, Rows
@@ -135,12 +137,21 @@ class Sidecar:
             )
 
     def image(self, term: Term, share: Share) -> bytes:
-        """Return the encoded file of an image term; its memory is in the share, unless it came with the request.
+        """Return the encoded file of an image term, as JPEG if it is HEIC or RAW.
+
+        Its memory is in the share, unless it came with the request.
 
         Raises:
-            InvalidInput: it can't be had.
+            InvalidInput: it can't be had, or not be decoded.
             Busy: others have the memory.
         """
+        file = self._file(term, share)
+        needed = camera_files.memory(file)
+        with self.decoding.held(needed) if needed else contextlib.nullcontext():
+            return camera_files.as_jpeg(file, Limits().image_pixels)
+
+    def _file(self, term: Term, share: Share) -> bytes:
+        """Return the file of an image term as it is; raises as :meth:`image`."""
         if term.kind == "image":
             return bytes(term.value)
         most = self.options.fetch.image_bytes
