@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client import command_runner
+from clip_client import command_runner, help_texts
 from clip_client.argument_types import port
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter
@@ -13,15 +13,10 @@ from clip_serve.up import session
 from clip_serve.up.messages import remark
 from clip_serve.up.options import Options
 
-_EXAMPLES = """examples:
-  clipserve up photos                     a folder; the page opens, Ctrl-C ends everything
-  clipserve up photos --watch             pictures that come, change or go later too
-  clipserve up list.txt                   a path or an http(s) URL a line
-  clipserve up photos --model openai/clip-vit-base-patch32
-  clipserve up                            what was added before
-
-Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. Exit status: 0,
-1 for an error or pictures that were left out, 130 when it was stopped before the page was up."""
+_EPILOG = (
+    "Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. Exit "
+    "status: 0, 1 for an error or pictures that were left out, 130 when it was stopped before the page was up. "
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,15 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> Options:
-    return Options(**vars(_parser().parse_args(argv)))
+    argv = sys.argv[1:] if argv is None else argv
+    return Options(**vars(parser(argv).parse_args(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve up",
         description="Export a checkpoint if none is published, start Triton and the search, add pictures, and open the page.",
-        epilog=_EXAMPLES,
-        formatter_class=_Formatter,
+        epilog=_EPILOG,
+        formatter_class=Formatter,
     )
     add = parser.add_argument
     add("pictures", nargs="?", type=_path, metavar="FOLDER|LIST", help="pictures to add, with the .txt and .json beside them")
@@ -55,11 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--artifacts", type=_path, default=Options.artifacts, metavar="DIR", help="what an export builds")
     add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
     add("--no-open", action="store_false", dest="opens", default=argparse.SUPPRESS, help="don't open the page in a browser")
+    help_texts.add_version(parser)
+    help_texts.add_examples(
+        parser,
+        "clipserve up photos",
+        "clipserve up photos --watch",
+        "clipserve up list.txt",
+        "clipserve up photos --model openai/clip-vit-base-patch32",
+        "clipserve up",
+    )
     return parser
-
-
-class _Formatter(Formatter, argparse.RawDescriptionHelpFormatter):
-    """Help with defaults, and examples as they are written."""
 
 
 def _path(text: str) -> Path:
