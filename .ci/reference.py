@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import http_reference
 from documents import ROOT, SITE
 
+from clip_client.cli import COMMANDS
+
 COLUMNS = 100  # characters of a line of help
 CORES = 2  # of the machine whose defaults are shown
 _FOLDER = SITE / "reference"
@@ -53,7 +55,7 @@ def main() -> None:
 
 def commands() -> str:
     """Return the page of the commands."""
-    listed = [[], *([name] for name in names("")), *(["search", name] for name in names("search"))]
+    listed = [[], *([name] for name in COMMANDS), *(["search", name] for name in verbs())]
     with ThreadPoolExecutor(CORES) as pool:
         helps = list(pool.map(lambda words: help_of(*words), listed))
     sections = [section(words, text) for words, text in zip(listed, helps, strict=True)]
@@ -65,9 +67,9 @@ def section(words: Sequence[str], text: str) -> str:
     return f"## {' '.join(['clipserve', *words])}\n\n```text\n{text}\n```\n"
 
 
-def names(command: str) -> Sequence[str]:
-    """Return the names of the commands below one; those of clipserve itself below none."""
-    return re.findall(r"^ {2,4}([a-z]+)(?: {2,}\S|$)", help_of(*command.split()), re.MULTILINE)
+def verbs() -> Sequence[str]:
+    """Return the verbs of the search."""
+    return re.findall(r"^ {4}([a-z]+)(?: {2,}\S|$)", help_of("search"), re.MULTILINE)
 
 
 def help_of(*words: str) -> str:
