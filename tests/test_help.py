@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from command_lines import check, verbs
+from documents import ROOT
 from servers import CLIPSERVE
-from snippets import ROOT, commands
+from snippets import commands
 
 from clip_client import cli, completion
 from clip_client.help_texts import EXAMPLES

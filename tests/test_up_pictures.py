@@ -9,7 +9,9 @@ import pytest
 
 from clip_client import InvalidInput
 from clip_serve.up import listing
+from clip_serve.up.options import Options
 from clip_serve.up.snapshot import gone, taken
+from clip_serve.up.sources import opened
 from clip_serve.up.stop import Stop
 from clip_serve.up.watcher import Sync, Watcher
 from clip_serve.up.web_pictures import files_of, shown
@@ -70,6 +72,40 @@ def test_a_list_becomes_links_and_nothing_else_is_touched(folder: Path, tmp_path
 def test_lists_of_other_programs_are_read(content: bytes, folder: Path) -> None:
     (folder / "list").write_bytes(content)
     assert listing.read(folder / "list").paths == [str(folder / "a.jpg"), str(folder / "sub" / "c.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("empty", "no pictures in"),
+        ("table.csv", "as --metadata"),
+        ("none.txt", "lists no pictures"),
+        ("one.jpg", "pass its folder"),
+    ],
+)
+def test_what_holds_no_pictures_is_refused_with_what_to_do(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("file_name\n")
+    (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "one.jpg").write_bytes(CONTENT)
+    with pytest.raises(InvalidInput, match=reason):
+        opened(Options(pictures=tmp_path / name))
+    assert opened(Options(pictures=tmp_path / "empty", watch=True)).folder == tmp_path / "empty"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"data": "s3://bucket"}, "takes an object store"),
+        ({"model": ""}, "--model is empty"),
+        ({"metadata": "none.csv", "pictures": "."}, "there is no such file"),
+        ({"watch": True}, "needs a folder or list"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict, reason: str) -> None:
+    paths = {name: Path(value) if name in ("data", "metadata", "pictures") else value for name, value in options.items()}
+    with pytest.raises(InvalidInput, match=reason):
+        Options(**paths)
 
 
 def test_names_in_a_list_need_not_be_utf_8(folder: Path, tmp_path: Path) -> None:

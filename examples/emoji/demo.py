@@ -16,20 +16,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip_client import Search, command_runner, model_repository
 from clip_client.errors import ClipError
+from clip_client.help_texts import program
 from clip_client.search import Hit, Term
 from clip_serve.up import session
 from clip_serve.up.options import Options
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 PICTURES = FOLDER / "pictures"
 ROOT = FOLDER.parents[1]
-ARTIFACTS = ROOT / "artifacts"
+PLACE = Path(os.path.relpath(ROOT))
+ARTIFACTS = PLACE / "artifacts"
 SHEET = ARTIFACTS / "demo" / "contact-sheet.png"
 UP = Options(
-    pictures=PICTURES,
+    pictures=PLACE / PICTURES.relative_to(ROOT),
     collection="emoji",
     data=ARTIFACTS / "demo" / "search",
-    repository=ROOT / model_repository.FOLDER,
+    repository=PLACE / model_repository.FOLDER,
     artifacts=ARTIFACTS,
 )
 
@@ -57,7 +59,7 @@ def main() -> int:
         answers = [*text_answers(search, collection), image_answer(search, collection)]
         print("\n".join(map(line, answers)))
         write_sheet(answers, SHEET)
-        print(f"\nThe hits as a picture: {os.path.relpath(SHEET)}   ({time.monotonic() - start:.0f} s in all)")
+        print(f"\nThe hits as a picture: {SHEET}   ({time.monotonic() - start:.0f} s in all)")
         print(f"Your own pictures: {own_pictures()}", flush=True)
 
     try:
@@ -104,8 +106,7 @@ def write_sheet(answers: Sequence[Answer], path: Path) -> None:
 
 def own_pictures() -> str:
     """Return the command for a folder of the user's own, with a model for photographs."""
-    clipserve = os.path.relpath(Path(sys.executable).with_name("clipserve"))
-    return f"{clipserve} up FOLDER --model openai/clip-vit-base-patch32"
+    return f"{program()} up FOLDER --model openai/clip-vit-base-patch32"
 
 
 if __name__ == "__main__":

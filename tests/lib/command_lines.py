@@ -15,9 +15,10 @@ from pathlib import Path
 from unittest import mock
 
 import yaml
+from documents import ROOT
 from pip._internal.commands import create_command
 from servers import CLIPSERVE
-from snippets import ROOT, Command, commands
+from snippets import Command, commands
 
 from clip_client import cli
 
@@ -58,7 +59,8 @@ def verbs() -> list[list[str]]:
     """Return the words of every command of clipserve: ``["export"]``, …, ``["search", "add"]``, …"""
     listed = re.search(r"^positional arguments:\n  VERB\n(.*?)\n\n", _help((str(CLIPSERVE), "search")) + "\n\n", re.M | re.S)
     assert listed
-    return [["up"], ["export"], ["serve"], *(["search", name] for name in re.findall(r"^    (\w+)", listed[1], re.M))]
+    own = [[name] for name in cli.COMMANDS if name != "search"]
+    return [*own, *(["search", name] for name in re.findall(r"^    (\w+)", listed[1], re.M))]
 
 
 @functools.cache
@@ -189,16 +191,22 @@ def _pip(arguments: Sequence[str]) -> None:
     _among(named, extras, "clipserve")
 
 
+def _any(arguments: Sequence[str]) -> None:
+    """Take the line of a program of the system: a test runs it."""
+
+
 def _among(words: Sequence[str], known, program: str) -> None:
     if unknown := [word for word in words if word not in known]:
         raise Refused(f"{program} has no {', '.join(unknown)}")
 
 
 _PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
+    "chmod": _any,
     "clipserve": _clipserve,
     "docker": _docker,
     "locust": _locust,
     "make": _make,
+    "openssl": _any,
     "pip": _pip,
     "pytest": _pytest,
     "python": _python,

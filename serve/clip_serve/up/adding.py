@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_client.errors import Unavailable
+from clip_client.help_texts import program
 from clip_client.search import Search
 from clip_serve.up.messages import say
 from clip_serve.up.parts import Part, Sink
@@ -41,7 +42,7 @@ class Books:
 
 def tell(line: str) -> None:
     """Print a line of ``search add``; the flag in it is that command's."""
-    say(line.replace(": --prune removes them", ": clipserve search add FOLDER --prune removes them"))
+    say(line.replace(": --prune removes them", f": {program()} search add FOLDER --prune removes them"))
 
 
 def add(job: Job, served: Served, stop: Stop, *, out: Sink = tell, err: Sink | None = None) -> Books:

@@ -13,16 +13,9 @@ from clip_serve.up import session
 from clip_serve.up.messages import remark
 from clip_serve.up.options import Options
 
-_EXAMPLES = (
-    "clipserve up photos  # a folder; the page opens, Ctrl-C ends everything",
-    "clipserve up photos --watch  # pictures that come, change or go later too",
-    "clipserve up list.txt  # a path or an http(s) URL a line",
-    "clipserve up photos --model openai/clip-vit-base-patch32",
-    "clipserve up  # what was added before",
-)
-_ENDS = (
-    "Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. "
-    "Exit status: 0, 1 for an error or pictures that were left out, 130 when it was stopped before the page was up."
+_EPILOG = (
+    "Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. Exit "
+    "status: 0, 1 for an error or pictures that were left out, 130 when it was stopped before the page was up. "
 )
 
 
@@ -36,15 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> Options:
+    argv = sys.argv[1:] if argv is None else argv
     return Options(**vars(parser(argv).parse_args(argv)))
 
 
-def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve up",
         description="Export a checkpoint if none is published, start Triton and the search, add pictures, and open the page.",
-        epilog=_ENDS,
+        epilog=_EPILOG,
         formatter_class=Formatter,
     )
     add = parser.add_argument
@@ -59,7 +53,14 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
     add("--no-open", action="store_false", dest="opens", default=argparse.SUPPRESS, help="don't open the page in a browser")
     help_texts.add_version(parser)
-    help_texts.add_examples(parser, *_EXAMPLES)
+    help_texts.add_examples(
+        parser,
+        "clipserve up photos",
+        "clipserve up photos --watch",
+        "clipserve up list.txt",
+        "clipserve up photos --model openai/clip-vit-base-patch32",
+        "clipserve up",
+    )
     return parser
 
 

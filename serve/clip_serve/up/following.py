@@ -27,6 +27,7 @@ _RESCAN_S, _RESCAN_SHARE = 30.0, 50  # between looks without an event, at least;
 _POLL_S, _POLL_SHARE = 1.0, 10  # the same where the system sends no events
 _RETRY_S = 10.0  # after an adding that failed
 _DELETED = 100  # sources in a request
+_KNOWN = ("notice: ", "adding: ")  # starts of remarks that say nothing new while pictures are followed
 _PAGE = 5_000  # rows in an answer, some megabytes
 
 
@@ -110,7 +111,7 @@ class _Syncs:
         """Add, and return the closing line."""
         if sync.now.is_empty:
             return "no pictures"
-        hidden = tuple(f"left out {as_id(name)}: " for name in sync.unfinished)
+        hidden = (*_KNOWN, *(f"left out {as_id(name)}: " for name in sync.unfinished))
         return add(self._job, self._served, self._stop, out=ignore, err=lambda line: self._remark(line, hidden)).line
 
     def _remove(self, lost: Mapping[str, str]) -> int:

@@ -6,6 +6,8 @@ import threading
 import webbrowser
 from urllib.parse import quote
 
+from clip_client.command_runner import is_terminal
+
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
@@ -16,7 +18,7 @@ def address(url: str, collection: str | None) -> str:
 
 def open_page(url: str, wanted: bool) -> None:
     """Open a page if it is wanted and somebody sits at a terminal and has a display; a browser that isn't there is no error."""
-    if wanted and sys.stdout.isatty() and any(os.environ.get(name) for name in _DISPLAYS):
+    if wanted and is_terminal(sys.stdout) and any(os.environ.get(name) for name in _DISPLAYS):
         threading.Thread(target=_open, args=(url,), daemon=True).start()  # some browsers return only when they are closed
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import psutil
 
 from clip_client import command_runner
+from clip_client.command_runner import is_terminal
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.search import Search
 from clip_serve.up import page, published, servers, sources
@@ -87,7 +88,7 @@ class _Run:
         images = place.shown(self.pictures.shown if self.pictures else [])
         with servers.running(self.options, spec, images, self.stop) as served:
             place.tell(Owner(os.getpid(), served.url, served.model, served.fingerprint))
-            return self._fill(served, left_out, stays=self.pictures is None or sys.stdout.isatty())
+            return self._fill(served, left_out, stays=self.pictures is None or is_terminal(sys.stdout))
 
     def _join(self, place: Place, owner: Owner) -> int:
         """Give the pictures to another run."""
