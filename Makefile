@@ -8,7 +8,7 @@ DOCS_READY := $(VENV)/docs-ready
 # The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo serve test test-all check docs bench coverage load clean
 
@@ -38,7 +38,7 @@ demo: setup
 serve: setup
 	$(BIN)/clipserve serve $(ARGS)
 
-# Two processes by file; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
+# Three processes by file, on two cores: many tests wait; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
 test: setup
 	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 

@@ -17,7 +17,7 @@ _PORTS = range(10_000, 30_000)
 _PORTS_EACH = 4_000
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-"""Name of this process, gw0 or gw1; empty where there is only one."""
+"""Name of this process, gw0, gw1, …; empty where there is only one."""
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
