@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from watchfiles import watch
@@ -61,7 +62,16 @@ class _Listener:
         self._thread.join(2)
 
     def _listen(self) -> None:
-        events = watch(
+        try:
+            for _ in self._events():
+                self.news.set()
+        except Exception:  # no such folder any more, more folders than the system watches, a name that the library can't read
+            self.news.set()
+        finally:
+            self.has_ended = True
+
+    def _events(self) -> Iterator[object]:
+        return watch(
             self._folder,
             watch_filter=None,
             debounce=_GATHERED_MS,
@@ -70,9 +80,3 @@ class _Listener:
             raise_interrupt=False,
             ignore_permission_denied=True,
         )
-        try:
-            for _ in events:
-                self.news.set()
-        except (OSError, RuntimeError):  # no such folder any more, or more folders than the system watches
-            self.news.set()
-        self.has_ended = True
