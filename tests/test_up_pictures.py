@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -248,13 +249,19 @@ def test_another_folder_in_the_place_takes_no_row(folder: Path) -> None:
     assert looked(watcher).gone == {}
 
 
+def is_told(events: Events, path: Path) -> bool:
+    """Write a file; the listener may not have begun yet."""
+    path.write_bytes(CONTENT)
+    time.sleep(0.5)
+    return events.have_come()
+
+
 def test_changes_are_told_until_a_name_comes_that_the_library_cannot_read(tmp_path: Path) -> None:
     """From then on the folder is looked at more often."""
     events = Events(tmp_path)
     events.listen(identity(tmp_path))
     for name, works in ((b"a.jpg", True), (b"\xe9.jpg", False)):
-        (tmp_path / os.fsdecode(name)).write_bytes(CONTENT)
-        wait_for(events.have_come, 10)
+        wait_for(lambda name=name: is_told(events, tmp_path / os.fsdecode(name)), 10)
         wait_for(lambda works=works: events.work == works, 10)
     events.close()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from watchfiles import watch
 
 _GATHERED_MS = 200  # events in this time are one
+_STARTING_S = 3.0  # until the system tells of changes in large folders too
 
 
 class Events:
@@ -25,8 +27,9 @@ class Events:
 
     @property
     def work(self) -> bool:
-        """Tell if changes are told."""
-        return self._listener is not None and not self._listener.has_ended
+        """Tell if changes are told; a listener that has just begun may have missed one."""
+        listener = self._listener
+        return listener is not None and not listener.has_ended and time.monotonic() - listener.begun > _STARTING_S
 
     def listen(self, root: tuple[int, int] | None) -> None:
         """Listen to the folder, which is another one if device and inode are others; None where it isn't there."""
@@ -52,7 +55,7 @@ class _Listener:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._end = folder, threading.Event()
-        self.news, self.has_ended = threading.Event(), False
+        self.news, self.has_ended, self.begun = threading.Event(), False, time.monotonic()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
