@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
+from ups import wait_for
 
 from clip_client import InvalidInput
 from clip_serve.up import listing
+from clip_serve.up.events import Events
 from clip_serve.up.options import Options
-from clip_serve.up.snapshot import gone, taken
+from clip_serve.up.snapshot import gone, identity, taken
 from clip_serve.up.sources import opened
 from clip_serve.up.stop import Stop
 from clip_serve.up.watcher import Sync, Watcher
@@ -244,3 +247,29 @@ def test_another_folder_in_the_place_takes_no_row(folder: Path) -> None:
     vanish(folder)
     (folder / "x.jpg").write_bytes(CONTENT)
     assert looked(watcher).gone == {}
+
+
+def is_told(events: Events, path: Path) -> bool:
+    """Write a file; the listener may not have begun yet."""
+    path.write_bytes(CONTENT)
+    time.sleep(0.5)
+    return events.have_come()
+
+
+def test_changes_are_told_until_a_name_comes_that_the_library_cannot_read(tmp_path: Path) -> None:
+    """From then on the folder is looked at more often."""
+    events = Events(tmp_path)
+    events.listen(identity(tmp_path))
+    for name, works in ((b"a.jpg", True), (b"\xe9.jpg", False)):
+        wait_for(lambda name=name: is_told(events, tmp_path / os.fsdecode(name)), 10)
+        wait_for(lambda works=works: events.work == works, 10)
+    events.close()
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_looked_at_more_often(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    events = Events(folder)
+    events.listen(identity(folder))
+    wait_for(lambda: not events.work, 10)
+    events.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_client.errors import Unavailable
+from clip_client.errors import Conflict, Unavailable
 from clip_client.help_texts import program
 from clip_client.search import Search
 from clip_serve.up.messages import say
@@ -18,6 +19,7 @@ from clip_serve.up.stop import Stop
 _CLOSING = re.compile(r"read \d+ = (\d+) added \+ \d+ unchanged \+ (\d+) replaced \+ (\d+) left out")
 _STOPPED = "stopped;"  # opens the line in front of the books of a run that didn't get to its end
 _END_S = 10  # patience with requests under way
+_TRIES = 20  # half a second apart, to make a collection
 _SETTLE_S = 0.5  # until the death of a server, which a request may notice first, is known here
 
 
@@ -71,16 +73,24 @@ def add(job: Job, served: Served, stop: Stop, *, out: Sink = tell, err: Sink | N
     return books
 
 
-def collection_for(search: Search, served: Served, wanted: str) -> str:
+def collection_for(search: Search, served: Served, wanted: str, stop: Stop) -> str:
     """Return the collection for pictures, made if it isn't there: another than the wanted one if that has another model's."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(Conflict, Unavailable):  # another run makes it at this moment
+            return _collection(search, served, wanted)
+        stop.wait(_SETTLE_S)
+    return _collection(search, served, wanted)
+
+
+def _collection(search: Search, served: Served, wanted: str) -> str:
     models = {about["name"]: str(about["fingerprint"] or "") for about in search.collections()}
     model = re.sub(r"[^A-Za-z0-9_-]+", "-", served.model.rpartition("/")[2])
     names = [wanted, *(f"{wanted}-{suffix}"[:64] for suffix in (model, served.fingerprint))]
     name = next(name for name in names if models.get(name, served.fingerprint) in ("", served.fingerprint))
-    if name != wanted:
-        say(f"collection {wanted} holds vectors of another model ({models[wanted]}): the pictures go into {name}")
     if name not in models:
         search.create(name)
+    if name != wanted:
+        say(f"collection {wanted} holds vectors of another model ({models[wanted]}): the pictures go into {name}")
     return name
 
 

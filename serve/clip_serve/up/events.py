@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from watchfiles import watch
 
 _GATHERED_MS = 200  # events in this time are one
+_STARTING_S = 3.0  # until the system tells of changes in large folders too
 
 
 class Events:
@@ -24,8 +27,9 @@ class Events:
 
     @property
     def work(self) -> bool:
-        """Tell if changes are told."""
-        return self._listener is not None and not self._listener.has_ended
+        """Tell if changes are told; a listener that has just begun may have missed one."""
+        listener = self._listener
+        return listener is not None and not listener.has_ended and time.monotonic() - listener.begun > _STARTING_S
 
     def listen(self, root: tuple[int, int] | None) -> None:
         """Listen to the folder, which is another one if device and inode are others; None where it isn't there."""
@@ -51,7 +55,7 @@ class _Listener:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._end = folder, threading.Event()
-        self.news, self.has_ended = threading.Event(), False
+        self.news, self.has_ended, self.begun = threading.Event(), False, time.monotonic()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -61,7 +65,16 @@ class _Listener:
         self._thread.join(2)
 
     def _listen(self) -> None:
-        events = watch(
+        try:
+            for _ in self._events():
+                self.news.set()
+        except Exception:  # no such folder any more, more folders than the system watches, a name that the library can't read
+            self.news.set()
+        finally:
+            self.has_ended = True
+
+    def _events(self) -> Iterator[object]:
+        return watch(
             self._folder,
             watch_filter=None,
             debounce=_GATHERED_MS,
@@ -70,9 +83,3 @@ class _Listener:
             raise_interrupt=False,
             ignore_permission_denied=True,
         )
-        try:
-            for _ in events:
-                self.news.set()
-        except (OSError, RuntimeError):  # no such folder any more, or more folders than the system watches
-            self.news.set()
-        self.has_ended = True

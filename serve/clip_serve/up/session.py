@@ -127,7 +127,7 @@ class _Run:
         """Add the pictures; return what is to be followed, and the number of all that was left out."""
         if self.pictures is None:
             return None, left_out
-        collection = collection_for(search, served, self.options.collection)
+        collection = collection_for(search, served, self.options.collection, self.stop)
         job = Job(self.pictures.folder, collection, self.options.metadata)
         state = taken(job.folder)
         if state is None:
