@@ -16,7 +16,7 @@ from clip_client.preprocess import Limits, open_image
 from clip_client.regular_files import picture_content
 from clip_search import fetch
 from clip_search.budget import Budget
-from clip_search.errors import Busy, NotFound, storage_problem
+from clip_search.errors import Busy, NotFound, disk_problem
 from clip_search.options import Options
 from clip_search.thumbnails import thumbnail
 
@@ -107,7 +107,7 @@ def _spooled(content: bytes, options: Options) -> BinaryIO:
         file.write(content)
         file.flush()
     except OSError as problem:
-        raise storage_problem(problem) from problem
+        raise disk_problem(problem, "the picture can't be passed on") from problem
     return file
 
 
