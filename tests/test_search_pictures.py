@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import sidecars
 import urllib3
+from camera_pictures import heic
 from PIL import Image
 from servers import Server, free_ports, http_files
 from sidecars import PICTURES, Sidecar, base64_of
@@ -111,6 +112,16 @@ def test_others_go_out_as_jpeg(full: Full, folder: Path, format: str) -> None:
     image = Image.open(io.BytesIO(answer.data))
     assert (answer.status, answer.headers["Content-Type"], image.format, image.width) == (200, "image/jpeg", "JPEG", 4096)
     assert "scan.jpg" in answer.headers["Content-Disposition"]
+
+
+def test_a_cameras_file_goes_out_as_jpeg_and_is_kept_as_a_query(full: Full, folder: Path) -> None:
+    content = heic(picture(120, 80))
+    row = full.row(written(folder / "photo.heic", content))
+    answer = urllib3.request("GET", f"{full.sidecar.url}{PATH}/pictures/{row}")
+    assert (answer.status, Image.open(io.BytesIO(answer.data)).size) == (200, (120, 80))
+    assert "photo.jpg" in answer.headers["Content-Disposition"]
+    assert full.sidecar.ask("GET", f"{PATH}/thumbnails/{row}")[0] == 200
+    assert full.sidecar.ask("POST", "/v1/queries", {"image": base64_of(content)})[0] == 201
 
 
 def test_a_picture_beyond_fifty_megapixels_goes_out_smaller(full: Full, folder: Path) -> None:
