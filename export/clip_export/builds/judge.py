@@ -16,7 +16,7 @@ from torch import nn
 
 from clip_client.errors import ClipError, Unavailable
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
-from clip_export import json_record
+from clip_export import json_record, memory
 from clip_export.artifact_files import BUILD_RECORD, EMBEDDINGS, NOT_WEIGHTS
 from clip_export.builds import build_key
 from clip_export.builds.verdicts import Judged, Missing, Try
@@ -149,6 +149,8 @@ class Judge:
         encode = variant.load(self._artefact(tower, folder))
         embeddings = gate.embed(encode, self._evaluation.inputs(tower))
         invariance = gate.invariance(encode, tower, self._evaluation, embeddings, self._artifacts.spec)
+        del encode
+        memory.give_back()
         np.save(folder / EMBEDDINGS, embeddings)
         json_record.update(folder / BUILD_RECORD, evaluation=key, invariance=dataclasses.asdict(invariance))
         return embeddings, invariance
@@ -161,6 +163,7 @@ class Judge:
         with_recipe = f" ({recipe.name})" if recipe else ""
         self._artifacts.progress(f"building {variant.name}{with_recipe}, {tower} tower")
         variant.build(self._source(tower, recipe), scratch)
+        memory.give_back()
         self._artifacts.spec.save(scratch / SPEC_FILE)
         build, name = self._build_key(variant, tower), recipe.name if recipe else ""
         json_record.update(scratch / BUILD_RECORD, variant=variant.name, build=build, recipe=name)

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import bucket
-from clip_export import hardware, json_record
+from clip_export import hardware, json_record, memory
 from clip_export.artifact_files import SPEED_RECORD
 from clip_export.builds.verdicts import Judged
 from clip_export.library_errors import one_line
@@ -77,6 +76,7 @@ def measure(rows: Sequence[Judged], tower: Tower, spec: ModelSpec, folder: Path,
     path, key = folder / SPEED_RECORD, _key(rows)
     known = json_record.read(path)
     if known.get(tower, {}).get("key") != key:
+        memory.give_back()
         speeds = {name: speed for group in _groups(rows) for name, speed in _in_turns(group, tower, spec, progress).items()}
         kept = {name: dataclasses.asdict(speed) if isinstance(speed, Speed) else speed for name, speed in speeds.items()}
         json_record.write(path, known | {tower: {"key": key, "speeds": kept}})
@@ -186,14 +186,14 @@ def _worker(variant: Variant, artefact: Artefact) -> Iterator[_Worker]:
 def _serve(connection: Connection, variant: Variant, artefact: Artefact) -> None:
     """Far end: open the artefact, then run each batch that arrives, until the near end is closed."""
     try:
-        before, started = _resident_bytes(), time.perf_counter()
+        before, started = memory.resident_bytes(), time.perf_counter()
         encode = variant.load(artefact)
         connection.send(time.perf_counter() - started)
         known: set[tuple[int, ...]] = set()
         while True:
             batch = connection.recv()
             if batch is None:
-                connection.send(_resident_bytes() - before)
+                connection.send(memory.resident_bytes() - before)
                 continue
             connection.send(_timed(lambda: encode(batch), batch.shape in known))  # noqa: B023
             known.add(batch.shape)
@@ -217,11 +217,6 @@ def _seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _key(rows: Sequence[Judged]) -> str:

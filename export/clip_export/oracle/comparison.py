@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from clip_client.errors import InvalidInput
 from clip_client.preprocess import preprocess
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.tokens import Tokenizer
+from clip_export import memory
 from clip_export.libraries.base import Answer, Library, NotCompared
 from clip_export.library_errors import one_line
 from clip_export.oracle.items import Items
@@ -122,7 +122,7 @@ def compare(
     theirs = {tower: _library(libraries[tower], tower, items) for tower in TOWERS}
     for library in {*libraries.values()}:
         library.close()
-    gc.collect()
+    memory.give_back()
     return {tower: _compared(theirs[tower], tower, given[tower], ours, spec) for tower in TOWERS}
 
 

@@ -40,6 +40,7 @@ class OnnxFp32(Variant):
         _name_output(program)
         _name_nodes(program)
         program.save(folder / MODEL_FILE, external_data=_weight_bytes(module) > LARGEST_FILE_BYTES)
+        _forget_weights(module, program)
 
     def load(self, artefact: Artefact) -> Encoder:
         session = onnxruntime.InferenceSession(artefact.folder / MODEL_FILE, providers=["CPUExecutionProvider"])
@@ -100,6 +101,14 @@ def _name_nodes(program: ONNXProgram) -> None:
     for number, node in enumerate(program.model.graph):
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         node.name = "/".join([*scopes[-2:-1], f"{node.op_type}_{number}"])
+
+
+def _forget_weights(module: nn.Module, program: ONNXProgram) -> None:
+    """Empty the weights, which would stay in memory: the rules of onnxscript's optimiser keep the last graph that they saw."""
+    for tensor in module.state_dict(keep_vars=True).values():
+        tensor.data = tensor.data.new_empty(0)
+    for value in program.model.graph.initializers.values():  # transposed copies
+        value.const_value = None
 
 
 def _weight_bytes(module: nn.Module) -> int:
