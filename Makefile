@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+DOCS_READY := $(VENV)/docs-ready
 # The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-all check bench coverage load clean
+.PHONY: setup demo serve test test-all check docs bench coverage load clean
 
 setup: $(READY)
 
@@ -17,11 +18,16 @@ setup: $(READY)
 $(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[export,serve,search,loadtest,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[up,loadtest,dev]'
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
 	$(BIN)/clipserve serve --install
+	touch $@
+
+# What the site needs, which nobody else waits for
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 # The main job on the bundled checkpoint: export, serve, add to a search sidecar, search. In a terminal the page stays up until Ctrl-C.
@@ -40,12 +46,22 @@ test: setup
 test-all: setup
 	CLIPSERVE_TESTS=all $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
-check: setup
+check: setup $(DOCS_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/house_rules.py
+	$(BIN)/python .ci/links.py
+	$(BIN)/python .ci/figures.py --check
+	$(BIN)/python .ci/reference.py --check
+	$(BIN)/python .ci/build_site.py
+
+# Fill in figures, write reference pages, build the site; make docs ARGS=--serve shows it at http://127.0.0.1:8010
+docs: setup $(DOCS_READY)
+	$(BIN)/python .ci/figures.py
+	$(BIN)/python .ci/reference.py
+	$(BIN)/python .ci/build_site.py $(ARGS)
 
 # Every table of docs/benchmarks.md, e.g. make bench ARGS='--photos FOLDER --peers FOLDER'
 bench: setup

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from clip_client.progress_bars import ProgressBar
 
+from clip_client.progress_bars import ProgressBar
 from clip_client.search import Search, Term
 from lib.clustered_rows import NAME, Floats, clustered, rows
 from lib.load import Request, load

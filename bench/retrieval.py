@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.progress_bars import ProgressBar
-
 from clip_export.evaluation.gate import embed
 from clip_export.evaluation.retrieval import ranks
 from clip_export.variants import REFERENCE, named

@@ -16,9 +16,9 @@ from statistics import median
 
 import numpy as np
 import urllib3
-from clip_client.progress_bars import ProgressBar
 
 from clip_client import Clip, Search
+from clip_client.progress_bars import ProgressBar
 from clip_client.search import Term
 from lib import clip_retrieval
 from lib.checkpoints import VARIANT, checkpoint, exported

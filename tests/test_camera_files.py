@@ -58,7 +58,15 @@ def test_a_raw_file_without_a_preview_is_named() -> None:
 
 
 def test_pictures_that_pillow_opens_stay_as_they_are() -> None:
-    files = [*awkward().values(), encoded(PHOTO, "AVIF"), encoded(PHOTO, "TIFF"), b"", b"no picture", b"II*\0", b"\0\0\0\x18ftyp"]
+    files = [
+        *awkward().values(),
+        encoded(PHOTO, "AVIF"),
+        encoded(PHOTO, "TIFF"),
+        b"",
+        b"no picture",
+        b"II*\0",
+        b"\0\0\0\x18ftyp",
+    ]
     assert [camera_files.as_jpeg(file, MOST) for file in files] == files
     assert {camera_files.memory(file) for file in files} == {0}
 
@@ -111,11 +119,15 @@ def test_server_and_sidecar_take_them(clip: Clip, sidecar: Sidecar, search: Sear
     plain, *others = clip.embed_image([encoded(PHOTO), tmp_path / "a.heic", dng(PHOTO)])
     assert min(float(plain @ other) for other in others) > 0.95
     search.create("camera")
-    rows = [Row(id="heic", image=tmp_path / "a.heic"), Row(id="raw", image=tmp_path / "b.dng"), Row(id="broken", image=heic(PHOTO)[:200])]
+    rows = [
+        Row(id="heic", image=tmp_path / "a.heic"),
+        Row(id="raw", image=tmp_path / "b.dng"),
+        Row(id="broken", image=heic(PHOTO)[:200]),
+    ]
     added = search.add("camera", rows)
     assert sorted(added.ids) == ["heic", "raw"]
     assert "the HEIC image can't be decoded" in added.errors[2]
     sent = {"rows": [{"id": "sent", "image": base64_of(heic(PHOTO))}]}
     status, _ = sidecar.ask("POST", "/v1/collections/camera/rows", sent)
-    assert status == 200
+    assert status == 201
     assert {hit.id for hit in search.query("camera", "a cat") if hit.thumbnail} == {"heic", "raw", "sent"}

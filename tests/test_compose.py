@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_lines import check
 from compose_spec import PyOptions
+from snippets import Command
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -18,14 +20,15 @@ SEARCH_DOCKERFILE = (ROOT / "deploy" / "search.Dockerfile").read_text()
 
 
 def parse(text: str):
-    compose = PyOptions(apply_merge=True).from_yaml(text)
+    """Check a file as Compose does, once variables that aren't set have their defaults."""
+    compose = PyOptions(apply_merge=True).from_yaml(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
     compose.validate()
     return compose
 
 
 def test_the_compose_specification_accepts_the_file() -> None:
     compose = parse(COMPOSE)
-    assert sorted(compose.services) == ["export", "search", "triton", "triton-gpu"]
+    assert sorted(compose.services) == ["export", "export-gpu", "search", "triton", "triton-gpu"]
     with pytest.raises(Exception, match="shm_sise"):
         parse(COMPOSE.replace("shm_size", "shm_sise"))
 
@@ -39,11 +42,56 @@ def test_services_are_reachable_from_this_machine_only(name: str) -> None:
     assert "healthcheck" in service
 
 
+def services(*profiles: str) -> dict:
+    """Services that ``docker compose up`` starts with these profiles."""
+    every = yaml.safe_load(COMPOSE)["services"]
+    return {name: service for name, service in every.items() if set(service.get("profiles", profiles)) & set(profiles)}
+
+
+def default_profile() -> str:
+    return re.search(r'^"?COMPOSE_PROFILES"?=(\w+)$', (ROOT / ".env").read_text(), re.MULTILINE)[1]
+
+
+def has_gpu(service: dict) -> bool:
+    return "nvidia" in json.dumps(service.get("deploy", {}))
+
+
 def test_the_gpu_is_opt_in() -> None:
-    services = yaml.safe_load(COMPOSE)["services"]
-    assert services["triton-gpu"]["profiles"] == ["gpu"]
-    assert "profiles" not in services["triton"]
-    assert "deploy" not in services["triton"]
+    assert default_profile() == "cpu"
+    assert [name for name, service in services("cpu", "export").items() if has_gpu(service)] == ["export-gpu"]
+    assert [name for name, service in services("gpu").items() if has_gpu(service)] == ["triton-gpu"]
+
+
+@pytest.mark.parametrize(("profile", "triton"), [("cpu", "triton"), ("gpu", "triton-gpu")])
+def test_one_triton_runs_and_the_search_follows_it(profile: str, triton: str) -> None:
+    running = services(profile)
+    assert set(running) == {triton, "search"}
+    ports = [port for service in running.values() for port in service["ports"]]
+    assert len(ports) == len(set(ports))
+    assert running["search"]["depends_on"][triton] == {"condition": "service_healthy", "required": False}
+    names = {triton, *running[triton].get("networks", {}).get("default", {}).get("aliases", [])}
+    assert re.search(r'"--triton", "([\w-]+):8001"', SEARCH_DOCKERFILE)[1] in names
+
+
+def test_the_search_shows_the_pictures_of_a_folder_of_the_host() -> None:
+    service = services("cpu")["search"]
+    assert service["environment"]["CLIPSERVE_SEARCH_IMAGES"] == "/pictures"
+    volume = service["volumes"][1]
+    assert (volume["target"], volume["read_only"]) == ("/pictures", True)
+    assert (ROOT / re.fullmatch(r"\$\{PICTURES:-(.*)\}", volume["source"])[1]).is_dir()
+
+
+def test_an_export_without_options_is_of_the_bundled_checkpoint() -> None:
+    options = services("export")["export"]["command"]
+    check(Command({}, ("clipserve", "export", *options)))
+    assert all((ROOT / path).is_dir() for path in options[1::2])
+
+
+def test_an_export_needs_no_gpu() -> None:
+    assert {name: has_gpu(service) for name, service in services("export").items() if "export" in name} == {
+        "export": False,
+        "export-gpu": True,
+    }
 
 
 def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
@@ -72,14 +120,14 @@ def test_engines_are_built_by_the_release_that_runs_them() -> None:
     release = re.search(r"^ARG TRITON=(.*)$", DOCKERFILE, re.MULTILINE)[1]
     export = (ROOT / "deploy" / "export.Dockerfile").read_text()
     assert re.search(r"^ARG TENSORRT=(.*)$", export, re.MULTILINE)[1] == release
-    service = yaml.safe_load(COMPOSE)["services"]["export"]
-    assert service["volumes"] == [".:/clipserve"]
-    assert service["working_dir"] == "/clipserve"
+    for name in ("export", "export-gpu"):
+        service = yaml.safe_load(COMPOSE)["services"][name]
+        assert service["volumes"] == [".:/clipserve"]
+        assert service["working_dir"] == "/clipserve"
 
 
 def test_search_waits_for_triton_and_is_reachable_from_this_machine_only() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["search"]
-    assert service["depends_on"] == {"triton": {"condition": "service_healthy"}}
     assert service["ports"] == ["127.0.0.1:1234:1234"]
     assert "\nUSER search\n" in SEARCH_DOCKERFILE
     assert '--triton", "triton:8001' in SEARCH_DOCKERFILE

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import figures
+import links
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_lines import FLAG, Refused, check, every_flag, flags
+from command_lines import FLAG, Refused, check, every_flag, flags, verbs
+from documents import ROOT, Piece, blocks, code_spans, documents, tracked
+from messages import is_quoted_right, quoted, written
 from servers import CLIPSERVE, Server
-from sidecars import Sidecar
-from snippets import DOCUMENTS, ROOT, Command, Piece, anchors, blocks, code_spans, commands, links, tracked
+from sidecars import SIZE, Sidecar, unit
+from snippets import Command, commands
 
 from clip_client import cli
 from clip_client.search import Search
 from pictures import jpegs
 
 LANGUAGES = {"mermaid", "python", "sh", "text"}
-FOREIGN_FLAGS = {"--cov", "--index-url", "--profile", "--rm", "--user"}
-"""Flags in running text that aren't ours: of pytest, pip and docker."""
+FOREIGN_FLAGS = {"--cov", "--enable-shared", "--index-url", "--model-id", "--profile", "--rm", "--user"}
+"""Flags in running text that aren't ours: of pytest, Python's build, pip, infinity and docker."""
 TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"
 """Addresses that the documents have; in the tests they are other ones."""
 PACKAGES = ("client", "export", "search", "serve")
 PICTURES = "examples/emoji/pictures"
+HELP = ROOT / "docs" / "reference" / "commands.md"
+TABLE = "file_name,caption,year,country\na.jpg,a red car,1999,Italy\nsub/b.jpg,children on a beach,2021,Spain\n"
+"""Table that the documents' reader has beside the photos."""
 
 
 @pytest.fixture
@@ -32,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in zip(("cat.jpg", "a.jpg", "b.jpg", "photos/a.jpg", "photos/sub/b.jpg"), jpegs(5), strict=True):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "photos" / "metadata.csv").write_text(TABLE)
+    (tmp_path / "token").write_text("not asked for")
     bundled = tmp_path / PICTURES
     bundled.mkdir(parents=True)
     captions = pq.read_table(ROOT / PICTURES / "captions.parquet").slice(0, 5)
@@ -42,14 +54,41 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def embeddings(folder: Path) -> Path:
+    """Embeddings as clip-retrieval writes them."""
+    made = folder / "embeddings"
+    (made / "img_emb").mkdir(parents=True)
+    (made / "metadata").mkdir()
+    np.save(made / "img_emb" / "img_emb_0.npy", unit(3, SIZE).astype(np.float16))
+    pq.write_table(pa.table({"image_path": ["a.jpg", "b.jpg", "c.jpg"]}), made / "metadata" / "metadata_0.parquet")
+    return made
+
+
+def add_photos(sidecar: Sidecar) -> None:
+    """Do what a reader did before: the photos are in a collection of their own, and in that of ``up``."""
+    for collection in ("photos", "default"):
+        assert cli.main(["search", "add", "photos", "--collection", collection, "--url", sidecar.url]) == 0
+
+
 def test_every_block_says_its_language_and_no_command_hides_in_text() -> None:
     assert {block.language for block in blocks()} <= LANGUAGES
     programs = re.compile(r"^(\$ |\.venv/bin/)?(clipserve|python|make|docker|pip|locust|pytest) ", re.M)
-    assert [str(block) for block in blocks("text") if programs.search(block.content)] == []
+    hidden = [str(block) for block in blocks("text") if block.document != HELP and programs.search(block.content)]
+    assert hidden == []
+
+
+def test_commands_are_typed_as_in_a_clone() -> None:
+    """Readers of any page may copy any line: one form everywhere."""
+    typed = [(str(block), command.words[0]) for block in blocks("sh") for command in commands(block.content)]
+    ours = ("clipserve", "python", "pip", "locust", "pytest")
+    assert [line for line in typed if Path(line[1]).name in ours and not line[1].startswith(".venv/bin/")] == []
 
 
 @pytest.mark.parametrize("snippet", blocks("python"), ids=str)
 def test_python_snippets_run(snippet: Piece, folder: Path, server: Server, sidecar: Sidecar, search: Search) -> None:
+    if 'create("photos"' not in snippet.content:
+        add_photos(sidecar)
     source = snippet.content.replace(TRITON, server.address).replace(SIDECAR, sidecar.url)
     exec(compile(source, str(snippet), "exec"), {"__name__": "__main__"})
 
@@ -62,15 +101,27 @@ def test_command_lines_are_taken_by_their_programs(snippet: Piece) -> None:
         check(command)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/search.md"])
-def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: Sidecar, search: Search) -> None:
-    lines = [
-        command.words for block in blocks("sh") if block.document == ROOT / document for command in commands(block.content)
-    ]
-    asked = [words for words in lines if words[:2] == ("clipserve", "search") and words[2] != "serve"]
-    assert {words[2] for words in asked} >= {"add", "query"}
-    for words in asked:
-        assert cli.main([*words[1:], "--url", sidecar.url]) == 0
+def searches(document: Path) -> list[tuple[str, ...]]:
+    """Return the commands of a document that ask a sidecar, in their order, from ``search`` on."""
+    lines = [command.words for block in blocks("sh") if block.document == document for command in commands(block.content)]
+    asked = [words[1:] for words in lines if Path(words[0]).name == "clipserve" and words[1] == "search"]
+    return [words for words in asked if words[1] != "serve"]
+
+
+@pytest.mark.parametrize("document", [path for path in documents() if searches(path)], ids=lambda path: path.stem)
+def test_searches_on_the_command_line_run(
+    document: Path, folder: Path, embeddings: Path, sidecar: Sidecar, search: Search
+) -> None:
+    add_photos(sidecar)
+    for words in searches(document):
+        assert cli.main([*words, "--url", sidecar.url]) == 0
+
+
+def test_programs_of_the_system_run(folder: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.content.splitlines() if line.startswith(("openssl ", "chmod "))]
+    assert lines
+    for line in lines:
+        subprocess.run(line, shell=True, cwd=folder, check=True)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +143,7 @@ def test_searches_on_the_command_line_run(document: str, folder: Path, sidecar: 
         "pytest --nothing",
         "CLIPSERVE_NOTHING=1 pytest",
         "docker compose up tritn",
-        "docker compose --profile cpu up triton",
+        "docker compose --profile tpu up triton",
         "docker compose run --rm export --modle x",
         "pip install 'clipserve[searching]'",
         "pip install --nothing clipserve",
@@ -105,7 +156,7 @@ def test_a_wrong_command_line_is_refused(line: str) -> None:
 
 
 def usages() -> list[Piece]:
-    return [block for block in blocks("text") if block.content.startswith("usage: ")]
+    return [block for block in blocks("text") if block.content.startswith("usage: ") and block.document != HELP]
 
 
 @pytest.mark.parametrize("usage", usages(), ids=str)
@@ -120,14 +171,14 @@ def test_flags_in_the_text_exist() -> None:
         f"{span} {flag}"
         for span in code_spans()
         for flag in re.findall(r"(?<!\S)--[a-z][\w-]*", span.content)
-        if flag not in known and not span.content.startswith(("python examples/", "python bench/"))
+        if flag not in known and not re.match(r"(\.venv/bin/)?python (examples|bench)/", span.content)
     }
     assert unknown == set()
 
 
 def test_commands_in_the_text_exist() -> None:
     for span in code_spans():
-        if words := re.match(r"clipserve (\w+)(?: (\w+))?", span.content):
+        if words := re.match(r"(?:\.venv/bin/)?clipserve (\w+)(?: (\w+))?", span.content):
             verb = [words[2]] if words[1] == "search" and words[2] else []
             check(Command({}, ("clipserve", words[1], *verb, "--help")))
         if target := re.fullmatch(r"make (\w+)", span.content):
@@ -177,13 +228,36 @@ def test_environment_variables_in_the_text_exist() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    broken = []
-    for link in links():
-        target, _, anchor = link.content.partition("#")
-        path = link.document.parent / target if target else link.document
-        if not link.content.startswith("http") and (not path.exists() or (anchor and anchor not in anchors(path))):
-            broken.append(f"{link}: {link.content}")
-    assert broken == []
+    assert [f"{link}: {link.content} {reason}" for link, reason in links.broken_links()] == []
+
+
+@pytest.mark.parametrize("figure", figures.FIGURES)
+def test_a_figure_has_a_source(figure: str) -> None:
+    assert re.fullmatch(r"[\d,]*\d(\.\d+)?", figures.figure(figure))
+
+
+def test_figures_are_those_of_the_measurements() -> None:
+    assert [line for path in documents() for line in figures.update(path, check=True)] == []
+
+
+def test_no_ratio_of_the_readme_stands_without_its_source() -> None:
+    table = re.search(r"^## How fast\n(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    ratios = [row.split("|")[-2] for row in table.splitlines() if row.startswith("|")][2:]
+    assert ratios
+    assert [ratio for ratio in ratios if not figures.marks(ratio)] == []
+
+
+def test_messages_that_are_explained_are_those_of_the_sources() -> None:
+    assert len(quoted()) > 30
+    texts = written()
+    assert [quote for quote in quoted() if not is_quoted_right(quote, texts)] == []
+    assert not is_quoted_right("no model repositories …: …", texts)
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = HELP.read_text(encoding="utf-8")
+    for words in verbs():
+        assert f"## clipserve {' '.join(words)}\n" in page
 
 
 def test_the_routes_in_the_text_are_those_of_the_api(sidecar: Sidecar) -> None:
@@ -208,4 +282,4 @@ def test_the_first_screen_has_code_commands_and_a_picture() -> None:
 
 
 def test_documents_are_found() -> None:
-    assert {ROOT / "README.md", ROOT / "docs" / "architecture.md"} <= set(DOCUMENTS)
+    assert {ROOT / "README.md", ROOT / "docs" / "architecture.md"} <= set(documents())

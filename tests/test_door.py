@@ -190,11 +190,15 @@ def test_what_a_user_chose_for_characters_that_cannot_be_printed_stays() -> None
 
 
 def test_the_demo_says_why_it_ends(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "emoji"
     code = (
-        "import runpy, subprocess, sys\n"
-        "def failing(*a, **k): raise subprocess.CalledProcessError(3, 'export')\n"
-        "subprocess.run = failing\n"
-        f"runpy.run_path({str(ROOT / 'examples' / 'emoji' / 'demo.py')!r}, run_name='__main__')"
+        f"import sys; sys.path.insert(0, {str(example)!r})\n"
+        "import dataclasses, demo, pathlib\n"
+        "demo.UP = dataclasses.replace(demo.UP, pictures=pathlib.Path('none'))\n"
+        "sys.exit(demo.main())"
     )
     result = run(sys.executable, "-c", code, cwd=tmp_path)
-    assert (result.returncode, "Traceback" in result.stderr) == (3, False)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: no folder none: expected a folder of pictures, or a list of them\n",
+    )

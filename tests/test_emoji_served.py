@@ -73,6 +73,13 @@ def test_it_finds_what_it_never_saw(figures: dict) -> None:
     assert figures["keywords"]["r@10"] >= 0.28
 
 
+def test_the_card_has_these_figures(figures: dict) -> None:
+    card = json.loads((EXAMPLE / "figures.json").read_text())
+    assert {task: set(values) for task, values in card.items()} == {task: set(values) for task, values in figures.items()}
+    for task, values in card.items():
+        assert values == pytest.approx(figures[task], abs=2e-3)
+
+
 def test_birthday_cake_shows_the_cake_first() -> None:
     towers, collection = Towers(EXAMPLE / "emoji-clip"), load_collection()
     cosines = towers.embed_images(collection.pictures) @ towers.embed_texts(["birthday cake"])[0]

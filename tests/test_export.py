@@ -15,7 +15,7 @@ import openvino
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import FLOATS
+from conftest import FLOATS, NOTICE
 from filelock import FileLock
 from servers import running
 
@@ -150,9 +150,20 @@ def test_another_variant_of_one_tower(checkpoint: Path, own: Path, capsys: pytes
     assert rows == ["onnx-fp32", "openvino-fp16"]
 
 
-def test_a_second_name_goes_beside_the_first(checkpoint: Path, own: Path) -> None:
+def test_a_second_name_goes_beside_the_first(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(own / "model_repository")
-    assert export(checkpoint, own, "--name", "siglip", "--variants", "onnx-fp32") == 0
+    notice = ["--notice", "\x1b[31mMade for\n\tdrawings."]
+    assert export(checkpoint, own, "--name", "siglip", "--variants", "onnx-fp32", *notice) == 0
+    printed = capsys.readouterr()
+    assert "notice: [31mMade for drawings. Another model: clipserve export --model " in printed.err.replace("\n", " ")
+    assert "only cosines to PyTorch were judged" in printed.out
+    tables = [line for line in printed.out.splitlines() if line.startswith(("variant", "torch-fp32", "onnx-fp32", " ─", "─"))]
+    assert tables
+    assert max(map(len, tables)) <= 80
+    named, first = (
+        ModelSpec.load(own / "model_repository" / f"{name}_text" / "1" / "spec.json") for name in ("siglip", "clip")
+    )
+    assert (named.notice, first.notice, named.fingerprint) == ("[31mMade for drawings.", NOTICE, first.fingerprint)
     after = snapshot(own / "model_repository")
     assert {key: after[key] for key in before} == before
     assert {path.split("/")[0] for path in after.keys() - before.keys()} == {

@@ -70,7 +70,7 @@ def test_what_macos_writes_beside_a_picture(tmp_path: Path) -> None:
     assert ([file.name for file in listing.pictures], listing.others) == (["._b.jpg"], ["._a.jpg"])
 
 
-@pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.cr2", "a.svg", "a.jpx", "a.jxr", "a.xpm"])
+@pytest.mark.parametrize("name", ["a.jxl", "a.JXL", "a.avci", "a.svg", "a.jpx", "a.jxr", "a.xpm"])
 def test_pictures_of_other_kinds_are_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert "isn't taken: convert it" in scan(tmp_path).left_out[name]

@@ -23,13 +23,13 @@ def test_short_work_leaves_no_line_in_a_log() -> None:
 
 def test_a_log_of_long_work_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_bars, "_LINE_S", 0.1)
-    log = io.StringIO()
+    log, start = io.StringIO(), time.monotonic()
     with ProgressBar(desc="adding", total=100, file=log) as bar:
         for _ in range(100):
             time.sleep(0.005)
             bar.update(1)
     lines = log.getvalue().splitlines()
-    assert 2 <= len(lines) <= 7
+    assert 2 <= len(lines) <= (time.monotonic() - start) / 0.1 + 1
     assert all(line.startswith("adding: ") and " of 100, " in line for line in lines)
     assert "\r" not in log.getvalue()
 

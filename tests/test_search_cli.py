@@ -67,7 +67,7 @@ def test_a_folder_is_added_searched_and_filtered(sidecar: Sidecar, folder: Path,
         sidecar, "photos", "filter", folder / "sub" / "6.jpg", tmp_path / "out", "--num-results", "2"
     )
     assert (tmp_path / "out" / "6.jpg").read_bytes() == (folder / "sub" / "6.jpg").read_bytes()
-    assert "image: 8 vectors, faiss, recall 1.000" in run(sidecar, "photos", "stats")
+    assert "image: 8 vectors, faiss; the index finds 100 % of what an exact search finds" in run(sidecar, "photos", "stats")
     assert json.loads(run(sidecar, "photos", "stats", "--json"))["rows"] == 8
     assert "8 rows" in run(sidecar, "photos", "rebuild")
 

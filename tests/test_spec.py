@@ -23,6 +23,7 @@ from clip_client.spec import SPEC_FILE
 from clip_client.tokens import Tokenizer
 from clip_export import families
 from clip_export.checkpoints import find as checkpoint_files
+from clip_export.options import BUNDLED, BUNDLED_CHECKPOINT
 from clip_export.publish import triton_config
 from clip_export.towers.image_tower import ImageTower
 from clip_export.towers.text_towers import CausalTextTower
@@ -195,3 +196,48 @@ def test_it_is_read_from_the_checkpoint(spec: ModelSpec) -> None:
     assert (list(spec.mean), list(spec.std)) == (hub["image_mean"], hub["image_std"])
     assert (spec.context_length, spec.end_token, spec.pad_token) == (77, checkpoints.END, checkpoints.END)
     assert spec.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("Made for\ndrawings.\r\n\t", "Made for drawings."),
+        ("\x1b]0;title\x07\u202eevil", "]0;title evil"),
+        ("<script>alert(1)</script> [bold]", "<script>alert(1)</script> [bold]"),
+        ("a" * 2**20, "a" * 299 + "…"),
+        ("caf\udce9", "caf"),
+        ("", ""),
+    ],
+)
+def test_a_notice_is_one_printable_line(written: str, kept: str, spec: ModelSpec) -> None:
+    noticed = dataclasses.replace(spec, notice=written)
+    assert noticed.notice == kept
+    assert ModelSpec.from_parameters(noticed.to_parameters()) == noticed
+
+
+def test_a_spec_of_an_older_export_has_no_notice(spec: ModelSpec) -> None:
+    older = dataclasses.replace(spec, notice="")
+    assert "notice" not in older.to_fields()
+    assert ModelSpec.from_json(older.to_json()) == older
+
+
+def test_a_notice_that_is_no_text_is_refused(spec: ModelSpec) -> None:
+    with pytest.raises(InvalidInput, match="notice is int, expected a text"):
+        ModelSpec.from_fields({**spec.to_fields(), "notice": 5})
+
+
+@pytest.mark.parametrize(("stored", "told"), [("For drawings.", "For drawings."), (None, ""), (["a"], "['a']")])
+def test_a_notice_comes_from_the_configuration(
+    stored: Any, told: str, checkpoint: Path, spec: ModelSpec, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "own", copy_function=os.link)
+    config = {**json.loads((folder / "config.json").read_text()), "notice": stored}
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config))
+    own = checkpoint_files.find(str(folder), None)
+    assert own.notice == told
+    assert families.of(own).spec(own, "clip").fingerprint == spec.fingerprint
+
+
+def test_the_bundled_checkpoint_says_what_it_is_for() -> None:
+    assert "drawings" in checkpoint_files.find(str(BUNDLED / BUNDLED_CHECKPOINT), None).notice

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from clip_client.progress_bars import ProgressBar
 
 from clip_client import Clip
+from clip_client.progress_bars import ProgressBar
 from lib.load import load
 from lib.plotting import plot
 from lib.results import plot_path

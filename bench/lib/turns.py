@@ -8,6 +8,7 @@ from statistics import median
 from typing import TypeVar
 
 import numpy as np
+
 from clip_client.progress_bars import ProgressBar
 
 Answer = TypeVar("Answer")

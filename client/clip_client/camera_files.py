@@ -17,6 +17,7 @@ from clip_client.errors import InvalidInput
 
 JPEG_SIDE = 4096  # longest edge in pixels of what a HEIC picture becomes: ten times that of the towers' squares
 _QUALITY = 95
+_MOST_TOLD = 200  # characters of a library's message
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _ANY_CODEC = {b"mif1", b"msf1"}
@@ -50,10 +51,10 @@ class Kind:
         return f"{self.name} needs {self.package}, which isn't installed: pip install 'clipserve[{self.extra}]'"
 
 
-HEIC = Kind("HEIC", "pillow-heif", "pillow_heif", "heic", frozenset(".heic .heif .hif .heics .heifs".split()), 32 * 2**20)
+HEIC = Kind("HEIC", "pillow-heif", "pillow_heif", "heic", frozenset([".heic", ".heif", ".hif", ".heics", ".heifs"]), 32 * 2**20)
 RAW = Kind(
     "RAW", "rawpy", "rawpy", "raw",
-    frozenset(".dng .cr2 .cr3 .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .x3f".split()),
+    frozenset([".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f"]),
     256 * 2**20,  # 150 megapixels without compression; only the preview is sent
 )  # fmt: skip
 KINDS = (HEIC, RAW)
@@ -140,7 +141,7 @@ def _heic(encoded: bytes) -> Any:
 
 def _decoded_heic(encoded: bytes, most_pixels: int) -> Image.Image:
     file = _heic(encoded)
-    _check_pixels(*file.size, most_pixels)
+    _check_pixels(file.size, most_pixels)
     try:
         image: Image.Image = file.to_pillow()  # upright: libheif has turned it
         image.thumbnail((JPEG_SIDE, JPEG_SIDE))
@@ -160,21 +161,22 @@ def _preview(encoded: bytes, most_pixels: int) -> bytes:
         raise InvalidInput("the RAW file has no preview: develop it into a JPEG") from problem
     except Exception as problem:
         raise _undecoded(RAW, problem) from problem
-    if preview.format == rawpy.ThumbFormat.JPEG:
-        return bytes(preview.data)
-    height, width = preview.data.shape[:2]
-    _check_pixels(width, height, most_pixels)
+    if isinstance(preview.data, bytes):  # a JPEG
+        return preview.data
     image = Image.fromarray(preview.data)
+    _check_pixels(image.size, most_pixels)
     return _encoded(image.transpose(_TURNS[flip]) if flip in _TURNS else image)
 
 
-def _check_pixels(width: int, height: int, most: int) -> None:
+def _check_pixels(size: tuple[int, int], most: int) -> None:
+    width, height = size
     if width * height > most:
         raise InvalidInput(f"the image has {width} x {height} pixels, at most {most:,} are taken: send a smaller one")
 
 
 def _undecoded(kind: Kind, problem: Exception) -> InvalidInput:
-    return InvalidInput(f"the {kind.name} image can't be decoded ({problem or type(problem).__name__}): is the file whole?")
+    told = " ".join(str(problem).split())[:_MOST_TOLD] or type(problem).__name__
+    return InvalidInput(f"the {kind.name} image can't be decoded ({told}): is the file whole?")
 
 
 def _encoded(image: Image.Image) -> bytes:

@@ -21,13 +21,22 @@ class Command:
 
 
 COMMANDS = {
+    "up": Command(
+        "clip_serve.up.cli", "up", "everything at once: export, serve, search, add a folder of pictures, open the page"
+    ),
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
     "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
     "completion": Command("clip_client.completion", "completion", "print a script that completes commands in a shell"),
 }
 
-EXAMPLES = ("clipserve export", "clipserve serve", "clipserve search serve", "clipserve search add FOLDER --collection photos")
+EXAMPLES = (
+    "clipserve up FOLDER",
+    "clipserve export",
+    "clipserve serve",
+    "clipserve search serve",
+    "clipserve search add FOLDER --collection photos",
+)
 """Commands in the order that a newcomer needs them."""
 
 

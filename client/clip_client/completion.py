@@ -13,7 +13,7 @@ import shtab
 
 from clip_client import cli, help_texts
 
-_FOLDERS = ("DIR", "FOLDER")  # metavars
+_FOLDERS, _FILES = {"DIR", "FOLDER"}, {"FILE", "LIST"}  # words of metavars
 _SHELLS = ("bash", "zsh")
 
 
@@ -63,6 +63,10 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 _complete_files(below)
-        elif action.type is Path:
-            folder = action.metavar in _FOLDERS or "folder" in action.dest
-            action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
+            continue
+        words = {*str(action.metavar).split("|")}
+        is_folder = words & _FOLDERS or "folder" in action.dest
+        if is_folder and not words & _FILES:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.type is Path or words & _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 class _Version(argparse.Action):
     """Print the version, which is looked up only then."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, nargs=0, default=argparse.SUPPRESS, **settings)
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: Any) -> None:
         print(version())

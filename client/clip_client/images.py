@@ -41,7 +41,7 @@ class Reader:
             return self._png(_picture(image))
         return camera_files.as_jpeg(self._file(image), self.limits.image_pixels)
 
-    def _file(self, image: ImageLike) -> bytes:
+    def _file(self, image: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
         """Return the content of a file as it is."""
         if isinstance(image, bytes | bytearray | memoryview):
             return bytes(image)

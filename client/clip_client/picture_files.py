@@ -142,7 +142,7 @@ class _Walk:
             self.scan.left_out[file.name] = str(problem)
 
     def _lacking(self, file: PictureFile) -> str:
-        """Return the message about a library that isn't installed; empty if none is needed, as for a JPEG that is named as HEIC."""
+        """Return the message about a library that isn't installed; empty if none is needed, as for a JPEG named HEIC."""
         camera = camera_files.kind_by_ending(_ending(file.name))
         lacking = self._missing[camera] if camera else ""
         return "" if lacking and _is_magic(_start(file.path), but=_TIFF) else lacking

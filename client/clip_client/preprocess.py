@@ -180,7 +180,7 @@ def open_image(encoded: bytes) -> Image.Image:
     except UnidentifiedImageError as problem:
         if kind := camera_files.kind_of(encoded):
             raise InvalidInput(
-                f"{kind.name} isn't decoded here: send a JPEG, or let clipserve's own client make one, which needs {kind.package}"
+                f"{kind.name} isn't decoded here: send a JPEG; clipserve's own client makes one, with {kind.package}"
             ) from problem
         raise InvalidInput(
             f"not a picture that can be read: {len(encoded):,} bytes that start with {encoded[:8]!r}; "

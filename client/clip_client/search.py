@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -243,6 +244,11 @@ class Search:
         answer = self._http.ask("POST", _path(collection, "duplicates"), wanted)
         groups = [Group([Hit(**hit) for hit in group["rows"]], group["size"]) for group in answer["groups"]]
         return Duplicates(groups, answer["more"], answer["checked"])
+
+    def keep_picture(self, image: str | os.PathLike[str] | bytes) -> str:
+        """Keep a small copy of a picture on the sidecar; return its id, which the page's address takes as ``#q=ID``."""
+        content = Term(image=image).to_json()["image"]
+        return str(self._http.ask("POST", "/v1/queries", {"image": content})["id"])
 
     def rebuild(self, collection: str, *, wait: bool = False) -> dict[str, Any]:
         """Index everything anew, in the background unless ``wait``."""

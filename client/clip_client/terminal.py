@@ -1,4 +1,4 @@
-"""Terminals and pipes: printable texts, and tables that fold or become lines; needs rich, which the extras of commands bring."""
+"""Terminals and pipes: printable texts, tables that fold or become lines; needs rich, which the extras of commands bring."""
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -17,10 +17,15 @@ _LEAST_PROSE = 40  # columns that a cell of prose gets at least
 
 
 class Console(rich_console.Console):
-    """Console that lets its command see that nobody reads any more; rich itself heeds NO_COLOR."""
+    """Console that takes a terminal alone for one, whatever FORCE_COLOR says; rich itself heeds NO_COLOR."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell if the output goes to a terminal."""
+        return self.file.isatty()
 
     def on_broken_pipe(self) -> None:
-        """Raise the error on."""
+        """Let the command see that nobody reads any more."""
         raise  # rich calls this while it handles the BrokenPipeError
 
 

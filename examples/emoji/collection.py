@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import resvg_py
 from PIL import Image, ImageOps
-from clip_client.progress_bars import ProgressBar
 
+from clip_client.progress_bars import ProgressBar
 from drawings import STYLES, load_drawings, read_icons
 from emoji_names import Emoji, load_emoji, plain_code
 from packages import NOTO, NOTO_SPRITES, open_package

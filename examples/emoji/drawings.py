@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import resvg_py
 from PIL import Image
-from clip_client.progress_bars import ProgressBar
 
+from clip_client.progress_bars import ProgressBar
 from emoji_names import Emoji, load_emoji, plain_code
 from icon_names import SYNONYMS, codes_by_name, find_code
 from packages import (

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
-from clip_client.progress_bars import ProgressBar
 
 from augment import augment, blend_styles, on_white
 from captions import Captions
+from clip_client.progress_bars import ProgressBar
 from clip_export.hardware import cpu_name
 from drawings import Drawings, load_drawings
 from emoji_names import Emoji, load_emoji

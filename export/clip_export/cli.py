@@ -7,11 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from clip_client.terminal import Console
-
 from clip_client import command_runner, notices
 from clip_client.errors import ClipError
 from clip_client.help_texts import program
+from clip_client.terminal import Console
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed

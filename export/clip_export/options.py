@@ -129,7 +129,11 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
     add("--image-only", action="store_true", help="export the image tower alone, to search pictures by pictures")
     add("--name", default=Options.name, help="name of the published models (default: %(default)s)")
-    add("--notice", metavar="TEXT", help="sentence on the model's purpose, shown with its results (default: the checkpoint's own)")
+    add(
+        "--notice",
+        metavar="TEXT",
+        help="sentence on the model's purpose, shown with its results (default: the checkpoint's own)",
+    )
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clip_client.terminal import Console
-
 from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.terminal import Console
 from clip_export import families, progress
 from clip_export.builds import speed
 from clip_export.builds.best_variant import best

@@ -16,7 +16,7 @@ from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavai
 from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PREPARATION, VERSION, models
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, ensemble
 
-_EXPORT = "publish a checkpoint with: python export/all.py --model FOLDER"
+_EXPORT = "publish a checkpoint with: clipserve export --model FOLDER"
 
 _EXCHANGE_S = 10  # patience with an export: its exchange takes milliseconds, writing aside beforehand seconds
 

@@ -69,7 +69,9 @@ def dng(preview: Image.Image | None, orientation: int = 1) -> bytes:
         278: (_LONG, [preview.height]),
         279: (_LONG, [len(jpeg)]),
     }
-    below = _file(raw, sensor, start=8 + len(_directory(about | reduced | {273: (_LONG, [0]), 330: (_LONG, [0])}, 8)) + len(jpeg))
+    below = _file(
+        raw, sensor, start=8 + len(_directory(about | reduced | {273: (_LONG, [0]), 330: (_LONG, [0])}, 8)) + len(jpeg)
+    )
     return _file(about | reduced, jpeg, below=below)
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from unittest import mock
 
 import yaml
+from documents import ROOT
 from pip._internal.commands import create_command
 from servers import CLIPSERVE
-from snippets import ROOT, Command, commands
+from snippets import Command, commands
 
 from clip_client import cli
 
@@ -58,7 +59,8 @@ def verbs() -> list[list[str]]:
     """Return the words of every command of clipserve: ``["export"]``, …, ``["search", "add"]``, …"""
     listed = re.search(r"^positional arguments:\n  VERB\n(.*?)\n\n", _help((str(CLIPSERVE), "search")) + "\n\n", re.M | re.S)
     assert listed
-    return [["export"], ["serve"], *(["search", name] for name in re.findall(r"^    (\w+)", listed[1], re.M))]
+    own = [[name] for name in cli.COMMANDS if name != "search"]
+    return [*own, *(["search", name] for name in re.findall(r"^    (\w+)", listed[1], re.M))]
 
 
 @functools.cache
@@ -160,19 +162,22 @@ def _docker(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("docker", exit_on_error=False)
     compose = parser.add_subparsers(required=True).add_parser("compose", exit_on_error=False)
     compose.add_argument("--profile", choices=[name for service in services.values() for name in service.get("profiles", [])])
-    actions = compose.add_subparsers(required=True)
-    actions.add_parser("up", exit_on_error=False).add_argument("service", choices=services)
-    run = actions.add_parser("run", exit_on_error=False)
-    run.add_argument("--rm", action="store_true")
-    run.add_argument("--user")
-    run.add_argument("service", choices=services)
-    run.add_argument("rest", nargs=argparse.REMAINDER)
+    actions = compose.add_subparsers(required=True, dest="action")
+    actions.add_parser("up", exit_on_error=False).add_argument("service", nargs="?", choices=services)
+    for name in ("run", "exec"):
+        action = actions.add_parser(name, exit_on_error=False)
+        action.add_argument("--rm", action="store_true")
+        action.add_argument("--user")
+        action.add_argument("service", choices=services)
+        action.add_argument("rest", nargs=argparse.REMAINDER)
     try:
         options = parser.parse_args(arguments)
     except (argparse.ArgumentError, SystemExit) as problem:
         raise Refused(str(problem)) from problem
-    if getattr(options, "rest", None):
-        _clipserve([options.service, *options.rest])
+    if options.action == "exec":
+        check(Command({}, tuple(options.rest)))
+    elif getattr(options, "rest", None):
+        _clipserve([options.service.removesuffix("-gpu"), *options.rest])
 
 
 def _pip(arguments: Sequence[str]) -> None:
@@ -186,16 +191,22 @@ def _pip(arguments: Sequence[str]) -> None:
     _among(named, extras, "clipserve")
 
 
+def _any(arguments: Sequence[str]) -> None:
+    """Take the line of a program of the system: a test runs it."""
+
+
 def _among(words: Sequence[str], known, program: str) -> None:
     if unknown := [word for word in words if word not in known]:
         raise Refused(f"{program} has no {', '.join(unknown)}")
 
 
 _PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
+    "chmod": _any,
     "clipserve": _clipserve,
     "docker": _docker,
     "locust": _locust,
     "make": _make,
+    "openssl": _any,
     "pip": _pip,
     "pytest": _pytest,
     "python": _python,

@@ -88,4 +88,3 @@ class Books:
         with contextlib.suppress(OSError):  # what it holds back can't be written either
             if file:
                 file.close()
-

@@ -128,7 +128,7 @@ VERBS = {
         "search by a text, or by a picture's file or URL",
         (
             '"a red car" --collection photos',
-            "holiday/beach.jpg -k 20 --filter \"year > 2000\"",
+            'holiday/beach.jpg -k 20 --filter "year > 2000"',
             '"a red car" -0 | xargs -0 cp -t cars/',
             '"a red car" --json',
         ),

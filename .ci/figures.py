@@ -1,0 +1,170 @@
+"""Figures of the documents, each from the file that a measurement wrote.
+
+python .ci/figures.py            # fill them in
+python .ci/figures.py --check    # name those that differ, and exit with 1
+
+A figure stands before its mark, `5.0<!--=bulk-->`, which readers don't see; FIGURES has the source of each name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from documents import ROOT, documents
+
+BENCHMARKS = ROOT / "docs" / "benchmarks"
+CARD = ROOT / "examples" / "emoji" / "figures.json"
+_MARK = re.compile(r"(?P<value>[\d.,]*\d)<!--=(?P<name>[\w-]+)-->")
+
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    """Fill in, or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args().check
+    stale = [line for path in documents() for line in update(path, check)]
+    word = ("differ: make docs" if stale else "differ") if check else "were changed"
+    print("\n".join([*stale, f"{len(stale)} figures {word}"]))
+    sys.exit(1 if check and stale else 0)
+
+
+def update(path: Path, check: bool) -> Iterator[str]:
+    """Write a document's figures anew unless only checked; yield a line for each that differs."""
+    before = path.read_text(encoding="utf-8")
+    after = _MARK.sub(lambda mark: f"{figure(mark['name'])}<!--={mark['name']}-->", before)
+    if before != after and not check:
+        path.write_text(after, encoding="utf-8")
+    for number, (old, new) in enumerate(zip(before.splitlines(), after.splitlines(), strict=True), 1):
+        for was, now in zip(_MARK.finditer(old), _MARK.finditer(new), strict=True):
+            if was["value"] != now["value"]:
+                yield f"{path.relative_to(ROOT)}:{number}: {was['name']} is {now['value']}, not {was['value']}"
+
+
+def figure(name: str) -> str:
+    """Return a figure as people read it.
+
+    Raises:
+        SystemExit: if there is none of that name.
+    """
+    if name not in FIGURES:
+        sys.exit(f"no figure is called {name}: expected one of {', '.join(FIGURES)}")
+    source, form = FIGURES[name]
+    return format(source(), form)
+
+
+def marks(text: str) -> list[str]:
+    """Return the names of the figures in a text."""
+    return [mark["name"] for mark in _MARK.finditer(text)]
+
+
+def cell(bench: str, table: str, row: tuple[object, ...], column: str) -> float:
+    """Return a figure of a bench: of the table whose first column is so called, the row that begins so, and a column."""
+    for values in rows(bench, table):
+        if (*values.values(),)[: len(row)] == row:
+            return float(values[column])
+    sys.exit(f"docs/benchmarks/{bench}.json has no row {row} in the table {table!r}: take its figures out of the documents")
+
+
+def rows(bench: str, table: str) -> list[Row]:
+    """Return the rows of a bench's table, each by column."""
+    tables = [entry for entry in content(BENCHMARKS / f"{bench}.json")["tables"] if entry["columns"][0] == table]
+    return [dict(zip(entry["columns"], values, strict=True)) for entry in tables for values in entry["rows"]]
+
+
+@cache
+def content(path: Path) -> Any:
+    """Return the content of a file of figures."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def of_each(choose: Callable[[list[float]], float], bench: str, table: str, column: str) -> float:
+    """Return the least or the most of a column."""
+    return choose([float(row[column]) for row in rows(bench, table)])
+
+
+def searches(program: str, column: str) -> Callable[[], float]:
+    """Return the source of a figure of a search bench's program, such as ``clipserve, 8 clients``."""
+    return partial(cell, "search", "text queries", (program,), column)
+
+
+def faster(clients: str) -> Callable[[], float]:
+    """Return the source of clipserve's queries a second, divided by clip-retrieval's."""
+    return lambda: searches(f"clipserve, {clients}", "queries/s")() / searches(f"clip-retrieval, {clients}", "queries/s")()
+
+
+def part(kind: str, *steps: str) -> Callable[[], float]:
+    """Return the source of the milliseconds that steps of a request take together."""
+    return lambda: sum(cell("breakdown", "ms", (step,), kind) for step in steps)
+
+
+def memory(moment: str) -> Callable[[], float]:
+    """Return the source of the memory in MB of a server with both towers."""
+    return partial(cell, "scale", "memory, MB", (moment,), "in all")
+
+
+def products(number: str) -> Callable[[], float]:
+    """Return the source of the speed of bare matrix products in OpenVINO, as a multiple of that in float32."""
+    speed = partial(cell, "limit", "products alone", column="billion operations/s")
+    return lambda: speed((f"products in {number}, OpenVINO",)) / speed(("products in float32, OpenVINO",))
+
+
+def judged(task: str, rank: str) -> Callable[[], float]:
+    """Return the source of a figure of the bundled checkpoint's card."""
+    return lambda: float(content(CARD)[task][rank])
+
+
+_SERVED = ("onnx-fp32", "openvino-fp16", "openvino-bf16", "openvino-int8")
+_LOOP = partial(cell, "variants", "way", ("clipserve through Triton, INT8, one call",))
+_BULKS = partial(cell, "peers", "photos in bulk")
+_BULK = partial(_BULKS, ("clip-retrieval inference",))
+_SINGLES = ("peers", "single requests")
+
+FIGURES: Mapping[str, tuple[Callable[[], float], str]] = {
+    "loop": (partial(_LOOP, "times as fast"), ".1f"),
+    "loop-rate": (partial(_LOOP, "photos/s"), ".0f"),
+    "loop-photos": (lambda: float(content(BENCHMARKS / "variants.json")["setting"]["count"]), ".0f"),
+    "int8-cosine": (partial(_LOOP, "cosine, mean"), ".4f"),
+    "bulk": (partial(_BULK, "clipserve is × as fast"), ".1f"),
+    "bulk-rate": (partial(_BULKS, ("clipserve through Triton",), "photos/s"), ".0f"),
+    "bulk-peer-rate": (partial(_BULK, "photos/s"), ".0f"),
+    "single-least": (partial(of_each, min, *_SINGLES, "×"), ".1f"),
+    "single-most": (partial(of_each, max, *_SINGLES, "×"), ".1f"),
+    "search-1": (faster("1 client"), ".1f"),
+    "search-8": (faster("8 clients"), ".1f"),
+    "search-rows": (lambda: float(content(BENCHMARKS / "search.json")["setting"]["rows"]), ",.0f"),
+    "search-recall": (searches("clipserve, 8 clients", "recall@10"), ".3f"),
+    "search-peer-recall": (searches("clip-retrieval, 8 clients", "recall@10"), ".3f"),
+    "in-process": (partial(_BULKS, ("the same engine in this process",), "clipserve is × as fast"), ".2f"),
+    "exact": (partial(cell, "preprocessing", "JPEG 640 × 425", ("ours, exact",), "times as fast"), ".1f"),
+    "memory-start": (memory("after the start"), ",.0f"),
+    "memory-5000": (memory("after 5,000 requests"), ",.0f"),
+    "memory-20000": (memory("after 20,000 requests"), ",.0f"),
+    "products-bf16": (products("bfloat16"), ".1f"),
+    "products-int8": (products("int8"), ".1f"),
+    "limit-torch": (partial(cell, "limit", "variant", ("torch-fp32",), "at most"), ".2f"),
+    **{f"limit-{name}": (partial(cell, "limit", "variant", (name,), "times torch-fp32"), ".2f") for name in _SERVED},
+    **{f"most-{name}": (partial(cell, "limit", "variant", (name,), "at most"), ".2f") for name in _SERVED},
+    "photo-ms": (part("image, 1 client", "in all"), ".1f"),
+    "photo-encode-ms": (part("image, 1 client", "encode"), ".1f"),
+    "photo-prepare-ms": (part("image, 1 client", "decode", "resize", "crop, hand-over"), ".1f"),
+    "photo-client-ms": (part("image, 1 client", "client"), ".1f"),
+    "photo-network-ms": (part("image, 1 client", "network", "copies"), ".1f"),
+    "emoji-text-1": (judged("text_to_image", "r@1"), ".3f"),
+    "emoji-text-5": (judged("text_to_image", "r@5"), ".3f"),
+    "emoji-image-1": (judged("image_to_image", "r@1"), ".3f"),
+    "emoji-keywords-10": (judged("keywords", "r@10"), ".3f"),
+}
+"""Name -> source and form of each figure that the documents quote."""
+
+
+if __name__ == "__main__":
+    main()

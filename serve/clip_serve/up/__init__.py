@@ -1,0 +1,1 @@
+"""One command for everything: export, Triton, the search sidecar, pictures, the page; each part is a child process."""

@@ -1,0 +1,74 @@
+"""``clipserve up``: from a folder of pictures to a page, with one command in one terminal."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clip_client import command_runner, help_texts
+from clip_client.argument_types import port
+from clip_client.errors import ClipError
+from clip_client.settings import Formatter
+from clip_serve.up import session
+from clip_serve.up.messages import remark
+from clip_serve.up.options import Options
+
+_EPILOG = (
+    "Without a terminal it ends once everything is added; with --watch, or where nothing is to be added, it stays. Exit "
+    "status: 0, 1 for an error or pictures that were left out, 130 when it was stopped before the page was up. "
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    try:
+        return session.run(_options(argv))
+    except ClipError as problem:
+        remark(f"error: {problem}")
+        return command_runner.FAILED
+
+
+def _options(argv: Sequence[str] | None) -> Options:
+    argv = sys.argv[1:] if argv is None else argv
+    return Options(**vars(parser(argv).parse_args(argv)))
+
+
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="clipserve up",
+        description="Export a checkpoint if none is published, start Triton and the search, add pictures, and open the page.",
+        epilog=_EPILOG,
+        formatter_class=Formatter,
+    )
+    add = parser.add_argument
+    add("pictures", nargs="?", type=_path, metavar="FOLDER|LIST", help="pictures to add, with the .txt and .json beside them")
+    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint to serve; what is published if unset, else the bundled one")
+    add("--watch", action="store_true", help="keep the collection in line with the pictures: new, changed, gone")
+    add("--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep")
+    add("--collection", default=Options.collection, metavar="NAME", help="name that the pictures go by")
+    add("--data", type=_path, default=Options.data, metavar="DIR", help="database of the search")
+    add("--repository", type=_path, default=Options.repository, metavar="DIR", help="model repository")
+    add("--artifacts", type=_path, default=Options.artifacts, metavar="DIR", help="what an export builds")
+    add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
+    add("--no-open", action="store_false", dest="opens", default=argparse.SUPPRESS, help="don't open the page in a browser")
+    help_texts.add_version(parser)
+    help_texts.add_examples(
+        parser,
+        "clipserve up photos",
+        "clipserve up photos --watch",
+        "clipserve up list.txt",
+        "clipserve up photos --model openai/clip-vit-base-patch32",
+        "clipserve up",
+    )
+    return parser
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty word")
+    return Path(text)
+
+
+if __name__ == "__main__":
+    sys.exit(command_runner.run("clipserve up", main))

@@ -1,0 +1,71 @@
+"""Checkpoint to serve: the published one, or one that is exported first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clip_client.errors import ClipError, InvalidInput
+from clip_client.model_repository import VERSION
+from clip_client.spec import SPEC_FILE, ModelSpec, ensemble
+from clip_serve.repository import check
+from clip_serve.up.messages import say
+from clip_serve.up.options import Options
+from clip_serve.up.parts import Part
+from clip_serve.up.stop import Stop
+
+_NAME = "clip"  # of an export, where it was given no other
+_END_S = 10  # patience with the end of an export
+
+
+def ensure(options: Options, stop: Stop) -> ModelSpec:
+    """Return the spec of the checkpoint to serve; export it where it isn't published.
+
+    Raises:
+        InvalidInput: the export failed, or what is published can't be served.
+        Stopped: a signal came.
+    """
+    spec = _published(options)
+    if spec and (options.model is None or (options.model == spec.checkpoint and not Path(options.model).is_dir())):
+        return spec
+    if spec:
+        say(f"{options.repository} has {spec.checkpoint}: exporting {options.model} in its place")
+    else:
+        say(f"nothing is published in {options.repository} yet: exporting {options.model or 'the bundled checkpoint'}, once")
+    _export(options, stop)
+    return _load(options.repository)
+
+
+def tell(spec: ModelSpec) -> None:
+    """Print what a checkpoint is for, if it says so, and the flag that changes it."""
+    if spec.notice:
+        say(f"{spec.checkpoint}: {spec.notice} Another model: --model openai/clip-vit-base-patch32")
+
+
+def _published(options: Options) -> ModelSpec | None:
+    """Return the spec of what is published; None for nothing, or for what can't be served where another model was asked for."""
+    if not any(options.repository.glob(f"[!.]*/{VERSION}/*")):
+        return None
+    try:
+        return _load(options.repository)
+    except ClipError:
+        if options.model is None:
+            raise
+        return None
+
+
+def _load(repository: Path) -> ModelSpec:
+    names = check(repository)
+    name = _NAME if _NAME in names else names[0]
+    return ModelSpec.load(repository / ensemble(name, "image") / VERSION / SPEC_FILE)
+
+
+def _export(options: Options, stop: Stop) -> None:
+    places = ["--repository", str(options.repository), "--artifacts", str(options.artifacts)]
+    model = [f"--model={options.model}"] if options.model else []
+    part = Part("the export", ["export", *places, *model])
+    try:
+        status = part.wait_ended(stop)
+    finally:
+        part.end(_END_S)
+    if status:
+        raise InvalidInput(f"the export failed (exit status {status}), so nothing was started: the lines above say why")

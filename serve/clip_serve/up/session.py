@@ -1,0 +1,143 @@
+"""A run from start to end: export, servers, pictures, page, until a signal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import psutil
+
+from clip_client import command_runner
+from clip_client.command_runner import is_terminal
+from clip_client.errors import InvalidInput, Unavailable
+from clip_client.search import Search
+from clip_serve.up import page, published, servers, sources
+from clip_serve.up.adding import Job, add, collection_for
+from clip_serve.up.following import Followed, follow
+from clip_serve.up.messages import say
+from clip_serve.up.options import Options
+from clip_serve.up.ownership import Owner, Place
+from clip_serve.up.servers import Served
+from clip_serve.up.snapshot import taken
+from clip_serve.up.sources import Pictures
+from clip_serve.up.stop import Stop, Stopped
+
+_ASK_S = 30.0  # patience with an answer of the search
+_POLL_S = 0.2
+
+Then = Callable[[Search, str], None]
+"""Gets a client and the collection's name once the pictures are in."""
+
+
+def run(options: Options, then: Then = lambda search, collection: None) -> int:
+    """Bring everything up; return the exit status.
+
+    In a terminal, with ``watch``, and where nothing is to be added, it stays up until a signal, else it ends once all is
+    added. Another run that has the database gets the pictures, and stays up.
+
+    Raises:
+        InvalidInput: an option, the pictures or the published checkpoint can't be used.
+        Unavailable: a part ended by itself.
+    """
+    pictures = sources.opened(options)
+    with Stop() as stop:
+        whole = _Run(options, pictures, stop, then)
+        try:
+            return whole.run()
+        except Stopped:
+            return 0 if whole.is_up else command_runner.INTERRUPTED
+
+
+@dataclass
+class _Run:
+    """A run.
+
+    Attributes:
+        is_up: true once the pictures are in and the page is up.
+    """
+
+    options: Options
+    pictures: Pictures | None
+    stop: Stop
+    then: Then
+    is_up: bool = False
+
+    def run(self) -> int:
+        """Own the database, or join the run that does."""
+        place, is_told = Place(self.options.data), False
+        while True:
+            with place.owned() as is_ours:
+                if is_ours:
+                    return self._own(place)
+            owner = place.owner()
+            if owner and owner.url:
+                return self._join(place, owner)
+            if owner and not is_told:
+                say(f"process {owner.pid} is starting with {self.options.data}: waiting for its page")
+                is_told = True
+            self.stop.wait(_POLL_S)
+
+    def _own(self, place: Place) -> int:
+        """Start everything, and end it."""
+        spec = published.ensure(self.options, self.stop)
+        published.tell(spec)
+        left_out = self.pictures.prepare(place, self.stop) if self.pictures else 0
+        images = place.shown(self.pictures.shown if self.pictures else [])
+        with servers.running(self.options, spec, images, self.stop) as served:
+            place.tell(Owner(os.getpid(), served.url, served.model, served.fingerprint))
+            return self._fill(served, left_out, stays=self.pictures is None or is_terminal(sys.stdout))
+
+    def _join(self, place: Place, owner: Owner) -> int:
+        """Give the pictures to another run."""
+        data, model = self.options.data, self.options.model
+        has = f"process {owner.pid} has {data}, with {owner.model} at {owner.url}"
+        if model not in (None, owner.model):
+            raise InvalidInput(f"{has}: stop it to serve {model}, or pass another --data")
+        say(has)
+        left_out = 0
+        if self.pictures:
+            left_out = self.pictures.prepare(place, self.stop)
+            before = place.shown_before()
+            if not {str(path) for path in place.shown(self.pictures.shown)} <= set(before):
+                say("it shows these pictures small until it is started again, then in full too")
+        served = Served(owner.url, owner.model, owner.fingerprint, partial(_check, place, owner))
+        return self._fill(served, left_out, stays=False)
+
+    def _fill(self, served: Served, left_out: int, *, stays: bool) -> int:
+        """Add the pictures, open the page, and follow the pictures or wait."""
+        say(f"the page: {served.url}")
+        with Search(served.url, timeout_s=_ASK_S) as search:
+            followed, left_out = self._add(search, served, left_out)
+            page.open_page(page.address(served.url, followed.job.collection if followed else None), self.options.opens)
+            self.is_up = True
+            if followed and self.options.watch:
+                say(f"watching {self.options.pictures}; Ctrl-C ends it")
+                follow(followed, served, search, self.stop)
+            elif stays:
+                say(f"search at {served.url}; Ctrl-C ends it")
+            while stays:
+                self.stop.wait(_POLL_S)
+                served.check()
+        return command_runner.FAILED if left_out else 0
+
+    def _add(self, search: Search, served: Served, left_out: int) -> tuple[Followed | None, int]:
+        """Add the pictures; return what is to be followed, and the number of all that was left out."""
+        if self.pictures is None:
+            return None, left_out
+        collection = collection_for(search, served, self.options.collection)
+        job = Job(self.pictures.folder, collection, self.options.metadata)
+        state = taken(job.folder)
+        if state is None:
+            raise InvalidInput(f"{job.folder} vanished: nothing was added")
+        if not state.is_empty:
+            left_out += add(job, served, self.stop).left_out
+        self.then(search, collection)
+        return Followed(job, state, partial(self.pictures.refresh, self.stop), self.pictures.has_events), left_out
+
+
+def _check(place: Place, owner: Owner) -> None:
+    if place.owner() != owner or not psutil.pid_exists(owner.pid):
+        raise Unavailable(f"process {owner.pid}, which had the page at {owner.url}, has ended: start again")
