@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sidecars
-from servers import Server, free_ports
+from servers import free_ports
 from sidecars import PICTURES, Sidecar, unit
 
 from clip_client import InvalidInput, NotFound
@@ -37,6 +36,17 @@ def turned(degrees: float) -> list[float]:
     return list(vector)
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    """A sidecar without a Triton, which searches on the disk."""
+    nowhere = f"127.0.0.1:{free_ports(1)[0]}"
+    with (
+        sidecars.running(tmp_path_factory.mktemp("bare"), nowhere, "--engine", "lancedb") as sidecar,
+        sidecar.client() as search,
+    ):
+        yield search
+
+
 # the model
 
 
@@ -52,12 +62,9 @@ def test_statistics_have_the_served_model_and_its_notice_where_the_vectors_are_o
     assert search.rebuild(photos, wait=True)["notice"] == "Made for tests."
 
 
-def test_without_a_model_statistics_come_at_once_and_are_complete_once_it_is_there(tmp_path: Path, server: Server) -> None:
-    with sidecars.running(tmp_path, f"127.0.0.1:{free_ports(1)[0]}") as alone, alone.client() as search:
-        search.create("many", dimension=SIZE, fingerprint="")
-        assert (search.stats("many")["model"], search.stats("many")["notice"]) == ("", "")
-    with sidecars.running(tmp_path, server.address) as alone, alone.client() as search:
-        assert search.stats("many")["model"] == "clip"
+def test_without_a_model_statistics_come_at_once(bare: Search) -> None:
+    bare.create("alone", dimension=SIZE, fingerprint="")
+    assert (bare.stats("alone")["model"], bare.stats("alone")["notice"]) == ("", "")
 
 
 # rows
@@ -260,6 +267,21 @@ def test_facets_are_built_from_the_columns(search: Search) -> None:
     assert nothing["facets"]["genre"]["values"] == []
 
 
+def test_facets_of_lists_count_rows_and_know_empty_ones(search: Search) -> None:
+    kinds = {"flags": "list<bool>", "marks": "list<int>", "parts": "list<float>"}
+    lists: list[Any] = [
+        {"flags": [True, True, None], "marks": [3, None, 7]},
+        {"flags": [], "marks": []},
+        {"flags": [False, True]},
+    ]
+    made(search, [Row(id=f"r{n}", vector=turned(n), metadata=values) for n, values in enumerate(lists)], **kinds)
+    facets = search.facets("many")["facets"]
+    assert facets["flags"]["values"] == [{"value": True, "rows": 2}, {"value": False, "rows": 1}]
+    assert facets["flags"]["missing"] == 0
+    assert facets["marks"] == {"kind": "list<int>", "missing": 1, "min": 3, "max": 7}
+    assert facets["parts"] == {"kind": "list<float>", "missing": 3, "min": None, "max": None}
+
+
 def test_facets_of_columns_that_came_late_or_were_widened_or_are_long(search: Search) -> None:
     made(search, [Row(id=f"r{n}", vector=turned(n), metadata={"n": n, "long": f"{n} " + "x" * 300}) for n in range(30)])
     search.rebuild("many", wait=True)  # these rows are in a file now
@@ -376,25 +398,16 @@ def test_requests_for_duplicates_that_can_not_be_used(
     assert (status, message in answer["message"]) == (400, True), answer
 
 
-# the disk engine
+# the engine on disk
 
 
-@pytest.fixture(scope="module")
-def on_disk(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
-    with (
-        sidecars.running(tmp_path_factory.mktemp("lance"), server.address, "--engine", "lancedb") as sidecar,
-        sidecar.client() as search,
-    ):
-        yield search
-
-
-def test_the_engine_on_disk_counts_sorts_and_groups_too(on_disk: Search) -> None:
-    made(on_disk, [Row(id=f"r{n}", vector=turned(10 * n), metadata={"n": n % 3}) for n in range(9)])
+def test_the_engine_on_disk_counts_sorts_and_groups_too(bare: Search) -> None:
+    made(bare, [Row(id=f"r{n}", vector=turned(10 * n), metadata={"n": n % 3}) for n in range(9)])
     asked = Term(vector=turned(0))
-    assert on_disk.count("many", asked, threshold=0.75).rows == 5
-    assert on_disk.count("many", asked).rows == 9
-    assert ids(on_disk.query("many", asked, k=3, sort="n")) == ["r0", "r3", "r6"]
-    assert [group.size for group in on_disk.duplicates("many", threshold=0.98).groups] == [9]
+    assert bare.count("many", asked, threshold=0.75).rows == 5
+    assert bare.count("many", asked).rows == 9
+    assert ids(bare.query("many", asked, k=3, sort="n")) == ["r0", "r3", "r6"]
+    assert [group.size for group in bare.duplicates("many", threshold=0.98).groups] == [9]
 
 
 def test_pictures_that_are_added_are_found_as_duplicates(search: Search, photos: str) -> None:

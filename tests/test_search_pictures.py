@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import sidecars
 import urllib3
+from camera_pictures import heic
 from PIL import Image
 from servers import Server, free_ports, http_files
 from sidecars import PICTURES, Sidecar, base64_of
@@ -33,7 +34,7 @@ from clip_search import fetch
 from clip_search.budget import Budget
 from clip_search.errors import NotFound, StorageFull
 from clip_search.kept_queries import MOST_BYTES, KeptQueries
-from clip_search.options import FetchOptions
+from clip_search.options import FetchOptions, Options
 from pictures import bomb, encoded, hostile, jpegs, picture
 
 VECTOR = [1.0, 0, 0, 0]
@@ -113,11 +114,21 @@ def test_others_go_out_as_jpeg(full: Full, folder: Path, format: str) -> None:
     assert "scan.jpg" in answer.headers["Content-Disposition"]
 
 
+def test_a_cameras_file_goes_out_as_jpeg_and_is_kept_as_a_query(full: Full, folder: Path) -> None:
+    content = heic(picture(120, 80))
+    row = full.row(written(folder / "photo.heic", content))
+    answer = urllib3.request("GET", f"{full.sidecar.url}{PATH}/pictures/{row}")
+    assert (answer.status, Image.open(io.BytesIO(answer.data)).size) == (200, (120, 80))
+    assert "photo.jpg" in answer.headers["Content-Disposition"]
+    assert full.sidecar.ask("GET", f"{PATH}/thumbnails/{row}")[0] == 200
+    assert full.sidecar.ask("POST", "/v1/queries", {"image": base64_of(content)})[0] == 201
+
+
 def test_a_picture_beyond_fifty_megapixels_goes_out_smaller(full: Full, folder: Path) -> None:
-    content = encoded(Image.new("L", (9000, 6000), 200), "PNG")
+    content = encoded(Image.new("L", (8200, 6150), 200), "PNG")
     answer = full.get(written(folder / "large.png", content))
     image = Image.open(io.BytesIO(answer.data))
-    assert (answer.headers["Content-Type"], image.size) == ("image/jpeg", (4096, 2731))
+    assert (answer.headers["Content-Type"], image.size) == ("image/jpeg", (4096, 3072))
     assert full.sidecar.rss() < 2**31
 
 
@@ -267,15 +278,9 @@ def test_a_file_whose_name_is_no_text_is_found_by_its_uri(full: Full, folder: Pa
     assert full.sidecar.ask("GET", f"{PATH}/thumbnails/{row}")[0] == 200
 
 
-def test_without_folders_no_file_is_read(server: Server, tmp_path: Path) -> None:
-    with sidecars.running(tmp_path / "data", server.address) as alone, alone.client() as search:
-        message = Full(alone, search).refused(written(tmp_path / "a.jpg", PICTURES[0]))
-        assert "(none): name its folder, --images DIR" in message
-
-
 def test_slow_readers_are_few_and_block_nobody(full: Full, folder: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2400, 2400, 3), np.uint8))
-    row = full.row(written(folder / "noise.png", encoded(noise, "PNG")))
+    row = full.row(written(folder / "noise.png", encoded(noise, "PNG", compress_level=0)))
     small = full.row(written(folder / "small.jpg", PICTURES[0]))
     before = full.sidecar.rss()
     request = f"GET {PATH}/pictures/{row} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -383,13 +388,18 @@ def test_a_full_disk_or_a_folder_that_is_none_refuses_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        with pytest.raises(StorageFull, match="the disk is full"):
+        with pytest.raises(StorageFull, match="the disk is full, the picture isn't kept"):
             kept.keep(PICTURES[0])
     assert list((tmp_path / "queries").iterdir()) == []
     (tmp_path / "queries").rmdir()
     (tmp_path / "queries").write_text("a file")
-    with pytest.raises(Unavailable, match="look at the disk"):
+    with pytest.raises(Unavailable, match=r"the picture isn't kept \(.*\): look at the disk"):
         kept.keep(PICTURES[0])
+
+
+def test_a_database_in_an_object_store_has_them_beside_its_indexes(tmp_path: Path) -> None:
+    assert Options("s3://bucket/search", index_folder=tmp_path).queries == tmp_path / ".clipserve-queries"
+    assert Options(str(tmp_path / "data"), index_folder=tmp_path).queries == tmp_path / "data" / ".clipserve-queries"
 
 
 def test_a_process_that_is_killed_leaves_whole_pictures_only(tmp_path: Path) -> None:
@@ -415,12 +425,22 @@ def test_a_process_that_is_killed_leaves_whole_pictures_only(tmp_path: Path) -> 
     assert all(re.fullmatch("[a-z2-7]{16}", path.name) for path in (tmp_path / "queries").iterdir())
 
 
-def test_pictures_and_queries_need_the_token_and_no_foreign_page(server: Server, tmp_path: Path) -> None:
+def test_the_token_is_asked_for_foreign_pages_are_refused_and_without_folders_no_file_is_read(
+    server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("s3cret-token")
-    with sidecars.running(tmp_path / "data", server.address, "--token-file", str(tmp_path / "token")) as guarded:
-        paths = [("GET", f"{PATH}/pictures/0"), ("GET", f"{PATH}/facets"), ("GET", "/v1/queries/a"), ("POST", "/v1/queries"),
-                 ("POST", f"{PATH}/duplicates")]  # fmt: skip
-        for method, path in paths:
-            assert guarded.ask(method, path, {} if method == "POST" else None)[0] == 401
-            token = {"Authorization": "Bearer s3cret-token", "Sec-Fetch-Site": "cross-site"}
-            assert guarded.ask(method, path, {} if method == "POST" else None, **token)[0] == 403
+    token = {"Authorization": "Bearer s3cret-token"}
+    asked = [("GET", f"{PATH}/pictures/0"), ("GET", f"{PATH}/facets"), ("GET", "/v1/queries/a"), ("POST", "/v1/queries"),
+             ("POST", f"{PATH}/duplicates")]  # fmt: skip
+    options = ["--token-file", str(tmp_path / "token")]
+    with (
+        sidecars.running(tmp_path / "data", server.address, *options) as guarded,
+        guarded.client(token="s3cret-token") as search,
+    ):
+        row = Full(guarded, search).row(written(tmp_path / "a.jpg", PICTURES[0]))
+        for method, path in asked:
+            content = {} if method == "POST" else None
+            assert guarded.ask(method, path, content)[0] == 401
+            assert guarded.ask(method, path, content, **token, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+        status, answer = guarded.ask("GET", f"{PATH}/pictures/{row}", **token)
+        assert (status, "(none): name its folder, --images DIR" in answer["message"]) == (404, True)

@@ -5,12 +5,13 @@ Unavailable             503
 └── StorageFull         507
 """
 
+import errno
 import re
 
 from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status
 
-__all__ = ["Busy", "Conflict", "NotFound", "Stalled", "StorageFull", "TooLarge", "cleaned", "is_filter_problem", "status",
-           "storage_problem"]  # fmt: skip
+__all__ = ["Busy", "Conflict", "NotFound", "Stalled", "StorageFull", "TooLarge", "cleaned", "disk_problem",
+           "is_filter_problem", "status", "storage_problem"]  # fmt: skip
 
 
 class Busy(Unavailable):
@@ -47,6 +48,13 @@ def storage_problem(problem: BaseException, action: str = "written") -> ClipErro
     if "No space left" in str(problem) or "os error 28" in str(problem):
         return StorageFull("the disk is full, nothing was added: make room; searches go on")
     return Unavailable(f"the rows can't be {action} ({cleaned(problem)}): look at the disk, then try again")
+
+
+def disk_problem(problem: OSError, failure: str) -> Unavailable:
+    """Return the error of ours for a file that can't be written; ``failure`` says what doesn't happen."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"the disk is full, {failure}: make room; searches go on")
+    return Unavailable(f"{failure} ({problem.strerror or problem}): look at the disk, then try again")
 
 
 _OF_FILTER = re.compile(

@@ -13,7 +13,7 @@ from pathlib import Path
 from clip_client.errors import InvalidInput
 from clip_client.regular_files import read_regular
 from clip_search.budget import Budget
-from clip_search.errors import NotFound, storage_problem
+from clip_search.errors import NotFound, disk_problem
 from clip_search.thumbnails import thumbnail
 
 MOST_BYTES, _MOST_FILES = 200_000, 1_000  # of a picture; 200 MB in all
@@ -49,7 +49,7 @@ class KeptQueries:
             try:
                 return self._written(picture)
             except OSError as problem:
-                raise storage_problem(problem) from problem
+                raise disk_problem(problem, "the picture isn't kept") from problem
 
     def get(self, id: str) -> bytes:
         """Return a picture; raise NotFound if there is none."""

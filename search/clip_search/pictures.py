@@ -12,11 +12,11 @@ from clip_client import camera_files
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
-from clip_client.preprocess import Limits, open_image
+from clip_client.preprocess import open_image
 from clip_client.regular_files import picture_content
 from clip_search import fetch
 from clip_search.budget import Budget
-from clip_search.errors import Busy, NotFound, storage_problem
+from clip_search.errors import Busy, NotFound, disk_problem
 from clip_search.options import Options
 from clip_search.thumbnails import thumbnail
 
@@ -107,7 +107,7 @@ def _spooled(content: bytes, options: Options) -> BinaryIO:
         file.write(content)
         file.flush()
     except OSError as problem:
-        raise storage_problem(problem) from problem
+        raise disk_problem(problem, "the picture can't be passed on") from problem
     return file
 
 
@@ -116,7 +116,7 @@ def _picture(file: BinaryIO, content: bytes, name: str, memory: Memory) -> Pictu
     if kind := _shown_as_is(content):
         file.seek(0)
         return Picture(file, len(content), _TYPES[kind][0], _named(name, _TYPES[kind][1].split()))
-    jpeg = _jpeg(content, memory)
+    jpeg = thumbnail(content, memory.decoding, _SIDE)
     file.close()
     return Picture(io.BytesIO(jpeg), len(jpeg), _TYPES["JPEG"][0], _named(name, _TYPES["JPEG"][1].split()))
 
@@ -129,12 +129,6 @@ def _shown_as_is(content: bytes) -> str:
     kind = _SAME.get(str(image.format), str(image.format))
     is_small = len(content) <= _MOST_BYTES and image.width * image.height <= _MOST_PIXELS
     return kind if kind in _TYPES and is_small else ""
-
-
-def _jpeg(content: bytes, memory: Memory) -> bytes:
-    with memory.decoding.held(camera_files.memory(content)):
-        content = camera_files.as_jpeg(content, Limits().image_pixels)
-    return thumbnail(content, memory.decoding, _SIDE)
 
 
 def _named(name: str, endings: Sequence[str]) -> str:

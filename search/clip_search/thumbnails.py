@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits, open_image
 from clip_search.budget import Budget
@@ -40,7 +41,7 @@ def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) ->
         InvalidInput: it can't be decoded, or is too large.
         Busy: others have the memory.
     """
-    image, most = open_image(encoded), Limits().image_pixels
+    image, most = open_image(_openable(encoded, memory)), Limits().image_pixels
     if image.width * image.height > most:
         raise InvalidInput(
             f"the image has {image.width} x {image.height} pixels, at most {most:,} are taken: send a smaller one"
@@ -53,6 +54,13 @@ def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) ->
         raise
     except Exception as problem:  # decoders raise anything
         raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
+
+
+def _openable(encoded: bytes, memory: Budget | None) -> bytes:
+    """Return a file that Pillow opens: HEIC and RAW files of cameras as JPEG."""
+    size = camera_files.memory(encoded)
+    with memory.held(size) if memory and size else contextlib.nullcontext():
+        return camera_files.as_jpeg(encoded, Limits().image_pixels)
 
 
 def _drafted(image: Image.Image, side: int) -> int:
