@@ -88,7 +88,8 @@ def drawn(document: Path, text: str) -> str:
 
     for number, drawing in enumerate(_DRAWING.findall(text), 1):
         name = f"{document.stem}-{number}.svg"
-        (PAGES / (place(document) or Path())).with_name(name).write_text(mermaidx.render(drawing).svg(), encoding="utf-8")
+        picture = mermaidx.render(drawing).svg().replace("background-color: transparent", "background-color: white", 1)
+        (PAGES / (place(document) or Path())).with_name(name).write_text(picture, encoding="utf-8")
         text = _DRAWING.sub(f"![The drawing of this page]({name})", text, count=1)
     return text
 
