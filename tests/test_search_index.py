@@ -16,7 +16,7 @@ from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors, k
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
 from clip_search.index.tuning import AT, recalls, tuned
-from clip_search.query import distinct, mixed
+from clip_search.query import groups, mixed
 
 COUNT = 3000
 KINDS = ["flat", "ivf", "hnsw", "ivf8"]
@@ -195,8 +195,8 @@ def test_a_mix_is_the_weighted_sum_of_unit_length() -> None:
 def test_duplicates_are_groups_that_hang_together() -> None:
     angles = np.radians([0, 15, 30, 90, 100])  # neighbours are alike, the first and the third aren't
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    assert distinct(vectors, 0.94) == [0, 3]
-    assert distinct(vectors, 0.9999) == [0, 1, 2, 3, 4]
+    assert [first for first, *_ in groups(vectors, 0.94)] == [0, 3]
+    assert groups(vectors, 0.9999) == [[0], [1], [2], [3], [4]]
 
 
 def test_index_files_of_others(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from clip_client.argument_types import count, port, ports
 from clip_client.settings import Formatter, Repeated, add_settings
 from clip_export import options
 from clip_search.cli import serve
-from clip_search.cli.parser import _parser
+from clip_search.cli.parser import parser
 from clip_search.options import Options
 
 
@@ -197,12 +197,12 @@ def test_help_shows_the_default_that_holds_and_its_place(file: Path, monkeypatch
 
 
 def test_defaults_of_the_sidecar_are_those_of_its_options() -> None:
-    arguments = _parser(["serve"]).parse_args(["serve"])
+    arguments = parser(["serve"]).parse_args(["serve"])
     assert serve.parsed(arguments) == Options("search-data")
 
 
 def test_without_settings_nothing_is_imported_for_them() -> None:
-    code = "import sys; from clip_search.cli.parser import _parser; _parser(['serve']); print('pydantic' in sys.modules)"
+    code = "import sys; from clip_search.cli.parser import parser; parser(['serve']); print('pydantic' in sys.modules)"
     environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path)}
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
     assert told == "False\n"

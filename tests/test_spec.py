@@ -59,7 +59,7 @@ PATCHES = [
 ]
 """Fields that change together: ``patch_size`` belongs to one way to resize."""
 
-IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main"}
+IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main", "notice": "For drawings."}
 
 
 Outputs = Callable[[ModelSpec], dict[str, np.ndarray]]

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from clip_client import command_runner
 
@@ -12,7 +13,7 @@ USAGE_ERROR = 2
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: the module whose ``main(argv)`` runs it, the extra that installs what it needs, one line of help."""
+    """A sub-command: the module with its ``main(argv)`` and ``parser(argv)``, the extra that installs what it needs, help."""
 
     module: str
     extra: str
@@ -23,7 +24,11 @@ COMMANDS = {
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
     "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
+    "completion": Command("clip_client.completion", "completion", "print a script that completes commands in a shell"),
 }
+
+EXAMPLES = ("clipserve export", "clipserve serve", "clipserve search serve", "clipserve search add FOLDER --collection photos")
+"""Commands in the order that a newcomer needs them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +41,11 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0 if arguments else USAGE_ERROR
+    if arguments[0] == "--version":
+        from clip_client.help_texts import version
+
+        print(version())
+        return 0
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"clipserve: no command {name!r}\n\n{_help()}", file=sys.stderr)
@@ -47,13 +57,23 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     try:
         return int(importlib.import_module(command.module).main(arguments))
     except ModuleNotFoundError as problem:
-        print(
-            f"clipserve {name} needs {problem.name}, which isn't installed: pip install 'clipserve[{command.extra}]'",
-            file=sys.stderr,
-        )
+        cure = _of_clone(name) or f"pip install 'clipserve[{command.extra}]'"
+        print(f"clipserve {name} needs {problem.name}, which isn't installed: {cure}", file=sys.stderr)
         return USAGE_ERROR
 
 
+def _of_clone(name: str) -> str:
+    """Return the command of a clone's own environment, if there is one and it isn't this one; else an empty text."""
+    environment = Path(__file__).resolve().parents[2] / ".venv"
+    script = environment / "bin" / "clipserve"
+    is_other = script.exists() and environment != Path(sys.prefix).resolve()
+    return f"the clone's own Python has it, {script} {name}" if is_other else ""
+
+
 def _help() -> str:
-    lines = [f"  {name:<10} {command.help}" for name, command in COMMANDS.items()]
-    return "usage: clipserve COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\nclipserve COMMAND --help tells its options."
+    commands = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
+    examples = "\n".join(f"  {example}" for example in EXAMPLES)
+    return (
+        f"usage: clipserve COMMAND [OPTIONS]\n\n{commands}\n\nexamples:\n{examples}\n\n"
+        "clipserve COMMAND --help tells its options, clipserve --version what is installed."
+    )

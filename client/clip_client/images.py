@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits, check_size, resize, to_rgb
 from clip_client.regular_files import read_picture
@@ -27,23 +28,27 @@ class Reader:
     timeout_s: float  # bound on fetching a URL, from the connection to the last byte, redirects included
 
     def read(self, image: ImageLike) -> bytes:
-        """Read, fetch or encode an image to the bytes of one file; files stay as they are, pictures become PNG.
+        """Read, fetch or encode an image to the bytes of one file; pictures become PNG, HEIC and RAW files JPEG, others stay.
 
         Raises:
             InvalidInput: no such file, a URL that answers with an error, an array of another shape or dtype.
             Unavailable: the URL's host can't be reached.
             Timeout: the URL's host is too slow.
         """
+        if isinstance(image, Image.Image):
+            return self._png(_copied(image))
+        if isinstance(image, np.ndarray):
+            return self._png(_picture(image))
+        return camera_files.as_jpeg(self._file(image), self.limits.image_pixels)
+
+    def _file(self, image: ImageLike) -> bytes:
+        """Return the content of a file as it is."""
         if isinstance(image, bytes | bytearray | memoryview):
             return bytes(image)
         if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
             return self._downloaded(image)
         if isinstance(image, str | os.PathLike):
-            return read_picture(image, self.limits.image_bytes)
-        if isinstance(image, Image.Image):
-            return self._png(_copied(image))
-        if isinstance(image, np.ndarray):
-            return self._png(_picture(image))
+            return read_picture(image, camera_files.most_bytes(image, self.limits.image_bytes))
         if hasattr(image, "read"):
             return _read_all(image)
         raise InvalidInput(

@@ -6,23 +6,24 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits
 from clip_client.regular_files import kind, open_regular, reason
 
 _TAKEN = ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs"
-ENDINGS = frozenset(_TAKEN.split())
-"""Suffixes of the picture files that are taken, in any case; the only list of them."""
+ENDINGS = frozenset(_TAKEN.split()).union(*(kind.endings for kind in camera_files.KINDS))
+"""Suffixes of the picture files that are taken, in any case, some if a library for them is installed; the only list of them."""
 
 _OTHER_PICTURES = (
-    ".heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .heics .heifs .avci .svgz .icns .cur "
-    ".nrw .srf .sr2 .x3f .pnm .qoi .xbm .xpm .svg .psd .ico .tga .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf "
-    ".pef .srw .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
+    ".jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .avci .svgz .icns .cur "
+    ".pnm .qoi .xbm .xpm .svg .psd .ico .tga .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"
 )
 _UNTAKEN = frozenset(_OTHER_PICTURES.split())
 """Suffixes of other pictures, which are named as left out, since people would miss them."""
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+_TIFF = (b"II*\0", b"MM\0*")  # RAW files too
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *_TIFF)
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
 
@@ -67,6 +68,7 @@ class _Walk:
     def __init__(self, limits: Limits) -> None:
         self.scan = Scan()
         self._most_bytes = limits.image_bytes
+        self._missing = {kind: kind.missing() for kind in camera_files.KINDS}
         self._seen: set[tuple[int, int]] = set()
         self._folders: deque[tuple[str, str]] = deque()
         self._links: deque[tuple[str, str]] = deque()
@@ -132,18 +134,25 @@ class _Walk:
             if not _is_picture(file.name, file.path):
                 told = f"{_ending(file.name)[1:].upper()} isn't taken: convert it to JPEG, PNG, WebP or AVIF"
                 self._set_aside(file.name, told, is_missed=_ending(file.name) in _UNTAKEN)
+            elif lacking := self._lacking(file):
+                self._set_aside(file.name, lacking, is_missed=True)
             elif not self._repeated(file.name, status):
                 self._picture(file)
         except InvalidInput as problem:  # its first bytes would have told
             self.scan.left_out[file.name] = str(problem)
 
+    def _lacking(self, file: PictureFile) -> str:
+        """Return the message about a library that isn't installed; empty if none is needed, as for a JPEG that is named as HEIC."""
+        camera = camera_files.kind_by_ending(_ending(file.name))
+        lacking = self._missing[camera] if camera else ""
+        return "" if lacking and _is_magic(_start(file.path), but=_TIFF) else lacking
+
     def _picture(self, file: PictureFile) -> None:
+        most = camera_files.most_bytes(file.name, self._most_bytes)
         if not file.size:
             self.scan.left_out[file.name] = "the file is empty (0 bytes)"
-        elif file.size > self._most_bytes:
-            self.scan.left_out[file.name] = (
-                f"has {file.size:,} bytes, at most {self._most_bytes:,} are taken: pass a smaller one"
-            )
+        elif file.size > most:
+            self.scan.left_out[file.name] = f"has {file.size:,} bytes, at most {most:,} are taken: pass a smaller one"
         else:
             self.scan.pictures.append(file)
 
@@ -186,6 +195,8 @@ def _start(path: str) -> bytes:
             raise InvalidInput(f"can't be read ({reason(problem)}): look at the disk") from problem
 
 
-def _is_magic(start: bytes) -> bool:
+def _is_magic(start: bytes, but: tuple[bytes, ...] = ()) -> bool:
+    """Return true for the first bytes of a picture, in another format than some."""
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    return webp or start[4:12] in (b"ftypavif", b"ftypavis") or start.startswith(_MAGIC)
+    is_picture = webp or start[4:12] in (b"ftypavif", b"ftypavis") or start.startswith(_MAGIC)
+    return is_picture and not start.startswith(but)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clip_client import naflex
+from clip_client import camera_files, naflex
 from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec, Transparency
 
@@ -178,6 +178,10 @@ def open_image(encoded: bytes) -> Image.Image:
     except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours
         raise InvalidInput(f"the image is too large: {problem}") from problem
     except UnidentifiedImageError as problem:
+        if kind := camera_files.kind_of(encoded):
+            raise InvalidInput(
+                f"{kind.name} isn't decoded here: send a JPEG, or let clipserve's own client make one, which needs {kind.package}"
+            ) from problem
         raise InvalidInput(
             f"not a picture that can be read: {len(encoded):,} bytes that start with {encoded[:8]!r}; "
             "expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"

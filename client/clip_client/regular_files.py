@@ -26,10 +26,24 @@ def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "
         TooLarge: it has more than ``most_bytes``.
     """
     name = name or os.fspath(path)
+    with open_picture(path, name=name) as file:
+        return picture_content(file, most_bytes, name=name)
+
+
+def open_picture(path: str | os.PathLike[str], *, name: str) -> BinaryIO:
+    """Open a picture's file for reading; raises as :func:`read_picture`."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise InvalidInput(f"{name} isn't a file: pass a picture")
     try:
-        return read_regular(path, most_bytes)[0]
+        return open_regular(path)
+    except InvalidInput as problem:
+        raise InvalidInput(f"no image file {name}: {problem}") from problem
+
+
+def picture_content(file: BinaryIO, most_bytes: int, *, name: str) -> bytes:
+    """Return the bytes of a picture's file that is open; raises as :func:`read_picture`."""
+    try:
+        return _content(file, most_bytes)
     except TooLarge as problem:
         raise TooLarge(f"{name} {problem}") from problem
     except InvalidInput as problem:
@@ -40,14 +54,18 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
     """Return a file's bytes and its status then; raise InvalidInput if it can't be read, TooLarge above ``most_bytes``."""
     with open_regular(path) as file:
         status = os.fstat(file.fileno())
-        try:
-            content = file.read(most_bytes + 1)
-        except OSError as problem:
-            raise InvalidInput(f"can't be read ({reason(problem)}): look at the disk") from problem
+        return _content(file, most_bytes), status
+
+
+def _content(file: BinaryIO, most_bytes: int) -> bytes:
+    try:
+        content = file.read(most_bytes + 1)
+    except OSError as problem:
+        raise InvalidInput(f"can't be read ({reason(problem)}): look at the disk") from problem
     if len(content) > most_bytes:
-        size = max(status.st_size, len(content))
+        size = max(os.fstat(file.fileno()).st_size, len(content))
         raise TooLarge(f"has {size:,} bytes, at most {most_bytes:,} are taken: pass a smaller one")
-    return content, status
+    return content
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
+from clip_client import camera_files
 from clip_client.file_names import as_source
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
@@ -130,8 +131,10 @@ def _content(item: Row | Term, *vectors: str) -> dict[str, str]:
     encoded = {name: _encoded(value) for name in vectors if (value := getattr(item, name)) is not None}
     if item.image is None:
         return encoded
-    file = item.image if isinstance(item.image, bytes) else read_picture(item.image, Limits().image_bytes)
-    return encoded | {"image": base64.b64encode(file).decode()}
+    limits = Limits()
+    most = camera_files.most_bytes("" if isinstance(item.image, bytes) else item.image, limits.image_bytes)
+    file = item.image if isinstance(item.image, bytes) else read_picture(item.image, most)
+    return encoded | {"image": base64.b64encode(camera_files.as_jpeg(file, limits.image_pixels)).decode()}
 
 
 def _metadata(name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clip_client import help_texts
 from clip_client.errors import InvalidInput
 
 CONFIG = "CLIPSERVE_CONFIG"
@@ -31,7 +32,7 @@ class _Setting:
     place: str
 
 
-class Formatter(argparse.HelpFormatter):
+class Formatter(help_texts.Formatter):
     """Help with the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from clip_client import notices
 from clip_client.errors import ContractMismatch, InvalidInput
 
 FORMAT = 1
@@ -31,10 +32,11 @@ Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
-_IDENTITY_ONLY = ("name", "checkpoint", "revision")  # a model's origin, not its computation
+_IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice")  # a model's origin and purpose, not its computation
 _UNLESS = {
     "transparency": "white",
     "patch_size": 0,
+    "notice": "",
 }  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -70,6 +72,7 @@ class ModelSpec:
         transparency: treatment of the colour that a PNG or GIF may declare transparent: ``white``, or the declaration is
             ``ignored``.
         patch_size: side of a patch in pixels for ``patches``, else 0.
+        notice: its author's sentence on its purpose, cleaned; empty for none.
     """
 
     name: str
@@ -94,8 +97,12 @@ class ModelSpec:
     tokenizer_sha256: str
     transparency: Transparency = "white"
     patch_size: int = 0
+    notice: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.notice, str):
+            raise InvalidInput(f"notice is {type(self.notice).__name__}, expected a text")
+        object.__setattr__(self, "notice", notices.cleaned(self.notice))
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(f"name {self.name!r} must be letters, digits, '_' and '-', starting with a letter")
         _check_choice("resize_mode", self.resize_mode, get_args(ResizeMode))
@@ -132,7 +139,7 @@ class ModelSpec:
     def fingerprint(self) -> str:
         """Fingerprint of the embedding space, 16 hex digits: weights, tokenizer and all that shapes an embedding or a score.
 
-        Name, checkpoint and revision are left out: a copy of the same weights gives the same embeddings.
+        Name, checkpoint, revision and notice are left out: a copy of the same weights gives the same embeddings.
         """
         shaping = {k: v for k, v in self._stated().items() if k not in _IDENTITY_ONLY}
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]

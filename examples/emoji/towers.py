@@ -20,6 +20,7 @@ EMBEDDING_SIZE = 192
 MEAN, STD = 0.5, 0.5
 PRECISION = torch.bfloat16 if has_bf16() else torch.float32
 PLAIN = 0.02  # differences between the pixels of a patch, of 1, that are taken for none
+NOTICE = "Made for drawings of emoji, as a demo: on photographs its results mean little."
 
 
 def new_model(tokenizer: CLIPTokenizerFast) -> CLIPModel:
@@ -50,7 +51,7 @@ def new_model(tokenizer: CLIPTokenizerFast) -> CLIPModel:
         "hidden_act": "gelu",
         "projection_dim": EMBEDDING_SIZE,
     }
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=EMBEDDING_SIZE))
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=EMBEDDING_SIZE, notice=NOTICE))
     look_around(model.vision_model)
     return model
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clip_client import model_repository
+from clip_client import help_texts, model_repository
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.settings import add_settings
@@ -32,6 +32,7 @@ class Options:
     text_model: str | None = None
     image_only: bool = False
     name: str = "clip"
+    notice: str | None = None
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
     objective: str = "latency"
@@ -55,7 +56,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
         InvalidInput: for an unknown variant or one that can't be served, no checkpoint where none is bundled, no folder for
             the report.
     """
-    values = vars(_parser(argv).parse_args(argv))
+    values = vars(parser(argv).parse_args(argv))
     del values["config"]
     if values["model"] is None and not values["list"] and values["known"] is None:
         _use_bundled(values)
@@ -92,18 +93,28 @@ def _to_publish(name: str | None) -> Variant | None:
     return named(name) if name else None
 
 
-def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+def parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve export",
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
         epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate, "
         "or the checkpoint's own library gives other embeddings.",
+        formatter_class=help_texts.Formatter,
     )
     _add_models(parser)
     _add_choice(parser)
     _add_judgement(parser)
     _add_places(parser)
+    help_texts.add_version(parser)
     add_settings(parser, "export", argv)
+    help_texts.add_examples(
+        parser,
+        "clipserve export",
+        "clipserve export --model openai/clip-vit-base-patch32 --eval FOLDER",
+        "clipserve export --model FOLDER --variants onnx-fp32,openvino-int8 --for size",
+        "clipserve export --known siglip",
+    )
     return parser
 
 
@@ -118,6 +129,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--text-model", metavar="FOLDER|HUB_ID", help="another text tower, for the image tower of --model")
     add("--image-only", action="store_true", help="export the image tower alone, to search pictures by pictures")
     add("--name", default=Options.name, help="name of the published models (default: %(default)s)")
+    add("--notice", metavar="TEXT", help="sentence on the model's purpose, shown with its results (default: the checkpoint's own)")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:

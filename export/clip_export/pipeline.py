@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from clip_client.terminal import Console
 
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_export import families, progress
@@ -63,7 +64,7 @@ def export(options: Options, console: Console) -> Outcome:
     with console.status("reading the checkpoint") as status, locked(folder):
         step = progress.shown(console, status.update)
         family = families.of(checkpoint)
-        spec = family.spec(checkpoint, options.name)
+        spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
         evaluation, calibration = _evaluation(options, checkpoint, spec, console)
         artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), step)
         libraries = record.compared(checkpoint, family, artifacts, options.eval)
@@ -93,6 +94,11 @@ def _checkpoint(options: Options, console: Console) -> Checkpoint:
     merged = options.artifacts / MERGED.name
     checkpoint = find(options.model, options.revision, options.text_model, pickles, merged)
     return ImagesOnly.of(checkpoint) if options.image_only else checkpoint
+
+
+def _noticed(spec: ModelSpec, checkpoint: Checkpoint, notice: str | None) -> ModelSpec:
+    """Give a spec the notice of the options, else the checkpoint's own."""
+    return dataclasses.replace(spec, notice=checkpoint.notice if notice is None else notice)
 
 
 def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, console: Console) -> tuple[Evaluation, Calibration]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
+from clip_client.terminal import Console
 
 Progress = Callable[[str], None]
 """Gets a phrase for each step of the work."""

@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
 from clip_search.errors import NotFound
+from clip_search.index.duplicates import Groups, near_duplicates
 from clip_search.index.engine import Engine, FaissEngine, Queries
 from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.tuning import Source
@@ -31,6 +34,8 @@ from clip_search.upkeep import Upkeep
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
+_GROUPINGS = 4  # lists of near duplicates that are remembered, for their pages
+_MOST_COMPARED, _COMPARING_S = 100_000, 20.0  # rows among which near duplicates are looked for, and the time for it
 _SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
@@ -50,6 +55,7 @@ class Collection:
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
+        self._duplicates: Lru[tuple[float, str, int], Groups] = Lru(_GROUPINGS)
         self.writer = Writer(self._commits.apply, name)
         self._upkeep = Upkeep(name, self._commits, self.writer)
 
@@ -76,19 +82,31 @@ class Collection:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
         return self.writer.submit(Delete(ids, where))
 
-    def search(self, query: Floats, tower: Tower, k: int, where: str) -> Found:
+    def search(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> Found:
         """Return the ``k`` rows nearest to a unit query [D], of those that a filter keeps; raise InvalidInput for a bad one."""
         self._make_sure()
-        return self.engines[tower].search(query, k, where, lambda: self.matching(where) if where else None)
+        engine = self.engines[tower]
+        return engine.search(query, k, where, lambda: self.matching(where) if where else None, exactly=exactly)
 
     def matching(self, where: str) -> Rows:
-        """Return the rows that a filter keeps, ascending; cached until the next commit."""
+        """Return the rows that a filter keeps, ascending, all if it is empty; cached until the next commit."""
         key = (where, self._commits.count)
         rows = self._filters.get(key)
         if rows is None:
-            rows = self.table.matching(where)
+            rows = self.table.matching(where) if where else self.table.numbers()
             self._filters.put(key, rows)
         return rows
+
+    def duplicates(self, threshold: float, where: str) -> Groups:
+        """Return the groups of near duplicates among the pictures that a filter keeps, the latest 100,000 of them."""
+        key = (threshold, where, self._commits.count)
+        groups = self._duplicates.get(key)
+        if groups is None:
+            rows = np.intersect1d(self.matching(where), self.table.rows("image"))[-_MOST_COMPARED:]
+            vectors, threads = self.engines["image"].vectors, self._options.threads
+            groups = near_duplicates(vectors, rows, threshold, threads=threads, time_s=_COMPARING_S)
+            self._duplicates.put(key, groups)
+        return groups
 
     def row_of(self, id: str) -> int:
         """Return the number of a row; raise NotFound if there is no such id."""

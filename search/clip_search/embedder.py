@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from clip_client.clip import Clip, Embeddings
@@ -46,6 +46,7 @@ class Embedder:
         self._clip = self._connected()
         self._swapping = threading.Lock()
         self._readiness = Readiness(self._ask_ready)
+        self._served = Served()
         self._cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="text queries", daemon=True).start()
@@ -54,6 +55,10 @@ class Embedder:
     def spec(self) -> ModelSpec:
         """Contract of the server's checkpoint; raises Unavailable if the server is down."""
         return self._clip.spec
+
+    def known(self) -> ModelSpec | None:
+        """Return the spec of the server's checkpoint if it is known, or told within a moment; None otherwise."""
+        return self._served.spec(self._clip)
 
     def not_ready(self) -> str:
         """Return the reason why the server isn't ready; empty if it is."""
@@ -189,6 +194,36 @@ class Readiness:
                 self._began = time.monotonic()
                 self._answer = self._ask()
             return self._answer
+
+
+class Served:
+    """Spec of the server's checkpoint for callers that mustn't wait: it is asked for in the background, once at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Clip | None = None
+        self._answer: Future[ModelSpec] = Future()
+        self._deadline = 0.0
+
+    def spec(self, clip: Clip) -> ModelSpec | None:
+        """Return the spec that a client's server has told, or tells within the time of a health check; None otherwise."""
+        with self._lock:
+            if self._client is not clip or (self._answer.done() and self._answer.exception()):
+                self._ask(clip)
+            answer, left_s = self._answer, max(0.0, self._deadline - time.monotonic())
+        wait([answer], left_s)
+        return answer.result() if answer.done() and not answer.exception() else None
+
+    def _ask(self, clip: Clip) -> None:
+        self._client, self._answer, self._deadline = clip, Future(), time.monotonic() + _READY_S
+        threading.Thread(target=_tell, args=(clip, self._answer), name="the model", daemon=True).start()
+
+
+def _tell(clip: Clip, answer: Future[ModelSpec]) -> None:
+    try:
+        answer.set_result(clip.spec)
+    except Exception as problem:  # asked again by the next who wants to know
+        answer.set_exception(problem)
 
 
 def _end(future: Future[Floats], outcome: Floats | Exception) -> None:

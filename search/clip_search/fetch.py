@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
@@ -11,7 +11,7 @@ import urllib3
 from clip_client.deadlines import Deadline
 from clip_client.downloads import Downloader
 from clip_client.errors import InvalidInput
-from clip_client.regular_files import read_picture
+from clip_client.regular_files import open_picture, picture_content
 from clip_search.addresses import Address, TooSlow, Unreachable, checked
 from clip_search.options import FetchOptions
 
@@ -29,13 +29,28 @@ def fetched(url: str, options: FetchOptions) -> bytes:
         TooLarge: the file is.
         Unreachable, TooSlow: the host can't be reached, or is too slow.
     """
-    opened = partial(_opened, options=options)
-    return Downloader(opened, options.image_bytes, options.timeout_s, Unreachable, TooSlow).read(url)
+    open_url = partial(_opened, options=options)
+    return Downloader(open_url, options.image_bytes, options.timeout_s, Unreachable, TooSlow).read(url)
 
 
 def read(path: str, options: FetchOptions) -> bytes:
     """Return a file below one of the folders that were named at start; raise InvalidInput or TooLarge if it can't be had."""
-    return read_picture(contained(path, options), options.image_bytes, name=path)
+    with opened(path, options) as file:
+        return picture_content(file, options.image_bytes, name=path)
+
+
+def opened(path: str, options: FetchOptions) -> BinaryIO:
+    """Open a file below one of the folders that were named at start; raise InvalidInput if it can't be had.
+
+    The file that is open is checked again: a link may have come into its place, or into that of a folder above it.
+    """
+    file = open_picture(contained(path, options), name=path)
+    try:
+        _check_inside(Path(os.readlink(f"/proc/self/fd/{file.fileno()}")), options, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def contained(path: str, options: FetchOptions) -> Path:
@@ -44,10 +59,14 @@ def contained(path: str, options: FetchOptions) -> Path:
         file = Path(os.path.realpath(path))
     except (OSError, ValueError) as problem:
         raise InvalidInput(f"{path!r} isn't a path: {problem}") from problem
+    _check_inside(file, options, path)
+    return file
+
+
+def _check_inside(file: Path, options: FetchOptions, name: str) -> None:
     if not any(file.is_relative_to(os.path.realpath(folder)) for folder in options.folders):
         folders = ", ".join(map(str, options.folders)) or "none"
-        raise InvalidInput(f"{path} is outside the folders that this sidecar reads ({folders}): name its folder, --images DIR")
-    return file
+        raise InvalidInput(f"{name} is outside the folders that this sidecar reads ({folders}): name its folder, --images DIR")
 
 
 def _opened(url: str, deadline: Deadline, options: FetchOptions) -> urllib3.BaseHTTPResponse:

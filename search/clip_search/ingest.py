@@ -1,7 +1,5 @@
 """Turn request rows into stored rows; collect per-row errors."""
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,11 +17,11 @@ from clip_search.sidecar import Sidecar
 from clip_search.storage.columns import Columns
 from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.storage.writer import Added
+from clip_search.thread_priority import step_back
 from clip_search.thumbnails import thumbnail
 
 _READERS = 8  # threads that fetch or decode; they wait more than they compute
 _FETCHED = 32  # files of 32 MB at most, 1 GB together: the budget's default
-_NICER, _NICEST = 10, 19
 _Out = TypeVar("_Out")
 
 
@@ -148,7 +146,7 @@ def _embed_images(
             embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
             _take(rows, "image", needed, embedded, errors)
             good = {n: file for n, file in files.items() if n not in errors}
-            small = _side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=_step_back)
+            small = _side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=step_back)
         for n, picture in small.items():
             rows[n].thumbnail = picture
 
@@ -188,12 +186,6 @@ def _side_by_side(
     """Call a function for each item in threads; note the items for which it fails, and leave them out."""
     with ThreadPoolExecutor(_READERS, initializer=begin) as pool:
         return _good(items, pool.map(partial(_attempt, work), items.values()), errors)
-
-
-def _step_back() -> None:
-    """Lower the thread's priority: decoding a large picture takes a second, a search a millisecond."""
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + _NICER, _NICEST))
 
 
 def _attempt(work: Callable[[Any], _Out], item: Any) -> _Out | ClipError:

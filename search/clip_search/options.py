@@ -15,6 +15,7 @@ Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
 MAX_RESULTS = 10_000  # most hits of a search, offset included
 INDEXES = "indexes"  # folder of the indexes, in the folder of a database
+QUERIES = ".clipserve-queries"  # folder of pictures that links to a search refer to, in the folder of a database
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,8 @@ class Options:
         if "://" in self.data:
             raise InvalidInput(f"{self.data} is an object store: name a local folder for the indexes, --index DIR")
         return Path(self.data) / INDEXES
+
+    @property
+    def queries(self) -> Path:
+        """Return the folder of pictures of queries; a database in an object store has them beside its indexes."""
+        return (self.indexes if "://" in self.data else Path(self.data)) / QUERIES

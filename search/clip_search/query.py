@@ -35,6 +35,14 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Sort:
+    """Order of hits by a column; those of equal values come by score, those without a value last."""
+
+    column: str
+    descending: bool = False
+
+
+@dataclass(frozen=True)
 class Query:
     """Search request."""
 
@@ -46,6 +54,7 @@ class Query:
     same: float | None = None  # hits at least so similar to each other are one; None to keep all
     tower: Tower | None = None  # whose vectors are searched; one that the collection has if None
     columns: tuple[str, ...] | None = None  # metadata to return; all if None
+    sort: Sort | None = None  # order of the nearest 10,000 that pass; by score if None
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -56,7 +65,9 @@ class Query:
 
     @property
     def wanted(self) -> int:
-        """Number of hits to ask the index for: more if some will be dropped."""
+        """Number of hits to ask the index for: more if some will be dropped, all that may pass if they are sorted."""
+        if self.sort:
+            return MAX_RESULTS if self.same is None else _MOST_COMPARED
         own = sum(term.kind == "id" for term in self.terms)
         return min((self.k + self.offset) * (2 if self.same else 1) + own, MAX_RESULTS)
 
@@ -68,6 +79,15 @@ class Hit:
     row: int
     score: float
     card: dict[str, Any] = field(default_factory=dict)
+    same: tuple[str, ...] = ()  # ids of rows that it stands for
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Number of rows that pass the threshold and the filter of a query."""
+
+    rows: int
+    more: bool  # not all were counted
 
 
 def mixed(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats:
@@ -87,8 +107,8 @@ def mixed(vectors: Sequence[Floats], weights: Sequence[float]) -> Floats:
     return np.asarray(total / norm, np.float32)
 
 
-def distinct(vectors: Floats, same: float) -> list[int]:
-    """Return the first of each group of vectors [n, D] that is connected at a similarity of ``same``."""
+def groups(vectors: Floats, same: float) -> list[list[int]]:
+    """Return the groups of vectors [n, D] that are connected at a similarity of ``same``, by their first, each ascending."""
     near = vectors @ vectors.T >= same
     group = np.full(len(vectors), -1)
     for n in range(len(vectors)):
@@ -96,4 +116,7 @@ def distinct(vectors: Floats, same: float) -> list[int]:
         while edge:
             group[edge] = n
             edge = np.flatnonzero(near[edge].any(0) & (group < 0)).tolist()
-    return [n for n in range(len(vectors)) if group[n] == n]
+    members: dict[int, list[int]] = {}
+    for n, first in enumerate(group.tolist()):
+        members.setdefault(first, []).append(n)
+    return list(members.values())

@@ -4,26 +4,29 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.preprocess import Limits
 from clip_client.spec import TOWERS, Tower
 from clip_search import fetch
-from clip_search.arrays import Floats, Rows
+from clip_search.arrays import Floats
 from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
 from clip_search.index.tuning_queries import TuningQueries
+from clip_search.kept_queries import KeptQueries
 from clip_search.options import Options
-from clip_search.query import Hit, Query, Term, distinct, mixed
+from clip_search.query import Term
+from clip_search.results import Timer
 from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
-
-Timer = Callable[[str], contextlib.AbstractContextManager[None]]  # times a step of a search by the name of its histogram
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
@@ -41,6 +44,7 @@ class Sidecar:
         bounds = options.bounds
         self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
         self.decoding = Budget("decoding the picture", bounds.decode_memory, bounds.wait_s)
+        self.queries = KeptQueries(options.queries, self.decoding)
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
         self._changing: set[str] = set()
@@ -71,6 +75,12 @@ class Sidecar:
         if name in self._opening:
             raise Unavailable(f"collection {name} is being opened: try again in a moment")
         raise NotFound(f"no collection {str(name)[:100]}: there is {', '.join(self.names()) or 'none yet'}")
+
+    def stats(self, collection: Collection) -> dict[str, Any]:
+        """Return a collection's statistics, with the served model and, if the vectors are of that, its notice."""
+        spec = self.embedder.known()
+        notice = spec.notice if spec and spec.fingerprint == collection.about.fingerprint else ""
+        return {**collection.stats(), "model": spec.name if spec else "", "notice": notice}
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
         """Make a collection; size and fingerprint default to those of the served model.
@@ -135,12 +145,21 @@ class Sidecar:
             )
 
     def image(self, term: Term, share: Share) -> bytes:
-        """Return the encoded file of an image term; its memory is in the share, unless it came with the request.
+        """Return the encoded file of an image term, as JPEG if it is HEIC or RAW.
+
+        Its memory is in the share, unless it came with the request.
 
         Raises:
-            InvalidInput: it can't be had.
+            InvalidInput: it can't be had, or not be decoded.
             Busy: others have the memory.
         """
+        file = self._file(term, share)
+        needed = camera_files.memory(file)
+        with self.decoding.held(needed) if needed else contextlib.nullcontext():
+            return camera_files.as_jpeg(file, Limits().image_pixels)
+
+    def _file(self, term: Term, share: Share) -> bytes:
+        """Return the file of an image term as it is; raises as :meth:`image`."""
         if term.kind == "image":
             return bytes(term.value)
         most = self.options.fetch.image_bytes
@@ -157,23 +176,6 @@ class Sidecar:
         if asked:
             return asked
         return next((tower for tower in TOWERS if collection.engines[tower].size()), "image")
-
-    def search(self, collection: Collection, tower: Tower, query: Query, vectors: Sequence[Floats], timed: Timer) -> list[Hit]:
-        """Return the hits of a query whose terms have these vectors, best first."""
-        vector = mixed(vectors, [term.weight for term in query.terms])
-        own = {collection.row_of(term.value) for term in query.terms if term.kind == "id"}
-        with timed("knn_index_time"):
-            scores, rows = collection.search(vector, tower, query.wanted, query.where)
-        keep = np.array([row not in own for row in rows.tolist()], bool)
-        if query.threshold is not None:
-            keep &= scores >= query.threshold
-        scores, rows = scores[keep], rows[keep]
-        if query.same:
-            with timed("dedup_time"):
-                first = distinct(collection.engines[tower].vectors(rows), query.same)
-            scores, rows = scores[first], rows[first]
-        end = query.offset + query.k
-        return hits(collection, scores[query.offset : end], rows[query.offset : end], query.columns)
 
     def close(self) -> None:
         """Finish queued changes and close everything."""
@@ -228,11 +230,3 @@ class Sidecar:
             if vector.any():
                 return checked_vector(vector, collection.about.size)
         raise NotFound(f"row {id!r} of collection {collection.name} has no vector: add it again")
-
-
-def hits(collection: Collection, scores: Floats, rows: Rows, columns: Sequence[str] | None) -> list[Hit]:
-    """Return hits with their values, without rows that were deleted this instant."""
-    wanted = None if columns is None else ["id", "source", "has_thumbnail", *columns]
-    cards = collection.cards.take(rows, wanted)
-    values = zip(rows.tolist(), np.clip(scores, -1, 1).tolist(), cards, strict=True)
-    return [Hit(row, score, card) for row, score, card in values if card is not None]

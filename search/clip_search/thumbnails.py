@@ -1,4 +1,4 @@
-"""Thumbnails: upright, in the picture's own colours, on white.
+"""Thumbnails and larger JPEGs of pictures: upright, in the picture's own colours, on white.
 
 What the towers see is another matter: :mod:`clip_client.preprocess` does as each checkpoint's own library does, which for
 example clips greys of 16 bits to white.
@@ -17,19 +17,20 @@ from clip_client.preprocess import Limits, open_image
 from clip_search.budget import Budget
 from clip_search.errors import Busy
 
-SIDE = 320  # longest edge, in pixels
+SIDE = 320  # longest edge of a thumbnail, in pixels
 _ORIENTATION = 0x0112
 _TILE = 2**20  # pixels
 _RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr")
 _DECODERS = {"JPEG": 8, "TIFF": 8, "WEBP": 12, "AVIF": 14}
 """Bytes a pixel that a format's decoder holds besides the picture: coefficients of a progressive JPEG, planes, whole frames."""
 _SLACK = 1.1  # measured with 99.8 megapixels of every format and mode, decoding took at most 1.03 of what is counted
+_RESULT = 20  # bytes a pixel of a larger result than a thumbnail: reduced, on white, turned
 _WHITES = {"I": (255, 65_535), "F": (1, 255, 65_535)}
 """Brightest value by mode: the first that no pixel exceeds, else the brightest pixel's."""
 
 
-def thumbnail(encoded: bytes, memory: Budget | None = None) -> bytes:
-    """Return a JPEG of at most ``SIDE`` x ``SIDE`` pixels, on white where the picture is transparent.
+def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) -> bytes:
+    """Return a JPEG of at most ``side`` x ``side`` pixels, on white where the picture is transparent.
 
     Args:
         encoded: the whole file.
@@ -45,21 +46,23 @@ def thumbnail(encoded: bytes, memory: Budget | None = None) -> bytes:
             f"the image has {image.width} x {image.height} pixels, at most {most:,} are taken: send a smaller one"
         )
     try:
-        with memory.held(_drafted(image)) if memory else contextlib.nullcontext(_drafted(image)):
-            return _encoded(_small(image))
+        size = _drafted(image, side)
+        with memory.held(size) if memory else contextlib.nullcontext():
+            return _encoded(_small(image, side))
     except Busy:
         raise
     except Exception as problem:  # decoders raise anything
         raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
 
 
-def _drafted(image: Image.Image) -> int:
+def _drafted(image: Image.Image, side: int) -> int:
     """Let a JPEG be decoded in a smaller size; return the bytes that decoding and then copies take at most."""
     decoder = _DECODERS.get(str(image.format), 0) * image.width * image.height
-    image.draft("RGB", (2 * SIDE, 2 * SIDE))
+    image.draft("RGB", (2 * side, 2 * side))
     pixels = image.width * image.height
     own = 1 if image.mode in ("1", "L", "P") else 4
-    return round(_SLACK * (own * pixels + max(decoder, _copies(image) * pixels)))
+    decoding = own * pixels + max(decoder, _copies(image) * pixels)
+    return max(round(_SLACK * decoding), decoding + _RESULT * min(pixels, side * side - SIDE * SIDE))
 
 
 def _copies(image: Image.Image) -> int:
@@ -71,11 +74,11 @@ def _copies(image: Image.Image) -> int:
     return 0 if image.mode in _RESIZABLE else 4
 
 
-def _small(image: Image.Image) -> Image.Image:
+def _small(image: Image.Image, side: int) -> Image.Image:
     image.load()
     orientation = image.getexif().get(_ORIENTATION, 1)  # once loaded: it may stand behind the pixels, and TIFFs turn themselves
     small = _plain(image)
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     small = _opaque(small)
     small.getexif()[_ORIENTATION] = orientation
     return ImageOps.exif_transpose(small)

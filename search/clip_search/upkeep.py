@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ from clip_search.errors import cleaned
 from clip_search.index.block_checks import BlockChecks
 from clip_search.memory_trim import trim
 from clip_search.storage.writer import Writer
+from clip_search.thread_priority import step_back
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.5
@@ -26,8 +26,6 @@ _PATIENCE = 4
 """Factor on the rows that are due to be indexed while more keep coming: a build takes the cores from searches for seconds."""
 _QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
 """Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer."""
-_NICENESS = 10
-"""Priority of the threads: a tenth of the weight of a search."""
 
 
 class Upkeep:
@@ -88,7 +86,7 @@ class Upkeep:
         self._thread.join(timeout=5)
 
     def _rebuild_for(self, outcome: Future[None]) -> None:
-        _lower_priority()
+        step_back()
         try:
             self.rebuild()
             outcome.set_result(None)
@@ -98,7 +96,7 @@ class Upkeep:
             outcome.set_exception(Unavailable(reason))
 
     def _run(self) -> None:
-        _lower_priority()
+        step_back()
         while not self._closing.wait(_PAUSE_S):
             try:
                 self.round()
@@ -120,8 +118,3 @@ class Upkeep:
         finally:
             self._optimized_s = time.monotonic()
             trim()
-
-
-def _lower_priority() -> None:
-    """Lower the priority of this thread and of those that it starts."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client import command_runner, model_repository, ports
+from clip_client import command_runner, help_texts, model_repository, ports
 from clip_client.argument_types import count, port
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.settings import Formatter, add_settings
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status: 0 after a signal to stop, 1 after an error."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        arguments = _parser(argv).parse_args(argv)
+        arguments = parser(argv).parse_args(argv)
         if arguments.install:
             print(f"ready: {environment.ensure(_notice).folder}")
         else:
@@ -74,7 +74,8 @@ def _check_writable(log: Path) -> None:
         raise InvalidInput(f"the log can't be written: {problem}") from problem
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve serve",
         description="Start Triton on a model repository, without Docker. Runs until SIGINT or SIGTERM.",
@@ -91,7 +92,14 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--instances", type=count, metavar="N", help="copies of each encoder; as published if unset")
     parser.add_argument("--threads", type=count, metavar="N", help="threads of each copy; as published if unset")
     parser.add_argument("--install", action="store_true", help="make the server's Python environment, and exit")
+    help_texts.add_version(parser)
     add_settings(parser, "serve", argv)
+    help_texts.add_examples(
+        parser,
+        "clipserve serve",
+        "clipserve serve --repository model_repository --grpc-port 9001 --threads 4",
+        "clipserve serve --install",
+    )
     return parser
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from clip_client import notices
 from clip_client.errors import InvalidInput
 from clip_client.tokens import NO_TEXTS
 from clip_export.checkpoints import conversion, image_processor, weight_digest, weight_formats
@@ -154,6 +155,11 @@ class Checkpoint:
         return conversion.in_view(self.weight_files[0].parent)
 
     @property
+    def notice(self) -> str:
+        """Sentence on the checkpoint's purpose, as its author wrote it; empty for none."""
+        return str(self.config.get(notices.KEY) or "")
+
+    @property
     def origins(self) -> Origins:
         """Facts for the report, whole once the weights are loaded."""
         return Origins((*self.conversions.values(),), (*sorted(self.unused),))
@@ -217,6 +223,11 @@ class Paired(Checkpoint):
         """Join two checkpoints."""
         revision = "+".join(filter(None, (image.revision, text.revision)))
         return cls(image.folder, f"{image.label}+{text.label}", revision, image, text)
+
+    @property
+    def notice(self) -> str:
+        """That of the image tower, then that of the text tower if it is another."""
+        return " ".join(dict.fromkeys(filter(None, (self.image.notice, self.text.notice))))
 
     @property
     def origins(self) -> Origins:

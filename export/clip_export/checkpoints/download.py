@@ -12,6 +12,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # exported when it is asked for
 
 from clip_client.errors import Unavailable
+from clip_client.progress_bars import ProgressBar
 from clip_export.checkpoints import file_digests
 from clip_export.checkpoints.hub_client import Say
 from clip_export.checkpoints.hub_files import RemoteFile, Repository
@@ -57,6 +58,7 @@ def _fetched(repository: Repository, file: RemoteFile, part: Path) -> str:
             headers=build_hf_headers(),
             expected_size=file.size,
             displayed_filename=file.name,
+            tqdm_class=ProgressBar,
         )
     if (digest := file_digests.of(part, like=file.digest)) == file.digest:
         return ""

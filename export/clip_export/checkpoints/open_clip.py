@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from clip_client import notices
 from clip_client.errors import InvalidInput
 from clip_export.checkpoints import hub, open_clip_downloads, open_clip_shapes, open_clip_tokenizer, torch_archive
 from clip_export.checkpoints.checkpoint import Checkpoint, refuse_revision
@@ -50,6 +51,12 @@ class OpenClipCheckpoint(Checkpoint):
     weights: Path
     preprocessing: Mapping[str, Any]
     quick_gelu: bool = False
+
+    @property
+    def notice(self) -> str:
+        """That of a folder as open_clip saves it; empty for a single file."""
+        own = (self.folder / OPEN_CLIP_CONFIG).exists()
+        return str(self.json(OPEN_CLIP_CONFIG, "").get(notices.KEY) or "") if own else ""
 
     @property
     def is_known(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clip_client import camera_files
 from clip_client.errors import InvalidInput
 from clip_client.file_names import as_id
 from clip_client.preprocess import Limits, Preprocessing, preprocess
@@ -181,7 +182,9 @@ def load(folder: Path | None, calibration: Path | None, bundled: Path | None, in
 
 
 def _content(file: Path) -> bytes:
-    return read_regular(file, Limits().image_bytes)[0]
+    limits = Limits()
+    content = read_regular(file, camera_files.most_bytes(file, limits.image_bytes))[0]
+    return camera_files.as_jpeg(content, limits.image_pixels)
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -7,30 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from clip_client.model_repository import ENCODER, VERSION, encoder
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec
+from clip_client.terminal import print_table
 from clip_export.artifact_files import BUILD_RECORD, REPORT_JSON
 
 
 def show(artifacts: Path, repository: Path) -> None:
     """Print a row per tower and variant that was built, with the names under which it is published."""
-    table = Table("checkpoint", "tower", "variant", "built", "published as", box=SIMPLE_HEAD)
+    rows = []
     published = list(_published(repository))
     for path in sorted(artifacts.glob(f"*/{REPORT_JSON}")):
         report = json.loads(path.read_text(encoding="utf-8"))
         for row in report["variants"]:
             names = [name for name, *identity in published if identity == _identity(report, row)]
-            table.add_row(path.parent.name, row["tower"], row["variant"], _state(row), ", ".join(names))
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
-    if table.row_count:
-        console.print(table)
+            rows.append((path.parent.name, row["tower"], row["variant"], _state(row), ", ".join(names)))
+    if rows:
+        print_table(("checkpoint", "tower", "variant", "built", "published as"), rows)
     else:
-        console.print(f"nothing was built in {artifacts} yet: clipserve export", markup=False, highlight=False)
+        print(f"nothing was built in {artifacts} yet: clipserve export")
 
 
 def _published(repository: Path) -> Iterator[tuple[str, str, str, str]]:

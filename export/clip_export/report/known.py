@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from clip_client.errors import NotFound
+from clip_client.terminal import print_table
 from clip_export.checkpoints import known
 from clip_export.checkpoints.known import Known
 
@@ -29,11 +26,7 @@ def show(word: str) -> None:
     if not rows:
         near = ", ".join(known.nearest(word))
         raise NotFound(f"no known checkpoint has {word[:80]!r} in its row{f'; the nearest: {near}' if near else ''}")
-    console = Console()
-    if console.is_terminal:
-        console.print(_table(rows))
-    else:
-        print("\n".join("\t".join(row) for row in (_HEADER, *rows)))
+    print_table(_HEADER, rows, figures=_FIGURES)
 
 
 def _rows(checkpoints: Sequence[Known]) -> Iterator[tuple[str, ...]]:
@@ -52,12 +45,3 @@ def _millions(parameters: float) -> str:
     if parameters >= 1000:
         return f"{parameters / 1000:.2f} B"
     return f"{parameters:.0f} M" if parameters else ""
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in _HEADER:
-        table.add_column(name, overflow="fold", justify="right" if name in _FIGURES else "left", no_wrap=name in _FIGURES)
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
+from clip_client.terminal import Console, blocks
 from clip_export import hardware
 from clip_export.artifact_files import REPORT_JSON, REPORT_MD
 from clip_export.builds.speed import BATCHES, WORDS, Speed
@@ -26,7 +26,6 @@ from clip_export.evaluation.retrieval import KS
 from clip_export.oracle.comparison import Compared
 from clip_export.variants import REFERENCE, named
 
-_WIDTH = 190
 _RECALLS = {"text_to_image": "t→i R@", "image_to_text": "i→t R@"}
 
 
@@ -66,21 +65,29 @@ class Report:
 
 
 def show(report: Report) -> None:
-    """Print the tables to standard output, in full width outside of terminals too."""
+    """Print the tables to standard output; those that are wider than the terminal, or 80 characters elsewhere, in parts."""
     console = Console()
-    console = Console(width=max(_WIDTH, console.width))  # nothing is cut off
     for line in _sources(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for tower in TOWERS:
-        heading, *cells = _cells(report, tower)
-        table = Table(*heading, box=SIMPLE_HEAD, title=f"{tower} tower", title_justify="left")
-        for number, column in enumerate(table.columns[:-1]):
-            column.justify, column.no_wrap = "right" if number else "left", True
-        for row in cells:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        console.print(f"\n{tower} tower", style="italic", highlight=False)
+        cells = _cells(report, tower)
+        for block in blocks(cells, console.width):
+            console.print(_table([[row[number] for number in block] for row in cells]))
     for line in notes(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(cells: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose last column wraps if it is prose, which the verdicts are."""
+    heading, *rows = cells
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(heading):
+        is_prose = not name
+        table.add_column(name, justify="right" if number and not is_prose else "left", no_wrap=not is_prose, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def save(report: Report, folder: Path, plots: Sequence[Path]) -> None:
@@ -153,7 +160,17 @@ def _sources(report: Report) -> list[str]:
     computer = hardware.description()
     machine = f"{computer['cores']} cores of {computer['cpu']}" + (f", {computer['gpu']}" if computer["gpu"] else "")
     judged = f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {machine}"
-    return [judged, *report.origins.lines()]
+    return [judged, *_unlabelled(report.evaluation), *report.origins.lines()]
+
+
+def _unlabelled(evaluation: Evaluation) -> list[str]:
+    """Return the line about an evaluation that tells nothing of retrieval."""
+    if evaluation.owners.size or evaluation.labels.size:
+        return []
+    return [
+        "Without captions or folders by class, only cosines to PyTorch were judged, nothing that is retrieved: "
+        "--eval FOLDER takes pictures with either"
+    ]
 
 
 def _cells(report: Report, tower: Tower) -> list[list[str]]:

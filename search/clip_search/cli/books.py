@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clip_client.errors import InvalidInput
+from clip_client.terminal import printable
 
 
 class Books:
@@ -41,12 +42,12 @@ class Books:
     def leave_out(self, item: str, reason: str) -> None:
         """Count an item that is left out, and print its name and the reason."""
         self.left_out += 1
-        self._say(f"left out {_line(item)}: {_line(reason)}")
+        self._say(f"left out {printable(item)}: {printable(reason)}")
         self._write({"item": item, "reason": reason})
 
     def note(self, item: str, reason: str) -> None:
         """Print the reason why a part of an item is left out; the item itself is counted elsewhere."""
-        self._say(f"{_line(item)}: {_line(reason)}")
+        self._say(f"{printable(item)}: {printable(reason)}")
         self._write({"item": item, "reason": reason, "kind": "partial"})
 
     def closing(self) -> str:
@@ -88,8 +89,3 @@ class Books:
             if file:
                 file.close()
 
-
-def _line(text: str) -> str:
-    """Return a text on one line, printable on any terminal."""
-    shown = "".join(char if char.isprintable() or char == "\u200d" else repr(char)[1:-1] for char in text)
-    return shown.encode("utf-8", "backslashreplace").decode()

@@ -2,37 +2,33 @@
 
 import argparse
 import json
+import math
 import os
-import webbrowser
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
+from clip_client import notices
+from clip_client.errors import InvalidInput
+from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
-from clip_client.search import Hit, Search, Term
+from clip_client.search import Search, Term
+from clip_client.terminal import Console
+from clip_search.cli import hit_output, page_link
 from clip_search.cli.token_file import read_token
 
-_CONSOLE = Console(stderr=True)
 _T = TypeVar("_T")
 
 
 def query(arguments: argparse.Namespace) -> int:
     """Search, and print the hits."""
     with client(arguments) as search:
-        hits = search.query(arguments.collection, term(arguments.query), k=arguments.k, where=arguments.filter)
-        if arguments.json:
-            print(json.dumps([vars(hit) for hit in hits]))
-        else:
-            Console().print(_hits(hits))
+        wanted = term(arguments.query, as_text=arguments.text)
+        hits = search.query(arguments.collection, wanted, k=arguments.k, where=arguments.filter)
+        hit_output.show(hits, arguments)
         if arguments.open:
-            webbrowser.open(_link(arguments))
+            page_link.open_page(search, arguments, wanted)
     return 0
 
 
@@ -46,7 +42,8 @@ def stats(arguments: argparse.Namespace) -> int:
 
 def rebuild(arguments: argparse.Namespace) -> int:
     """Index everything anew and wait for it."""
-    with client(arguments, timeout_s=24 * 3600) as search, _CONSOLE.status(f"indexing {arguments.collection}"):
+    status = Console(stderr=True).status(f"indexing {arguments.collection}")
+    with client(arguments, timeout_s=24 * 3600) as search, status:
         stats = search.rebuild(arguments.collection, wait=True)
     print(_told(stats))
     return 0
@@ -70,48 +67,44 @@ def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield part
 
 
-def progress() -> Progress:
-    """Make a progress bar on standard error."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=_CONSOLE
-    )  # fmt: skip
+def term(query: str, *, as_text: bool = False) -> Term:
+    """Make a term: the picture at a path or a URL, else a text.
 
-
-def say(line: str) -> None:
-    """Print a remark on standard error, above any progress bar."""
-    _CONSOLE.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True, emoji=False)
-
-
-def term(what: str) -> Term:
-    """Make a term: the picture at a path, else a text."""
-    return Term(image=Path(what)) if is_picture_name(what) and os.path.isfile(what) else Term(text=what)
-
-
-def _link(arguments: argparse.Namespace) -> str:
-    """Return the page's address for a search by text."""
-    wanted = {"collection": arguments.collection, "text": arguments.query, "filter": arguments.filter}
-    return f"{arguments.url}/#{urlencode({name: value for name, value in wanted.items() if value}, quote_via=quote)}"
-
-
-def _hits(hits: Iterable[Hit]) -> Table:
-    table = Table("score", "id", "caption", "source", box=None)
-    for hit in hits:
-        cells = (f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or "")
-        table.add_row(*(Text(_shown(cell)) for cell in cells))
-    return table
-
-
-def _shown(text: str) -> str:
-    """Return a text without characters that move the cursor."""
-    return "".join(char if char.isprintable() or char in "\n\u200d" else repr(char)[1:-1] for char in text)
+    Raises:
+        InvalidInput: the path of a picture that isn't there.
+    """
+    if as_text:
+        return Term(text=query)
+    if query.lower().startswith(("http://", "https://")):
+        return Term(image_url=query)
+    path = source_path(query)
+    if not is_picture_name(path):
+        return Term(text=query)
+    if not os.path.lexists(path):
+        raise InvalidInput(f"there is no picture {path}: check the path, or pass --text to search for these words")
+    return Term(image=Path(path))
 
 
 def _told(stats: Mapping[str, Any]) -> str:
-    lines = [f"{stats['name']}: {stats['rows']} rows of {stats['dimension']}, model {stats['fingerprint'] or 'unknown'}"]
+    fingerprint = stats["fingerprint"] or "unknown"
+    served = f"{stats['model']} ({fingerprint})" if stats.get("model") else fingerprint
+    lines = [f"{stats['name']}: {stats['rows']} rows of {stats['dimension']}, model {served}"]
+    if notice := notices.told(notices.cleaned(stats.get("notice", ""))):
+        lines.append(f"notice: {notice}")
     lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in stats["columns"].items()) or "none"))
-    for tower, index in stats["indexes"].items():
-        if index["rows"]:
-            known = index.get("recall") is not None
-            recall = f", recall {index['recall']:.3f} of text queries" if known else ", recall not measured"
-            lines.append(f"{tower}: {index['rows']} vectors, {index['engine']}{recall}")
-    return "\n".join(lines)
+    indexes = {tower: index for tower, index in stats["indexes"].items() if index["rows"]}
+    return "\n".join([*lines, *(f"{tower}: {_index_told(index)}" for tower, index in indexes.items())])
+
+
+def _index_told(index: Mapping[str, Any]) -> str:
+    """Return size, engine and recall of an index, worded so that nobody takes the recall for the model's quality."""
+    recall = index.get("recall")
+    compared = "isn't compared with an exact search yet"
+    if recall is not None:
+        compared = f"finds {_percent(recall)} of what an exact search finds"
+    return f"{index['rows']} vectors, {index['engine']}; the index {compared}"
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, rounded down: 100 is all."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:g} %"

@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
+from clip_client.progress_bars import say
 from clip_client.regular_files import open_regular
 from clip_client.search import Hit
 from clip_search.cli.books import Books
-from clip_search.cli.commands import client, say, term
+from clip_search.cli.commands import client, term
 
 
 def filter_(arguments: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def filter_(arguments: argparse.Namespace) -> int:
     with client(arguments) as search:
         hits = search.query(
             arguments.collection,
-            term(arguments.query),
+            term(arguments.query, as_text=arguments.text),
             k=arguments.num_results,
             threshold=arguments.threshold,
             where=arguments.filter,

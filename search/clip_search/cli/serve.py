@@ -43,6 +43,7 @@ def serve(options: Options) -> int:
     config = uvicorn.Config(
         app(sidecar),
         log_level="warning",
+        use_colors=False,  # logs go to files, and uvicorn knows no NO_COLOR
         access_log=False,
         loop="uvloop",
         http=bounded(options.bounds),

@@ -61,11 +61,11 @@ class Part:
         self.alive = present(rows, self.rows)
         self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
 
-    def search(self, query: Floats, k: int, only: Rows | None) -> Found:
+    def search(self, query: Floats, k: int, only: Rows | None, *, exactly: bool = False) -> Found:
         """Return the nearest to a query [D] among the alive rows, and in ``only`` (ascending) if given."""
         k = min(k, len(self.rows))
-        allowed, exactly = self._allowed(only)
-        if exactly:
+        allowed, are_few = self._allowed(only)
+        if exactly or are_few:
             scores, hits = self.index.exact(query[None], k, allowed)
         else:
             scores, hits = self.index.search(query[None], k, self._effort(k, allowed), allowed)

@@ -44,10 +44,10 @@ class Index:
         now = self.snapshot
         return sum(len(part.rows) - part.dead for part in now.parts) + now.tail.count - now.tail.dead
 
-    def search(self, query: Floats, k: int, only: Rows | None = None) -> Found:
-        """Return the ``k`` nearest to a query [D], among ``only`` (ascending) if given."""
+    def search(self, query: Floats, k: int, only: Rows | None = None, *, exactly: bool = False) -> Found:
+        """Return the ``k`` nearest to a query [D], among ``only`` (ascending) if given; by the tuned effort, or exactly."""
         now = self.snapshot
-        results = [part.search(query, k, only) for part in now.parts]
+        results = [part.search(query, k, only, exactly=exactly) for part in now.parts]
         if now.tail.count:
             results.append(now.tail.search(query, k, only))
         return _best(results, k)

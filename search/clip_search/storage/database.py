@@ -10,7 +10,7 @@ import lancedb
 
 from clip_client.errors import Unavailable
 from clip_search.errors import Conflict, storage_problem
-from clip_search.options import CACHE_BYTES, INDEXES
+from clip_search.options import CACHE_BYTES, INDEXES, QUERIES
 from clip_search.storage import object_store
 from clip_search.storage.lease import Lease
 from clip_search.storage.lock import owned
@@ -60,8 +60,8 @@ class Database:
             self._lease = Lease(object_store.cell(place, _LEASE), place)
             locks.callback(self._lease.close)
         else:
-            keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES))
-        keep_private(index_folder, {_INDEX_LOCK, *self._names()}.__contains__)
+            keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES, QUERIES))
+        keep_private(index_folder, {_INDEX_LOCK, QUERIES, *self._names()}.__contains__)
 
     def trouble(self) -> str:
         """Return the reason why the lease of the database is lost, after which nothing is written; empty while it is ours."""

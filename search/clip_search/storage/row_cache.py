@@ -147,6 +147,26 @@ class RowCache:
                 by_row.update(zip(deck.rows[here].tolist(), values, strict=True))
         return [by_row.get(row) for row in rows.tolist()]
 
+    def table(self, columns: Sequence[str], rows: Rows | None = None) -> pa.Table:
+        """Return columns of those of ``rows`` (ascending) that are here, with ``row``; of all, deleted ones too, if None."""
+        tables = []
+        for deck in self._trusted():
+            cards = deck.cards.select(list(dict.fromkeys(["row", *_there(columns, deck.cards.column_names)])))
+            tables.append(cards if rows is None else cards.take(positions(deck.rows, rows)))
+        return _complete(tables, columns)
+
+    def mean_bytes(self, column: str) -> float:
+        """Return the memory that a row's value in a column takes, on average."""
+        sizes = [deck.cards[column].nbytes for deck in self._trusted() if column in deck.cards.column_names]
+        return sum(sizes) / max(sum(len(deck.rows) for deck in self._decks), 1)
+
+    def _trusted(self) -> tuple[Deck, ...]:
+        """Return the decks; what somebody changed is read from the table again before."""
+        for deck in self._decks:
+            if deck.path and deck.is_touched():
+                self.distrust(deck.path, f"{deck.path} was changed by somebody")
+        return self._decks
+
     def save(self) -> None:
         """Move rows from memory to files, drop deleted rows if they are many, remove other files from the folder."""
         with self._filing:
@@ -253,6 +273,15 @@ def _runs(decks: Sequence[Deck], alive: Rows) -> Iterator[list[Deck]]:
             run, rows = [], 0
     if run:
         yield run
+
+
+def _complete(tables: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
+    """Return tables as one, with nulls in columns that were added later."""
+    whole = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({"row": np.empty(0, np.int64)})
+    for name in columns:
+        if name not in whole.column_names:
+            whole = whole.append_column(name, pa.nulls(len(whole)))
+    return whole
 
 
 def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:

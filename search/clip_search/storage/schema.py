@@ -1,5 +1,6 @@
 """Schema of a collection's table: fixed columns, user's columns, names and kinds."""
 
+import difflib
 import json
 import re
 import uuid
@@ -19,6 +20,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_]")
 _TAKEN = "meta_"  # prefix for a name that is taken
 LONGEST_COLUMN = 64
 MAX_COLUMNS = 256
+_MOST_TOLD = 12  # columns named in a message
 _KEY, _IDENTITY = b"clipserve", b"clipserve_table"
 _RESERVED = "clipserve_reserved"
 
@@ -98,6 +100,16 @@ def about(table: pa.Schema, name: str) -> About:
 def own_columns(table: pa.Schema) -> dict[str, str]:
     """Return the user's columns with their types."""
     return {field.name: kind_of(field.type) for field in table if field.name not in RESERVED}
+
+
+def unknown_column(name: str, table: pa.Schema) -> str:
+    """Return a message on a column that a table lacks, with the user's own and the one that may be meant."""
+    fixed = [field.name for field in _FIXED if field.name in table.names and field.name not in HEAVY]
+    known = [*own_columns(table), *fixed]
+    near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
+    more = f" and {len(known) - _MOST_TOLD} more" if len(known) > _MOST_TOLD else ""
+    hint = f": did you mean {near[0]}?" if near else ""
+    return f"No field named {name[:100]}. Valid fields are {', '.join(known[:_MOST_TOLD])}{more}{hint}"
 
 
 def check_collection(name: Any) -> str:

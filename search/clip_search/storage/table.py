@@ -172,9 +172,10 @@ class Table:
         kinds = pa.schema([self.schema.field(name) for name in columns])
         return pa.Table.from_batches(batches, kinds if not batches else None).sort_by("row")
 
-    def nearest(self, query: Floats, tower: Tower, k: int, where: str) -> list[dict[str, Any]]:
+    def nearest(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> list[dict[str, Any]]:
         """Search through LanceDB: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
         search = self._handle.raw.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
+        search = search.bypass_vector_index() if exactly else search
         keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
         nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
         return self._handle.ask_filtered(

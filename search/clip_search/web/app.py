@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.sidecar import Sidecar
-from clip_search.web import collections, health, knn, openai, pages, row_thumbnails
+from clip_search.web import collections, exploring, health, knn, openai, pages, queries, row_pictures, row_thumbnails
 from clip_search.web.api_document import Application
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
@@ -25,13 +25,14 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 
 def app(sidecar: Sidecar) -> FastAPI:
     """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts."""
-    shared, options = State(sidecar, Metrics(sidecar), Reader(sidecar.options)), sidecar.options.http
+    reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
+    shared = State(sidecar, Metrics(sidecar), reader, sender)
     application = Application(
         title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
     )  # fmt: skip
     application.state.shared = shared
     application.asks_token = bool(options.token)
-    for part in (collections, knn, openai, health, row_thumbnails, pages):
+    for part in (collections, exploring, knn, openai, health, row_thumbnails, row_pictures, queries, pages):
         application.include_router(part.router, responses=ANY_ROUTE)
     application.add_exception_handler(ClipError, _failed)
     application.add_exception_handler(HTTPException, _http)

@@ -16,6 +16,7 @@ from clip_search.sidecar import Sidecar
 from clip_search.web.body_reader import Body, Reader
 from clip_search.web.metrics import Metrics
 from clip_search.web.request_models import parsed
+from clip_search.web.sending import Sender
 from clip_search.web.thread_pool import Pool
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
@@ -34,12 +35,16 @@ class State:
     sidecar: Sidecar
     metrics: Metrics
     reader: Reader
+    sender: Sender
     opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
     searching: Pool = field(default_factory=_pool("the index"))  # for the index alone
     model: Pool = field(default_factory=_pool("the model"))  # waits for Triton
     fetching: Pool = field(default_factory=_pool("pictures that are fetched"))  # waits for other hosts, then for Triton
     writing: Pool = field(default_factory=_pool("the table"))  # waits for the disk
     pictures: Pool = field(default_factory=_pool("small pictures", threads=8))  # waits for memory to decode pictures
+    full: Pool = field(default_factory=_pool("pictures in full", threads=8))  # reads files, and waits for memory to decode them
+    counting: Pool = field(default_factory=_pool("facets", threads=4))  # looks through a hundred thousand rows
+    comparing: Pool = field(default_factory=_pool("near duplicates", threads=1))  # holds some hundred megabytes meanwhile
     health: Pool = field(default_factory=_pool("the model's health", threads=8))  # asks Triton, for a moment
 
 

@@ -80,7 +80,7 @@ async def knn_service(request: Request) -> Response:
             with shared.metrics.timed("safety_time"):
                 _pass_over_filters()
         named = shared.sidecar.collection(sent.indice_name)
-        hits = await search(shared, named, await off_loop(request, _query, sent))
+        hits = (await search(shared, named, await off_loop(request, _query, sent))).hits
         threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
         return answer(await threads.run(_described, shared, named, hits, sent.num_images))
 

@@ -83,7 +83,8 @@ async def embeddings(request: Request) -> Response:
 async def models(request: Request) -> Response:
     """Return the model that is served."""
     spec = await state(request).model.run(lambda: state(request).sidecar.embedder.spec)
-    model = {"id": spec.name, "object": "model", "created": 0, "owned_by": spec.checkpoint, "fingerprint": spec.fingerprint}
+    fixed = {"id": spec.name, "object": "model", "created": 0, "owned_by": spec.checkpoint}
+    model = {**fixed, "fingerprint": spec.fingerprint, "notice": spec.notice}
     return answer({"object": "list", "data": [model]})
 
 

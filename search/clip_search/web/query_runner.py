@@ -1,22 +1,43 @@
 """Search over HTTP: terms become vectors side by side, then a thread searches the index."""
 
 import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from clip_client.errors import ClipError, Timeout
+from clip_search import results
 from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
-from clip_search.query import Hit, Query, Term
+from clip_search.query import Hit, Passing, Query, Term
 from clip_search.web.app_state import State
 
 
-async def search(shared: State, collection: Collection, query: Query) -> list[Hit]:
-    """Return the hits of a query, best first; raises as :class:`Sidecar` does."""
-    sidecar = shared.sidecar
+@dataclass(frozen=True)
+class Searched:
+    """Hits of a search, best first unless they are sorted, and the time that its steps took."""
+
+    hits: list[Hit]
+    passing: Passing | None  # if it was asked for
+    embed_s: float
+    search_s: float
+
+
+async def search(shared: State, collection: Collection, query: Query, *, count: bool = False) -> Searched:
+    """Return the hits of a query; raises as :class:`Sidecar` does."""
+    sidecar, start = shared.sidecar, time.perf_counter()
     tower = sidecar.tower(collection, query.tower)
     vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
-    return await shared.searching.run(sidecar.search, collection, tower, query, vectors, shared.metrics.timed)
+    embedded = time.perf_counter()
+
+    def ask(vectors: Sequence[Floats]) -> tuple[list[Hit], Passing | None]:
+        hits = results.search(collection, tower, query, vectors, shared.metrics.timed)
+        return hits, results.passing(collection, tower, query, vectors) if count else None
+
+    hits, passing = await shared.searching.run(ask, vectors)
+    return Searched(hits, passing, embedded - start, time.perf_counter() - embedded)
 
 
 async def _vector(shared: State, collection: Collection, tower: Any, term: Term) -> Floats:

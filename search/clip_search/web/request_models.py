@@ -7,11 +7,13 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import Self
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.ingest import Item
-from clip_search.query import IMAGES, SAME, Query, Term, TermKind, check_most
+from clip_search.query import IMAGES, SAME, Query, Sort, Term, TermKind, check_most
+from clip_search.row_order import Order
 from clip_search.storage.kinds import TYPES
 from clip_search.storage.rows import OnConflict
 
@@ -92,6 +94,48 @@ class Ids(Body):
     vectors: bool = False
 
 
+class RowChoice(BaseModel):
+    """Choice and order of rows to list."""
+
+    filter: str = ""
+    order: Order = "number"
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="of a random order: the same gives the same rows")] = 0
+    after: Annotated[int, Field(description="row behind which to begin, by number")] = -1
+    limit: int = 100
+    vectors: bool = False
+
+    def checked(self) -> Self:
+        """Return it; raise InvalidInput or TooLarge for numbers that can't be used."""
+        check_most("limit", self.limit)
+        if self.limit < 1 or not -1 <= self.after < 2**62:
+            raise InvalidInput(f"limit is {self.limit}, after is {self.after}: expected at least 1, and -1 or a row's number")
+        if self.after != -1 and self.order != "number":
+            raise InvalidInput(f"after is {self.after}, order is {self.order}: pages follow each other by number only")
+        return self
+
+
+class SortBy(Body):
+    """Order of hits by a column; those of equal values come by score, those without a value last."""
+
+    column: str
+    descending: bool = False
+
+
+class QueryPicture(Body):
+    """Picture to be kept for links to a search by it."""
+
+    image: Base64
+
+
+class DuplicateSearch(Body):
+    """Request for groups of near duplicates."""
+
+    threshold: Annotated[float, Field(ge=0.5, le=1.0, description="least cosine")] = 0.95
+    filter: str = ""
+    limit: Annotated[int, Field(ge=1, le=200, description="groups")] = 50
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
 class _Content(Body):
     text: Text | None = None
     image: Base64 | None = None
@@ -118,6 +162,8 @@ class Search(_Content):
     deduplicate: bool | float = False
     modality: Tower | None = None
     columns: list[str] | None = None
+    sort: Annotated[SortBy | None, Field(description="of the hits that pass, at most 10,000; by score if left out")] = None
+    count: Annotated[bool, Field(description="also count the rows that pass threshold and filter")] = False
 
     def query(self) -> Query:
         """Return the search as the sidecar takes it."""
@@ -126,7 +172,8 @@ class Search(_Content):
         terms = (*_terms(self, 1.0), *mix, *minus)
         same = SAME if self.deduplicate is True else self.deduplicate or None
         columns = None if self.columns is None else tuple(self.columns)
-        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns)
+        sort = Sort(self.sort.column, self.sort.descending) if self.sort else None
+        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns, sort)
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:

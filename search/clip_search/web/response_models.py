@@ -71,6 +71,8 @@ class Statistics(TypedDict):
     fingerprint: str
     columns: Annotated[dict[str, str], Field(description="kinds by name")]
     table_version: int
+    model: Annotated[str, Field(description="name of the served model; empty if unknown")]
+    notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
     indexes: dict[Tower, FaissIndex | LanceIndex]
 
 
@@ -104,7 +106,7 @@ class Added(TypedDict):
 
 
 class Row(TypedDict):
-    """Row of a collection; vectors are there on request."""
+    """Row of a collection; vectors are there on request, ``thumbnail`` is the path of a picture."""
 
     id: str
     row: int
@@ -114,6 +116,7 @@ class Row(TypedDict):
     source_state: NotRequired[str]
     vector_image: NotRequired[Vector]
     vector_text: NotRequired[Vector]
+    thumbnail: str | None
     metadata: Metadata
 
 
@@ -124,7 +127,7 @@ class Rows(TypedDict):
 
 
 class RowPage(Rows):
-    """Rows by number; ``next`` is the ``after`` of the following page."""
+    """Rows in their order; ``next`` is the ``after`` of the following page, where they are by number."""
 
     next: int | None
 
@@ -136,7 +139,7 @@ class Deleted(TypedDict):
 
 
 class Hit(TypedDict):
-    """Hit of a search; ``score`` is a cosine, ``thumbnail`` the path of a picture."""
+    """Hit of a search; ``score`` is a cosine, ``thumbnail`` the path of a picture, ``same`` are ids that it stands for."""
 
     id: str
     row: int
@@ -144,13 +147,31 @@ class Hit(TypedDict):
     source: str | None
     thumbnail: str | None
     metadata: Metadata
+    same: NotRequired[list[str]]
+
+
+class Passing(TypedDict):
+    """Number of rows that pass threshold and filter; ``more`` do if 10,000 were counted."""
+
+    rows: int
+    more: bool
+
+
+class Milliseconds(TypedDict):
+    """Time of a search: for the vectors of its terms, in the index, and in all."""
+
+    embed: float
+    search: float
+    total: float
 
 
 class Hits(TypedDict):
-    """Hits, best first."""
+    """Hits, best first unless they are sorted."""
 
     hits: list[Hit]
+    passing: NotRequired[Passing]
     took_ms: float
+    milliseconds: Milliseconds
 
 
 class KnnHit(TypedDict):
@@ -211,6 +232,7 @@ class Model(TypedDict):
     created: int
     owned_by: str
     fingerprint: str
+    notice: str
 
 
 class ModelList(TypedDict):

@@ -1,11 +1,12 @@
 """Thumbnails of rows, and of nothing else."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from clip_client.errors import ClipError
+from clip_client.file_names import source_path
 from clip_search import fetch
 from clip_search.collection import Collection
 from clip_search.errors import Busy, NotFound
@@ -37,13 +38,26 @@ async def row_thumbnail(request: Request, name: str, row: RowNumber) -> Response
 
 def picture_of(owner: Collection, row: int, sidecar: Sidecar) -> bytes | None:
     """Return a row's stored thumbnail, or one of its source if that lies below a folder named at start."""
-    names = [name for name in ("thumbnail", "source", "image_path") if name in owner.table.schema.names]
-    values = owner.table.get([row], names).get(row)
+    values = _values(owner, row, "thumbnail")
     if values is None:
         return None
     if values["thumbnail"]:
         return bytes(values["thumbnail"])
     return picture_at((values.get("image_path"), values["source"]), sidecar)
+
+
+def sources_of(owner: Collection, row: int) -> list[str]:
+    """Return the places where a row's picture may be, the likelier first; raise NotFound if there is no such row."""
+    values = _values(owner, row)
+    if values is None:
+        raise NotFound(f"no row {row} in collection {owner.name}: it may have been deleted or replaced")
+    places = (values.get("image_path"), values["source"])
+    return list(dict.fromkeys(place for place in places if isinstance(place, str) and place))
+
+
+def _values(owner: Collection, row: int, *more: str) -> dict[str, Any] | None:
+    names = [name for name in ("source", "image_path", *more) if name in owner.table.schema.names]
+    return owner.table.get([row], names).get(row)
 
 
 def thumbnails_of(owner: Collection, rows: Sequence[int]) -> dict[int, bytes]:
@@ -52,12 +66,14 @@ def thumbnails_of(owner: Collection, rows: Sequence[int]) -> dict[int, bytes]:
     return {row: bytes(values["thumbnail"]) for row, values in kept.items() if values["thumbnail"]}
 
 
-def picture_at(paths: Iterable[str | None], sidecar: Sidecar) -> bytes | None:
+def picture_at(paths: Iterable[Any], sidecar: Sidecar) -> bytes | None:
     """Return a thumbnail of the first file that lies below a folder named at start; raise Busy if others have the memory."""
     options = sidecar.options.fetch
-    for path in filter(None, paths if options.folders else ()):
+    for path in paths if options.folders else ():
+        if not isinstance(path, str) or not path:  # a user's column may hold anything
+            continue
         try:
-            return thumbnail(fetch.read(path, options), sidecar.decoding)
+            return thumbnail(fetch.read(source_path(path), options), sidecar.decoding)
         except Busy:
             raise
         except ClipError:

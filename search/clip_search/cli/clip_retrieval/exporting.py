@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_client.progress_bars import ProgressBar
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS
-from clip_search.cli.commands import batches, client, progress
+from clip_search.cli.commands import batches, client
 from clip_search.index.faiss_index import FlatFile
 from clip_search.storage.kinds import arrow_type, checked_value
 
@@ -24,13 +25,13 @@ _TOGETHER = 1_000  # rows in a step of the export: some megabytes of vectors
 
 def export(arguments: argparse.Namespace) -> int:
     """Write all rows of a collection as clip-retrieval's inference and index commands do."""
-    with client(arguments) as search, progress() as bar:
+    with client(arguments) as search:
         stats = search.stats(arguments.collection)
-        task = bar.add_task("exporting", total=stats["rows"])
         writer = _Writer(arguments.folder, stats)
-        for rows in batches(search.rows(arguments.collection, vectors=True), _TOGETHER):
-            writer.write(rows)
-            bar.advance(task, len(rows))
+        with ProgressBar(desc="exporting", total=stats["rows"], unit=" rows") as bar:
+            for rows in batches(search.rows(arguments.collection, vectors=True), _TOGETHER):
+                writer.write(rows)
+                bar.update(len(rows))
         writer.close()
     for told in writer.told():
         print(told)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.progress import Progress
 
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
+from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import Added, OnConflict, Row, Search
 from clip_client.spec import Tower
 from clip_search.arrays import Floats
@@ -18,7 +18,7 @@ from clip_search.cli.books import Books
 from clip_search.cli.clip_retrieval.columns import ForeignColumns
 from clip_search.cli.clip_retrieval.shards import EMBEDDINGS, Chunk, Folder, open_folder
 from clip_search.cli.clip_retrieval.values import is_string, values
-from clip_search.cli.commands import batches, client, ensure, progress, say
+from clip_search.cli.commands import batches, client, ensure
 from clip_search.storage.kinds import word
 
 _SOURCES = ("image_path", "url")
@@ -32,10 +32,10 @@ _SAME = 0.999  # least cosine of a vector and itself after an export in half pre
 def import_(arguments: argparse.Namespace) -> int:
     """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
     folder = open_folder(arguments.folder)
-    with client(arguments) as search, progress() as bar, Books(arguments.errors, say) as books:
+    with client(arguments) as search, Books(arguments.errors, say) as books:
         ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
         try:
-            _Import(arguments, search, books).run(folder, bar)
+            _Import(arguments, search, books).run(folder)
         except (ClipError, KeyboardInterrupt):
             print(f"stopped; what is in stays, run it again for the rest\n{books.closing()}")
             raise
@@ -53,7 +53,7 @@ class _Import:
         self._prefix: str = arguments.prefix
         self._on_conflict: OnConflict = "replace" if arguments.replace else "skip"
 
-    def run(self, folder: Folder, bar: Progress) -> None:
+    def run(self, folder: Folder) -> None:
         """Send all rows; print the columns and values that changed."""
         about = self._search.stats(self._collection)
         if about["dimension"] != folder.size:
@@ -64,13 +64,13 @@ class _Import:
         columns = ForeignColumns(folder.schemas(), about["columns"])
         for told in filter(None, (column.told() for column in columns)):
             say(told)
-        task = bar.add_task("importing", total=folder.rows)
-        for shard in folder.shards:
-            for chunk in shard.chunks():
-                self._take(chunk, columns)
-                bar.advance(task, len(chunk.numbers))
-            if shard.rows < 0:
-                self._books.leave_out(f"rows from {shard.first}", shard.problem)
+        with ProgressBar(desc="importing", total=folder.rows, unit=" rows") as bar:
+            for shard in folder.shards:
+                for chunk in shard.chunks():
+                    self._take(chunk, columns)
+                    bar.update(len(chunk.numbers))
+                if shard.rows < 0:
+                    self._books.leave_out(f"rows from {shard.first}", shard.problem)
         for column in columns:
             for reason, count in column.lost.items():
                 self._books.note(f"column {word(column.key[0])}", f"{count} values: {reason}")

@@ -9,14 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from clip_client import camera_files, notices
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_id, as_source
 from clip_client.picture_files import ENDINGS, PictureFile, Scan, scan
 from clip_client.preprocess import Limits
+from clip_client.progress_bars import ProgressBar, say
 from clip_client.regular_files import read_regular
 from clip_client.search import OnConflict, Row, Search
 from clip_search.cli.books import Books
-from clip_search.cli.commands import batches, client, ensure, progress, say
+from clip_search.cli.commands import batches, client, ensure
 from clip_search.cli.folder.descriptions import Description, Descriptions, metadata_of, with_description
 from clip_search.cli.folder.fields import Fields
 from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
@@ -35,6 +37,7 @@ def add(arguments: argparse.Namespace) -> int:
         raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
     with Books(arguments.errors, say) as books, client(arguments) as search:
         ensure(search, arguments.collection)
+        _tell_notice(search, arguments.collection)
         for name, reason in sorted(listing.left_out.items()):
             books.leave_out(as_id(name), reason)
         sync = _Sync(arguments, search, listing, books)
@@ -46,6 +49,12 @@ def add(arguments: argparse.Namespace) -> int:
         print(f"{search.stats(arguments.collection)['rows']} rows in {arguments.collection}; {books.left_out} files left out")
         print(books.closing())
         return books.status()
+
+
+def _tell_notice(search: Search, collection: str) -> None:
+    """Print what the model is for, if its checkpoint says so."""
+    if notice := notices.told(notices.cleaned(search.stats(collection).get("notice", ""))):
+        say(f"notice: {notice}")
 
 
 @dataclass
@@ -104,18 +113,18 @@ class _Sync:
             return ""
 
     def _content(self, number: int) -> tuple[bytes, os.stat_result]:
-        return read_regular(self._files[number].path, Limits().image_bytes)
+        path = self._files[number].path
+        return read_regular(path, camera_files.most_bytes(path, Limits().image_bytes))
 
     def _send_all(self, steps: Sequence[Step]) -> None:
         """Return requests: new rows first; moved and changed ones replace rows, which is another request."""
         new = [step for step in steps if step.kind == "new"]
         old = [step for step in steps if step.kind != "new"]
-        with progress() as bar, ThreadPoolExecutor(_REQUESTS) as pool:
-            task = bar.add_task("adding", total=len(steps))
+        with ProgressBar(desc="adding", total=len(steps), unit=" pictures") as bar, ThreadPoolExecutor(_REQUESTS) as pool:
             try:
                 for part, outcome in _windowed(pool, self._send, [*self._parts(new), *self._parts(old)]):
                     self._enter(part, outcome)
-                    bar.advance(task, len(part))
+                    bar.update(len(part))
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -179,6 +188,7 @@ class _Sync:
             digest, size, mtime_ns = digest_of(image), len(image), status.st_mtime_ns
             if not image:
                 raise InvalidInput("the file is empty (0 bytes)")
+            image = camera_files.as_jpeg(image, Limits().image_pixels)
             if self._is_resumed:  # what the model's server would refuse each time needn't be sent each time
                 thumbnail(image)
         before = step.row.state if step.row else None

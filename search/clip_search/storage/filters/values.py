@@ -1,6 +1,5 @@
 """Values in a filter of a client: columns, literals, casts and function calls, checked and written as SQL."""
 
-import difflib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from sqlglot.errors import SqlglotError
 
 from clip_client.errors import InvalidInput
 from clip_search.storage.filters.grammar import ALLOWED, FUNCTIONS, PARTS, TYPES, Function
-from clip_search.storage.schema import HEAVY
+from clip_search.storage.schema import HEAVY, unknown_column
 
 _MAX_NESTED = 4  # function in function: DataFusion doubles a COALESCE for each one around it
 _MAX_LIST = 2_000
@@ -51,9 +50,7 @@ class Values(ABC):
     def _unknown(self, name: str) -> InvalidInput:
         if name in HEAVY:
             return InvalidInput(f"filter: column {name} can't be used in a filter: use has_image, has_text or has_thumbnail")
-        near = difflib.get_close_matches(name.lower(), self._names, 1, 0.5)
-        hint = f": did you mean {near[0]}?" if near else ""
-        return InvalidInput(f"filter: No field named {name[:100]}. Valid fields are {', '.join(self._names)[:1000]}{hint}")
+        return InvalidInput(f"filter: {unknown_column(name, self.schema)}")
 
     def literal(self, node: exp.Expr, depth: int) -> str:
         """Return the SQL of a string or a number."""

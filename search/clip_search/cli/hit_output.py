@@ -1,0 +1,52 @@
+"""Hits on standard output: a table, lines for pipes, paths, JSON."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from clip_client.file_names import source_path
+from clip_client.progress_bars import say
+from clip_client.search import Hit
+from clip_client.terminal import print_table, printable
+
+
+def show(hits: Sequence[Hit], arguments: argparse.Namespace) -> None:
+    """Print hits as the options ``json``, ``files_only`` and ``null`` say; a table if none of them is set."""
+    if arguments.json:
+        print(json.dumps([vars(hit) for hit in hits]))
+    elif arguments.null:
+        _write(_paths(hits), b"\0")
+    elif arguments.files_only:
+        _print_lines(_paths(hits))
+    elif hits:
+        print_table(("score", "id", "caption", "source"), [_cells(hit) for hit in hits], figures=("score",))
+    else:
+        say("nothing found")
+
+
+def _cells(hit: Hit) -> tuple[str, ...]:
+    return f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or ""
+
+
+def _paths(hits: Iterable[Hit]) -> list[str]:
+    """Return the paths, or URLs, of hits; name those whose rows have none."""
+    for hit in hits:
+        if not hit.source:
+            say(f"left out {printable(hit.id)}: its row has no source")
+    return [source_path(hit.source) for hit in hits if hit.source]
+
+
+def _print_lines(paths: Sequence[str]) -> None:
+    """Print a path a line: to a terminal printable, to a pipe as it is."""
+    if sys.stdout.isatty():
+        print("".join(f"{printable(path)}\n" for path in paths), end="")
+        return
+    _write(paths, b"\n")
+    if broken := sum("\n" in path for path in paths):
+        say(f"{broken} of the paths hold a line break: --null ends each with a NUL instead")
+
+
+def _write(paths: Iterable[str], end: bytes) -> None:
+    sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in paths))

@@ -1,0 +1,67 @@
+"""Options of ``clipserve search serve``."""
+
+import argparse
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from clip_client.argument_types import count, port, ports
+from clip_client.settings import Repeated
+from clip_search.options import Engine, HttpOptions, IndexOptions, Options
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the database, the model and the index, and those of who may ask."""
+    add = parser.add_argument
+    add("--data", default="search-data", metavar="DIR", help="the LanceDB database: a folder, or an object store's URI")
+    add("--index", type=Path, metavar="DIR", help="where derived indexes are kept; in DIR/indexes of the database if unset")
+    add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
+    add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
+    add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
+        help="text embeddings that are remembered; 0 for none")  # fmt: skip
+    index = IndexOptions()
+    add("--engine", choices=get_args(Engine), default=index.engine, help="index in memory, or LanceDB's own on disk")
+    add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
+        help="of the true nearest 10, to be found by text queries")  # fmt: skip
+    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")
+    add("--exact-rows", type=count, default=index.exact_rows, metavar="N", help="up to so many rows are searched exactly")
+    add("--threads", type=count, default=index.threads, metavar="N", help="used while an index is built")
+    _access_options(parser)
+
+
+def _access_options(parser: argparse.ArgumentParser) -> None:
+    """Options of who may ask, for what, and how much at once."""
+    add, http = parser.add_argument, HttpOptions()
+    add("--host", default=http.host, help="address to listen on")
+    add("--port", type=port, default=http.port, help="TCP port")
+    add("--token-file", type=Path, metavar="FILE", help="clients must send the token in it")
+    _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path")
+    _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
+    _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
+    _repeated(parser, "--allow-network", ipaddress.ip_network, "CIDR", "network that isn't public but may be fetched from")
+    _repeated(parser, "--allow-port", ports, "N[-M]", "port that may be fetched from besides 80 and 443")
+    add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
+    add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
+
+
+def _repeated(parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], Any], metavar: str, text: str) -> None:
+    parser.add_argument(flag, type=kind, action=Repeated, default=[], metavar=metavar, help=f"{text} (repeatable)")
+
+
+def _share(text: str) -> float:
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"the recall target is {text}: expected above 0, at most 1")
+    return float(text)
+
+
+def _gigabytes(text: str) -> float:
+    if not 0 < float(text) < 10**9:
+        raise argparse.ArgumentTypeError(f"{text} GB of memory: expected a number above 0")
+    return float(text)
+
+
+def _entries(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} entries of a cache: expected a number from 0 on")
+    return int(text)

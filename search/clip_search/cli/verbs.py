@@ -1,0 +1,185 @@
+"""Verbs of ``clipserve search``: the function, the help, the options and the examples of each."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clip_client.argument_types import count
+from clip_search.cli.serve_options import add_serve_options
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb.
+
+    Attributes:
+        run: the function that runs it, imported from this room when it is called.
+        help: one line.
+        examples: command lines without ``clipserve search`` and the verb.
+        add_options: adds its own options.
+        is_client: it asks a sidecar, so it takes that one's address and token.
+        has_collection: it takes ``--collection``.
+    """
+
+    run: str
+    help: str
+    examples: tuple[str, ...]
+    add_options: Callable[[argparse.ArgumentParser], Any] = lambda parser: None
+    is_client: bool = True
+    has_collection: bool = True
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="its pictures are sent, with the .txt and .json beside them")
+    parser.add_argument(
+        "--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep"
+    )
+    parser.add_argument("--replace", action="store_true", help="embed those again that are there already")
+    parser.add_argument("--prune", action="store_true", help="remove rows from below the folder whose files are gone")
+    _errors_option(parser)
+
+
+def _errors_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--errors", type=Path, metavar="FILE", help="write what was left out there, a JSON object a line")
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _search_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", help="a text, or the path or the URL of a picture")
+    parser.add_argument("--text", action="store_true", help="take the query as a text, even if it reads as a picture's path")
+    parser.add_argument("--filter", default="", metavar="SQL", help='over the columns, e.g. "year > 2000"')
+
+
+def _query_options(parser: argparse.ArgumentParser) -> None:
+    _search_options(parser)
+    parser.add_argument("-k", type=count, default=10, help="how many")
+    parser.add_argument("--open", action="store_true", help="show the search on the page")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="for machines")
+    output.add_argument("-f", "--files-only", action="store_true", help="print the paths alone, one a line")
+    output.add_argument("-0", "--null", action="store_true", help="print the paths alone, each with a NUL behind it")
+
+
+def _filter_options(parser: argparse.ArgumentParser) -> None:
+    _search_options(parser)
+    parser.add_argument("output_folder", type=Path, help="is made if it isn't there")
+    parser.add_argument("--num-results", type=count, default=100, metavar="N", help="at most so many")
+    parser.add_argument("--threshold", type=float, metavar="SCORE", help="only with at least this score")
+    _errors_option(parser)
+
+
+def _create_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", help="its name: letters, digits, '_' and '-'")
+    parser.add_argument("--dimension", type=count, metavar="D", help="length of its vectors; the served model's if unset")
+    parser.add_argument("--fingerprint", metavar="HEX", help="of the model that makes its vectors; the served one's if unset")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="NAME=KIND", help="a column, e.g. year=int (repeatable)"
+    )
+
+
+def _drop_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", help="which one; its pictures' files stay where they are")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+
+
+def _delete_options(parser: argparse.ArgumentParser) -> None:
+    rows = parser.add_mutually_exclusive_group(required=True)
+    rows.add_argument("ids", nargs="*", default=[], metavar="ID", help="ids of rows; their files stay where they are")
+    rows.add_argument("--filter", default="", metavar="SQL", help='instead of ids: over the columns, e.g. "year < 2000"')
+    _errors_option(parser)
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="with img_emb, text_emb or image.index, and metadata")
+    parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if known")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="in front of each row's number, which together are its id")
+    parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
+    _errors_option(parser)
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="is made if it isn't there")
+
+
+VERBS = {
+    "serve": Verb(
+        "serve.main",
+        "start the sidecar; runs until SIGINT or SIGTERM",
+        ("--data search-data", "--data search-data --images ~/Pictures --port 8080", "--data s3://bucket/search --index cache"),
+        add_serve_options,
+        is_client=False,
+        has_collection=False,
+    ),
+    "add": Verb(
+        "folder.adding.add",
+        "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
+        ("~/Pictures --collection photos", "~/Pictures --collection photos --metadata captions.csv --prune"),
+        _add_options,
+    ),
+    "query": Verb(
+        "commands.query",
+        "search by a text, or by a picture's file or URL",
+        (
+            '"a red car" --collection photos',
+            "holiday/beach.jpg -k 20 --filter \"year > 2000\"",
+            '"a red car" -0 | xargs -0 cp -t cars/',
+            '"a red car" --json',
+        ),
+        _query_options,
+    ),
+    "list": Verb(
+        "collections.list_",
+        "list the collections",
+        ("", "--json"),
+        _json_option,
+        has_collection=False,
+    ),
+    "stats": Verb("commands.stats", "rows, columns, and how they are searched", ("--collection photos",), _json_option),
+    "create": Verb(
+        "collections.create",
+        "make a collection; add and import make theirs themselves",
+        ("photos", "photos --column year=int --column caption=string"),
+        _create_options,
+        has_collection=False,
+    ),
+    "drop": Verb(
+        "collections.drop",
+        "remove a collection for good",
+        ("photos", "photos --yes"),
+        _drop_options,
+        has_collection=False,
+    ),
+    "delete": Verb(
+        "collections.delete",
+        "delete rows by their ids, or all that a filter keeps",
+        ("holiday/beach.jpg holiday/sea.jpg --collection photos", '--filter "year < 2000" --collection photos'),
+        _delete_options,
+    ),
+    "rebuild": Verb("commands.rebuild", "index everything anew", ("--collection photos",)),
+    "filter": Verb(
+        "filtering.filter_",
+        "copy the best matches to a folder",
+        ('"a red car" cars/ --num-results 50 --collection photos',),
+        _filter_options,
+    ),
+    "import": Verb(
+        "clip_retrieval.importing.import_",
+        "add a folder of clip-retrieval's",
+        ("embeddings/ --collection laion --prefix laion-",),
+        _import_options,
+    ),
+    "export": Verb(
+        "clip_retrieval.exporting.export",
+        "write a folder as clip-retrieval's",
+        ("embeddings/ --collection photos",),
+        _export_options,
+    ),
+}
+"""Verbs by name, in the order of the help."""
