@@ -44,8 +44,9 @@ def fill(sidecar: Sidecar, folder: Path) -> None:
             search.create(name)
         search.add("pictures", [_row(folder, n) for n in range(COUNT)])
         search.add("texts", [Row(id=text, text=text) for text in ("a cat", "<b>a dog</b>")])
-        same = [Row(id=f"{n}.{copy}", image=PICTURES[n]) for n, copies in ((1, 4), (2, 2), (3, 1)) for copy in range(copies)]
-        search.add("twins", same)
+        vectors = sidecars.unit(4, search.stats("twins")["dimension"])  # far from each other, as the small checkpoint's aren't
+        twins = [(n, copy) for n, copies in ((1, 4), (2, 2), (3, 1)) for copy in range(copies)]
+        search.add("twins", [Row(id=f"{n}.{copy}", image=PICTURES[n], vector=vectors[n]) for n, copy in twins])
         columns = [{"caption": caption, "note": caption} for caption in CAPTIONS]
         search.add("hostile", [Row(id=id, image=PICTURES[n], metadata=columns[n]) for n, id in enumerate(IDS)])
 

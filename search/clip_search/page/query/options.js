@@ -33,7 +33,10 @@ function showOrders({ collection, sort }) {
 function submit(event, again) {
   event.preventDefault();
   const text = $("text").value.trim();
-  if (isAddress(text)) return searchWithAddress(text);
+  if (isAddress(text)) {
+    $("text").value = "";
+    return searchWithAddress(text);
+  }
   const values = { parts: withBoxText(search().parts, text), filter: $("filter").value.trim(), view: text ? "" : search().view };
   if (!change(values)) again();
 }

@@ -40,6 +40,7 @@ export function run(reload) {
   clearState();
   clearNear();
   grid.clear();
+  say("");
   markFilter(false);
   const { collection, view: wanted, parts } = search();
   $("start").hidden = true;
