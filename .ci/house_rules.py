@@ -21,6 +21,7 @@ EMPTY_NAMES = frozenset({"found", "one", "done"})
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 300, 40, 6
 SIGNATURES_OF_OTHERS = {
     "query": "keyword-only options of the SDK, named as in the sidecar's API",
+    "rows": "as query",
     "new_from_descr": "numpy's own C function",
 }
 """Functions whose parameters aren't ours to choose, and the reason."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from clip_client.search import Search, Term
 from lib.clustered_rows import NAME, Floats, clustered, rows
@@ -78,7 +78,7 @@ def sampled(running: Sidecar, send: Request, per_s: float, seconds: float) -> Fl
     loading = threading.Thread(target=load, args=(send, CLIENTS), kwargs={"seconds": seconds, "per_s": per_s})
     loading.start()
     start, samples = time.monotonic(), []
-    for _ in tqdm(range(int(seconds / SAMPLE_S)), desc="load", unit=f" x {SAMPLE_S:.0f} s"):
+    for _ in ProgressBar(range(int(seconds / SAMPLE_S)), desc="load", unit=f" x {SAMPLE_S:.0f} s"):
         samples.append([time.monotonic() - start, *sample(running)])
         time.sleep(SAMPLE_S)
     loading.join()

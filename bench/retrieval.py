@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from clip_export.evaluation.gate import embed
 from clip_export.evaluation.retrieval import ranks
@@ -38,7 +38,7 @@ def main() -> None:
     inputs, tasks = read(folder, checkpoint, SEED)
     obstacles = {name: reason for name in VARIANTS if (reason := named(name).obstacle())}
     scores: dict[str, Scores] = {}
-    for name in tqdm([name for name in VARIANTS if name not in obstacles], desc="variants", unit=""):
+    for name in ProgressBar([name for name in VARIANTS if name not in obstacles], desc="variants", unit=""):
         scores[name] = scored(name, artifacts, checkpoint, inputs, tasks)
     publish(result(scores, obstacles, tasks, setting(options, "emoji-clip", "the bundled drawings") | {"seed": SEED}))
 

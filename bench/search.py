@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 import urllib3
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from clip_client import Clip, Search
 from clip_client.search import Term
@@ -78,7 +78,7 @@ def fill(search: Search, vectors: Floats, fingerprint: str) -> None:
     """Add all vectors and index them; row numbers are the vectors' positions."""
     search.wait_ready()
     search.create(NAME, dimension=vectors.shape[1], fingerprint=fingerprint)
-    for start in tqdm(range(0, len(vectors), FILL), desc="adding", unit=f" x {FILL}"):
+    for start in ProgressBar(range(0, len(vectors), FILL), desc="adding", unit=f" x {FILL}"):
         search.add(NAME, rows(vectors, start, FILL, "r"))
     search.rebuild(NAME, wait=True)
 
@@ -157,7 +157,7 @@ def filter_note(search: Search, vectors: Floats) -> str:
 def beside_adds(search: Search, clients: HttpClients, vectors: Floats) -> tuple[Loads, list[str]]:
     """Search without adds and beside them, in turns; note how soon a row is a hit and a deleted row none."""
     alone, beside, added = list[Load](), list[Load](), list[Added]()
-    for turn in tqdm(range(ADDING_ROUNDS), desc="adds beside searches", unit=" rounds"):
+    for turn in ProgressBar(range(ADDING_ROUNDS), desc="adds beside searches", unit=" rounds"):
         alone.append(clients.load(target(search), 1, ADDING_S))
         with being_added(search.url, ADDS_PER_S, ADDING_S, vectors.shape[1], turn) as adding:
             beside.append(clients.load(target(search), 1, ADDING_S))

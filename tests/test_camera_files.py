@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from camera_pictures import dng, heic
 from PIL import Image
-from sidecars import Sidecar
+from sidecars import Sidecar, base64_of
 
 from clip_client import Clip, InvalidInput, camera_files
 from clip_client.picture_files import scan
@@ -111,10 +111,11 @@ def test_server_and_sidecar_take_them(clip: Clip, sidecar: Sidecar, search: Sear
     plain, *others = clip.embed_image([encoded(PHOTO), tmp_path / "a.heic", dng(PHOTO)])
     assert min(float(plain @ other) for other in others) > 0.95
     search.create("camera")
-    added = search.add("camera", [Row(id="heic", image=tmp_path / "a.heic"), Row(id="raw", image=tmp_path / "b.dng"), Row(id="broken", image=heic(PHOTO)[:200])])
+    rows = [Row(id="heic", image=tmp_path / "a.heic"), Row(id="raw", image=tmp_path / "b.dng"), Row(id="broken", image=heic(PHOTO)[:200])]
+    added = search.add("camera", rows)
     assert sorted(added.ids) == ["heic", "raw"]
     assert "the HEIC image can't be decoded" in added.errors[2]
-    content = {"image": __import__("base64").b64encode(heic(PHOTO)).decode()}
-    status, _ = sidecar.ask("POST", "/v1/collections/camera/rows", {"rows": [{"id": "sent", **content}]})
+    sent = {"rows": [{"id": "sent", "image": base64_of(heic(PHOTO))}]}
+    status, _ = sidecar.ask("POST", "/v1/collections/camera/rows", sent)
     assert status == 200
     assert {hit.id for hit in search.query("camera", "a cat") if hit.thumbnail} == {"heic", "raw", "sent"}

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from clip_client import Clip
 from lib.load import load
@@ -30,7 +30,7 @@ def memory_over(requests: int, repository: Path, photos: Sequence[bytes]) -> dic
     part = max(1, requests // PARTS)
     with served(repository) as serving, Clip(serving.address) as clip:
         memory = {0: parts_mb(serving)}
-        for start in tqdm(range(0, requests, part), desc="memory", unit=f" x {part} requests"):
+        for start in ProgressBar(range(0, requests, part), desc="memory", unit=f" x {part} requests"):
             load(partial(mixed, clip, photos, start), 16, part)
             memory[start + part] = parts_mb(serving)
     return memory

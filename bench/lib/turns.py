@@ -8,7 +8,7 @@ from statistics import median
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 Answer = TypeVar("Answer")
 Name = TypeVar("Name")
@@ -50,7 +50,7 @@ def answers_in_turns(ways: Mapping[Name, Callable[[], Answer]], rounds: int, lab
 def turns(names: Iterable[Name], rounds: int, label: str = "") -> Iterator[Name]:
     """Yield all names once a round, in reverse order every other round, with a progress bar if it has a label."""
     order = list(names)
-    for turn in tqdm(range(rounds), desc=label, unit=" rounds", disable=not label):
+    for turn in ProgressBar(range(rounds), desc=label, unit=" rounds", disable=not label):
         yield from order[:: -1 if turn % 2 else 1]
 
 

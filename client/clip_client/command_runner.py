@@ -45,6 +45,11 @@ def run(command: str, main: Callable[[], int | None]) -> int:
         return _unforeseen(command, problem)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell if a stream is a terminal; one that the shell closed, which Python has no stream for, isn't."""
+    return stream is not None and stream.isatty()
+
+
 def _make_printable(stream: TextIO | None) -> None:
     reconfigure = getattr(stream, "reconfigure", None)  # a notebook's or a test's streams may lack it
     if reconfigure and getattr(stream, "errors", "") in _FRAGILE:

@@ -1,7 +1,11 @@
 """Help that all commands share: examples below the options, and ``--version``."""
 
 import argparse
+import os
+import shutil
+import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 EXAMPLES = "examples:"
@@ -14,6 +18,14 @@ def version() -> str:
         return f"clipserve {metadata.version('clipserve')}"
     except metadata.PackageNotFoundError:
         return "clipserve, not installed: its source is on the path"
+
+
+def program() -> str:
+    """Return clipserve as it can be typed here: its name where PATH has it, else the path of the script beside this Python."""
+    script = Path(sys.executable).with_name("clipserve")
+    if shutil.which("clipserve") or not script.exists():
+        return "clipserve"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 class Formatter(argparse.HelpFormatter):

@@ -5,6 +5,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from clip_client.command_runner import is_terminal
+
 _LINE_S = 30.0  # a log stays short
 _LINE = "{desc}: {n_fmt} of {total_fmt}, {percentage:.0f} %, {remaining} left"
 
@@ -18,8 +20,10 @@ class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no annotations
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         file = settings.setdefault("file", sys.stderr)
-        if file.isatty():
+        if is_terminal(file):
             settings = {"dynamic_ncols": True, **settings}
+        elif file is None:
+            settings["disable"] = True
         else:
             rare = {"mininterval": _LINE_S, "maxinterval": _LINE_S, "delay": _LINE_S, "miniters": 1}
             settings |= {"file": _Lines(file), "bar_format": _LINE, **rare}

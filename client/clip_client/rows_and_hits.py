@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clip_client.errors import InvalidInput
 from clip_client import camera_files
+from clip_client.errors import InvalidInput
 from clip_client.file_names import as_source
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
 
 OnConflict = Literal["error", "replace", "skip"]
+Order = Literal["number", "newest", "random"]
 VectorLike = Sequence[float] | npt.NDArray[Any]
 
 
@@ -32,6 +33,7 @@ class Hit:
         source: path or URL that it came from.
         thumbnail: path of a small picture on the sidecar; None where there is none.
         metadata: the user's columns.
+        same: ids of near duplicates that it stands for, at most 20; only where they were asked to be one.
     """
 
     id: str
@@ -40,6 +42,32 @@ class Hit:
     source: str | None
     thumbnail: str | None
     metadata: dict[str, Any]
+    same: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Number of rows that pass a search's threshold and filter; ``more`` do if 10,000 were counted."""
+
+    rows: int
+    more: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Near duplicates, at most 100 of ``size``; scores are cosines to the first."""
+
+    hits: list[Hit]
+    size: int
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of near duplicates, the largest first, perhaps with ``more`` behind them; ``checked`` pictures were compared."""
+
+    groups: list[Group]
+    more: bool
+    checked: int
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,35 @@ from urllib.parse import quote, urlencode
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.ports import SEARCH_URL
-from clip_client.rows_and_hits import Added, Hit, OnConflict, Row, Term, VectorLike, stored_row
+from clip_client.rows_and_hits import (
+    Added,
+    Duplicates,
+    Group,
+    Hit,
+    OnConflict,
+    Order,
+    Passing,
+    Row,
+    Term,
+    VectorLike,
+    stored_row,
+)
 from clip_client.sidecar_http import SidecarHttp
 from clip_client.spec import Tower
 
-__all__ = ["Added", "Hit", "OnConflict", "Row", "Search", "Term", "VectorLike"]
+__all__ = [
+    "Added",
+    "Duplicates",
+    "Group",
+    "Hit",
+    "OnConflict",
+    "Order",
+    "Passing",
+    "Row",
+    "Search",
+    "Term",
+    "VectorLike",
+]
 
 
 class Search:
@@ -125,13 +149,27 @@ class Search:
         return [stored_row(row) for row in answer["rows"]]
 
     def rows(
-        self, collection: str, *, where: str = "", vectors: bool = False, after: int = -1, page: int = 1000
+        self,
+        collection: str,
+        *,
+        where: str = "",
+        vectors: bool = False,
+        after: int = -1,
+        page: int = 1000,
+        order: Order = "number",
+        seed: int = 0,
     ) -> Iterator[dict[str, Any]]:
-        """Iterate over all rows that a filter keeps, by number; ``page`` of them are fetched at a time."""
+        """Iterate over rows that a filter keeps.
+
+        Args:
+            after: number of the row behind which to begin.
+            page: rows that are fetched at a time; of another order than by number there is this one page, of 10,000 at most.
+            order: by ``number`` for all rows; ``newest``, or ``random`` by a ``seed``, for the first ones.
+        """
+        options = {"filter": where, "vectors": vectors, "limit": page, "order": order, "seed": seed}
         following: int | None = after
         while following is not None:
-            options = urlencode({"filter": where, "vectors": vectors, "after": following, "limit": page})
-            answer = self._http.ask("GET", f"{_path(collection, 'rows')}?{options}")
+            answer = self._http.ask("GET", f"{_path(collection, 'rows')}?{urlencode({**options, 'after': following})}")
             yield from map(stored_row, answer["rows"])
             following = answer["next"]
 
@@ -147,19 +185,22 @@ class Search:
         threshold: float | None = None,
         deduplicate: bool | float = False,
         modality: Tower | None = None,
+        sort: str = "",
+        descending: bool = False,
     ) -> list[Hit]:
         """Search for a text, a term, or a weighted mix of terms, minus others; hits come best first.
 
+        Args:
+            sort: column by which the hits that pass, at most 10,000, are sorted instead, those without a value last.
+
         Raises:
-            InvalidInput: a bad filter, nothing to look for.
+            InvalidInput: a bad filter or column, nothing to look for.
             NotFound: no such collection.
             TooLarge: more was asked for at once than is allowed.
             Unavailable: the sidecar is down, or Triton is and a text or an image was asked for.
         """
-        terms = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else what
-        query = {
-            "mix": [term.to_json() for term in terms],
-            "minus": [term.to_json() for term in minus],
+        query: dict[str, Any] = {
+            **_terms(what, minus),
             "k": k,
             "offset": offset,
             "filter": where,
@@ -167,7 +208,41 @@ class Search:
             "deduplicate": deduplicate,
             "modality": modality,
         }
+        if sort:
+            query["sort"] = {"column": sort, "descending": descending}
         return [Hit(**hit) for hit in self._http.ask("POST", _path(collection, "search"), query)["hits"]]
+
+    def count(
+        self,
+        collection: str,
+        what: str | Term | Sequence[Term],
+        *,
+        minus: Sequence[Term] = (),
+        where: str = "",
+        threshold: float | None = None,
+        modality: Tower | None = None,
+    ) -> Passing:
+        """Return the number of rows that a search would pass, exactly up to 10,000; raises as :meth:`query`."""
+        query = {**_terms(what, minus), "k": 1, "filter": where, "threshold": threshold, "modality": modality, "count": True}
+        return Passing(**self._http.ask("POST", _path(collection, "search"), query)["passing"])
+
+    def facets(self, collection: str, *, where: str = "", columns: Sequence[str] = ()) -> dict[str, Any]:
+        """Return by column the most frequent values or the range, as the API does; the user's columns unless some are named."""
+        options = urlencode({"filter": where, "columns": ",".join(columns)})
+        return self._http.ask("GET", f"{_path(collection, 'facets')}?{options}")
+
+    def duplicates(
+        self, collection: str, *, threshold: float = 0.95, where: str = "", limit: int = 50, offset: int = 0
+    ) -> Duplicates:
+        """Return groups of pictures that are as near as ``threshold``, the largest first.
+
+        Raises:
+            TooLarge, InvalidInput: an option that can't be used.
+        """
+        wanted = {"threshold": threshold, "filter": where, "limit": limit, "offset": offset}
+        answer = self._http.ask("POST", _path(collection, "duplicates"), wanted)
+        groups = [Group([Hit(**hit) for hit in group["rows"]], group["size"]) for group in answer["groups"]]
+        return Duplicates(groups, answer["more"], answer["checked"])
 
     def rebuild(self, collection: str, *, wait: bool = False) -> dict[str, Any]:
         """Index everything anew, in the background unless ``wait``."""
@@ -194,6 +269,11 @@ def _to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, 
         except ClipError as problem:
             unread[n] = str(problem)
     return sendable, unread
+
+
+def _terms(what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
+    terms = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else what
+    return {"mix": [term.to_json() for term in terms], "minus": [term.to_json() for term in minus]}
 
 
 def _path(collection: str, *parts: str) -> str:

@@ -9,8 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from clip_client.command_runner import is_terminal
+
 _JOINER = "\u200d"  # not printable by Unicode, but part of emoji
-_PADDING = 2  # columns between two cells
+_PADDING = 3  # columns between two cells: a blank on either side, and the divider
 _LEAST_PROSE = 40  # columns that a cell of prose gets at least
 
 
@@ -36,7 +38,7 @@ def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, figure
         rows: cells; nothing of them is cut off, and none moves the cursor.
         figures: names of columns that are aligned to the right.
     """
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         print("\n".join("\t".join(map(printable, row)) for row in (heading, *rows)))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

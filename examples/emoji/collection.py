@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import resvg_py
 from PIL import Image, ImageOps
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from drawings import STYLES, load_drawings, read_icons
 from emoji_names import Emoji, load_emoji, plain_code
@@ -53,7 +53,7 @@ def sprites() -> dict[str, bytes]:
 def write_pictures(drawn: list[Emoji], pictures: dict[str, bytes], folder: Path) -> None:
     """Write one WebP for each emoji, on white: not every reader of a transparent picture fills it alike."""
     folder.mkdir(exist_ok=True)
-    for entry in tqdm(drawn, unit=" pictures"):
+    for entry in ProgressBar(drawn, unit=" pictures"):
         on_white(pictures[entry.code], PICTURE_SIZE).save(folder / file_name(entry), quality=86, method=6)
 
 

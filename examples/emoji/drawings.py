@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import resvg_py
 from PIL import Image
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from emoji_names import Emoji, load_emoji, plain_code
 from icon_names import SYNONYMS, codes_by_name, find_code
@@ -93,7 +93,7 @@ def render_drawings(emoji: list[Emoji]) -> Drawings:
     position = {entry.code: index for index, entry in enumerate(emoji)}
     rows = []
     for style, name in enumerate(STYLES):
-        for code, picture in tqdm(read_style(name, emoji), desc=name, unit=" drawings"):
+        for code, picture in ProgressBar(read_style(name, emoji), desc=name, unit=" drawings"):
             if code in position:
                 rows.append((position[code], style, rgba(picture)))
     rows.sort(key=lambda row: row[:2])  # stable: several drawings of one style keep their order

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
-from tqdm import tqdm
+from clip_client.progress_bars import ProgressBar
 
 from augment import augment, blend_styles, on_white
 from captions import Captions
@@ -259,7 +259,7 @@ def train(emoji: list[Emoji], drawings: Drawings, options: Options, output: Path
     training = Training(emoji, drawings, options)
     state_file = output / "training.pt"
     first = training.resume(state_file)
-    progress = tqdm(range(first, options.steps), initial=first, total=options.steps, unit=" steps")
+    progress = ProgressBar(range(first, options.steps), initial=first, total=options.steps, unit=" steps")
     for position in progress:
         losses = training.step(position)
         progress.set_postfix({name: f"{loss:.2f}" for name, loss in losses.items()})

@@ -11,6 +11,7 @@ from clip_client.terminal import Console
 
 from clip_client import command_runner, notices
 from clip_client.errors import ClipError
+from clip_client.help_texts import program
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed
@@ -57,7 +58,7 @@ def _run(options: Options, console: Console) -> int:
     if outcome.objections:
         return REFUSED
     elsewhere = "" if options.repository == Options.repository else f" --repository {options.repository}"
-    _print(console, f"published {options.name!r} in {options.repository}; start it with: clipserve serve{elsewhere}")
+    _print(console, f"published {options.name!r} in {options.repository}; start it with: {program()} serve{elsewhere}")
     if notice := notices.told(outcome.content["spec"].get(notices.KEY, "")):
         _print(console, f"notice: {notice}")
     return 0

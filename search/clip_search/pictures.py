@@ -108,7 +108,7 @@ def _spooled(content: bytes, options: Options) -> BinaryIO:
         file.flush()
     except OSError as problem:
         raise storage_problem(problem) from problem
-    return file  # type: ignore[return-value]
+    return file
 
 
 def _picture(file: BinaryIO, content: bytes, name: str, memory: Memory) -> Picture:

@@ -85,7 +85,7 @@ def _ids(collection: Collection, rows: Rows) -> tuple[str, ...]:
 
 
 def _folded(rows: Rows, vectors: Floats, same: float) -> tuple[list[int], dict[int, Rows]]:
-    """Return the positions of the first of each group of near duplicates, and the rows of the others by the row of the first."""
+    """Return the positions of the first of each group of near duplicates, and by its row the rows of the others."""
     members = groups(vectors, same)
     return [first for first, *_ in members], {int(rows[first]): rows[rest[:_MOST_SAME]] for first, *rest in members if rest}
 

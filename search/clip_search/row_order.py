@@ -41,7 +41,7 @@ def shuffled(rows: Rows, seed: int) -> Positions:
 def _first(collection: Collection, rows: Rows, where: str, limit: int) -> list[int]:
     """Return the first rows, in their order, without those that were deleted: the row cache keeps them for a while."""
     if where:
-        return rows[:limit].tolist()
+        return list(rows[:limit].tolist())
     alive: list[int] = []
     start, size = 0, limit
     while len(alive) < limit and start < len(rows):

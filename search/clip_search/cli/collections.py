@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from clip_client import command_runner
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.help_texts import program
 from clip_client.progress_bars import say
 from clip_client.search import Search
 from clip_client.terminal import print_table, printable
@@ -30,7 +31,7 @@ def list_(arguments: argparse.Namespace) -> int:
         rows = [(about["name"], str(about["rows"]), str(about["dimension"]), about["fingerprint"]) for about in every]
         print_table(("collection", "rows", "dimension", "model"), rows, figures=("rows", "dimension"))
     else:
-        say("there is no collection yet: clipserve search add FOLDER --collection NAME makes one")
+        say(f"there is no collection yet: {program()} search add FOLDER --collection NAME makes one")
     return 0
 
 
@@ -48,7 +49,7 @@ def create(arguments: argparse.Namespace) -> int:
 def drop(arguments: argparse.Namespace) -> int:
     """Remove a collection, once somebody has agreed."""
     name = arguments.collection
-    if not arguments.yes and not sys.stdin.isatty():
+    if not arguments.yes and not command_runner.is_terminal(sys.stdin):
         raise InvalidInput(f"drop removes {printable(name)} for good and asks first, but no terminal is there: pass --yes")
     with client(arguments) as search:
         if not arguments.yes and not _is_agreed(f"drop {printable(name)}, {_size(search, name)}, for good?"):

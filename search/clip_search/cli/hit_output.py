@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from clip_client.command_runner import is_terminal
 from clip_client.file_names import source_path
 from clip_client.progress_bars import say
 from clip_client.search import Hit
@@ -30,7 +31,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
     return f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or ""
 
 
-def _paths(hits: Iterable[Hit]) -> list[str]:
+def _paths(hits: Sequence[Hit]) -> list[str]:
     """Return the paths, or URLs, of hits; name those whose rows have none."""
     for hit in hits:
         if not hit.source:
@@ -40,7 +41,7 @@ def _paths(hits: Iterable[Hit]) -> list[str]:
 
 def _print_lines(paths: Sequence[str]) -> None:
     """Print a path a line: to a terminal printable, to a pipe as it is."""
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         print("".join(f"{printable(path)}\n" for path in paths), end="")
         return
     _write(paths, b"\n")

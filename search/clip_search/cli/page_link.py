@@ -5,10 +5,7 @@ import base64
 import webbrowser
 from urllib.parse import quote, urlencode
 
-from clip_client.errors import InvalidInput
-from clip_client.preprocess import Limits
 from clip_client.progress_bars import say
-from clip_client.regular_files import read_picture
 from clip_client.search import Search, Term
 from clip_search.thumbnails import thumbnail
 
@@ -26,7 +23,7 @@ def _shown(term: Term) -> dict[str, str]:
     """Return the part of the address that stands for a term; a picture goes along, small."""
     if term.text is not None:
         return {"text": term.text}
-    if term.image is None or isinstance(term.image, bytes):
-        raise InvalidInput("--open shows texts and pictures in files: download the picture, and pass its path")
-    small = thumbnail(read_picture(term.image, Limits().image_bytes))
+    if term.image_url is not None:
+        return {"url": term.image_url}
+    small = thumbnail(base64.b64decode(term.to_json()["image"]))
     return {"image": f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"}

@@ -34,9 +34,7 @@ Queries = Callable[[int], "tuple[Floats, Source]"]
 class Engine(Keeper, Protocol):
     """Search over one tower's vectors."""
 
-    def search(
-        self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False
-    ) -> Found:
+    def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
         """Return the ``k`` nearest to a query [D] among the rows that a filter keeps; ``only`` gives these rows.
 
         With ``exactly`` each of them is compared, whatever the index.
@@ -81,9 +79,7 @@ class FaissEngine:
         self._manifest = derived_files.manifest_sums(folder)
         self.index = Index(size, parts)
 
-    def search(
-        self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False
-    ) -> Found:
+    def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
         return self.index.search(query, k, only(), exactly=exactly)
 
     def size(self) -> int:

@@ -21,9 +21,7 @@ class LanceEngine:
         self._indexed = table.indexed(tower)
         self._new = 0
 
-    def search(
-        self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False
-    ) -> Found:
+    def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
         hits = self._table.nearest(query, self._tower, k, where, exactly=exactly)
         scores = np.array([1 - hit["_distance"] for hit in hits], np.float32)
         return scores, np.array([hit["row"] for hit in hits], np.int64)

@@ -158,7 +158,7 @@ class RowCache:
     def mean_bytes(self, column: str) -> float:
         """Return the memory that a row's value in a column takes, on average."""
         sizes = [deck.cards[column].nbytes for deck in self._trusted() if column in deck.cards.column_names]
-        return sum(sizes) / max(sum(len(deck.rows) for deck in self._decks), 1)
+        return float(sum(sizes)) / max(sum(len(deck.rows) for deck in self._decks), 1)
 
     def _trusted(self) -> tuple[Deck, ...]:
         """Return the decks; what somebody changed is read from the table again before."""

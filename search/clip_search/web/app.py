@@ -19,6 +19,7 @@ from clip_search.web.body_reader import Reader
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
 from clip_search.web.response_models import ANY_ROUTE
+from clip_search.web.sending import Sender
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 

@@ -49,6 +49,8 @@ class PictureResponse(StreamingResponse):
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         left, file = self._picture.size, self._picture.file
-        while left and (piece := await anyio.to_thread.run_sync(file.read, min(left, _PIECE_BYTES), limiter=self._sender.readers)):
+        while left and (
+            piece := await anyio.to_thread.run_sync(file.read, min(left, _PIECE_BYTES), limiter=self._sender.readers)
+        ):
             left -= len(piece)
             yield piece
