@@ -256,7 +256,7 @@ def test_parts_of_a_mix_are_weighted_turned_and_removed(page: Page, clip: Clip, 
     expect(tiles(page).first).to_have_attribute("data-id", f"p{best}")
     page.get_by_label("Remove the picture").click()
     page.get_by_role("button", name="− without…").click()
-    page.get_by_label("Words").fill("a dog")
+    page.get_by_label("Words", exact=True).fill("a dog")
     page.keyboard.press("Enter")
     minus = expected(sidecar, Term(text="a cat"), minus=[Term(text="a dog")])
     expect(tiles(page).first).to_have_attribute("data-id", minus[0])

@@ -10,8 +10,10 @@ _SCRIPT = files("axe_playwright_python").joinpath("axe.min.js").read_text(encodi
 _RULES = {"target-size": {"enabled": True}}
 
 
-def violations(page: Page) -> list[str]:
-    """Return the violations, each with the elements concerned."""
-    page.evaluate(_SCRIPT)
-    outcome = page.evaluate("(rules) => axe.run(document, { resultTypes: ['violations'], rules })", _RULES)
+def violations(page: Page, *rules: str) -> list[str]:
+    """Return the violations of these rules, or of all, each with the elements concerned."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(_SCRIPT)
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {"rules": _RULES})}
+    outcome = page.evaluate("(options) => axe.run(document, options)", options)
     return [f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for each in outcome["violations"] for node in each["nodes"]]

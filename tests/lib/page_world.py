@@ -15,6 +15,8 @@ from sidecars import Sidecar
 from clip_client.search import Row
 from pictures import encoded, picture
 
+expect.set_options(timeout=15_000)  # on a busy machine; what holds is seen at once
+
 COUNT = 100
 PICTURES = [encoded(picture(64 + n % 7, 64, seed=n), "PNG") for n in range(COUNT)]
 GENRES = ("jazz", "rock", "it's folk")

@@ -14,7 +14,7 @@ import { prepareActions } from "./views/actions.js";
 import { prepareAdding } from "./views/adding.js";
 import { prepareKeys } from "./views/keys.js";
 import { showNotice } from "./views/notice.js";
-import { grid, run, shownFeed } from "./views/results.js";
+import { grid, prepareResults, run, shownFeed } from "./views/results.js";
 import { prepareSearches } from "./views/searches.js";
 import { showTrouble } from "./views/states.js";
 import { prepareViewer } from "./views/viewer.js";
@@ -36,7 +36,7 @@ function changed(now, before) {
   if (!isLoaded) return;
   grid.draw();
   if (isSameSearch(now, before)) return;
-  run(load);
+  run();
   const narrowing = ({ collection, filter, facets }) => JSON.stringify([collection, filter, facets]);
   if (narrowing(now) !== narrowing(before)) loadFacets();
 }
@@ -46,15 +46,16 @@ async function load() {
   try {
     await loadCollections();
   } catch (problem) {
-    $("hits").setAttribute("aria-busy", "false");
     return showTrouble(problem, load);
+  } finally {
+    $("hits").setAttribute("aria-busy", "false");
   }
   say("");
   if (!search().collection && first()) change({ collection: first() }, { replace: true });
   isLoaded = true;
   show(search(), search());
   showParts(search());
-  run(load);
+  run();
   loadFacets();
 }
 
@@ -71,9 +72,10 @@ $("access").addEventListener("submit", (event) => {
 });
 
 onChange(changed);
-prepareOptions(() => (isLoaded ? run(load) : load()));
+prepareOptions(() => (isLoaded ? run() : load()));
 for (const prepare of [prepareParts, prepareFilter, prepareFacets, prepareGiven, prepareSearches, prepareViewer]) prepare();
 prepareAdding(searchWith);
+prepareResults(load);
 prepareActions(shownFeed);
 prepareKeys(grid);
 addEventListener("popstate", readAddress);

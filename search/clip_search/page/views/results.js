@@ -1,6 +1,6 @@
 // What the search shows: hits, near-duplicates, or a start. It waits, tells how many there are, and says what went wrong.
 
-import { collections, columnsOf, first, rowsOf, statistics } from "../collections.js";
+import { collections, columnsOf, first, loadCollections, rowsOf, statistics } from "../collections.js";
 import { $, button, count, plain, say } from "../elements.js";
 import { Feed } from "../hits/feed.js";
 import { Grid } from "../hits/grid.js";
@@ -16,7 +16,7 @@ import { clearState, showEmpty, showGone, showNoCollection, showTrouble } from "
 import { view } from "./viewer.js";
 
 const SKELETONS = 12, PATIENCE_MS = 150; // a quick answer shows none
-let feed = null, stop = new AbortController(), waiting = 0;
+let feed = null, stop = new AbortController(), waiting = 0, reload = () => {};
 
 export const shownFeed = () => feed;
 
@@ -31,8 +31,13 @@ function removedFrom(hit, at) {
   else $("text").focus();
 }
 
-/** Show the search from its beginning; `reload` loads the collections too. */
-export function run(reload) {
+/** Let results begin anew from the collections, `load()`, once one of them is gone. */
+export function prepareResults(load) {
+  reload = load;
+}
+
+/** Show the search from its beginning. */
+export function run() {
   stop.abort();
   stop = new AbortController();
   feed?.end();
@@ -96,6 +101,7 @@ async function attempt(work) {
 
 async function fail(problem, work) {
   if (feed) feed.hasFailed = true;
+  if (problem.status === 404 && (await isGone())) return reload();
   const mine = stop, message = await explained(problem);
   if (mine !== stop) return;
   $("hits")[grid.hits.length ? "after" : "before"]($("state"));
@@ -104,6 +110,12 @@ async function fail(problem, work) {
     clearState();
     attempt(work);
   });
+}
+
+/** Tell if the collection was dropped meanwhile. */
+async function isGone() {
+  await loadCollections().catch(() => {});
+  return !statistics(search().collection);
 }
 
 /** Return an error's message; that of a filter has the names of the collection's columns. */
