@@ -22,7 +22,8 @@ export function read(fragment) {
   const given = new URLSearchParams(fragment);
   const parts = [];
   for (const [name, value] of given) {
-    const minus = name.startsWith("-"), kind = KINDS[minus ? name.slice(1) : name];
+    const minus = name.startsWith("-"),
+      kind = KINDS[minus ? name.slice(1) : name];
     if (Object.hasOwn(KINDS, minus ? name.slice(1) : name) && value) parts.push({ kind, value, weight: 1, minus });
   }
   const text = (name) => given.get(name) || EMPTY[name];
@@ -61,11 +62,13 @@ function nameOf(kind, value) {
 }
 
 function weighted(parts, given) {
-  const shared = given.get("share"), weights = (given.get("weights") || "").split(",").map((weight) => weight && Number(weight));
+  const shared = given.get("share"),
+    weights = (given.get("weights") || "").split(",").map((weight) => weight && Number(weight));
   const inRange = (weight) => (typeof weight === "number" && weight >= 0 && weight <= MOST_WEIGHT ? weight : 1);
   if (given.has("weights")) return parts.map((part, n) => ({ ...part, weight: inRange(weights[n]) }));
   if (shared === null || !given.get("text") || !given.get("image")) return parts;
-  const share = Number(number(shared, 0, 1, "0.5")), shares = { text: 2 - 2 * share, picture: 2 * share };
+  const share = Number(number(shared, 0, 1, "0.5")),
+    shares = { text: 2 - 2 * share, picture: 2 * share };
   return parts.map((part) => ({ ...part, weight: shares[part.kind] ?? 1 }));
 }
 
@@ -86,5 +89,11 @@ function facets(text) {
 function isChoice(choice) {
   const isValue = (value) => value === null || ["string", "number", "boolean"].includes(typeof value);
   if (Array.isArray(choice)) return choice.length > 0 && choice.every(isValue);
-  return typeof choice === "object" && choice !== null && ["from", "to"].some((end) => choice[end]) && isValue(choice.from ?? "") && isValue(choice.to ?? "");
+  return (
+    typeof choice === "object" &&
+    choice !== null &&
+    ["from", "to"].some((end) => choice[end]) &&
+    isValue(choice.from ?? "") &&
+    isValue(choice.to ?? "")
+  );
 }

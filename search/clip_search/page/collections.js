@@ -17,8 +17,11 @@ export const statistics = (name) => list.find((entry) => entry.name === name);
 export const first = () => (list.find(({ rows }) => rows) || list[0])?.name || "";
 
 export function showCollections(chosen) {
-  const options = list.map(({ name, rows }) => make("option", { value: name, textContent: `${plain(name, 60)} (${count(rows)})` }));
-  if (chosen && !statistics(chosen)) options.push(make("option", { value: chosen, textContent: `${plain(chosen, 60)} (gone)` }));
+  const options = list.map(({ name, rows }) =>
+    make("option", { value: name, textContent: `${plain(name, 60)} (${count(rows)})` }),
+  );
+  if (chosen && !statistics(chosen))
+    options.push(make("option", { value: chosen, textContent: `${plain(chosen, 60)} (gone)` }));
   $("collection").replaceChildren(...options);
   $("collection").value = chosen;
 }
@@ -26,7 +29,10 @@ export function showCollections(chosen) {
 /** Return the names of a collection's columns, the sidecar's own last. */
 export function columnsOf(name) {
   const own = Object.keys(statistics(name)?.columns || {});
-  return [...own, ...["id", "source", "time", "row", "has_image", "has_text", "has_thumbnail"].filter((column) => !own.includes(column))];
+  return [
+    ...own,
+    ...["id", "source", "time", "row", "has_image", "has_text", "has_thumbnail"].filter((column) => !own.includes(column)),
+  ];
 }
 
 export function rowsOf(name, tower) {

@@ -1,6 +1,7 @@
 // Elements of the page, and texts of others made harmless: whatever they hold, they are shown as text.
 
-const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, TURNS = /[\u202a-\u202e\u2066-\u2069]/g;
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g,
+  TURNS = /[\u202a-\u202e\u2066-\u2069]/g;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -23,7 +24,10 @@ export function button(text, click, properties = {}) {
 
 /** Return a text on one line, at most so long, without characters that turn the direction of what follows. */
 export function plain(text, most = 300) {
-  const start = String(text).slice(0, 2 * most + 2).replace(CONTROLS, " ").replace(TURNS, "\ufffd");
+  const start = String(text)
+    .slice(0, 2 * most + 2)
+    .replace(CONTROLS, " ")
+    .replace(TURNS, "\ufffd");
   const characters = Array.from(start);
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : start;
 }

@@ -13,7 +13,8 @@ export const onChange = (listener) => listeners.push(listener);
 export function change(values, { replace = false } = {}) {
   const before = current;
   current = { ...current, ...values };
-  const hash = written(current), isNew = hash !== (location.hash || "#");
+  const hash = written(current),
+    isNew = hash !== (location.hash || "#");
   if (isNew) history[replace ? "replaceState" : "pushState"](null, "", hash);
   for (const listener of listeners) listener(current, before);
   return isNew;

@@ -20,7 +20,9 @@ export function store(kind, name, value) {
 export function storedList(name) {
   try {
     const list = JSON.parse(stored("localStorage", name));
-    return Array.isArray(list) ? list.filter((entry) => typeof entry?.hash === "string" && entry.hash.startsWith("#") && typeof entry.title === "string") : [];
+    return Array.isArray(list)
+      ? list.filter((entry) => typeof entry?.hash === "string" && entry.hash.startsWith("#") && typeof entry.title === "string")
+      : [];
   } catch {
     return [];
   }

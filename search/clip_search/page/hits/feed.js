@@ -5,7 +5,10 @@ import { askJson, pathOf } from "../server.js";
 import { requestOf } from "../query/terms.js";
 import { slim } from "./tile.js";
 
-const FIRST = 40, LARGEST = 500, MOST = 10_000, MOST_FOLDED = 2_000; // the API's
+const FIRST = 40,
+  LARGEST = 500,
+  MOST = 10_000,
+  MOST_FOLDED = 2_000; // the API's
 
 export class Feed {
   constructor(search) {

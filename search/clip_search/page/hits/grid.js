@@ -3,7 +3,8 @@
 import { make } from "../elements.js";
 import { tile } from "./tile.js";
 
-const GAP = 10, BEYOND = 1.5; // rows are kept that many windows beyond the edges
+const GAP = 10,
+  BEYOND = 1.5; // rows are kept that many windows beyond the edges
 
 export class Grid {
   /** `actions(hit, index)` gives the functions `open` and `more` of a tile; `near()` is called when the end comes near. */
@@ -42,7 +43,8 @@ export class Grid {
   }
 
   focus(index) {
-    const top = this.list.getBoundingClientRect().top + scrollY, { columns, height } = this.measures();
+    const top = this.list.getBoundingClientRect().top + scrollY,
+      { columns, height } = this.measures();
     const [start, head] = [top + Math.floor(index / columns) * height, document.querySelector("header").offsetHeight];
     const isSticky = getComputedStyle(document.querySelector("header")).position === "sticky";
     if (start < scrollY + (isSticky ? head : 0)) scrollTo(0, start - (isSticky ? head : 0) - GAP);
@@ -56,16 +58,21 @@ export class Grid {
   }
 
   measures() {
-    const style = getComputedStyle(this.list), width = this.list.clientWidth;
-    const least = parseFloat(style.getPropertyValue("--least")) || 150, caption = parseFloat(style.getPropertyValue("--caption")) || 0;
-    const columns = Math.max(2, Math.floor((width + GAP) / (least + GAP))), side = (width - GAP * (columns - 1)) / columns;
+    const style = getComputedStyle(this.list),
+      width = this.list.clientWidth;
+    const least = parseFloat(style.getPropertyValue("--least")) || 150,
+      caption = parseFloat(style.getPropertyValue("--caption")) || 0;
+    const columns = Math.max(2, Math.floor((width + GAP) / (least + GAP))),
+      side = (width - GAP * (columns - 1)) / columns;
     return { columns, side, height: side + caption * parseFloat(getComputedStyle(document.documentElement).fontSize) + GAP };
   }
 
   draw() {
-    const { columns, side, height } = this.measures(), total = this.hits.length + this.skeletons;
+    const { columns, side, height } = this.measures(),
+      total = this.hits.length + this.skeletons;
     this.list.style.height = `${Math.ceil(total / columns) * height}px`;
-    const above = -this.list.getBoundingClientRect().top, beyond = BEYOND * innerHeight;
+    const above = -this.list.getBoundingClientRect().top,
+      beyond = BEYOND * innerHeight;
     const from = Math.max(0, Math.floor((above - beyond) / height) * columns);
     const to = Math.min(total, Math.ceil((above + innerHeight + beyond) / height) * columns);
     const kept = this.focused();
@@ -77,7 +84,10 @@ export class Grid {
     this.list.querySelectorAll(".skeleton").forEach((item) => item.remove());
     let behind = null;
     for (let n = to - 1; n >= from; n -= 1) {
-      behind = n < this.hits.length ? this.item(n, behind) : this.list.insertBefore(make("li", { className: "tile skeleton", "aria-hidden": "true" }), behind);
+      behind =
+        n < this.hits.length
+          ? this.item(n, behind)
+          : this.list.insertBefore(make("li", { className: "tile skeleton", "aria-hidden": "true" }), behind);
       place(behind, n, columns, side, height);
     }
     if (kept >= 0 && (kept < from || kept >= to)) place(this.tiles.get(kept), kept, columns, side, height);
@@ -85,7 +95,8 @@ export class Grid {
   }
 
   item(n, behind) {
-    const there = this.tiles.get(n), item = there || tile(this.hits[n], this.actions(this.hits[n], n));
+    const there = this.tiles.get(n),
+      item = there || tile(this.hits[n], this.actions(this.hits[n], n));
     if (!there) {
       item.setAttribute("aria-posinset", n + 1);
       this.tiles.set(n, item);

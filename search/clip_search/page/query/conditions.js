@@ -22,7 +22,8 @@ function ofChoice(column, choice, kind) {
 }
 
 function ofRange(name, { from, to }, kind) {
-  const least = from ? `${name} >= ${literal(from, kind)}` : "", most = to ? `${name} <= ${literal(to, kind)}` : "";
+  const least = from ? `${name} >= ${literal(from, kind)}` : "",
+    most = to ? `${name} <= ${literal(to, kind)}` : "";
   return [least, most].filter(Boolean).join(" AND ");
 }
 
@@ -31,7 +32,8 @@ function literal(value, kind) {
   if (kind === "date") return `date ${text}`;
   if (kind === "timestamp") return `timestamp ${text}`;
   if (kind.startsWith("decimal")) return `CAST(${text} AS ${kind})`;
-  if (NUMBERS.test(kind) || kind === "list<int>" || kind === "list<float>") return Number.isFinite(Number(value)) && value !== "" ? String(value).trim() : text;
+  if (NUMBERS.test(kind) || kind === "list<int>" || kind === "list<float>")
+    return Number.isFinite(Number(value)) && value !== "" ? String(value).trim() : text;
   if (kind === "bool" || kind === "list<bool>") return String(value) === "true" ? "true" : "false";
   return text;
 }

@@ -15,9 +15,19 @@ async function walk(entry, files) {
   if (files.length > MOST_FILES) return;
   const name = entry.fullPath.replace(/^\//, "");
   if (files.length === MOST_FILES) {
-    files.push({ name, reason: `this and what follows: a drop has at most ${MOST_FILES} files, clipserve search add takes whole folders` });
+    files.push({
+      name,
+      reason: `this and what follows: a drop has at most ${MOST_FILES} files, clipserve search add takes whole folders`,
+    });
   } else if (entry.isFile) {
-    files.push(await new Promise((resolve) => entry.file((file) => resolve({ name, file }), (problem) => resolve({ name, reason: problem.message }))));
+    files.push(
+      await new Promise((resolve) =>
+        entry.file(
+          (file) => resolve({ name, file }),
+          (problem) => resolve({ name, reason: problem.message }),
+        ),
+      ),
+    );
   } else {
     await walkFolder(entry, name, files);
   }
@@ -26,10 +36,12 @@ async function walk(entry, files) {
 async function walkFolder(entry, name, files) {
   const reader = entry.createReader();
   for (;;) {
-    const some = await new Promise((resolve) => reader.readEntries(resolve, (problem) => {
-      files.push({ name, reason: problem.message });
-      resolve([]);
-    }));
+    const some = await new Promise((resolve) =>
+      reader.readEntries(resolve, (problem) => {
+        files.push({ name, reason: problem.message });
+        resolve([]);
+      }),
+    );
     if (!some.length) return;
     for (const child of some) await walk(child, files);
   }

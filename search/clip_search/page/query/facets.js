@@ -6,14 +6,18 @@ import { change, search } from "../search.js";
 import { askJson, pathOf } from "../server.js";
 import { condition } from "./conditions.js";
 
-let shown = {}, wanted = 0, kinds = {};
+let shown = {},
+  wanted = 0,
+  kinds = {};
 
 /** Return the frequent values of a column of texts. */
-export const valuesOf = (column) => (shown[column]?.values || []).map(({ value }) => value).filter((value) => typeof value === "string");
+export const valuesOf = (column) =>
+  (shown[column]?.values || []).map(({ value }) => value).filter((value) => typeof value === "string");
 
 /** Load the facets of what the search keeps; a column with a choice shows all that others leave. */
 export async function loadFacets() {
-  const current = search(), mine = (wanted += 1);
+  const current = search(),
+    mine = (wanted += 1);
   kinds = statistics(current.collection)?.columns || {};
   const own = Object.keys(current.facets).filter((column) => Object.hasOwn(kinds, column));
   const others = Object.keys(kinds).filter((column) => !own.includes(column));
@@ -33,13 +37,17 @@ async function facetsOf({ collection }, filter, columns) {
 
 export function showFacets() {
   const focus = document.activeElement?.dataset?.facet;
-  const groups = Object.entries(shown).filter(([column, facet]) => isUseful(facet) || search().facets[column]).map(group);
+  const groups = Object.entries(shown)
+    .filter(([column, facet]) => isUseful(facet) || search().facets[column])
+    .map(group);
   $("narrow").hidden = !groups.length;
   $("facets").replaceChildren(make("h2", { textContent: "Columns" }), ...groups);
-  if (Object.keys(search().facets).length) $("facets").append(button("Show all", () => change({ facets: {} }), { "data-facet": "all" }));
+  if (Object.keys(search().facets).length)
+    $("facets").append(button("Show all", () => change({ facets: {} }), { "data-facet": "all" }));
   const chosen = Object.keys(search().facets).length;
   $("narrow").textContent = chosen ? `Columns (${chosen})` : "Columns";
-  if (focus) ([...$("facets").querySelectorAll("[data-facet]")].find(({ dataset }) => dataset.facet === focus) || $("narrow")).focus();
+  if (focus)
+    ([...$("facets").querySelectorAll("[data-facet]")].find(({ dataset }) => dataset.facet === focus) || $("narrow")).focus();
 }
 
 /** Tell if choosing narrows: several rows share a value, or there is a range. */
@@ -55,8 +63,11 @@ function group([column, facet]) {
 }
 
 function values(column, { values: frequent, missing, more }) {
-  const chosen = chosenOf(column), extra = chosen.filter((value) => value !== null && !frequent.some((each) => each.value === value));
-  const boxes = [...frequent, ...extra.map((value) => ({ value }))].map(({ value, rows }) => box(column, value, plain(value, 60), rows));
+  const chosen = chosenOf(column),
+    extra = chosen.filter((value) => value !== null && !frequent.some((each) => each.value === value));
+  const boxes = [...frequent, ...extra.map((value) => ({ value }))].map(({ value, rows }) =>
+    box(column, value, plain(value, 60), rows),
+  );
   if (missing || chosen.includes(null)) boxes.push(box(column, null, "without a value", missing));
   if (more) boxes.push(make("p", { className: "note", textContent: "and rarer ones: use the filter" }));
   return boxes;
@@ -65,20 +76,42 @@ function values(column, { values: frequent, missing, more }) {
 const chosenOf = (column) => (Array.isArray(search().facets[column]) ? search().facets[column] : []);
 
 function box(column, value, words, rows) {
-  const input = make("input", { type: "checkbox", checked: chosenOf(column).includes(value), "data-facet": `${column}=${value}` });
+  const input = make("input", {
+    type: "checkbox",
+    checked: chosenOf(column).includes(value),
+    "data-facet": `${column}=${value}`,
+  });
   input.addEventListener("change", () => {
     const others = chosenOf(column).filter((each) => each !== value);
     choose(column, input.checked ? [...others, value] : others);
   });
-  return make("label", {}, input, make("span", { dir: "auto", textContent: words || "(empty)" }), make("small", { textContent: rows === undefined ? "" : count(rows) }));
+  return make(
+    "label",
+    {},
+    input,
+    make("span", { dir: "auto", textContent: words || "(empty)" }),
+    make("small", { textContent: rows === undefined ? "" : count(rows) }),
+  );
 }
 
 function range(column, { kind, min, max }) {
   const choice = Array.isArray(search().facets[column]) ? {} : search().facets[column] || {};
-  const ends = [["from", min], ["to", max]].map(([end, limit]) => {
-    const value = kind.startsWith("timestamp") || kind === "date" ? String(choice[end] ?? "").slice(0, 10) : choice[end] ?? "";
+  const ends = [
+    ["from", min],
+    ["to", max],
+  ].map(([end, limit]) => {
+    const value =
+      kind.startsWith("timestamp") || kind === "date" ? String(choice[end] ?? "").slice(0, 10) : (choice[end] ?? "");
     const type = kind.startsWith("timestamp") || kind === "date" ? "date" : "number";
-    const input = make("input", { type, value, step: "any", placeholder: plain(limit ?? "", 20), title: plain(limit ?? "", 40), "aria-label": `${plain(column, 64)} ${end}`, "data-facet": `${column} ${end}` });
+    const input = make("input", {
+      type,
+      value,
+      step: "any",
+      placeholder: plain(limit ?? "", 20),
+      title: plain(limit ?? "", 40),
+      "aria-label": `${plain(column, 64)} ${end}`,
+      "data-facet": `${column} ${end}`,
+    });
     input.addEventListener("change", () => choose(column, { ...choice, [end]: endOf(kind, end, input.value) }));
     return input;
   });
@@ -86,7 +119,8 @@ function range(column, { kind, min, max }) {
 }
 
 /** A day's end is its last moment, where there are times. */
-const endOf = (kind, end, value) => (kind.startsWith("timestamp") && value ? `${value} ${end === "to" ? "23:59:59.999999" : "00:00:00"}` : value);
+const endOf = (kind, end, value) =>
+  kind.startsWith("timestamp") && value ? `${value} ${end === "to" ? "23:59:59.999999" : "00:00:00"}` : value;
 
 function choose(column, choice) {
   const others = Object.fromEntries(Object.entries(search().facets).filter(([name]) => name !== column));

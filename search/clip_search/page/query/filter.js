@@ -6,7 +6,8 @@ import { change, search } from "../search.js";
 import { valuesOf } from "./facets.js";
 import { completions } from "./words.js";
 
-let offered = { from: 0, texts: [] }, chosen = -1;
+let offered = { from: 0, texts: [] },
+  chosen = -1;
 
 function offer() {
   const before = $("filter").value.slice(0, $("filter").selectionStart);
@@ -17,7 +18,13 @@ function offer() {
 }
 
 function option(text, n) {
-  const made = make("li", { role: "option", id: `completion-${n}`, "aria-selected": "false", dir: "auto", textContent: plain(text, 80) });
+  const made = make("li", {
+    role: "option",
+    id: `completion-${n}`,
+    "aria-selected": "false",
+    dir: "auto",
+    textContent: plain(text, 80),
+  });
   made.addEventListener("mousedown", (event) => {
     event.preventDefault(); // the box keeps the focus
     accept(n);
@@ -41,7 +48,8 @@ function choose(n) {
 }
 
 function accept(n) {
-  const box = $("filter"), end = box.selectionStart;
+  const box = $("filter"),
+    end = box.selectionStart;
   box.setRangeText(offered.texts[n], offered.from, end, "end");
   show(false);
 }

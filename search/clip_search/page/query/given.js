@@ -23,14 +23,16 @@ export const searchWithAddress = (url) => searchBeside(part("url", url));
 
 /** Search for a picture, and for the words that are looked for or were typed meanwhile. */
 function searchBeside(picture) {
-  const typed = $("text").value.trim(), words = search().parts.filter((each) => each === boxText(search()));
+  const typed = $("text").value.trim(),
+    words = search().parts.filter((each) => each === boxText(search()));
   change({ parts: [...withBoxText(words, isAddress(typed) ? "" : typed), picture], view: "" });
 }
 
 function paste(event) {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   if (file) return void searchWith(file);
-  const isInText = event.target === $("text"), isElsewhere = event.target.matches?.("input, textarea") && !isInText;
+  const isInText = event.target === $("text"),
+    isElsewhere = event.target.matches?.("input, textarea") && !isInText;
   const text = (event.clipboardData.getData?.("text/plain") || "").trim();
   if (!isAddress(text) || isElsewhere || (isInText && $("text").value.trim())) return;
   event.preventDefault();
@@ -38,7 +40,8 @@ function paste(event) {
 }
 
 function drop(event) {
-  const given = event.dataTransfer, id = given.getData(DRAGGED);
+  const given = event.dataTransfer,
+    id = given.getData(DRAGGED);
   const lines = `${given.getData("text/uri-list")}\n${given.getData("text/plain")}`.split(/\r?\n/).map((line) => line.trim());
   const url = lines.find(isAddress);
   document.body.classList.remove("dropping");

@@ -17,13 +17,29 @@ export function showOptions(current, before) {
   $("modality").value = current.modality || "image";
   $("modalities").hidden = !rowsOf(current.collection, "image") || !rowsOf(current.collection, "text");
   $("duplicates").setAttribute("aria-pressed", current.view === "duplicates");
+  $("filter").placeholder = exampleOf(statistics(current.collection)?.columns || {});
+  for (const id of ["save", "link", "download"]) $(id).hidden = !current.parts.length && !current.filter && !current.view;
   showOrders(current);
+}
+
+/** Return a condition as an example, on a column that there is. */
+function exampleOf(kinds) {
+  const names = Object.keys(kinds),
+    number = names.find((name) => /^(int|float|uint)/.test(kinds[name]));
+  if (number) return `${number} > ${number === "year" ? 2000 : 0}`;
+  const text = names.find((name) => kinds[name] === "string");
+  return `${text || "id"} LIKE '%cat%'`;
 }
 
 function showOrders({ collection, sort }) {
   const kinds = statistics(collection)?.columns || {};
-  const columns = columnsOf(collection).filter((name) => !name.startsWith("has_") && name !== "row" && !NOT_SORTED.test(kinds[name] || ""));
-  const orders = columns.flatMap((name) => [[name, `${name} ↑`], [`-${name}`, `${name} ↓`]]);
+  const columns = columnsOf(collection).filter(
+    (name) => !name.startsWith("has_") && name !== "row" && !NOT_SORTED.test(kinds[name] || ""),
+  );
+  const orders = columns.flatMap((name) => [
+    [name, `${name} ↑`],
+    [`-${name}`, `${name} ↓`],
+  ]);
   if (sort && !orders.some(([value]) => value === sort)) orders.push([sort, sort]);
   const options = orders.map(([value, words]) => make("option", { value, textContent: plain(words, 40) }));
   $("sort").replaceChildren(make("option", { value: "", textContent: "nearest first" }), ...options);
@@ -37,7 +53,11 @@ function submit(event, again) {
     $("text").value = "";
     return searchWithAddress(text);
   }
-  const values = { parts: withBoxText(search().parts, text), filter: $("filter").value.trim(), view: text ? "" : search().view };
+  const values = {
+    parts: withBoxText(search().parts, text),
+    filter: $("filter").value.trim(),
+    view: text ? "" : search().view,
+  };
   if (!change(values)) again();
 }
 

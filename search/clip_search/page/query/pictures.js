@@ -3,7 +3,8 @@
 import { make, plain } from "../elements.js";
 import { ask, askJson, Refused } from "../server.js";
 
-const SIDE = 384, MOST_PIXELS = 50e6; // larger ones would take a browser's memory
+const SIDE = 384,
+  MOST_PIXELS = 50e6; // larger ones would take a browser's memory
 const loaded = new Map(); // id -> promise of a data: URI
 
 /** Return the value of a part for a file: an id of the sidecar's, or a data: URI if it can't keep the picture. */
@@ -27,7 +28,8 @@ export function dataOf(value) {
 }
 
 async function fetched(id) {
-  if (!/^[\w-]{6,128}$/.test(id)) throw new Refused("The picture of this link isn't one that is kept: remove it, or give it again.", 400);
+  if (!/^[\w-]{6,128}$/.test(id))
+    throw new Refused("The picture of this link isn't one that is kept: remove it, or give it again.", 400);
   try {
     return await asData(await (await ask(`/v1/queries/${id}`)).blob());
   } catch (problem) {
@@ -46,14 +48,18 @@ function asData(blob) {
 }
 
 async function small(file) {
-  const name = plain(file.name || "What was given", 80), url = URL.createObjectURL(file);
+  const name = plain(file.name || "What was given", 80),
+    url = URL.createObjectURL(file);
   try {
     const image = make("img", { src: url }); // decoded only when it is drawn
     await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject })).catch(() => {});
     const [width, height] = [image.naturalWidth, image.naturalHeight];
     if (!width || !height) throw new Refused(`${name} isn't a picture that this browser can read.`, 400);
     if (width * height > MOST_PIXELS) {
-      throw new Refused(`${name} has ${width} × ${height} pixels, at most 50 megapixels can be searched with: make it smaller.`, 400);
+      throw new Refused(
+        `${name} has ${width} × ${height} pixels, at most 50 megapixels can be searched with: make it smaller.`,
+        400,
+      );
     }
     return drawn(image, name);
   } finally {
@@ -64,7 +70,8 @@ async function small(file) {
 function drawn(image, name) {
   const scale = Math.min(1, SIDE / Math.max(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
-  const canvas = make("canvas", { width, height }), context = canvas.getContext("2d");
+  const canvas = make("canvas", { width, height }),
+    context = canvas.getContext("2d");
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   try {

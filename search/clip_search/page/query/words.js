@@ -1,7 +1,8 @@
 // Completions of a filter: the columns of the collection, and the values of a column.
 
 const NAME = /[\p{L}_][\p{L}\d_]*$/u;
-const VALUE = /(?:"((?:[^"]|"")*)"|([\p{L}_][\p{L}\d_]*))\s*(?:=|!=|<>|like|ilike|in\s*\((?:\s*'(?:[^']|'')*'\s*,)*)\s*'((?:[^']|'')*)$/iu;
+const VALUE =
+  /(?:"((?:[^"]|"")*)"|([\p{L}_][\p{L}\d_]*))\s*(?:=|!=|<>|like|ilike|in\s*\((?:\s*'(?:[^']|'')*'\s*,)*)\s*'((?:[^']|'')*)$/iu;
 const MOST = 12;
 
 /**
@@ -12,8 +13,12 @@ export function completions(before, columns, valuesOf) {
   const value = VALUE.exec(before);
   if (value) return values(before, value, columns, valuesOf);
   if (isInText(before)) return { from: before.length, texts: [] };
-  const word = NAME.exec(before)?.[0] || "", start = word.toLowerCase();
-  const names = [...columns.filter((name) => name.toLowerCase().startsWith(start)), ...columns.filter((name) => name.toLowerCase().indexOf(start) > 0)];
+  const word = NAME.exec(before)?.[0] || "",
+    start = word.toLowerCase();
+  const names = [
+    ...columns.filter((name) => name.toLowerCase().startsWith(start)),
+    ...columns.filter((name) => name.toLowerCase().indexOf(start) > 0),
+  ];
   const wanted = word || isPlaceForName(before) ? names.filter((name) => name !== word) : [];
   return { from: before.length - word.length, texts: wanted.slice(0, MOST) };
 }

@@ -16,8 +16,13 @@ async function copyLink() {
 async function download(feed) {
   if (!feed?.taken) return say("There are no hits to download: search first.", true);
   try {
-    const { collection, filter } = search(), hits = await feed.whole();
-    const content = JSON.stringify({ collection, text: boxText(search())?.value || "", filter, link: location.href, hits }, null, 1);
+    const { collection, filter } = search(),
+      hits = await feed.whole();
+    const content = JSON.stringify(
+      { collection, text: boxText(search())?.value || "", filter, link: location.href, hits },
+      null,
+      1,
+    );
     save(new Blob([content], { type: "application/json" }), `${collection}-hits.json`);
   } catch (problem) {
     say(problem.message, true);

@@ -5,7 +5,8 @@ import { $ } from "../elements.js";
 export function prepareKeys(grid) {
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const isTyping = event.target.matches("input:not([type=checkbox]):not([type=range]), select"), at = grid.focused();
+    const isTyping = event.target.matches("input:not([type=checkbox]):not([type=range]), select"),
+      at = grid.focused();
     if (event.key === "/" && !isTyping) take(event, () => $("text").select());
     else if (event.key === "Escape") $("text").focus();
     else if (event.key === "ArrowDown" && event.target === $("text") && grid.hits.length) take(event, () => grid.focus(0));

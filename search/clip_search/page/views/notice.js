@@ -9,7 +9,14 @@ export function showNotice({ collection }) {
   const text = (statistics(collection)?.notice || "").trim();
   $("notice").hidden = !text;
   const long = text.length > SHORT || text.includes("\n");
-  $("notice").replaceChildren(long
-    ? make("details", {}, make("summary", { dir: "auto", textContent: plain(text, SHORT) }), make("p", { dir: "auto", tabIndex: 0, textContent: unturned(text) }))
-    : make("p", { dir: "auto", textContent: plain(text, SHORT) }));
+  $("notice").replaceChildren(
+    long
+      ? make(
+          "details",
+          {},
+          make("summary", { dir: "auto", textContent: plain(text, SHORT) }),
+          make("p", { dir: "auto", tabIndex: 0, textContent: unturned(text) }),
+        )
+      : make("p", { dir: "auto", textContent: plain(text, SHORT) }),
+  );
 }

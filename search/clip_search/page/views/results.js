@@ -15,15 +15,23 @@ import { loadStart, showStart, slimRows } from "./start.js";
 import { clearState, showEmpty, showGone, showNoCollection, showTrouble } from "./states.js";
 import { view } from "./viewer.js";
 
-const SKELETONS = 12, PATIENCE_MS = 150; // a quick answer shows none
-let feed = null, stop = new AbortController(), waiting = 0, reload = () => {};
+const SKELETONS = 12,
+  PATIENCE_MS = 150; // a quick answer shows none
+let feed = null,
+  stop = new AbortController(),
+  waiting = 0,
+  reload = () => {};
 
 export const shownFeed = () => feed;
 
-export const grid = new Grid($("hits"), (hit, at) => ({
-  open: () => view(grid.hits, at, { leave: (last) => grid.focus(last), removed: removedFrom, near: more }),
-  more: () => change({ parts: [part("row", hit.id)], view: "" }),
-}), more);
+export const grid = new Grid(
+  $("hits"),
+  (hit, at) => ({
+    open: () => view(grid.hits, at, { leave: (last) => grid.focus(last), removed: removedFrom, near: more }),
+    more: () => change({ parts: [part("row", hit.id)], view: "" }),
+  }),
+  more,
+);
 
 function removedFrom(hit, at) {
   grid.remove(at);
@@ -60,7 +68,8 @@ export function run() {
 }
 
 async function start() {
-  const { signal } = stop, rows = await loadStart(signal);
+  const { signal } = stop,
+    rows = await loadStart(signal);
   if (signal.aborted) return "";
   showStart(rows, () => run());
   $("start").hidden = false;
@@ -102,7 +111,8 @@ async function attempt(work) {
 async function fail(problem, work) {
   if (feed) feed.hasFailed = true;
   if (problem.status === 404 && (await isGone())) return reload();
-  const mine = stop, message = await explained(problem);
+  const mine = stop,
+    message = await explained(problem);
   if (mine !== stop) return;
   $("hits")[grid.hits.length ? "after" : "before"]($("state"));
   await showTrouble(Object.assign(problem, { message }), () => {
@@ -120,40 +130,57 @@ async function isGone() {
 
 /** Return an error's message; that of a filter has the names of the collection's columns. */
 async function explained(problem) {
-  const { collection } = search(), filter = condition(search(), statistics(collection)?.columns || {});
+  const { collection } = search(),
+    filter = condition(search(), statistics(collection)?.columns || {});
   if (problem.status !== 400 || !filter) return problem.message;
   try {
     await askJson(`${pathOf(collection, "/rows")}?${new URLSearchParams({ filter, limit: 1 })}`);
     return problem.message;
   } catch (reason) {
     markFilter(reason.status === 400);
-    return /columns|fields are/i.test(reason.message) ? reason.message : `${reason.message} The columns here: ${columnsOf(collection).slice(0, 20).join(", ")}.`;
+    return /columns|fields are/i.test(reason.message)
+      ? reason.message
+      : `${reason.message} The columns here: ${columnsOf(collection).slice(0, 20).join(", ")}.`;
   }
 }
 
 /** Return a line on how many rows pass, and how long the answer took. */
 function told({ search: asked, kinds, passing, milliseconds, isWhole }) {
   const all = rowsOf(asked.collection, asked.modality) || statistics(asked.collection)?.rows || 0;
-  const isNarrowed = Boolean(asked.threshold || condition(asked, kinds)), { embed, search: index, total } = milliseconds;
+  const isNarrowed = Boolean(asked.threshold || condition(asked, kinds)),
+    { embed, search: index, total } = milliseconds;
   const hits = `${count(grid.hits.length)}${isWhole ? "" : " or more"} hits`;
-  const passed = passing && isNarrowed ? `${count(passing.rows)}${passing.more ? " or more" : ""} of ${count(all)} rows pass` : `${count(all)} rows`;
+  const passed =
+    passing && isNarrowed
+      ? `${count(passing.rows)}${passing.more ? " or more" : ""} of ${count(all)} rows pass`
+      : `${count(all)} rows`;
   const order = asked.sort ? `by ${plain(asked.sort.replace(/^-/, ""), 40)}` : "nearest first";
   const shares = index === undefined ? "" : ` (model ${Math.round(embed)}, index ${Math.round(index)})`;
   return `${passing ? passed : hits}, ${order}${asked.fold ? ", duplicates folded" : ""} · ${Math.round(total)} ms${shares}`;
 }
 
-
 function nothing() {
   const { filter, facets, threshold } = search();
   const actions = [];
-  if (filter || Object.keys(facets).length) actions.push(button("Without the filter", () => change({ filter: "", facets: {} })));
+  if (filter || Object.keys(facets).length)
+    actions.push(button("Without the filter", () => change({ filter: "", facets: {} })));
   if (threshold) actions.push(button("Any score", () => change({ threshold: "" })));
-  showEmpty("Nothing passes", actions.length ? "No row passes what is asked of the columns and the score." : "No row of this collection can be searched so.", ...actions);
+  showEmpty(
+    "Nothing passes",
+    actions.length
+      ? "No row passes what is asked of the columns and the score."
+      : "No row of this collection can be searched so.",
+    ...actions,
+  );
   return "Nothing passes.";
 }
 
 function empty() {
   $("start").hidden = true;
-  showEmpty("This collection is empty", "Drop pictures here, or run: clipserve search add FOLDER", button("Add pictures…", () => askWhatFor([]), { className: "main" }));
+  showEmpty(
+    "This collection is empty",
+    "Drop pictures here, or run: clipserve search add FOLDER",
+    button("Add pictures…", () => askWhatFor([]), { className: "main" }),
+  );
   return "This collection is empty.";
 }

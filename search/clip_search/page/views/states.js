@@ -26,13 +26,21 @@ export async function showTrouble(problem, again) {
   say(problem.message, true);
   if (problem.status === 401) return askForToken();
   if (problem.status === 0) {
-    show("The sidecar doesn't answer", "It may have been stopped, or the network is down. The page goes on by itself once it answers.", retry);
+    show(
+      "The sidecar doesn't answer",
+      "It may have been stopped, or the network is down. The page goes on by itself once it answers.",
+      retry,
+    );
     return wait(() => notReady().then(Boolean), again);
   }
   if (problem.status !== 503 && problem.status !== 504) return;
   const { triton } = (await notReady()) || {};
   if (!triton) return show("Not now", plain(problem.message, 600), retry);
-  show("The model isn't ready", `Triton: ${plain(triton, 400)}. Words and pictures can't be searched with meanwhile; “more like this” goes on. The page goes on by itself.`, retry);
+  show(
+    "The model isn't ready",
+    `Triton: ${plain(triton, 400)}. Words and pictures can't be searched with meanwhile; “more like this” goes on. The page goes on by itself.`,
+    retry,
+  );
   wait(() => isOver("triton"), again);
 }
 
@@ -55,21 +63,37 @@ function askForToken() {
 
 /** Say that the collection of the address isn't there, or not yet. */
 export async function showGone(name, again) {
-  const missing = (await notReady()) || {}, broken = missing[`collection ${name}`];
+  const missing = (await notReady()) || {},
+    broken = missing[`collection ${name}`];
   if (missing.collections) {
     say("The collections are being opened.");
     show("A moment", "The sidecar opens its collections.");
     return wait(() => isOver("collections"), again);
   }
-  say(broken ? `The collection ${quoted(name)} can't be opened: ${plain(broken, 400)}` : `There is no collection ${quoted(name)} here.`, true);
-  const others = collections().map((other) => button(plain(other.name, 60), () => change({ collection: other.name, facets: {}, sort: "" }), { dir: "auto" }));
+  say(
+    broken
+      ? `The collection ${quoted(name)} can't be opened: ${plain(broken, 400)}`
+      : `There is no collection ${quoted(name)} here.`,
+    true,
+  );
+  const others = collections().map((other) =>
+    button(plain(other.name, 60), () => change({ collection: other.name, facets: {}, sort: "" }), { dir: "auto" }),
+  );
   const text = broken ? plain(broken, 600) : "It was dropped or renamed, or the link is another sidecar's.";
-  show(broken ? "This collection can't be opened" : "This collection is gone", others.length ? `${text} These are there:` : text, make("div", { className: "choices" }, ...others));
+  show(
+    broken ? "This collection can't be opened" : "This collection is gone",
+    others.length ? `${text} These are there:` : text,
+    make("div", { className: "choices" }, ...others),
+  );
 }
 
 export function showNoCollection(add) {
   say("There is no collection yet.");
-  show("No collection yet", "Drop pictures here, or run: clipserve search add FOLDER", button("Add pictures…", add, { className: "main" }));
+  show(
+    "No collection yet",
+    "Drop pictures here, or run: clipserve search add FOLDER",
+    button("Add pictures…", add, { className: "main" }),
+  );
 }
 
 export function showEmpty(title, text, ...actions) {

@@ -3,7 +3,9 @@
 import { count } from "../elements.js";
 import { askJson, pathOf } from "../server.js";
 
-const BATCH_FILES = 16, BATCH_BYTES = 8 * 2 ** 20, MOST_BYTES = 32 * 2 ** 20; // base64 and JSON make it a third more
+const BATCH_FILES = 16,
+  BATCH_BYTES = 8 * 2 ** 20,
+  MOST_BYTES = 32 * 2 ** 20; // base64 and JSON make it a third more
 
 /** Return the books of an addition: read = added + present + left. */
 export async function addFiles(collection, isNew, files, signal, progress) {
@@ -22,13 +24,15 @@ export async function addFiles(collection, isNew, files, signal, progress) {
 }
 
 function booksOf(files, outcomes) {
-  const all = [...outcomes], number = (wanted) => all.filter(([, outcome]) => outcome === wanted).length;
+  const all = [...outcomes],
+    number = (wanted) => all.filter(([, outcome]) => outcome === wanted).length;
   const left = all.filter(([, outcome]) => outcome.reason).map(([{ name }, { reason }]) => ({ name, reason }));
   return { sent: files.length, read: all.length, added: number("added"), present: number("present"), left };
 }
 
 function* batches(files) {
-  let batch = [], bytes = 0;
+  let batch = [],
+    bytes = 0;
   for (const given of files) {
     const size = given.file?.size || 0;
     if (batch.length && (batch.length === BATCH_FILES || bytes + size > BATCH_BYTES)) {
@@ -42,7 +46,11 @@ function* batches(files) {
 }
 
 async function addBatch(collection, batch, outcomes) {
-  const known = await knownOf(collection, batch.map(({ name }) => name)), rows = [];
+  const known = await knownOf(
+      collection,
+      batch.map(({ name }) => name),
+    ),
+    rows = [];
   for (const given of batch) {
     const content = known.has(given.name) ? null : await row(given);
     if (!content) outcomes.set(given, "present");
@@ -63,13 +71,19 @@ async function knownOf(collection, ids) {
 
 async function send(collection, rows, outcomes) {
   try {
-    const answer = await askJson(pathOf(collection, "/rows"), { rows: rows.map(([, content]) => content), on_conflict: "skip" });
+    const answer = await askJson(pathOf(collection, "/rows"), {
+      rows: rows.map(([, content]) => content),
+      on_conflict: "skip",
+    });
     let skipped = answer.skipped; // by another who added them meanwhile
     const reasons = new Map(answer.errors.map(({ index, message }) => [index, message]));
-    rows.forEach(([given], n) => outcomes.set(given, reasons.has(n) ? { reason: reasons.get(n) } : skipped-- > 0 ? "present" : "added"));
+    rows.forEach(([given], n) =>
+      outcomes.set(given, reasons.has(n) ? { reason: reasons.get(n) } : skipped-- > 0 ? "present" : "added"),
+    );
   } catch (problem) {
     if (problem.status !== 400 && problem.status !== 413) throw problem;
-    if (rows.length > 1) for (const each of rows) await send(collection, [each], outcomes); // each has a reason of its own
+    if (rows.length > 1)
+      for (const each of rows) await send(collection, [each], outcomes); // each has a reason of its own
     else outcomes.set(rows[0][0], { reason: problem.message });
   }
 }
@@ -77,7 +91,8 @@ async function send(collection, rows, outcomes) {
 async function row({ name, file, reason }) {
   if (reason) return { reason };
   if (!file.size) return { reason: "the file is empty" };
-  if (file.size > MOST_BYTES) return { reason: `it has ${count(Math.round(file.size / 2 ** 20))} MB, at most 32 can be sent: use clipserve search add` };
+  if (file.size > MOST_BYTES)
+    return { reason: `it has ${count(Math.round(file.size / 2 ** 20))} MB, at most 32 can be sent: use clipserve search add` };
   try {
     return { id: name, image: await base64(file) };
   } catch (problem) {

@@ -12,11 +12,25 @@ let shown = null; // {hits, at, end, leave, removed}
 export function view(hits, at, { leave, removed, near = () => {} }) {
   shown?.end?.();
   shown = { hits, at, leave, removed, near, end: () => {} };
-  const hit = hits[at], dialog = $("viewer");
-  const frame = make("div", { className: "frame", "aria-busy": "true" }), words = make("p", { className: "words", role: "status", dir: "auto" });
-  const facts = make("dl"), columns = make("div", { className: "facts", role: "group", tabIndex: 0, "aria-label": "Columns" }, facts);
-  const side = make("div", { className: "side" }, make("h2", { dir: "auto", textContent: nameOf(hit) }), words, doings(hit, words), columns);
-  dialog.replaceChildren(make("div", { className: "stage" }, frame, ...steps()), side, button("×", () => dialog.close(), { className: "close", "aria-label": "Close" }));
+  const hit = hits[at],
+    dialog = $("viewer");
+  const frame = make("div", { className: "frame", "aria-busy": "true" }),
+    words = make("p", { className: "words", role: "status", dir: "auto" });
+  const facts = make("dl"),
+    columns = make("div", { className: "facts", role: "group", tabIndex: 0, "aria-label": "Columns" }, facts);
+  const side = make(
+    "div",
+    { className: "side" },
+    make("h2", { dir: "auto", textContent: nameOf(hit) }),
+    words,
+    doings(hit, words),
+    columns,
+  );
+  dialog.replaceChildren(
+    make("div", { className: "stage" }, frame, ...steps()),
+    side,
+    button("×", () => dialog.close(), { className: "close", "aria-label": "Close" }),
+  );
   if (!dialog.open) dialog.showModal();
   if (at >= hits.length - 2) near();
   showPicture(hit, frame, words);
@@ -31,11 +45,15 @@ function steps() {
     (next.disabled ? $("viewer").querySelector(".close") : next).focus();
   };
   const back = button("‹", go(-1, ".back"), { className: "step back", "aria-label": "The one before", disabled: at === 0 });
-  return [back, button("›", go(1, ".on"), { className: "step on", "aria-label": "The next", disabled: at === hits.length - 1 })];
+  return [
+    back,
+    button("›", go(1, ".on"), { className: "step on", "aria-label": "The next", disabled: at === hits.length - 1 }),
+  ];
 }
 
 async function showPicture(hit, frame, words) {
-  const stop = new AbortController(), urls = [];
+  const stop = new AbortController(),
+    urls = [];
   shown.end = () => {
     stop.abort();
     urls.forEach((url) => URL.revokeObjectURL(url));
@@ -54,12 +72,17 @@ async function showPicture(hit, frame, words) {
     if (stop.signal.aborted) return;
     words.textContent = `Only the small picture can be shown: ${plain(problem.message, 400)}`;
   }
-  if (!frame.firstChild) frame.append(make("p", { className: "words", dir: "auto", tabIndex: 0, textContent: hit.caption || plain(hit.id, 2000) }));
+  if (!frame.firstChild)
+    frame.append(make("p", { className: "words", dir: "auto", tabIndex: 0, textContent: hit.caption || plain(hit.id, 2000) }));
   frame.setAttribute("aria-busy", "false");
 }
 
 async function showFacts(hit, facts, words) {
-  const fact = (name, value) => facts.append(make("dt", { dir: "auto", textContent: plain(name, 64) }), make("dd", { dir: "auto", textContent: unturned(value) }));
+  const fact = (name, value) =>
+    facts.append(
+      make("dt", { dir: "auto", textContent: plain(name, 64) }),
+      make("dd", { dir: "auto", textContent: unturned(value) }),
+    );
   if (hit.score !== undefined) fact("score", hit.score.toFixed(4));
   fact("id", hit.id);
   try {
@@ -67,7 +90,8 @@ async function showFacts(hit, facts, words) {
     if (!row) throw new Error("This row is gone: another has deleted it.");
     hit.source = row.source || "";
     if (row.source) fact("path", row.source);
-    for (const [name, value] of Object.entries(row.metadata)) if (value !== null) fact(name, typeof value === "object" ? JSON.stringify(value) : value);
+    for (const [name, value] of Object.entries(row.metadata))
+      if (value !== null) fact(name, typeof value === "object" ? JSON.stringify(value) : value);
     if (row.time) fact("added", row.time.slice(0, 19).replace("T", " "));
   } catch (problem) {
     words.textContent = plain(problem.message, 400);
@@ -76,9 +100,19 @@ async function showFacts(hit, facts, words) {
 
 function doings(hit, words) {
   const more = button("More like this", () => leaveFor([part("row", hit.id)]), { className: "main" });
-  const less = button("Less like this", () => leaveFor([...search().parts.filter(({ value, kind }) => kind !== "row" || value !== hit.id), part("row", hit.id, true)]));
+  const less = button("Less like this", () =>
+    leaveFor([...search().parts.filter(({ value, kind }) => kind !== "row" || value !== hit.id), part("row", hit.id, true)]),
+  );
   const path = button("Copy path", () => copy(hit.source || hit.id, words));
-  return make("div", { className: "doings" }, more, less, button("Download", () => download(hit, words)), path, button("Delete…", () => askToDelete(hit, words), { className: "danger", id: "delete" }));
+  return make(
+    "div",
+    { className: "doings" },
+    more,
+    less,
+    button("Download", () => download(hit, words)),
+    path,
+    button("Delete…", () => askToDelete(hit, words), { className: "danger", id: "delete" }),
+  );
 }
 
 function leaveFor(parts) {
@@ -116,10 +150,15 @@ async function copy(text, words) {
 }
 
 function askToDelete(hit, words) {
-  const keep = button("Keep it", () => $("viewer").querySelector(".sure").replaceWith(doings(hit, words)) || $("delete").focus());
+  const keep = button(
+    "Keep it",
+    () => $("viewer").querySelector(".sure").replaceWith(doings(hit, words)) || $("delete").focus(),
+  );
   const remove = button("Delete it", () => deleteRow(hit, words), { className: "danger" });
   const question = make("p", { textContent: "Delete this row from the collection? The file itself stays." });
-  $("viewer").querySelector(".doings").replaceWith(make("div", { className: "sure", role: "group", "aria-label": "Deletion" }, question, remove, keep));
+  $("viewer")
+    .querySelector(".doings")
+    .replaceWith(make("div", { className: "sure", role: "group", "aria-label": "Deletion" }, question, remove, keep));
   keep.focus();
 }
 
