@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -29,6 +30,9 @@ from clip_client.search import Row, Search
 from clip_export import cli
 
 LEFT_OUT = pytest.StashKey[int]()
+
+NOTICE = "Made for tests."
+"""Notice of the small checkpoint."""
 
 FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32", "--text-variant", "onnx-fp32"]
 """Options of most exports in tests: two variants that build fast, and always the same one published."""
@@ -90,7 +94,7 @@ def _quick_exports() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP checkpoint."""
-    return once(tmp_path_factory, "tiny", checkpoints.make)
+    return once(tmp_path_factory, "tiny", functools.partial(checkpoints.make, notice=NOTICE))
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ SIDECAR: dict[str, Any] = {
     "secrets": [SECRET],
     "reads": [
         "/v1/collections", ROWS, f"{ROWS}/rows", f"{ROWS}/rows?filter={BOMB}", f"{ROWS}/rows/p0", f"{ROWS}/thumbnails/0",
+        f"{ROWS}/pictures/0", f"{ROWS}/facets", f"{ROWS}/rows?order=newest", "/v1/queries/aaaaaaaaaaaaaaaa",
         "/v1/models", "/indices-list", "/health/live", "/health/ready", "/metrics", "/metrics-summary", "/openapi.json",
     ],
     "writes": [
@@ -37,6 +38,8 @@ SIDECAR: dict[str, Any] = {
         [f"{ROWS}/delete", '{"filter": "id != \'a\'"}'],
         [f"{ROWS}/rebuild", "="],
         [f"{ROWS}/search", '{"vector": [0, 1, 0, 0], "filter": "caption != \'a\'"}'],
+        [f"{ROWS}/duplicates", '{"threshold": 0.9, "filter": "id != \'a\'"}'],
+        ["/v1/queries", '{"image": "data:image/png;base64,="}'],
         [f"{ROWS}/rows/p1", "="],
         [ROWS, "="],
         ["/v1/collections", '{"name": "foreign", "dimension": 4, "fingerprint": "="}'],

@@ -12,7 +12,7 @@ import urllib3
 from jsonschema import Draft202012Validator
 from playwright.sync_api import Browser, Page, expect
 from servers import Server
-from sidecars import Sidecar
+from sidecars import PICTURES, Sidecar, base64_of
 
 from clip_client.search import Search
 
@@ -35,6 +35,14 @@ ANSWERS: list[tuple[int, str, str, Any]] = [
     (200, "POST", f"{NEW}/{{name}}/get", {"ids": ["p1", "none"], "vectors": True}),
     (200, "POST", SEARCH, {"text": "a cat"}), (200, "POST", SEARCH, {"id": "p1", "filter": "false"}),
     (400, "POST", SEARCH, {}), (400, "POST", SEARCH, {"vector": [1.0]}), (413, "POST", SEARCH, {"text": "a", "k": 10**6}),
+    (200, "GET", f"{ROWS}?order=newest&limit=3", None), (200, "GET", f"{ROWS}?order=random&seed=3", None),
+    (400, "GET", f"{ROWS}?order=none", None), (200, "POST", SEARCH, {"text": "a", "sort": {"column": "year"}, "count": True}),
+    (200, "POST", SEARCH, {"text": "a", "deduplicate": -0.5}), (400, "POST", SEARCH, {"text": "a", "sort": {"column": "x"}}),
+    (200, "GET", f"{NEW}/{{name}}/facets", None), (400, "GET", f"{NEW}/{{name}}/facets?columns=x", None),
+    (200, "POST", f"{NEW}/{{name}}/duplicates", {"threshold": 0.5}),
+    (400, "POST", f"{NEW}/{{name}}/duplicates", {"threshold": 5}),
+    (404, "GET", f"{NEW}/{{name}}/pictures/0", None), (201, "POST", "/v1/queries", {"image": base64_of(PICTURES[0])}),
+    (404, "GET", "/v1/queries/x", None), (400, "POST", "/v1/queries", {"image": "AAAA"}),
     (200, "POST", "/knn-service", KNN), (404, "POST", "/knn-service", {**KNN, "indice_name": "none"}),
     (200, "POST", "/metadata", {"ids": [1], "indice_name": "photos"}), (400, "POST", "/metadata", {}),
     (200, "GET", "/indices-list", None), (200, "GET", "/config.json", None),
@@ -66,7 +74,9 @@ def closed(schema: Any) -> Any:
 
 def declared(document: dict[str, Any], method: str, template: str, status: int) -> Draft202012Validator:
     """A validator of what the document says of a route and a status; of an error that it doesn't name, the default."""
-    path = document["paths"][template.partition("?")[0].replace("{none}", "{id}" if "/rows/" in template else "{name}")]
+    pattern = template.partition("?")[0].replace("{none}", "{id}" if "/rows/" in template else "{name}")
+    pattern = pattern.replace("/pictures/0", "/pictures/{row}").replace("/queries/x", "/queries/{id}")
+    path = document["paths"][pattern]
     responses = path[method.lower()]["responses"]
     response = responses.get(str(status)) or responses["default" if status >= 400 else str(status)]
     schema = response["content"]["application/json"]["schema"]
@@ -86,6 +96,9 @@ def test_metrics_and_thumbnails_have_their_media_types(document: dict[str, Any])
 
     assert media("/metrics") == media("/metrics-summary") == {"text/plain"}
     assert media("/v1/collections/{name}/thumbnails/{row}") == {"image/jpeg"}
+    assert media("/v1/queries/{id}") == {"image/jpeg"}
+    pictures = {f"image/{kind}" for kind in ("jpeg", "png", "webp", "gif", "avif")}
+    assert media("/v1/collections/{name}/pictures/{row}") == pictures
 
 
 def test_errors_are_those_that_are_sent(document: dict[str, Any]) -> None:

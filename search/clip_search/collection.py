@@ -16,7 +16,7 @@ from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
 from clip_search.errors import NotFound
-from clip_search.index.duplicates import Groups, near_duplicates
+from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine, Queries
 from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.tuning import Source
@@ -34,8 +34,8 @@ from clip_search.upkeep import Upkeep
 Texts = Callable[..., "tuple[Floats, Source]"]
 """Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
-_GROUPINGS = 4  # lists of near duplicates that are remembered, for their pages
-_MOST_COMPARED, _COMPARING_S = 100_000, 20.0  # rows among which near duplicates are looked for, and the time for it
+_GRAPHS = 2  # graphs of neighbours that are remembered: 26 MB each, for other thresholds and further pages
+_MOST_COMPARED, _COMPARING_S = 100_000, 15.0  # pictures among which near duplicates are looked for, and the time for it
 _SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
@@ -55,7 +55,7 @@ class Collection:
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
-        self._duplicates: Lru[tuple[float, str, int], Groups] = Lru(_GROUPINGS)
+        self._neighbours: Lru[tuple[str, int], Neighbours] = Lru(_GRAPHS)
         self.writer = Writer(self._commits.apply, name)
         self._upkeep = Upkeep(name, self._commits, self.writer)
 
@@ -97,16 +97,20 @@ class Collection:
             self._filters.put(key, rows)
         return rows
 
-    def duplicates(self, threshold: float, where: str) -> Groups:
-        """Return the groups of near duplicates among the pictures that a filter keeps, the latest 100,000 of them."""
-        key = (threshold, where, self._commits.count)
-        groups = self._duplicates.get(key)
-        if groups is None:
+    def neighbours(self, where: str, *, again: bool) -> Neighbours:
+        """Return the nearest of each picture that a filter keeps, among the latest 100,000; cached until the next commit.
+
+        Args:
+            again: look anew if time ended the last look.
+        """
+        key = (where, self._commits.count)
+        known = self._neighbours.get(key)
+        if known is None or (again and known.checked < len(known.rows)):
             rows = np.intersect1d(self.matching(where), self.table.rows("image"))[-_MOST_COMPARED:]
             vectors, threads = self.engines["image"].vectors, self._options.threads
-            groups = near_duplicates(vectors, rows, threshold, threads=threads, time_s=_COMPARING_S)
-            self._duplicates.put(key, groups)
-        return groups
+            known = neighbours(vectors, rows, threads=threads, time_s=_COMPARING_S)
+            self._neighbours.put(key, known)
+        return known
 
     def row_of(self, id: str) -> int:
         """Return the number of a row; raise NotFound if there is no such id."""

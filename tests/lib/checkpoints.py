@@ -44,6 +44,7 @@ def make(
     processor: dict[str, Any] | None = None,
     pad_token: str = "<|endoftext|>",
     merges: int = MERGES,
+    notice: str = "",
 ) -> Path:
     """Write a small checkpoint (by default the shapes of B/32, with few and narrow layers) and return its folder."""
     size = tokens(merges)
@@ -54,6 +55,8 @@ def make(
         text_config={**small, "vocab_size": size, "eos_token_id": size - 1, "bos_token_id": size - 2, **(text or {})},
         projection_dim=projection,
     )
+    if notice:
+        config.notice = notice
     CLIPModel(config).save_pretrained(folder)
     write_tokenizer(folder, pad_token, merges)
     (folder / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, **(processor or {})}))

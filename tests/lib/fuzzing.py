@@ -137,6 +137,7 @@ WORDS = [
     ),
     *("range(0, 1e9)", "lpad(id, 2147483647)", "array_repeat(1, 9223372036854775807)", "substr(id, 1, 2)", "trim(id)", "now()"),
 ]
+COLUMNS = ["id", "row", "year", "caption", "Score", "time", "has_image", "nope", "vector_image", "", "score", "`year`"]
 GOOD = [
     "year > 2003",
     "year BETWEEN 2001 AND 2008 OR caption LIKE '%1%'",
@@ -222,6 +223,18 @@ class Requests:
                 {"mix": [{**term, "weight": draw.uniform(-2, 2)}], "minus": [{"id": "p1", "weight": 0.5}], "offset": 2},
             ),
             (f"{path}/search", {"vector": vector, "filter": self.where(), "modality": draw.choice(["image", "text"])}),
+            (
+                f"{path}/search",
+                {
+                    **term,
+                    "k": 7,
+                    "sort": {"column": draw.choice(COLUMNS), "descending": n % 2 == 0},
+                    "count": True,
+                    "threshold": 0.1,
+                },
+            ),
+            (f"{path}/duplicates", {"threshold": draw.uniform(0.5, 1), "filter": self.where(), "limit": n + 1, "offset": n}),
+            ("/v1/queries", {"image": image}),
             (f"{path}/delete", {"filter": f"id = 'f{n}' AND ({self.where()})"}),
             (f"{path}/delete", {"ids": [f"f{n}", "none"]}),
             (f"{path}/get", {"ids": [f"p{n}", "x"], "vectors": True}),
@@ -281,11 +294,17 @@ class Requests:
 
     def _listed(self) -> Request:
         draw = self._draw
+        if draw.random() < 0.3:
+            names = ",".join(draw.sample(COLUMNS, draw.randint(0, 4)))
+            query = urllib.parse.urlencode({"filter": self.where(), "columns": names}, errors="surrogatepass")
+            return Request("GET", f"/v1/collections/{self._name}/facets?{query}")
         fields = {
             "filter": self.where(),
             "limit": draw.choice([1, 5, 100]),
             "after": draw.choice([-1, 0, 3]),
             "vectors": "false",
+            "order": draw.choice(["number", "newest", "random"]),
+            "seed": draw.choice([0, 7]),
         }
         for _ in range(draw.choice([0, 1, 2])):
             fields[draw.choice([*fields, "other"])] = draw.choice(NASTY)
@@ -304,6 +323,9 @@ class Requests:
             f"/v1/collections/{part}",
             f"{base}/rows/{part}",
             f"{base}/thumbnails/{part}",
+            f"{base}/pictures/{part}",
+            f"{base}/facets?columns={part}",
+            f"/v1/queries/{part}",
             f"{base}/{part}",
             f"/page/{part}",
             f"/{part}",
@@ -322,6 +344,8 @@ class Requests:
             base,
             f"{base}/rows/p1",
             f"{base}/thumbnails/3",
+            f"{base}/pictures/3",
+            f"{base}/facets",
             "/page/page.js",
         ]
         return Request("GET", self._draw.choice(paths))

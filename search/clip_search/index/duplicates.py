@@ -1,4 +1,4 @@
-"""Groups of near duplicates: each vector's nearest, by an index made for it, and joined where they are near enough."""
+"""Near duplicates: each vector's nearest, by an index made for it; those that are near enough hang together in groups."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from clip_search.arrays import Floats, Positions, Rows
 from clip_search.index.faiss_index import Kind, VectorIndex
@@ -13,62 +14,69 @@ from clip_search.thread_priority import step_back
 
 _EXACT_ROWS = 10_000  # compared each with each: a second for a core
 _NEIGHBOURS = 32  # of a vector; larger groups hang together through them
-_PROBES = 12  # lists searched for a vector's neighbours: very near ones lie in its own, or in the next
+_PROBES = 8  # lists searched for a vector's neighbours: very near ones lie in its own, or in the next
+_TRAINING_SHARE = 4  # a quarter of the usual sample: two vectors that are near fall into near lists anyway
 _CHUNK = 1_024  # vectors at a time
 _ROUNDING = 0.0005  # of cosines of half-precision vectors: a picture is as near as 1 to itself
 
 Vectors = Callable[[Rows], Floats]  # source of vectors [n, D] by row
-Edges = tuple[Positions, Positions]  # pairs of near vectors
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Groups of rows, each ascending, the largest first."""
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Nearest rows of each row."""
 
-    rows: list[Rows]
-    checked: int  # rows whose neighbours were looked for
+    rows: Rows  # int64 [n], ascending
+    scores: Floats  # cosines [n, k]
+    others: npt.NDArray[np.int32]  # positions [n, k] of the nearest, -1 for none
+    checked: int  # rows whose neighbours were looked for, the last ones
+
+    def groups(self, threshold: float) -> list[Rows]:
+        """Return the groups of two and more rows that hang together at this cosine, each ascending, the largest first."""
+        near = (self.scores >= threshold - _ROUNDING) & (self.others >= 0)
+        left, place = np.nonzero(near)
+        return _grouped(self.rows, joined(len(self.rows), left, self.others[left, place].astype(np.int64)))
 
 
-def near_duplicates(vectors: Vectors, rows: Rows, threshold: float, *, threads: int, time_s: float) -> Groups:
-    """Return groups of two and more rows that hang together by cosines of at least ``threshold``.
+def neighbours(vectors: Vectors, rows: Rows, *, threads: int, time_s: float) -> Neighbours:
+    """Look for the nearest of each row, the last rows first, for ``time_s`` from when the index is made.
 
-    Threads of a low priority do the work. It ends after ``time_s``, with what was checked by then.
+    Threads of a low priority do the work.
 
     Args:
         rows: ascending, each with a vector.
     """
+    count = min(_NEIGHBOURS, len(rows))
+    scores, others = np.zeros((len(rows), count), np.float32), np.full((len(rows), count), -1, np.int32)
     if len(rows) < 2:
-        return Groups([], len(rows))
-    deadline = time.monotonic() + time_s
+        return Neighbours(rows, scores, others, len(rows))
     with ThreadPoolExecutor(threads, initializer=step_back) as pool:
         index = pool.submit(_index, vectors, rows, threads).result()
+        deadline = time.monotonic() + time_s
 
-        def edges(start: int) -> Edges | None:
-            return None if time.monotonic() > deadline else _near(index, start, threshold)
+        def look(start: int) -> int:
+            if time.monotonic() > deadline:
+                return 0
+            own = np.arange(start, min(start + _CHUNK, len(rows)))
+            scores[own], nearest = index.search(index.vectors(own), count, _PROBES)
+            others[own] = np.where(nearest == own[:, None], -1, nearest)
+            return len(own)
 
-        parts = [part for part in pool.map(edges, range(0, len(rows), _CHUNK)) if part is not None]
-    left, right = (np.concatenate([np.empty(0, np.int64), *(part[n] for part in parts)]) for n in (0, 1))
-    return Groups(_grouped(rows, joined(len(rows), left, right)), min(len(parts) * _CHUNK, len(rows)))
+        checked = sum(pool.map(look, reversed(range(0, len(rows), _CHUNK))))
+    return Neighbours(rows, scores, others, checked)
 
 
 def _index(vectors: Vectors, rows: Rows, threads: int) -> VectorIndex:
     kind: Kind = "ivf" if len(rows) > _EXACT_ROWS else "flat"
     size = vectors(rows[:1]).shape[1]
-    drawn = np.random.default_rng(0).choice(rows, VectorIndex.training_rows(kind, len(rows)), replace=False)
-    return VectorIndex.build(kind, size, len(rows), _chunks(vectors, rows), vectors(np.sort(drawn)), threads)
+    drawn = max(1, VectorIndex.training_rows(kind, len(rows)) // _TRAINING_SHARE)
+    sample = vectors(np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False)))
+    return VectorIndex.build(kind, size, len(rows), _chunks(vectors, rows), sample, threads)
 
 
 def _chunks(vectors: Vectors, rows: Rows) -> Iterator[Floats]:
     for start in range(0, len(rows), _CHUNK):
         yield vectors(rows[start : start + _CHUNK])
-
-
-def _near(index: VectorIndex, start: int, threshold: float) -> Edges:
-    """Return the pairs of a chunk's vectors with those that are near."""
-    own = np.arange(start, min(start + _CHUNK, len(index)))
-    scores, others = index.search(index.vectors(own), min(_NEIGHBOURS, len(index)), _PROBES)
-    near = (scores >= threshold - _ROUNDING) & (others >= 0) & (others != own[:, None])
-    return np.broadcast_to(own[:, None], others.shape)[near], others[near]
 
 
 def joined(count: int, left: Positions, right: Positions) -> Positions:

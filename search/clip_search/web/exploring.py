@@ -32,11 +32,16 @@ async def collection_facets(request: Request, name: str, filter: str = "", colum
 async def collection_duplicates(request: Request, name: str) -> Response:
     """Return groups of near duplicates among a collection's pictures, or those that a filter keeps, the largest first."""
     shared, named, sent = state(request), collection(request), await body(request, bodies.DuplicateSearch)
-    groups = await shared.comparing.run(named.duplicates, sent.threshold, sent.filter)
-    page = groups.rows[sent.offset : sent.offset + sent.limit]
+    checked, groups = await shared.comparing.run(_grouped, named, sent)
+    page = groups[sent.offset : sent.offset + sent.limit]
     rendering = Rendering(shared.sidecar, named)
     sent_groups = await shared.searching.run(_groups, named, rendering, page)
-    return answer({"groups": sent_groups, "more": len(groups.rows) > sent.offset + sent.limit, "checked": groups.checked})
+    return answer({"groups": sent_groups, "more": len(groups) > sent.offset + sent.limit, "checked": checked})
+
+
+def _grouped(named: Collection, sent: bodies.DuplicateSearch) -> tuple[int, list[Rows]]:
+    neighbours = named.neighbours(sent.filter, again=sent.offset == 0)
+    return neighbours.checked, neighbours.groups(sent.threshold)
 
 
 def _groups(named: Collection, rendering: Rendering, groups: list[Rows]) -> list[dict[str, Any]]:
