@@ -18,6 +18,11 @@ from sidecars import Sidecar, base64_of
 from clip_client import Clip
 from clip_client.search import Row, Term
 
+COLUMNS = (
+    """new Set([...document.querySelectorAll("#hits li")].map((each) => Math.round(each.getBoundingClientRect().left))).size"""
+)
+"""Expression for the number of columns of the grid."""
+
 pytestmark = pytest.mark.timeout(60, func_only=True)  # evaluate and a download's path have no timeout of their own
 
 
@@ -362,7 +367,7 @@ def focused(page: Page) -> str:
 
 def test_keys(page: Page) -> None:
     look_for(page, "a cat")
-    hits, across = ids(page), page.evaluate("new Set([...document.querySelectorAll('#hits li')].map(each => each.offsetLeft + new DOMMatrix(getComputedStyle(each).transform).e)).size")
+    hits, across = ids(page), page.evaluate(COLUMNS)
     for key, target in (
         ("ArrowDown", hits[0]),
         ("ArrowRight", hits[1]),
@@ -401,24 +406,28 @@ def test_phone_and_desk_light_and_dark(
     with opened(browser, sidecar, "#collection=pictures&text=a%20cat", **view) as page:
         expect(tiles(page)).not_to_have_count(0)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == back
-        lefts = "new Set([...document.querySelectorAll('#hits li')].map(each => Math.round(each.getBoundingClientRect().left))).size"
-        assert page.evaluate(lefts) == columns
+        assert page.evaluate(COLUMNS) == columns
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.slow
 def test_ten_thousand_hits_take_less_than_50_mb(browser: Browser, sidecar: Sidecar) -> None:
-    vectors = np.random.default_rng(0).normal(size=(10_000, 32)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(10_000, 512)).astype(np.float32)
     with sidecar.client() as search:
         search.create("many")
         for start in range(0, 10_000, 1000):
-            rows = [Row(id=f"{n}.jpg", vector=vectors[n], metadata={"caption": f"{n} " + "words of a long caption " * 40}) for n in range(start, start + 1000)]
+            rows = [
+                Row(id=f"{n}.jpg", vector=vectors[n], metadata={"caption": f"{n} " + "words of a long caption " * 40})
+                for n in range(start, start + 1000)
+            ]
             search.add("many", rows)
     with opened(browser, sidecar, "#collection=many&text=a%20cat&captions=1") as page:
         expect(tiles(page).first).to_be_visible()
         tools = page.context.new_cdp_session(page)
         for _ in range(400):
-            page.evaluate("() => { scrollTo(0, document.documentElement.scrollHeight); return new Promise(requestAnimationFrame); }")
+            page.evaluate(
+                "() => { scrollTo(0, document.documentElement.scrollHeight); return new Promise(requestAnimationFrame); }"
+            )
             if page.locator("#hits [aria-posinset='10000']").count():
                 break
             page.wait_for_timeout(20)

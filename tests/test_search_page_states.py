@@ -138,10 +138,10 @@ def test_hostile_names_captions_and_columns_are_text(browser: Browser, sidecar: 
 @pytest.mark.parametrize(
     "address",
     [
-        "#collection=pictures&text=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E&weights=NaN,-1,1e999&share=x&threshold=x&near=9&view=x",
+        "#collection=pictures&text=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E&weights=NaN,-1,1e999&share=x&near=9&view=x",
         "#collection=%3Cscript%3Ewindow.hacked%3D1%3C/script%3E&text=a",
         "#collection=pictures&url=javascript:window.hacked%3D1&-text=%3Cb%3E&sort=%22%3E%3Cb%3E",
-        "#collection=pictures&q=../../v1/collections&facets=%7B%22__proto__%22%3A%7B%22from%22%3A1%7D,%22year%22%3A%5B%7B%7D%5D,%22a%22%3Anull%7D",
+        "#collection=pictures&q=../../v1/x&facets=%7B%22__proto__%22%3A%7B%22from%22%3A1%7D,%22year%22%3A%5B%7B%7D%5D%7D",
         "#__proto__=1&constructor=2&toString=3&text=a&filter=" + "x" * 3000,
         "#collection=pictures&image=data:text/html,%3Cscript%3Ewindow.hacked%3D1%3C/script%3E&like=" + "y" * 3000,
     ],
@@ -157,8 +157,13 @@ def test_a_hostile_link_runs_nothing(browser: Browser, sidecar: Sidecar, address
 
 def test_what_a_browser_stored_is_no_code_either(browser: Browser, sidecar: Sidecar) -> None:
     with opened(browser, sidecar, "#collection=pictures") as page:
-        entries = '[{"hash": "javascript:window.hacked=1", "title": "<img src=x onerror=window.hacked=1>"}, {"title": 1}, null, 7]'
-        page.evaluate("entries => { localStorage.setItem('clipserve.saved', entries); localStorage.setItem('clipserve.recent', '{'); }", entries)
+        entries = (
+            '[{"hash": "javascript:window.hacked=1", "title": "<img src=x onerror=window.hacked=1>"}, {"title": 1}, null, 7]'
+        )
+        page.evaluate(
+            "entries => { localStorage.setItem('clipserve.saved', entries); localStorage.setItem('clipserve.recent', '{'); }",
+            entries,
+        )
         page.get_by_role("button", name="Searches").click()
         expect(page.get_by_role("list", name="Saved searches").get_by_role("listitem")).to_have_count(0)
         assert page.evaluate("window.hacked") is None
@@ -197,6 +202,7 @@ def test_nothing_comes_from_elsewhere(browser: Browser, sidecar: Sidecar) -> Non
         assert {host for host in hosts if host.startswith("http")} == {sidecar.url}
 
 
+@pytest.mark.timeout(300, func_only=True)  # 51 audits
 def test_axe_finds_nothing_in_any_state_light_dark_and_on_a_phone(browser: Browser, sidecar: Sidecar) -> None:
     with opened(browser, sidecar, "#collection=pictures") as page:
         faults = {}
@@ -319,7 +325,21 @@ def _offline(page: Page) -> None:
 
 
 STATES = {
-    "start": _start, "hits": _hits, "mix": _mix, "facets": _facets, "completing": _completing, "wrong filter": _wrong_filter, "busy": _busy, "viewer": _viewer,
-    "deletion": _deletion, "adding": _adding, "added": _added, "searches": _searches, "near": _near, "nothing": _nothing, "empty": _empty,
-    "gone": _gone, "offline": _offline,
-}  # fmt: skip
+    "start": _start,
+    "hits": _hits,
+    "mix": _mix,
+    "facets": _facets,
+    "completing": _completing,
+    "wrong filter": _wrong_filter,
+    "busy": _busy,
+    "viewer": _viewer,
+    "deletion": _deletion,
+    "adding": _adding,
+    "added": _added,
+    "searches": _searches,
+    "near": _near,
+    "nothing": _nothing,
+    "empty": _empty,
+    "gone": _gone,
+    "offline": _offline,
+}

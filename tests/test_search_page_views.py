@@ -13,7 +13,7 @@ from page_world import COUNT, PICTURES, give, ids, look_for, opened, status, til
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from servers import Server
-from sidecars import Sidecar, base64_of, unit
+from sidecars import Sidecar, base64_of
 
 from clip_client.search import Row, Term
 from pictures import encoded, picture

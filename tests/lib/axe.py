@@ -16,4 +16,8 @@ def violations(page: Page, *rules: str) -> list[str]:
         page.evaluate(_SCRIPT)
     options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {"rules": _RULES})}
     outcome = page.evaluate("(options) => axe.run(document, options)", options)
-    return [f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for each in outcome["violations"] for node in each["nodes"]]
+    return [
+        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for each in outcome["violations"]
+        for node in each["nodes"]
+    ]

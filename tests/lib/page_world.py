@@ -23,10 +23,22 @@ GENRES = ("jazz", "rock", "it's folk")
 SCRIPT = "window.hacked=1"
 TURNED = "\u202egpj.exe"
 CAPTIONS = (
-    f"<script>{SCRIPT}</script>", f'"><img src=x onerror="{SCRIPT}">', f"javascript:{SCRIPT}", TURNED, "x" * 10_000, "one\ntwo\r\n\tthree",
-    "漢字とかな、長い説明文", "שלום עולם, תמונה של כלב", "\ud83d\ude00" * 40, "a" + "\u0301" * 300, "${hacked} {{hacked}} %s \\u003cb\\u003e",
-)  # fmt: skip
-IDS = ("../../etc/passwd", "..", "a/b?c=d#e.png", f"<b onclick={SCRIPT}>.jpg", "%2e%2e%2f", "a'b\"c`d", "&lt;i&gt;", *(f"row {n}" for n in range(7, 11)))
+    f"<script>{SCRIPT}</script>",
+    f'"><img src=x onerror="{SCRIPT}">',
+    f"javascript:{SCRIPT}",
+    TURNED,
+    "x" * 10_000,
+    "one\ntwo\r\n\tthree",
+    "漢字とかな、長い説明文",
+    "שלום עולם, תמונה של כלב",
+    "\U0001f600" * 40,
+    "a" + "\u0301" * 300,
+    "${hacked} {{hacked}} %s \\u003cb\\u003e",
+)
+IDS = (
+    *("../../etc/passwd", "..", "a/b?c=d#e.png", f"<b onclick={SCRIPT}>.jpg", "%2e%2e%2f", "a'b\"c`d", "&lt;i&gt;"),
+    *(f"row {n}" for n in range(7, 11)),
+)
 
 
 @contextlib.contextmanager

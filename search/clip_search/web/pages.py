@@ -45,7 +45,10 @@ async def page_file(file: str) -> Response:
 @functools.cache
 def _files() -> dict[str, Path]:
     """Return the files by the end of their address: nothing else is ever read."""
-    folder, swagger = Path(str(files("clip_search").joinpath("page"))), Path(str(files("fastapi_swagger").joinpath("resources")))
+    folder, swagger = (
+        Path(str(files("clip_search").joinpath("page"))),
+        Path(str(files("fastapi_swagger").joinpath("resources"))),
+    )
     own = (path for path in folder.rglob("*") if path.suffix[1:] in _TYPES)
     return {**{path.relative_to(folder).as_posix(): path for path in own}, **{name: swagger / name for name in _SWAGGER}}
 
