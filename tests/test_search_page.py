@@ -177,6 +177,15 @@ def test_columns_are_facets_of_the_data(page: Page) -> None:
     expect(status(page)).to_contain_text("100 rows")
 
 
+def test_a_choice_of_a_column_that_is_gone_is_said(browser: Browser, sidecar: Sidecar) -> None:
+    choice = "%7B%22gone%22%3A%5B%22x%22%5D%7D"
+    with opened(browser, sidecar, f"#collection=pictures&text=a%20cat&facets={choice}") as page:
+        expect(status(page)).to_contain_text("No field named gone")
+        page.get_by_role("button", name="Columns (1)").click()
+        page.get_by_role("button", name="Show all").click()
+        expect(status(page)).to_contain_text("100 rows")
+
+
 def test_a_threshold_keeps_what_is_near_enough(page: Page, sidecar: Sidecar) -> None:
     look_for(page, "a cat")
     with sidecar.client() as search:

@@ -4,8 +4,9 @@ const NUMBERS = /^(int|uint|float|decimal)/;
 
 /** Return the filter box's condition and those of the choices, but for one column's; `kinds` are the columns'. */
 export function condition(search, kinds, without = "") {
-  const choices = Object.entries(search.facets).filter(([column]) => column !== without && Object.hasOwn(kinds, column));
-  const conditions = choices.map(([column, choice]) => ofChoice(column, choice, kinds[column])).filter(Boolean);
+  const choices = Object.entries(search.facets).filter(([column]) => column !== without);
+  const kindOf = (column) => (Object.hasOwn(kinds, column) ? kinds[column] : "string"); // the sidecar says that it is unknown
+  const conditions = choices.map(([column, choice]) => ofChoice(column, choice, kindOf(column))).filter(Boolean);
   if (!conditions.length) return search.filter;
   return [...(search.filter ? [`(${search.filter})`] : []), ...conditions].join(" AND ");
 }

@@ -6,9 +6,11 @@ import { change, search } from "../search.js";
 import { askJson, pathOf } from "../server.js";
 import { condition } from "./conditions.js";
 
+const MOST_COLUMNS = 40; // that are counted; the filter takes the others too
+
 let shown = {},
-  wanted = 0,
-  kinds = {};
+  notes = [],
+  wanted = 0;
 
 /** Return the frequent values of a column of texts. */
 export const valuesOf = (column) =>
@@ -17,38 +19,46 @@ export const valuesOf = (column) =>
 /** Load the facets of what the search keeps; a column with a choice shows all that others leave. */
 export async function loadFacets() {
   const current = search(),
+    kinds = statistics(current.collection)?.columns || {},
     mine = (wanted += 1);
-  kinds = statistics(current.collection)?.columns || {};
   const own = Object.keys(current.facets).filter((column) => Object.hasOwn(kinds, column));
   const others = Object.keys(kinds).filter((column) => !own.includes(column));
   const answers = await Promise.all([
-    others.length ? facetsOf(current, condition(current, kinds), others) : {},
+    others.length ? facetsOf(current, condition(current, kinds), others.slice(0, MOST_COLUMNS)) : { facets: {} },
     ...own.map((column) => facetsOf(current, condition(current, kinds, column), [column])),
-  ]).catch(() => null); // the search itself says why
+  ]).catch((problem) => problem);
   if (mine !== wanted) return;
-  shown = answers ? Object.assign({}, ...answers) : {};
+  shown = answers instanceof Error ? {} : Object.assign({}, ...answers.map(({ facets }) => facets));
+  notes = notesOn(answers, others.length - MOST_COLUMNS);
   showFacets();
 }
 
 async function facetsOf({ collection }, filter, columns) {
-  const asked = new URLSearchParams({ filter, columns });
-  return (await askJson(`${pathOf(collection, "/facets")}?${asked}`)).facets;
+  return askJson(`${pathOf(collection, "/facets")}?${new URLSearchParams({ filter, columns })}`);
+}
+
+/** Return what the facets don't show. */
+function notesOn(answers, uncounted) {
+  if (answers instanceof Error) return [503, 504].includes(answers.status) ? [answers.message] : []; // the search says the rest
+  const sampled = answers.some((answer) => answer.sampled) ? ["Numbers are of 100,000 rows."] : [];
+  return [...sampled, ...(uncounted > 0 ? [`${count(uncounted)} more columns: use the filter.`] : [])];
 }
 
 export function showFacets() {
-  const focus = document.activeElement?.dataset?.facet;
+  const focus = document.activeElement?.dataset?.facet,
+    chosen = Object.keys(search().facets).length;
   const groups = Object.entries(shown)
     .filter(([column, facet]) => isUseful(facet) || search().facets[column])
     .map(group);
-  $("narrow").hidden = !groups.length;
-  $("facets").replaceChildren(make("h2", { textContent: "Columns" }), ...groups);
-  if (Object.keys(search().facets).length)
-    $("facets").append(button("Show all", () => change({ facets: {} }), { "data-facet": "all" }));
-  const chosen = Object.keys(search().facets).length;
+  $("narrow").hidden = !groups.length && !chosen && !notes.length;
   $("narrow").textContent = chosen ? `Columns (${chosen})` : "Columns";
-  if (focus)
-    ([...$("facets").querySelectorAll("[data-facet]")].find(({ dataset }) => dataset.facet === focus) || $("narrow")).focus();
+  const words = notes.map((text) => make("p", { className: "note", textContent: plain(text) }));
+  $("facets").replaceChildren(make("h2", { textContent: "Columns" }), ...groups, ...words);
+  if (chosen) $("facets").append(button("Show all", () => change({ facets: {} }), { "data-facet": "all" }));
+  if (focus) (withFacet(focus) || $("narrow")).focus();
 }
+
+const withFacet = (name) => [...$("facets").querySelectorAll("[data-facet]")].find(({ dataset }) => dataset.facet === name);
 
 /** Tell if choosing narrows: several rows share a value, or there is a range. */
 function isUseful({ kind, values, min, max }) {
