@@ -1,6 +1,8 @@
 """Pages: the search page, and the API's description by Swagger UI. Their files are open to all; what they ask for is not."""
 
+import functools
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import APIRouter, Response
 from starlette.responses import RedirectResponse
@@ -11,7 +13,7 @@ router = APIRouter(include_in_schema=False)
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "html": "text/html"}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
-    "frame-ancestors 'self'"
+    "form-action 'none'; frame-ancestors 'self'"
 )
 _SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
 
@@ -34,15 +36,26 @@ async def redoc() -> Response:
     return RedirectResponse("/docs")
 
 
-@router.get("/page/{file}")
+@router.get("/page/{file:path}")
 async def page_file(file: str) -> Response:
     """Return a style, script or icon of the pages."""
     return _file(file)
 
 
+@functools.cache
+def _files() -> dict[str, Path]:
+    """Return the files by the end of their address: nothing else is ever read."""
+    folder, swagger = (
+        Path(str(files("clip_search").joinpath("page"))),
+        Path(str(files("fastapi_swagger").joinpath("resources"))),
+    )
+    own = (path for path in folder.rglob("*") if path.suffix[1:] in _TYPES)
+    return {**{path.relative_to(folder).as_posix(): path for path in own}, **{name: swagger / name for name in _SWAGGER}}
+
+
 def _file(name: str) -> Response:
-    folder = files("fastapi_swagger").joinpath("resources") if name in _SWAGGER else files("clip_search").joinpath("page")
-    if name not in {path.name for path in folder.iterdir()}:
+    path = _files().get(name)
+    if path is None:
         raise NotFound(f"no {name[:100]!r} here: the page is at /")
     headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-    return Response(folder.joinpath(name).read_bytes(), media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
+    return Response(path.read_bytes(), media_type=_TYPES[path.suffix[1:]], headers=headers)

@@ -1,0 +1,186 @@
+// What the search shows: hits, near-duplicates, or a start. It waits, tells how many there are, and says what went wrong.
+
+import { collections, columnsOf, first, loadCollections, rowsOf, statistics } from "../collections.js";
+import { $, button, count, plain, say } from "../elements.js";
+import { Feed } from "../hits/feed.js";
+import { Grid } from "../hits/grid.js";
+import { condition } from "../query/conditions.js";
+import { markFilter } from "../query/filter.js";
+import { change, part, search } from "../search.js";
+import { askJson, pathOf } from "../server.js";
+import { askWhatFor } from "./adding.js";
+import { clearNear, showNear } from "./near.js";
+import { remember } from "./searches.js";
+import { loadStart, showStart, slimRows } from "./start.js";
+import { clearState, showEmpty, showGone, showNoCollection, showTrouble } from "./states.js";
+import { view } from "./viewer.js";
+
+const SKELETONS = 12,
+  PATIENCE_MS = 150; // a quick answer shows none
+let feed = null,
+  stop = new AbortController(),
+  waiting = 0,
+  reload = () => {};
+
+export const shownFeed = () => feed;
+
+export const grid = new Grid(
+  $("hits"),
+  (hit, at) => ({
+    open: () => view(grid.hits, at, { leave: (last) => grid.focus(last), removed: removedFrom, near: more }),
+    more: () => change({ parts: [part("row", hit.id)], view: "" }),
+  }),
+  more,
+);
+
+function removedFrom(hit, at) {
+  grid.remove(at);
+  if (grid.hits.length) grid.focus(Math.min(at, grid.hits.length - 1));
+  else $("text").focus();
+}
+
+/** Let results begin anew from the collections, `load()`, once one of them is gone. */
+export function prepareResults(load) {
+  reload = load;
+}
+
+/** Show the search from its beginning. */
+export function run() {
+  stop.abort();
+  stop = new AbortController();
+  feed?.end();
+  feed = null;
+  clearState();
+  clearNear();
+  grid.clear();
+  say("");
+  markFilter(false);
+  const { collection, view: wanted, parts } = search();
+  $("start").hidden = true;
+  $("near").hidden = wanted !== "duplicates";
+  if (!collections().length && !collection) return showNoCollection(() => askWhatFor([]));
+  if (!collection) return change({ collection: first() }, { replace: true });
+  if (!statistics(collection)) return showGone(collection, reload);
+  if (wanted === "duplicates") return attempt(() => showNear(0, stop.signal, attempt));
+  if (!parts.length) return attempt(start);
+  feed = new Feed(search());
+  return more();
+}
+
+async function start() {
+  const { signal } = stop,
+    rows = await loadStart(signal);
+  if (signal.aborted) return "";
+  showStart(rows, () => run());
+  $("start").hidden = false;
+  grid.append(slimRows(rows), false);
+  if (rows.length) return "Describe what you look for, or drop, paste or choose a picture.";
+  return statistics(search().collection).rows ? nothing() : empty();
+}
+
+async function more() {
+  if (!feed || feed.isLoading || feed.isWhole || feed.hasFailed) return;
+  const mine = feed;
+  await attempt(async () => {
+    const hits = await mine.next();
+    if (mine !== feed) return "";
+    grid.append(hits, !mine.isWhole);
+    if (mine.taken === hits.length) remember(mine.search);
+    return mine.taken ? told(mine) : nothing();
+  });
+}
+
+/** Do what takes time: the list is busy meanwhile, and a failure is told with a way to go on. */
+async function attempt(work) {
+  const mine = stop;
+  $("hits").setAttribute("aria-busy", "true");
+  clearTimeout(waiting);
+  waiting = setTimeout(() => grid.wait(SKELETONS), PATIENCE_MS);
+  try {
+    const words = await work();
+    if (mine === stop && words) say(words);
+  } catch (problem) {
+    if (mine === stop && problem.name !== "AbortError") await fail(problem, work);
+  }
+  if (mine !== stop) return;
+  clearTimeout(waiting);
+  if (grid.skeletons) grid.wait(0);
+  $("hits").setAttribute("aria-busy", "false");
+}
+
+async function fail(problem, work) {
+  if (feed) feed.hasFailed = true;
+  if (problem.status === 404 && (await isGone())) return reload();
+  const mine = stop,
+    message = await explained(problem);
+  if (mine !== stop) return;
+  $("hits")[grid.hits.length ? "after" : "before"]($("state"));
+  await showTrouble(Object.assign(problem, { message }), () => {
+    if (feed) feed.hasFailed = false;
+    clearState();
+    attempt(work);
+  });
+}
+
+/** Tell if the collection was dropped meanwhile. */
+async function isGone() {
+  await loadCollections().catch(() => {});
+  return !statistics(search().collection);
+}
+
+/** Return an error's message; that of a filter has the names of the collection's columns. */
+async function explained(problem) {
+  const { collection } = search(),
+    filter = condition(search(), statistics(collection)?.columns || {});
+  if (problem.status !== 400 || !filter) return problem.message;
+  try {
+    await askJson(`${pathOf(collection, "/rows")}?${new URLSearchParams({ filter, limit: 1 })}`);
+    return problem.message;
+  } catch (reason) {
+    markFilter(reason.status === 400);
+    return /columns|fields are/i.test(reason.message)
+      ? reason.message
+      : `${reason.message} The columns here: ${columnsOf(collection).slice(0, 20).join(", ")}.`;
+  }
+}
+
+/** Return a line on how many rows pass, and how long the answer took. */
+function told({ search: asked, kinds, passing, milliseconds, isWhole }) {
+  const all = rowsOf(asked.collection, asked.modality) || statistics(asked.collection)?.rows || 0;
+  const isNarrowed = Boolean(asked.threshold || condition(asked, kinds)),
+    { embed, search: index, total } = milliseconds;
+  const hits = `${count(grid.hits.length)}${isWhole ? "" : " or more"} hits`;
+  const passed =
+    passing && isNarrowed
+      ? `${count(passing.rows)}${passing.more ? " or more" : ""} of ${count(all)} rows pass`
+      : `${count(all)} rows`;
+  const order = asked.sort ? `by ${plain(asked.sort.replace(/^-/, ""), 40)}` : "nearest first";
+  const shares = index === undefined ? "" : ` (model ${Math.round(embed)}, index ${Math.round(index)})`;
+  return `${passing ? passed : hits}, ${order}${asked.fold ? ", duplicates folded" : ""} · ${Math.round(total)} ms${shares}`;
+}
+
+function nothing() {
+  const { filter, facets, threshold } = search();
+  const actions = [];
+  if (filter || Object.keys(facets).length)
+    actions.push(button("Without the filter", () => change({ filter: "", facets: {} })));
+  if (threshold) actions.push(button("Any score", () => change({ threshold: "" })));
+  showEmpty(
+    "Nothing passes",
+    actions.length
+      ? "No row passes what is asked of the columns and the score."
+      : "No row of this collection can be searched so.",
+    ...actions,
+  );
+  return "Nothing passes.";
+}
+
+function empty() {
+  $("start").hidden = true;
+  showEmpty(
+    "This collection is empty",
+    "Drop pictures here, or run: clipserve search add FOLDER",
+    button("Add pictures…", () => askWhatFor([]), { className: "main" }),
+  );
+  return "This collection is empty.";
+}
