@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,7 @@ def unmapped() -> Iterator[None]:
 
     The pages of a mapped file stay in memory until the last tensor was copied from it: twice the weights.
     """
-    from transformers import modeling_utils
-
+    modeling_utils: Any = importlib.import_module("transformers.modeling_utils")
     mapped = modeling_utils.safe_open
 
     def read(file: Any, **options: Any) -> Any:
