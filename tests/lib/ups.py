@@ -62,7 +62,7 @@ class Up:
         self.wait_for(lambda: PAGE.search(self.out))
         return PAGE.search(self.out)[1]
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 150) -> None:
         """Wait until a condition holds, while it runs."""
 
         def holds() -> object:
@@ -98,7 +98,7 @@ class Up:
         self.process.send_signal(number)
         return self.ended(timeout_s)
 
-    def ended(self, timeout_s: float = 60) -> int:
+    def ended(self, timeout_s: float = 150) -> int:
         """Wait for the end; return the exit status. Nothing that it started may be left then."""
         status = self.process.wait(timeout_s)
         assert [process for process in self._seen.values() if _lives(process)] == []
