@@ -129,6 +129,26 @@ def test_drops_and_creations_by_turns_leave_what_the_last_one_made(alone: Sideca
     assert alone.ask("DELETE", "/v1/collections/a")[0] == 200
 
 
+def test_rows_are_found_by_id_while_they_are_replaced(alone: Sidecar) -> None:
+    create(alone, "a")
+    alone.ask("POST", "/v1/collections/a/rows", rows(*range(50)))
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            alone.ask("POST", "/v1/collections/a/rows", {**rows(1, 2, 3), "on_conflict": "replace"})
+
+    with ThreadPoolExecutor(1) as pool:
+        replacing = pool.submit(replace)
+        counts = {
+            len(alone.ask("POST", "/v1/collections/a/get", {"ids": ["r1", "r2", "r3", "r4"]})[1]["rows"]) for _ in range(200)
+        }
+        stop.set()
+        replacing.result(30)
+    alone.ask("DELETE", "/v1/collections/a")
+    assert counts == {4}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -26,6 +26,7 @@ from clip_search.web.row_parser import parsed_rows
 from clip_search.web.thread_pool import Pool
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
+_LOOKS = 5  # for rows that are replaced while they are read
 _STATISTICS: answers.Responses = {200: {"model": answers.Statistics}}
 
 
@@ -176,6 +177,12 @@ def _listed(named: Collection, choice: bodies.RowChoice, columns: list[str]) -> 
 
 
 def _rows(named: Collection, rendering: Rendering, ids: list[str], vectors: bool) -> list[dict[str, Any]]:
-    rows = named.table.rows_of(ids)
-    values = named.table.get(list(rows.values()), rendering.columns(vectors=vectors))
-    return [rendering.row({"row": rows[id], **values[rows[id]]}) for id in ids if rows.get(id) in values]
+    """Return rows by id; one that is replaced between the look for its number and for its values is looked for again."""
+    values: dict[str, dict[str, Any]] = {}
+    for _ in range(_LOOKS):
+        rows = named.table.rows_of([id for id in ids if id not in values])
+        by_row = named.table.get(list(rows.values()), rendering.columns(vectors=vectors))
+        values |= {id: {"row": row, **by_row[row]} for id, row in rows.items() if row in by_row}
+        if len(by_row) == len(rows):
+            break
+    return [rendering.row(values[id]) for id in ids if id in values]

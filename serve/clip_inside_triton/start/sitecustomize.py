@@ -29,4 +29,7 @@ if "CLIPSERVE_LIFELINE" in os.environ:
 
     import wide_shapes
 
+    from clip_client import no_telemetry
+
     wide_shapes.replace_function()
+    no_telemetry.forbid()
