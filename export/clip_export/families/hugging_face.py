@@ -14,7 +14,6 @@ from torch import nn
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Activation, ModelSpec, Padding, Tower
-from clip_export import memory
 from clip_export.checkpoints import image_processor
 from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.tokenizer import TextTokenizer
@@ -185,18 +184,17 @@ def model_of(model_class: Any, checkpoint: Checkpoint, title: str, unread: str =
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with memory.unmapped():
-            model, loading = model_class.from_pretrained(
-                checkpoint.folder,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # refused below, by name
-            )
+        model, loading = model_class.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+        )
     except (OSError, RuntimeError, ValueError) as problem:
         raise not_loaded(checkpoint.label, problem, title) from problem
     refuse_mismatch(model, loading, checkpoint.label, unread)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clip_export import json_record, memory
+from clip_export import json_record
 from clip_export.checkpoints.file_names import MERGED_FROM
 from clip_export.checkpoints.text_positions import text_positions
 from clip_export.libraries.base import Answer, Library
@@ -123,11 +123,10 @@ def loaded(model_class: Any, folder: Path, *, config: Any = None, attention: str
     """Load a model in float32, by default with the attention that every machine has; a configuration replaces its own."""
     without_progress()
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config, **LOCAL}
-    with memory.unmapped():
-        try:
-            model = model_class.from_pretrained(folder, attn_implementation=attention, **options)
-        except ValueError:  # a model that has no such attention, as ALIGN
-            model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
+    try:
+        model = model_class.from_pretrained(folder, attn_implementation=attention, **options)
+    except ValueError:  # a model that has no such attention, as ALIGN
+        model = model_class.from_pretrained(folder, attn_implementation="eager", **options)
     return model.eval()
 
 
