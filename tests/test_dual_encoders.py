@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -98,7 +99,7 @@ def test_a_dual_encoder_becomes_onnx(name: str, originals: Path, tmp_path: Path)
         (folder := tmp_path / tower).mkdir()
         module = towers[tower]
         nothing: Any = None
-        OnnxFp32().build(Source(tower, spec, lambda module=module: module, nothing, nothing, nothing), folder)
+        OnnxFp32().build(Source(tower, spec, lambda module=module: copy.deepcopy(module), nothing, nothing, nothing), folder)
         made = OnnxFp32().load(Artefact(folder, tower, nothing))(given)
         with torch.inference_mode():
             expected = module(torch.from_numpy(given)).numpy()

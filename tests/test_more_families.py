@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -169,7 +170,7 @@ def test_naflex_in_onnx(made: dict[str, Path], tmp_path: Path) -> None:
     ours = Ours.read(made["naflex"])
     module = families.of(ours.found).towers(ours.found, ours.spec).image
     images = np.stack([preprocess(png(*size), ours.spec) for size in SHAPES])
-    OnnxFp32().build(Source("image", ours.spec, lambda: module, lambda _: tmp_path, list, None), tmp_path)
+    OnnxFp32().build(Source("image", ours.spec, lambda: copy.deepcopy(module), lambda _: tmp_path, list, None), tmp_path)
     given = OnnxFp32().load(Artefact(tmp_path, "image", lambda: module))(images)
     assert (given * encoder(module)(images)).sum(axis=1).min() >= 0.9999
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_relative_positions_become_a_graph(tmp_path: Path) -> None:
         spec = family.spec(checkpoint, "clip")
         tower = family.towers(checkpoint, spec).image
     variant = OnnxFp32()
-    variant.build(Source("image", spec, lambda: tower, lambda _: tmp_path, list, None), tmp_path)
+    variant.build(Source("image", spec, lambda: copy.deepcopy(tower), lambda _: tmp_path, list, None), tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     with torch.inference_mode():
         expected = tower(torch.from_numpy(pixels)).numpy()

@@ -233,8 +233,8 @@ def test_a_fault_is_noticed_after_a_good_export_too(
 def test_the_report_has_a_row_of_the_library(small: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(small, own, "--json", str(own / "report.json")) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["library"]]
-    assert [row[:5] for row in rows] == [["library", "1.00000", "1.00000", "transformers", row[4]] for row in rows]
-    assert len(rows) == 2
+    assert [row[:3] for row in rows].count(["library", "1.00000", "1.00000"]) == 2
+    assert sum("transformers" in row for row in rows) == 2
     assert (own / "artifacts" / "small" / "report.md").read_text().count("| library | 1.00000 | 1.00000 |") == 2
     library = json.loads((own / "report.json").read_text())["library"]
     assert {tower: one["items"] for tower, one in library.items()} == {"image": 23, "text": 14}

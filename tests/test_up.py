@@ -91,7 +91,7 @@ def test_it_adds_what_a_folder_holds_and_names_the_rest(run: Up, search: Search)
 
 def test_the_models_notice_comes_with_the_flag_that_changes_it(spec: ModelSpec, capsys: pytest.CaptureFixture[str]) -> None:
     published.tell(dataclasses.replace(spec, notice="Made for drawings."))
-    published.tell(spec)
+    published.tell(dataclasses.replace(spec, notice=""))
     told = f"{spec.checkpoint}: Made for drawings. Another model: --model openai/clip-vit-base-patch32\n"
     assert capsys.readouterr().out == told
 

@@ -44,7 +44,7 @@ class Source:
     Attributes:
         tower: image or text.
         spec: of the checkpoint.
-        module: loads the torch tower.
+        module: loads the torch tower, which the build may use up.
         artefact: returns the folder of another variant of the same tower, by its name; builds it first if need be.
         calibration: returns encoder inputs of one item each, to find the ranges of activations.
         recipe: of the quantisation; None for variants that have no recipes.
