@@ -143,6 +143,7 @@ OPENAI = {
     "ViT-B/16": HubId("openai/clip-vit-base-patch16", None),
     "ViT-L/14": HubId("openai/clip-vit-large-patch14", None),
     "ViT-L/14@336px": HubId("openai/clip-vit-large-patch14-336", None),
+    "ViT-L/14@336px@main": HubId("openai/clip-vit-large-patch14-336", "main"),
     "ViT-L-14-336px": HubId("openai/clip-vit-large-patch14-336", None),
     "ViT-L/14-336": HubId("openai/clip-vit-large-patch14-336", None),
     "clip/ViT-B-16": HubId("openai/clip-vit-base-patch16", None),

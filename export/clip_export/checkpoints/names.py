@@ -188,7 +188,7 @@ def _openai(asked: _Asked) -> HubId | OpenClipName | None:
     text = asked.text[_OPENAI_IN_FRONT.match(asked.text).end() :]  # type: ignore[union-attr]  # it matches nothing, too
     named, revision = open_clip_names.model_named(text), asked.revision
     if named is None and "@" in text:
-        name, _, of_name = text.partition("@")
+        name, _, of_name = text.rpartition("@")  # ViT-L/14@336px has one of its own
         named = open_clip_names.model_named(name)
         if named and open_clip_names.tag_of(open_clip_names.with_both_activations(named[0]), of_name):
             return None
