@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from repositories import other_checkpoint
-from servers import Server, http_files
+from servers import Server, http_files, running
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable, engines, model_config
+from clip_export import cli
+from clip_export.variants import VARIANTS
 
 JPEGS = pictures.jpegs(40)
 BAD = [content for kind, (content, _) in pictures.hostile().items() if kind != "50 MB"]
@@ -196,7 +198,8 @@ class TestDevices:
         ("options", "message"),
         [
             ({"device": None}, "device is None: expected a name"),
-            ({"threads": 0}, "threads is 0: expected a number of at least 1"),
+            ({"threads": 0}, "threads is 0: expected a number from 1 to 1,024, or None"),
+            ({"threads": 10**9}, "threads is 1000000000"),
             ({"threads": "2"}, "threads is '2'"),
             ({"timeout_s": 0}, "timeout_s is 0"),
         ],
@@ -449,6 +452,44 @@ class TestProcess:
             pytest.raises(Unavailable, match=r"clip_text_encoder failed \(RuntimeError: out of memory\)"),
         ):
             clip.embed_text("x")
+
+
+RUNNABLE = [name for name, one in VARIANTS.items() if one.backend in engines.NAMES and not one.obstacle()]
+
+
+@pytest.fixture(scope="module")
+def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint in every variant that this processor runs."""
+    folder = tmp_path_factory.mktemp("variants")
+    publish(checkpoint, folder / "artifacts", folder / "model_repository", RUNNABLE[0])
+    return folder / "artifacts"
+
+
+def publish(checkpoint: Path, artifacts: Path, repository: Path, variant: str) -> None:
+    where = ["--artifacts", str(artifacts), "--repository", str(repository), "--variants", ",".join(RUNNABLE)]
+    chosen = ["--image-variant", variant, "--text-variant", variant, "--force"]
+    assert cli.main(["--model", str(checkpoint), *where, *chosen]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", RUNNABLE)
+def test_every_variant_gives_what_triton_gives(variant: str, checkpoint: Path, artifacts: Path, tmp_path: Path) -> None:
+    publish(checkpoint, artifacts, tmp_path / "model_repository", variant)
+    images = [BAD[n % len(BAD)] if n % 30 == 7 else jpeg for n, jpeg in enumerate(pictures.jpegs(300))]
+    texts = [b"caf\xe9" if n % 30 == 7 else f"{n} pictures of thing number {n * n} " * (1 + n % 9) for n in range(300)]
+    with (
+        running(tmp_path / "model_repository") as server,
+        Clip(server.address) as there,
+        Clip.local(tmp_path / "model_repository") as here,
+    ):
+        for embed, items in (("embed_image", images), ("embed_text", texts)):
+            ours, theirs = (getattr(one, embed)(items, on_error="none") for one in (here, there))
+            assert len(ours.errors) == 10
+            assert ours.errors == theirs.errors
+            good = [n for n in range(300) if n not in ours.errors]
+            cosines = (np.stack([ours[n] for n in good]) * np.stack([theirs[n] for n in good])).sum(axis=1)
+            assert cosines.min() >= 0.99999
+            np.testing.assert_array_equal(*(getattr(one, embed)(items[:7]) for one in (here, there)))  # one batch
 
 
 def test_configurations_are_read_as_triton_reads_them(repository: Path) -> None:

@@ -350,7 +350,7 @@ class TestRepositories:
         assert "no model repository" in self.refused(tmp_path / "nowhere")
 
     def test_empty(self, tmp_path: Path) -> None:
-        assert "is empty: publish a checkpoint with: python export/all.py --model FOLDER" in self.refused(tmp_path)
+        assert "is empty: publish a checkpoint with: clipserve export --model FOLDER" in self.refused(tmp_path)
 
     def test_as_cloned_without_weights(self, own: Path) -> None:
         for folder in own.glob("*/1"):

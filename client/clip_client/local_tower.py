@@ -25,6 +25,8 @@ from clip_client.tokens import Tokenizer
 
 _LOG = logging.getLogger(__name__)
 
+_MOST_THREADS = 1024  # above the cores of any machine; engines start all that they are asked for
+
 Prepare = Callable[[Sequence[bytes]], tuple[npt.NDArray[Any], list[str]]]
 """N encoded images or texts -> pixels or tokens [N, …], and N errors, empty where good."""
 
@@ -44,8 +46,8 @@ class Hardware:
     def __post_init__(self) -> None:
         if not isinstance(self.device, str):
             raise InvalidInput(f"device is {self.device!r}: expected a name, {engines.CPU!r} say")
-        if self.threads is not None and not (isinstance(self.threads, int) and self.threads >= 1):
-            raise InvalidInput(f"threads is {self.threads!r}: expected a number of at least 1, or None")
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= _MOST_THREADS):
+            raise InvalidInput(f"threads is {self.threads!r}: expected a number from 1 to {_MOST_THREADS:,}, or None")
 
 
 class LocalTower:

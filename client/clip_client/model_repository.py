@@ -10,7 +10,7 @@ FOLDER = Path("model_repository")
 VERSION = "1"
 """Folder of a model's only version."""
 
-PUBLISH = "publish a checkpoint with: python export/all.py --model FOLDER"
+PUBLISH = "publish a checkpoint with: clipserve export --model FOLDER"
 """Next step where a repository can't be opened."""
 
 CONFIG_FILE = "config.pbtxt"

@@ -10,14 +10,13 @@ from pathlib import Path
 from clip_client import command_runner, model_repository, ports
 from clip_client.argument_types import count, port
 from clip_client.errors import ClipError, InvalidInput
-from clip_client.repository_check import check
 from clip_client.settings import Formatter, add_settings
 from clip_inside_triton import TRITON_RELEASE
 from clip_serve import environment, launcher
 from clip_serve.endpoints import Endpoints, numeric
 from clip_serve.http_gateway import READY
 from clip_serve.launcher import Launch
-from clip_serve.repository import Overrides
+from clip_serve.repository import Overrides, check
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,11 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from clip_client import model_config
+from clip_client import model_config, repository_check
 from clip_client.model_repository import CONFIG_FILE, THREADS, VERSION
+
+check = repository_check.check
+"""Check of a repository, before Triton reads it."""
 
 
 @dataclass(frozen=True)
