@@ -178,7 +178,7 @@ class TestDevices:
             Clip.local(repository, device=device)
 
     @pytest.mark.parametrize(
-        "device", ["NPU", "GPU", "CPU.0", "CPU.7", "AUTO:NPU", "AUTO:", "HETERO", "CUDA", "", "CPU,NPU", "CPU:CPU"]
+        "device", ["NPU", "GPU", "CPU.0", "CPU.7", "AUTO:NPU", "AUTO:", "HETERO", "CUDA", "", "CPU,NPU", "CPU:CPU", "BATCH:CPU"]
     )
     def test_openvino_lists_them_too(self, device: str) -> None:
         with pytest.raises(InvalidInput, match=rf"OpenVINO has no device '{device}' here: expected one of AUTO, CPU"):
@@ -426,6 +426,7 @@ class TestProcess:
         gc.collect()
         assert [encode() for encode in opened] == [None, None]
         assert threads
+        assert [thread for thread in threads if thread.is_alive()] == []
         for use in (lambda: clip.embed_image(JPEGS[0]), lambda: clip.embed_text("x"), clip.wait_ready):
             with pytest.raises(Unavailable, match="was closed: make a new client"):
                 use()

@@ -151,8 +151,14 @@ class LocalTower:
             self._check_unchanged(name)
             if isinstance(problem, ClipError):
                 raise
-            raise ContractMismatch(f"{name} can't be opened ({one_line(problem)}): {PUBLISH}") from problem
+            raise self._unopened(name, one_line(problem)) from problem
         self._check_unchanged(name)
+
+    def _unopened(self, name: str, reason: str) -> ClipError:
+        device = self._hardware.device
+        if device.upper() == engines.CPU:
+            return ContractMismatch(f"{name} can't be opened ({reason}): {PUBLISH}")
+        return InvalidInput(f"{name} can't be opened on {device} ({reason}): try device={engines.CPU!r}")
 
     def _check_unchanged(self, name: str) -> None:
         now, before = repository_check.spec(self._repository / name).fingerprint, self._model.spec.fingerprint

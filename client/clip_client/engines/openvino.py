@@ -26,8 +26,8 @@ _PROPERTIES = (
 )
 """Parameters that are handed to the CPU's plugin."""
 
-_VIRTUAL = ("AUTO", "BATCH", "HETERO", "MULTI")
-"""Devices that choose among others: ``AUTO``, ``AUTO:GPU,CPU``, ``HETERO:GPU,CPU``."""
+_VIRTUAL = ("AUTO", "HETERO", "MULTI")
+"""Devices that choose among others: ``AUTO``, ``AUTO:GPU,CPU``, ``AUTO:-GPU``, ``HETERO:GPU,CPU``."""
 
 
 def opened(file: Path, parameters: Mapping[str, str], device: str) -> Encoder:
@@ -55,15 +55,10 @@ def resolved(device: str) -> str:
     virtual, _, members = name.partition(":")
     listed = members.split(",") if members else [] if name == "AUTO" else [name]
     known = {*there, *(device.partition(".")[0] for device in there)}  # GPU stands for GPU.0
-    if (members and virtual not in _VIRTUAL) or any(_bare(member) not in known for member in listed):
+    if (members and virtual not in _VIRTUAL) or any(member.strip().removeprefix("-") not in known for member in listed):
         choice = ", ".join(["AUTO", *there])
         raise InvalidInput(f"{NAMES['openvino']} has no device {device!r} here: expected one of {choice}")
     return name
-
-
-def _bare(member: str) -> str:
-    """Return a device without what AUTO and BATCH write around it: ``-GPU`` leaves one out, ``GPU(16)`` has a batch size."""
-    return member.strip().removeprefix("-").partition("(")[0]
 
 
 def _for_device(core: openvino.Core, device: str, properties: Mapping[str, str]) -> dict[str, Any]:
@@ -73,7 +68,7 @@ def _for_device(core: openvino.Core, device: str, properties: Mapping[str, str])
     if device.partition(":")[0] in _VIRTUAL:
         return {"DEVICE_PROPERTIES": {CPU: dict(properties)}} if CPU in core.available_devices else {}
     known = core.get_property(device, "SUPPORTED_PROPERTIES")
-    return {name: value for name, value in properties.items() if name in known and value != "bf16"}
+    return {name: value for name, value in properties.items() if name in known and value != "bf16"}  # no GPU computes in that
 
 
 def _smallest(port: Any) -> list[int]:
