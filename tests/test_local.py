@@ -488,8 +488,9 @@ def test_every_variant_gives_what_triton_gives(variant: str, checkpoint: Path, a
             assert len(ours.errors) == 10
             assert ours.errors == theirs.errors
             good = [n for n in range(300) if n not in ours.errors]
-            cosines = (np.stack([ours[n] for n in good]) * np.stack([theirs[n] for n in good])).sum(axis=1)
-            assert cosines.min() >= 0.99999
+            rows = [np.stack([answer[n] for n in good]) for answer in (ours, theirs)]
+            left, right = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in rows)  # float16 is 1e-3 off 1
+            assert (left * right).sum(axis=1).min() >= 0.99999
             np.testing.assert_array_equal(*(getattr(one, embed)(items[:7]) for one in (here, there)))  # one batch
 
 
