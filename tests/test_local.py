@@ -416,10 +416,11 @@ class TestProcess:
             return encode
 
         monkeypatch.setattr(engines, "opened", noted)
+        before = {*threading.enumerate()}
         clip = Clip.local(repository)
         clip.wait_ready()
         clip.embed_image(JPEGS[:3])
-        threads = [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
+        threads = {*threading.enumerate()} - before
         clip.close()
         clip.close()
         assert len(opened) == 2
