@@ -20,6 +20,7 @@ import open_clip_models
 import own_libraries
 import recipes
 from clip_client.errors import ClipError
+from clip_client.library_errors import one_line
 from clip_client.spec import TOWERS, ModelSpec
 from clip_export import families
 from clip_export.builds.judge import Artifacts
@@ -27,7 +28,6 @@ from clip_export.checkpoints.checkpoint import Checkpoint
 from clip_export.checkpoints.find import find
 from clip_export.checkpoints.pickles import Pickles
 from clip_export.families.base import Family
-from clip_export.library_errors import one_line
 from clip_export.oracle import comparison, record
 from clip_export.oracle.items import Items
 from clip_export.variants import REFERENCE

@@ -37,13 +37,14 @@ TABLE = "file_name,caption,year,country\na.jpg,a red car,1999,Italy\nsub/b.jpg,c
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that a reader of the documents would be in: with a few pictures of their own, and some of the bundled."""
+def folder(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a reader of the documents would be in: with a few pictures of their own, of the bundled, and models."""
     for name, content in zip(("cat.jpg", "a.jpg", "b.jpg", "photos/a.jpg", "photos/sub/b.jpg"), jpegs(5), strict=True):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "photos" / "metadata.csv").write_text(TABLE)
     (tmp_path / "token").write_text("not asked for")
+    (tmp_path / repository.name).symlink_to(repository)
     bundled = tmp_path / PICTURES
     bundled.mkdir(parents=True)
     captions = pq.read_table(ROOT / PICTURES / "captions.parquet").slice(0, 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from repositories import other_checkpoint
 
-from clip_client import ContractMismatch, InvalidInput, ModelSpec, model_exchange
+from clip_client import ContractMismatch, InvalidInput, ModelSpec, model_exchange, repository_check
+from clip_client.repository_check import check
 from clip_export.publish import publish
-from clip_serve import repository as served
-from clip_serve.repository import check
 
 MODELS = ("clip_image", "clip_image_encoder", "clip_image_preprocess", "clip_text", "clip_text_encoder", "clip_text_tokenize")
 
@@ -31,16 +30,6 @@ def own(repository: Path, tmp_path: Path) -> Path:
 def others(own: Path, spec: ModelSpec, tmp_path: Path) -> Path:
     """The same six of another checkpoint."""
     return other_checkpoint(own, tmp_path / "others", spec)
-
-
-def other_checkpoint(models: Path, folder: Path, spec: ModelSpec) -> Path:
-    shutil.copytree(models, folder)
-    changed = dataclasses.replace(spec, logit_scale=50.0)
-    for model in folder.iterdir():
-        changed.save(model / "1" / "spec.json")
-        config = model / "config.pbtxt"
-        config.write_text(config.read_text().replace(spec.fingerprint, changed.fingerprint))
-    return folder
 
 
 def fingerprints(repository: Path) -> set[str]:
@@ -130,7 +119,7 @@ def test_a_repository_that_cannot_be_mended_is_refused(own: Path, others: Path, 
 
 
 def test_a_start_waits_for_an_export_at_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "_EXCHANGE_S", 0.1)
+    monkeypatch.setattr(repository_check, "_EXCHANGE_S", 0.1)
     with FileLock(model_exchange.lock_file(own)), pytest.raises(Exception, match="an export is writing into"):
         check(own)
     assert check(own) == ["clip"]

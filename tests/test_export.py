@@ -20,7 +20,7 @@ from filelock import FileLock
 from servers import running
 
 import pictures
-from clip_client import Clip, ModelSpec, model_exchange
+from clip_client import Clip, ModelSpec, engines, model_exchange
 from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
 from clip_export import cli, options
@@ -263,6 +263,7 @@ def test_all_that_builds_is_told_from_what_is_older() -> None:
     here, files = Path(cli.__file__).parent, {*build_key.builder_files()}
     needed = {Path(sys.modules[kind.__module__].__file__) for one in VARIANTS.values() for kind in type(one).__mro__[:-2]}
     assert {file for file in needed if here in file.parents} <= files
+    assert {*Path(engines.__file__).parent.glob("*.py")} < files
     assert all(list(here.glob(pattern)) for pattern in build_key.BUILDERS)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import pictures
-from clip_client import ContractMismatch, InvalidInput, ModelSpec
+from clip_client import ContractMismatch, InvalidInput, ModelSpec, repository_check
 from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
 from clip_client.spec import SPEC_FILE
@@ -28,7 +28,6 @@ from clip_export.publish import triton_config
 from clip_export.towers.image_tower import ImageTower
 from clip_export.towers.text_towers import CausalTextTower
 from clip_export.variants import named
-from clip_serve import repository as served
 
 TEXTS = [b"a photo of a cat", b"hello", b"one two three four five six seven eight nine ten eleven twelve " * 8]
 
@@ -126,7 +125,7 @@ def test_towers_of_specs_that_differ_are_not_served(
     (mixed / "clip_text_encoder" / "1" / SPEC_FILE).unlink()
     changed.save(mixed / "clip_text_encoder" / "1" / SPEC_FILE)
     with pytest.raises(ContractMismatch, match="models of different checkpoints under one name"):
-        served.check(mixed)
+        repository_check.check(mixed)
 
 
 def test_another_tokenizer_is_refused(checkpoint: Path, spec: ModelSpec) -> None:

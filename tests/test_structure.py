@@ -77,3 +77,10 @@ def test_a_library_has_one_room(library: str, owner: str) -> None:
     importers = [path for path in product if importing.search((ROOT / path).read_text(encoding="utf-8"))]
     assert importers
     assert [path for path in importers if not path.startswith(owner)] == []
+
+
+def test_artefacts_are_opened_in_one_place() -> None:
+    opening = re.compile(r"\b(InferenceSession|compile_model|create_infer_request)\(")
+    product = tracked("client/*.py", "export/*.py", "search/*.py", "serve/*.py")
+    openers = {str(Path(path).parent) for path in product if opening.search((ROOT / path).read_text(encoding="utf-8"))}
+    assert openers == {"client/clip_client/engines"}

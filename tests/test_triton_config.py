@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,11 @@ from google.protobuf import text_format
 from servers import Server, running
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clip_client import Clip, ModelSpec
-from clip_inside_triton import BACKENDS
+import pictures
+from clip_client import Clip, ModelSpec, engines
 
 ROOT = Path(__file__).parents[1]
+ENGINES = Path(engines.__file__).parent
 
 DOCUMENTED = {
     "onnxruntime": {"intra_op_thread_count", "inter_op_thread_count", "execution_mode"},
@@ -62,10 +62,10 @@ def test_encoders_use_only_documented_parameters(both_backends: Path) -> None:
         assert set(config.parameters) <= DOCUMENTED[config.backend]
 
 
-def test_the_stand_ins_honour_every_parameter_that_is_written(both_backends: Path) -> None:
+def test_the_engines_honour_every_parameter_that_is_written(both_backends: Path) -> None:
     for config in configs(both_backends).values():
         for parameter in config.parameters if config.backend in DOCUMENTED else ():
-            assert re.search(rf'"{parameter}"', (BACKENDS / config.backend / "model.py").read_text())
+            assert f'"{parameter}"' in (ENGINES / f"{config.backend}.py").read_text()
 
 
 def test_weights_have_the_native_backends_default_names(both_backends: Path) -> None:
@@ -102,6 +102,16 @@ def test_texts_of_different_lengths_share_batches(openvino_server: Server, clip:
     [encoder] = statistics.model_stats
     assert encoder.inference_count == len(texts)
     assert encoder.execution_count < len(texts) / 2
+
+
+def test_models_in_this_process_give_what_the_stand_ins_give(both_backends: Path, openvino_server: Server) -> None:
+    texts = ["a cat", "", "🎂 " * 200, *(f"number {n}" for n in range(60)), b"caf\xe9"]
+    with Clip.local(both_backends) as here, Clip(openvino_server.address) as there:
+        ours, theirs = here.embed_text(texts, on_error="none"), there.embed_text(texts, on_error="none")
+        np.testing.assert_array_equal(ours[:-1], theirs[:-1])
+        assert ours.errors == theirs.errors
+        assert ours.errors.keys() == {len(texts) - 1}
+        np.testing.assert_array_equal(here.embed_image(pictures.jpegs(5)), there.embed_image(pictures.jpegs(5)))
 
 
 def test_openvino_does_not_hold_the_file_beside_its_own_weights(openvino_server: Server) -> None:

@@ -1,6 +1,7 @@
 """The contract of clipserve, and the SDK that speaks it.
 
-``import clip_client`` is light: the transport (tritonclient) is loaded when :class:`Clip` is first looked up.
+``import clip_client`` is light: numpy and Pillow are loaded when :class:`Clip` is first looked up, tritonclient when it
+connects to a server, engines when it opens models in this process.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
@@ -15,14 +16,17 @@ from clip_client.comparison import Comparison, Floats, compared
 from clip_client.embedding_requests import EmbeddingRequests
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike
+from clip_client.model_host import ModelHost, check_timeout
+from clip_client.model_repository import FOLDER
 from clip_client.ports import TRITON_ADDRESS
 from clip_client.served_model import served_model
 from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
-from clip_client.triton import Triton
 
 TextLike = str | bytes
 OnError = Literal["raise", "none"]
 Place = Literal["server", "client"]
+
+_IN_FLIGHT = 4  # requests of a list: in this process, one is encoded while the next are read and decoded
 
 
 class Embeddings(list["Floats | None"]):
@@ -38,7 +42,7 @@ class Embeddings(list["Floats | None"]):
 
 
 class Clip:
-    """A client of the two ensembles that a Triton serves for one checkpoint.
+    """A client of the two ensembles of one checkpoint: on a Triton, or in this process (:meth:`local`).
 
     >>> with Clip("localhost:8001") as clip:
     ...     clip.compare("cat.jpg", ["a cat", "a dog"]).probabilities
@@ -58,22 +62,64 @@ class Clip:
         *,
         name: str = "clip",
         timeout_s: float = 30.0,
-        requests_in_flight: int = 4,
+        requests_in_flight: int = _IN_FLIGHT,
         preprocess: Place = "server",
     ) -> None:
         if requests_in_flight < 1:
             raise InvalidInput(f"requests_in_flight is {requests_in_flight}: expected at least 1")
         if preprocess not in get_args(Place):
             raise InvalidInput(f"preprocess is {preprocess!r}: expected 'server' or 'client'")
+        from clip_client.triton import Triton  # gRPC is loaded for a server alone
+
+        host = Triton(address, timeout_s=timeout_s)
+        self._begin(host, name, timeout_s, requests_in_flight, sends_pixels=preprocess == "client")
+
+    @classmethod
+    def local(
+        cls,
+        repository: str | os.PathLike[str] = FOLDER,
+        *,
+        name: str = "clip",
+        device: str = "CPU",
+        threads: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> Clip:
+        """Open the models of a repository in this process: the same embeddings and errors, without a server.
+
+        It needs ``clipserve[local]``. Weights are loaded when they are first used, or by :meth:`wait_ready`. What is open stays
+        open when the repository is exchanged; weights of another checkpoint aren't loaded then. A forked process opens its own.
+
+        >>> with Clip.local("model_repository") as clip:
+        ...     clip.embed_text("a cat")
+
+        Args:
+            repository: folder that ``clipserve export`` published into.
+            name: the checkpoint's, as it was published.
+            device: that runs the encoders, as their engine calls it: for OpenVINO ``CPU``, ``GPU``, ``AUTO``; for ONNX Runtime
+                ``CPU``, ``CUDA``, or the whole name of an execution provider.
+            threads: of each encoder on the CPU, and of the decoders of images; None for the published number, or all cores.
+            timeout_s: bound on fetching an image from a URL.
+
+        Raises:
+            InvalidInput: no such repository, name or device; half of a checkpoint, or a variant that needs a server.
+            ContractMismatch: models of several checkpoints, of another version, or damaged.
+            Unavailable: a package isn't installed, or an export is writing.
+        """
+        check_timeout(timeout_s)
+        clip = cls.__new__(cls)
+        clip._begin(_local_host(repository, name, device, threads), name, timeout_s, _IN_FLIGHT, sends_pixels=False)
+        return clip
+
+    def _begin(self, host: ModelHost, name: str, timeout_s: float, in_flight: int, *, sends_pixels: bool) -> None:
         self.name = name
-        self._sends_pixels = preprocess == "client"
+        self._sends_pixels = sends_pixels
         self._timeout_s = timeout_s
-        self._requests_in_flight = requests_in_flight
-        self._triton = Triton(address, timeout_s=timeout_s)
+        self._requests_in_flight = in_flight
+        self._host = host
 
     @property
     def spec(self) -> ModelSpec:
-        """Spec of the server's checkpoint; fetched once.
+        """Spec of the checkpoint; fetched once.
 
         Raises:
             ContractMismatch: the models aren't clipserve's, or image and text come from different checkpoints.
@@ -81,14 +127,14 @@ class Clip:
         return self._requests.model.spec
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> None:
-        """Return once the server and both ensembles are ready.
+        """Return once both ensembles are ready, and the server, if there is one.
 
         Raises:
             Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
         """
         deadline = time.monotonic() + timeout_s
         models = [ensemble(self.name, tower) for tower in TOWERS]
-        while reason := self._triton.not_ready(models, timeout_s=max(deadline - time.monotonic(), 0.1)):
+        while reason := self._host.not_ready(models, timeout_s=max(deadline - time.monotonic(), 0.1)):
             if time.monotonic() > deadline:
                 raise Unavailable(f"not ready within {timeout_s:g} s: {reason}")
             time.sleep(0.1)
@@ -157,8 +203,8 @@ class Clip:
         return compared(self._side(subject, subject_type), self._side(prompt, prompt_type), self.spec)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._triton.close()
+        """Close the connection; give back the memory of models in this process."""
+        self._host.close()
 
     def __enter__(self) -> Clip:
         return self
@@ -171,20 +217,20 @@ class Clip:
 
     @cached_property
     def _requests(self) -> EmbeddingRequests:
-        model = served_model(self._triton, self.name)
-        self._known_outages = self._triton.outages
-        return EmbeddingRequests(self._triton, model, self._timeout_s, self._requests_in_flight, self._sends_pixels)
+        model = served_model(self._host, self.name)
+        self._known_outages = self._host.outages
+        return EmbeddingRequests(self._host, model, self._timeout_s, self._requests_in_flight, self._sends_pixels)
 
     def _check_unchanged(self) -> None:
         """Refuse another checkpoint that came up after an outage."""
-        if self._known_outages == self._triton.outages:
+        if self._known_outages == self._host.outages:
             return
-        now, before = served_model(self._triton, self.name).spec.fingerprint, self.spec.fingerprint
+        now, before = served_model(self._host, self.name).spec.fingerprint, self.spec.fingerprint
         if now != before:
             raise ContractMismatch(
-                f"{self._triton.address} holds {now} since it came back, this client began with {before}: make a new client"
+                f"{self._host.address} holds {now} since it came back, this client began with {before}: make a new client"
             )
-        self._known_outages = self._triton.outages
+        self._known_outages = self._host.outages
 
     def _embed(self, tower: Tower, items: Any, single: bool, on_error: OnError) -> Floats | Embeddings | None:
         if on_error not in ("raise", "none"):
@@ -201,6 +247,17 @@ class Clip:
             rows = Embeddings((None if n in errors else row for n, row in enumerate(embeddings)), reasons)
             return rows[0] if single else rows
         return embeddings[0] if single else embeddings
+
+
+def _local_host(repository: str | os.PathLike[str], name: str, device: str, threads: int | None) -> ModelHost:
+    if not isinstance(repository, str | os.PathLike):
+        raise InvalidInput(f"repository is {repository!r}: expected the path of a folder")
+    try:
+        from clip_client.local_host import LocalHost
+        from clip_client.local_tower import Hardware
+    except ImportError as problem:
+        raise Unavailable(f"Clip.local needs another package ({problem}): pip install 'clipserve[local]'") from problem
+    return LocalHost(Path(repository), name, Hardware(device, threads))
 
 
 def _is_one_image(images: Any) -> bool:

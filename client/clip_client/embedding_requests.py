@@ -13,12 +13,12 @@ import numpy.typing as npt
 from clip_client.comparison import Floats
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
+from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
 from clip_client.preprocess import preprocess
 from clip_client.served_model import ServedModel
 from clip_client.soundness import flaws
 from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, Tower, ensemble
-from clip_client.triton import Triton
 
 Prepared = bytes | npt.NDArray[np.uint8]
 """An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
@@ -34,11 +34,11 @@ REQUEST_BYTES = 32 * 2**20
 class EmbeddingRequests:
     """Requests to the two ensembles of one checkpoint."""
 
-    triton: Triton
+    host: ModelHost
     model: ServedModel
     timeout_s: float  # bound on fetching a URL
     in_flight: int  # most requests that are under way at once for a list
-    sends_pixels: bool  # images are decoded and resized here, not by the server
+    sends_pixels: bool  # images are decoded and resized here, not by the host
 
     def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
@@ -65,7 +65,7 @@ class EmbeddingRequests:
         counts: list[int] = []
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
-            [tokens] = self.triton.infer(tokenizer, part, TEXT, [TOKENS])
+            [tokens] = self.host.infer(tokenizer, part, TEXT, [TOKENS])
             ends = tokens == self.model.spec.end_token  # [n, L]
             counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
         return counts
@@ -94,12 +94,12 @@ class EmbeddingRequests:
         return preprocess(encoded, model.spec, model.limits, model.preprocessing) if self.sends_pixels else encoded
 
     def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
-        """Return embeddings float32 [n, D] of prepared items, and the server's message for each, empty where good."""
+        """Return embeddings float32 [n, D] of prepared items, and the host's message for each, empty where good."""
         name = ensemble(self.model.name, tower)
         if tower == "image" and self.sends_pixels:
-            [embeddings] = self.triton.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
+            [embeddings] = self.host.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
             return embeddings, [b""] * len(rows)
-        embeddings, messages = self.triton.infer(name, rows, tower, [EMBEDDING, ERROR])
+        embeddings, messages = self.host.infer(name, rows, tower, [EMBEDDING, ERROR])
         return embeddings, [*messages.ravel()]
 
 
@@ -145,7 +145,7 @@ def _groups(prepared: Mapping[int, Prepared]) -> Iterator[dict[int, Prepared]]:
 
 
 def _item_error(message: bytes, flaw: str) -> ClipError | None:
-    """Return the server's error for an item, else the flaw of its embedding: zeros without a reason aren't a success."""
+    """Return the host's error for an item, else the flaw of its embedding: zeros without a reason aren't a success."""
     if message:
         return InvalidInput(message.decode("utf-8"))
     return ContractMismatch(flaw) if flaw else None

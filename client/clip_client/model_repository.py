@@ -10,6 +10,9 @@ FOLDER = Path("model_repository")
 VERSION = "1"
 """Folder of a model's only version."""
 
+PUBLISH = "publish a checkpoint with: clipserve export --model FOLDER"
+"""Next step where a repository can't be opened."""
+
 CONFIG_FILE = "config.pbtxt"
 
 MODEL_FILES: dict[str, tuple[str, ...]] = {
@@ -19,6 +22,9 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
     "tensorrt": ("model.plan",),
 }
 """Files that a backend opens where the configuration names none."""
+
+THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
+"""Parameter for the number of threads by backend, as the native ones document it."""
 
 PREPARATION: dict[Tower, str] = {"image": "preprocess", "text": "tokenize"}
 ENCODER = "encoder"

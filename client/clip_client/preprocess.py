@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clip_client import camera_files, naflex
-from clip_client.errors import InvalidInput
+from clip_client.errors import ContractMismatch, InvalidInput
 from clip_client.spec import ModelSpec, Transparency
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -35,8 +35,13 @@ class Limits:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
-        """Read them from the parameters of ``clip_image_preprocess``."""
-        return cls(**{field.name: int(parameters[field.name]) for field in fields(cls)})
+        """Read them from the parameters of ``clip_image_preprocess``; raise ContractMismatch if they aren't there."""
+        try:
+            return cls(**{field.name: int(parameters[field.name]) for field in fields(cls)})
+        except (KeyError, ValueError) as problem:
+            raise ContractMismatch(
+                f"the image models lack a limit, or it is no number ({problem}): export the checkpoint again"
+            ) from problem
 
     def check_bytes(self, size: int) -> None:
         """Raise InvalidInput for a file of that many bytes if it is too large."""
@@ -172,11 +177,12 @@ def _opened(encoded: bytes, spec: ModelSpec, limits: Limits) -> Image.Image:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-    """Return a picture whose header was read; raise InvalidInput for anything else, or a format that isn't taken."""
+    """Return a picture of any size whose header was read; raise InvalidInput for anything else, or for another format."""
     try:
-        return Image.open(io.BytesIO(encoded), formats=FORMATS)
-    except Image.DecompressionBombError as problem:  # Pillow's own limit, where it is below ours
-        raise InvalidInput(f"the image is too large: {problem}") from problem
+        try:
+            return Image.open(io.BytesIO(encoded), formats=FORMATS)
+        except Image.DecompressionBombError:
+            return _beyond_pillows_limit(encoded)
     except UnidentifiedImageError as problem:
         if kind := camera_files.kind_of(encoded):
             raise InvalidInput(
@@ -188,6 +194,13 @@ def open_image(encoded: bytes) -> Image.Image:
         ) from problem
     except Exception as problem:  # header parsers raise anything from struct.error to KeyError
         raise InvalidInput(f"the image's header can't be read ({problem}): is the file whole?") from problem
+
+
+def _beyond_pillows_limit(encoded: bytes) -> Image.Image:
+    """Return a picture that is above Pillow's limit, an attribute that a process may set: callers have limits of their own."""
+    openers = [Image.OPEN[name] for name in FORMATS if name in Image.OPEN]
+    factory = next(factory for factory, accepts in openers if not accepts or accepts(encoded[:16]) is True)
+    return factory(io.BytesIO(encoded), "")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

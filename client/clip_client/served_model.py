@@ -1,13 +1,13 @@
-"""A checkpoint as a server holds it, read from the configurations of its Triton models."""
+"""A checkpoint as its host holds it, read from the configurations of the published models."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from clip_client.errors import ContractMismatch
-from clip_client.model_repository import preparer
+from clip_client.model_host import ModelHost
+from clip_client.model_repository import PUBLISH, preparer
 from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, ensemble
-from clip_client.triton import Triton
 
 
 @dataclass(frozen=True)
@@ -18,25 +18,27 @@ class ServedModel:
     spec: ModelSpec  # of the checkpoint
     max_batch: int  # most items of one request
     limits: Limits  # bounds on an image
-    preprocessing: Preprocessing  # the server's, which the client repeats if it prepares images itself
+    preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
 
 
-def served_model(triton: Triton, name: str) -> ServedModel:
-    """Ask a server for a published checkpoint.
+def served_model(host: ModelHost, name: str) -> ServedModel:
+    """Ask a host for a published checkpoint.
 
     Raises:
         ContractMismatch: the models aren't clipserve's, or image and text come from different checkpoints.
     """
-    configs = [triton.config(ensemble(name, tower)) for tower in TOWERS]
+    configs = [host.config(ensemble(name, tower)) for tower in TOWERS]
     image, text = (ModelSpec.from_parameters(_parameters(config)) for config in configs)
     if image.fingerprint != text.fingerprint:
         raise ContractMismatch(
             f"{name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
             "publish both from one checkpoint"
         )
-    parameters = _parameters(triton.config(preparer(name, "image")))
+    parameters = _parameters(host.config(preparer(name, "image")))
     preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
     max_batch = min(config.max_batch_size for config in configs)
+    if max_batch < 1:
+        raise ContractMismatch(f"{name}: the models take no batches (max_batch_size is {max_batch}): {PUBLISH}")
     return ServedModel(name, image, max_batch, Limits.from_parameters(parameters), preprocessing)
 
 

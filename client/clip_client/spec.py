@@ -161,7 +161,7 @@ class ModelSpec:
         """Check and restore the fields of :meth:`to_fields`.
 
         Raises:
-            ContractMismatch: another format, missing or unknown fields, or a fingerprint that doesn't fit them.
+            ContractMismatch: another format, missing or unknown fields, a value of a wrong type, or another fingerprint.
         """
         if fields.get("format") != FORMAT:
             raise ContractMismatch(f"the model spec isn't of format {FORMAT}: export the checkpoint again")
@@ -171,7 +171,12 @@ class ModelSpec:
             raise ContractMismatch(
                 f"the model spec lacks, or doesn't know: {', '.join(sorted(difference))}: export the checkpoint again"
             )
-        spec = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        try:
+            spec = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        except TypeError as problem:
+            raise ContractMismatch(
+                f"the model spec has a value of a wrong type ({problem}): export the checkpoint again"
+            ) from problem
         if spec.fingerprint != fields.get("fingerprint"):
             raise ContractMismatch(
                 f"the model spec says fingerprint {fields.get('fingerprint')}, its fields give {spec.fingerprint}: "

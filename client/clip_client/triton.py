@@ -15,6 +15,7 @@ import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
+from clip_client.model_host import check_timeout
 
 _ADDRESS = re.compile(r"[^/\s]+:\d+")
 _MESSAGE_BYTES = 2**31 - 1
@@ -42,8 +43,7 @@ class Triton:
     def __init__(self, address: str, *, timeout_s: float) -> None:
         if not _ADDRESS.fullmatch(address):
             raise InvalidInput(f"the address is {address!r}: expected host:port of a gRPC endpoint, e.g. localhost:8001")
-        if timeout_s is None or not timeout_s > 0:
-            raise InvalidInput(f"timeout_s is {timeout_s}: expected a number of seconds above 0")
+        check_timeout(timeout_s)
         self.address = address
         self.outages = 0
         """Times that the server was unavailable; another checkpoint may have come up since."""

@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from clip_client.errors import ClipError, Unavailable
+from clip_client.library_errors import one_line
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
 from clip_export import json_record, memory
 from clip_export.artifact_files import BUILD_RECORD, EMBEDDINGS, NOT_WEIGHTS
@@ -24,7 +25,6 @@ from clip_export.evaluation import gate
 from clip_export.evaluation.gate import Allowed, Gate, Invariance
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.evaluation.retrieval import Embeddings
-from clip_export.library_errors import one_line
 from clip_export.progress import Progress
 from clip_export.towers import Towers
 from clip_export.variants import REFERENCE, named

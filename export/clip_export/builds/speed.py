@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clip_client import engines
+from clip_client.library_errors import one_line
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import bucket
 from clip_export import hardware, json_record, memory
 from clip_export.artifact_files import SPEED_RECORD
 from clip_export.builds.verdicts import Judged
-from clip_export.library_errors import one_line
 from clip_export.progress import Progress
 from clip_export.variants import named
 from clip_export.variants.base import MAX_BATCH, Artefact, Variant
@@ -40,6 +41,8 @@ _MOST_RUNS = 10  # in a turn
 _TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
 _LARGE_BYTES = 2**30  # of an artefact; the towers of a ViT-L in float32 are just below and above
 _ENDING_S = 5  # for a process to end by itself
+
+_PRELOADED = ["clip_export.variants", *(f"{engines.__name__}.{backend}" for backend in engines.NAMES)]  # imported once, for all
 
 Batch = npt.NDArray[Any]
 
@@ -169,7 +172,7 @@ class _Worker:
 @contextmanager
 def _worker(variant: Variant, artefact: Artefact) -> Iterator[_Worker]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["clip_export.variants"])  # imported once, for all
+    context.set_forkserver_preload(_PRELOADED)
     near, far = context.Pipe()
     process = context.Process(target=_serve, args=(far, variant, artefact), daemon=True)
     process.start()

@@ -8,8 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.library_errors import one_line
 from clip_export.checkpoints.weight_digest import digest
-from clip_export.library_errors import one_line
 
 FOLDER = Path("~/.cache/clip")
 """Cache that open_clip and OpenAI's clip use too."""

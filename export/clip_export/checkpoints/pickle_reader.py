@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clip_client.library_errors import one_line
 from clip_export.checkpoints import pickle_rules, sandbox
 from clip_export.checkpoints.pickle_rules import Refused
-from clip_export.library_errors import one_line
 
 
 def main(argv: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from clip_client.errors import InvalidInput
+from clip_client.library_errors import one_line
 from clip_client.spec import ModelSpec, Tower
 from clip_client.tokens import NO_TEXTS
 from clip_export.checkpoints import image_processor
@@ -23,7 +24,6 @@ from clip_export.families.hugging_face import HuggingFace, model_of
 from clip_export.families.text_model import POOLER
 from clip_export.libraries.base import Library
 from clip_export.libraries.vision_model import NoTexts, VisionModel, embedding, model_class
-from clip_export.library_errors import one_line
 from clip_export.towers import Towers
 from clip_export.towers.image_tower import ImageTower
 from clip_export.towers.text_towers import NoTextTower

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from clip_client import naflex
 from clip_client.errors import InvalidInput
+from clip_client.library_errors import one_line
 from clip_client.preprocess import preprocess
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.tokens import Tokenizer
 from clip_export import memory
 from clip_export.libraries.base import Answer, Library, NotCompared
-from clip_export.library_errors import one_line
 from clip_export.oracle.items import Items
 from clip_export.variants.base import Encoder
 

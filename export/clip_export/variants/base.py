@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from clip_client import engines
 from clip_client.spec import ModelSpec, Tower
 from clip_export.variants.quantization import Recipe
 
 MAX_BATCH = 32
 """The largest batch that a server makes."""
 
-Encoder = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
-"""pixels uint8 [N, S, S, 3] or tokens int32 [N, L] -> embedding float32 [N, D]."""
+Encoder = engines.Encoder
 
 
 @dataclass(frozen=True)

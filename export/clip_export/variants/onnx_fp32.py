@@ -8,14 +8,12 @@ import warnings
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 from torch.onnx import ONNXProgram
 
+from clip_client import engines
 from clip_client.model_repository import MODEL_FILES
 from clip_client.spec import EMBEDDING, PIXELS, TOKENS, ModelSpec, Tower
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
@@ -43,13 +41,7 @@ class OnnxFp32(Variant):
         _forget_weights(module, program)
 
     def load(self, artefact: Artefact) -> Encoder:
-        session = onnxruntime.InferenceSession(artefact.folder / MODEL_FILE, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-
-        def encode(batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-            return np.asarray(session.run([EMBEDDING], {name: batch})[0])
-
-        return encode
+        return engines.opened(str(self.backend), artefact.folder / MODEL_FILE, self.parameters)
 
 
 def save(model: onnx.ModelProto, folder: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import openvino
 
+from clip_client import engines
 from clip_client.model_repository import MODEL_FILES
-from clip_client.spec import EMBEDDING
 from clip_export.variants.base import Artefact, Encoder, Limits, Source, Variant
 from clip_export.variants.onnx_fp32 import MODEL_FILE as ONNX_FILE
 from clip_export.variants.onnx_fp32 import OnnxFp32
@@ -41,10 +39,4 @@ class OpenVinoFp16(Variant):
         openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=True)
 
     def load(self, artefact: Artefact) -> Encoder:
-        model = openvino.Core().compile_model(artefact.folder / MODEL_FILE, "CPU", dict(self.parameters))
-        request = model.create_infer_request()
-
-        def encode(batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-            return np.array(request.infer([batch])[EMBEDDING])
-
-        return encode
+        return engines.opened(str(self.backend), artefact.folder / MODEL_FILE, self.parameters)

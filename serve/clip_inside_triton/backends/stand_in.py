@@ -6,17 +6,15 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from clip_client import engines
+from clip_client.model_repository import MODEL_FILES
 from clip_client.spec import SPEC_FILE
 
 
 class StandIn:
-    """A Triton Python-based backend around one engine.
+    """A Triton Python-based backend around one engine; a subclass names the ``backend``."""
 
-    A subclass names its ``default_file`` and gives ``open(path, parameters)``, which returns a function from an input name, a
-    whole batch and output names to the outputs.
-    """
-
-    default_file: str
+    backend: str
 
     @staticmethod
     def auto_complete_config(config):
@@ -26,15 +24,14 @@ class StandIn:
     def initialize(self, args):
         """Open the model of this version with the configuration's parameters."""
         config = json.loads(args["model_config"])
-        file = config.get("default_model_filename") or self.default_file
+        file = config.get("default_model_filename") or MODEL_FILES[self.backend][0]
         parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}
-        [sent] = config["input"]
-        self._input = sent["name"]
-        self._outputs = [output["name"] for output in config["output"]]
+        [sent], [answered] = config["input"], config["output"]
+        self._input, self._output = sent["name"], answered["name"]
         folder = Path(args["model_repository"]) / args["model_version"]
         spec = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
         self._longest = max(int(sent["dims"][0]), spec["context_length"])
-        self._run = self.open(folder / file, parameters)
+        self._encode = engines.opened(self.backend, folder / file, parameters)
 
     def execute(self, requests):
         """Run all requests as one batch; one response each, and none fails because of another."""
@@ -47,14 +44,9 @@ class StandIn:
     def _as_one(self, batches):
         for batch in batches:
             self._check(batch)
-        whole = batches[0] if len(batches) == 1 else _joined(batches)
-        results = self._run(self._input, whole, self._outputs)
+        embeddings = self._encode(batches[0] if len(batches) == 1 else _joined(batches))
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
-        parts = zip(*(np.split(result, ends) for result in results), strict=True)
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(*named) for named in zip(self._outputs, part, strict=True)])
-            for part in parts
-        ]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor(self._output, part)]) for part in np.split(embeddings, ends)]
 
     def _alone(self, batch):
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from clip_client.error_tensor import error_tensor
 from clip_client.spec import ERROR, SPEC_FILE, TEXT, TOKENIZER_FILE, TOKENS, ModelSpec
 from clip_client.tokens import Tokenizer
 
@@ -22,9 +23,8 @@ class TritonPythonModel:
         """Tokenise the texts of all requests together, to one length, so that the encoder can batch them again."""
         batches = [pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel() for request in requests]
         tokens, errors = self._tokenize(np.concatenate(batches))
-        encoded = np.array([error.encode() for error in errors], np.object_).reshape(-1, 1)
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor(TOKENS, part), pb_utils.Tensor(ERROR, error)])
-            for part, error in zip(np.split(tokens, ends), np.split(encoded, ends), strict=True)
+            for part, error in zip(np.split(tokens, ends), np.split(error_tensor(errors), ends), strict=True)
         ]

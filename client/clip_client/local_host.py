@@ -1,0 +1,90 @@
+"""Host of published models in this process: what Triton makes of a model repository, without a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_client import engines, repository_check
+from clip_client.error_tensor import error_tensor
+from clip_client.errors import InvalidInput, Unavailable
+from clip_client.local_tower import Hardware, LocalTower
+from clip_client.model_repository import encoder, models
+from clip_client.served_model import served_model
+from clip_client.spec import EMBEDDING, ERROR, PIXELS, TOKENS, TOWERS
+
+_PREPARED = {"image": PIXELS, "text": TOKENS}
+
+
+class LocalHost:
+    """The six models of one name; safe to use from several threads, not from a process that was forked.
+
+    Configurations and specs are read at once, tokenizer and weights when a tower is first used. Open files stay what they are
+    when the repository is exchanged.
+
+    Raises:
+        InvalidInput: no such repository or name, half of one, no such device, or a variant that no engine here runs.
+        ContractMismatch: the models are of another version, or of several checkpoints, or a file is damaged.
+        Unavailable: an engine isn't installed, or an export is at work.
+    """
+
+    outages = 0  # none: nobody restarts the models behind this client's back
+
+    def __init__(self, repository: Path, name: str, hardware: Hardware) -> None:
+        self.address = str(repository)
+        self._process = os.getpid()
+        folder = repository.absolute()  # files are opened later, and the current folder may be another by then
+        self._configs = repository_check.configs(folder, name)
+        for tower in TOWERS:
+            self._check_engine(encoder(name, tower), hardware)
+        model = served_model(self, name)
+        self._towers = {tower: LocalTower(folder, model, tower, hardware) for tower in TOWERS}
+        self._towers_of_models = {model: tower for tower in TOWERS for model in models(name, tower)}
+
+    def config(self, model: str) -> Any:
+        """Return a model's configuration as it was when the repository was opened."""
+        self._check_process()
+        return self._configs[model]
+
+    def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
+        """Open the encoders of models; return an empty string, for they are ready then."""
+        self._check_process()
+        for model in models:
+            self._towers[self._towers_of_models[model]].open()
+        return ""
+
+    def infer(
+        self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        """Run an ensemble, or its preparer where no embedding is among the outputs, on N byte strings; return the outputs."""
+        self._check_process()
+        tower = self._towers_of_models[model]
+        prepared, errors = self._towers[tower].prepare([*rows])
+        tensors: dict[str, npt.NDArray[Any]] = {_PREPARED[tower]: prepared, ERROR: error_tensor(errors)}
+        if EMBEDDING in outputs:
+            tensors[EMBEDDING] = self._towers[tower].encode(prepared)
+        return [tensors[output] for output in outputs]
+
+    def close(self) -> None:
+        """Give back memory and threads; in a process that was forked they aren't there."""
+        if os.getpid() == self._process:
+            for tower in self._towers.values():
+                tower.close()
+
+    def _check_engine(self, model: str, hardware: Hardware) -> None:
+        try:
+            engines.check(self._configs[model].backend, hardware.device)
+        except InvalidInput as problem:
+            raise InvalidInput(f"{model} can't be run: {problem}") from problem
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise Unavailable(
+                f"{self.address} was opened in process {self._process}, from which this one was forked without the "
+                "engines' threads: open it in the new processes alone, or start them with 'spawn'"
+            )

@@ -1,0 +1,41 @@
+"""Interface of what runs the published models: a Triton, or this process."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from clip_client.errors import InvalidInput
+
+
+class ModelHost(Protocol):
+    """Models that are asked by their names; safe to use from several threads.
+
+    Attributes:
+        address: of the host in messages.
+        outages: times that it was unavailable; another checkpoint may have come up since.
+    """
+
+    address: str
+    outages: int
+
+    def config(self, model: str) -> Any:
+        """Return a model's configuration: Triton's ``ModelConfig``, or some of its fields."""
+
+    def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
+        """Return a reason if a model isn't ready; empty if all are."""
+
+    def infer(
+        self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        """Send N byte strings as the tensor ``name`` [N, 1], or an array unchanged; return the outputs in order."""
+
+    def close(self) -> None:
+        """Give back what the host holds; later calls raise Unavailable."""
+
+
+def check_timeout(timeout_s: float) -> None:
+    """Raise InvalidInput for a bound on a wait that isn't a number of seconds."""
+    if timeout_s is None or not timeout_s > 0:
+        raise InvalidInput(f"timeout_s is {timeout_s}: expected a number of seconds above 0")
