@@ -20,7 +20,7 @@ from case import Row
 from recipe import built
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [str(ROOT / name) for name in ("client", "export", "search", "serve")]
+PACKAGES = [str(ROOT / name) for name in ("client", "embed", "export", "search", "serve")]
 SAMPLE = (
     "openai/clip-vit-base-patch32",
     "google/siglip-base-patch16-224",

@@ -29,7 +29,7 @@ FOREIGN_FLAGS = {"--cov", "--enable-shared", "--index-url", "--model-id", "--pro
 """Flags in running text that aren't ours: of pytest, Python's build, pip, infinity and docker."""
 TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"
 """Addresses that the documents have; in the tests they are other ones."""
-PACKAGES = ("client", "export", "search", "serve")
+PACKAGES = ("client", "embed", "export", "search", "serve")
 PICTURES = "examples/emoji/pictures"
 HELP = ROOT / "docs" / "reference" / "commands.md"
 TABLE = "file_name,caption,year,country\na.jpg,a red car,1999,Italy\nsub/b.jpg,children on a beach,2021,Spain\n"

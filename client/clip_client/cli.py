@@ -27,6 +27,9 @@ COMMANDS = {
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
     "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
+    "embed": Command(
+        "clip_embed.cli", "embed", "embed a long list of pictures and texts into files, resumable, on any number of machines"
+    ),
     "completion": Command("clip_client.completion", "completion", "print a script that completes commands in a shell"),
 }
 
@@ -36,6 +39,7 @@ EXAMPLES = (
     "clipserve serve",
     "clipserve search serve",
     "clipserve search add FOLDER --collection photos",
+    "clipserve embed FOLDER EMBEDDINGS",
 )
 """Commands in the order that a newcomer needs them."""
 

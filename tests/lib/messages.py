@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from documents import ROOT, documents, tracked
 
 _QUOTE = re.compile(r"^`([^`]+)`$", re.M)
-_PACKAGES = ("client", "export", "search", "serve")
+_PACKAGES = ("client", "embed", "export", "search", "serve")
 
 
 def is_quoted_right(quote: str, texts: set[str]) -> bool:

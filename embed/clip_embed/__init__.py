@@ -1,0 +1,1 @@
+"""Bulk embedding: long lists of pictures and texts to files, in parts that are whole or aren't there."""

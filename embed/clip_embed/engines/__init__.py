@@ -1,0 +1,1 @@
+"""Engines: what embeds chunks, in this process or on servers."""

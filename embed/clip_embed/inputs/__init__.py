@@ -1,0 +1,1 @@
+"""Inputs: each kind cuts itself into parts, and reads a part as chunks."""

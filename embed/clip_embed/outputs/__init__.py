@@ -1,0 +1,1 @@
+"""Outputs: each kind turns the rows of a part into its files."""

@@ -1,0 +1,36 @@
+"""Parquet: ``part-0.parquet``, …, with the vectors as lists of one size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from clip_embed.outputs.base import Rows
+from clip_embed.places import Place
+
+
+class Parquet:
+    """A file for each part that has rows."""
+
+    def write(self, place: Place, part: str, rows: Rows, folder: Path) -> dict[str, Any]:
+        """Write the file."""
+        file, writer = folder / "rows.parquet", None
+        for batch in rows.batches():
+            # Vectors have no repetitions to look for, and no bytes that a compression finds.
+            writer = writer or pq.ParquetWriter(
+                file, batch.schema, use_dictionary=_plain(batch.schema, rows), compression="zstd"
+            )
+            writer.write_batch(batch)
+        if writer:
+            writer.close()
+            place.take(file, f"part-{part}.parquet")
+        return {}
+
+    def finish(self, place: Place, parts: list[dict[str, Any]]) -> None:
+        """Leave the files as they are."""
+
+
+def _plain(schema: Any, rows: Rows) -> list[str]:
+    return [column.name for column in schema if column.name not in rows.towers]

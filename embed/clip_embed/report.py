@@ -1,0 +1,76 @@
+"""Progress and outcome of a run, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from clip_client.progress_bars import ProgressBar, say
+from clip_client.terminal import printable
+from clip_embed.run import Result
+
+_FAILED_SHOWN = 5
+
+
+class Bar:
+    """Bar of items; a line every 30 s where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+        self._parts = self._done = 0
+
+    def begin(self, parts: int, done: int) -> None:
+        """Show the bar."""
+        self._parts, self._done = parts, done
+        self._bar = ProgressBar(desc=self._title(), unit=" items")
+
+    def items(self, count: int) -> None:
+        """Move it."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def part(self) -> None:
+        """Count a part."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.set_description(self._title(), refresh=False)
+
+    def say(self, line: str) -> None:
+        """Print a remark above it."""
+        say(printable(line))
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _title(self) -> str:
+        return f"part {min(self._done + 1, self._parts)} of {self._parts}"
+
+
+def told(result: Result, name: str) -> str:
+    """Return the outcome in lines."""
+    books, pace = result.books, result.items / result.seconds if result.seconds else 0.0
+    lines = [
+        f"{result.items:,} items in {result.seconds:,.1f} s, {pace:,.1f} a second" if result.items else "nothing was missing",
+        *(f"part {n} isn't done: {printable(reason)}" for n, reason in sorted(result.failed.items())[:_FAILED_SHOWN]),
+        f"{len(result.failed) - _FAILED_SHOWN} more parts aren't done" if len(result.failed) > _FAILED_SHOWN else "",
+        f"{books.partial:,} items are in without a part of them: errors.parquet says why" if books.partial else "",
+        f"{books.bare:,} items have no caption, and no vector of one" if books.bare else "",
+        f"{books.broken:,} files of the input end early: errors.parquet names them" if books.broken else "",
+        f"{result.done:,} of {result.parts:,} parts are done in {name}"
+        + ("" if result.finished else ": run it again for the rest"),
+        f"read {result.read:,} = {books.taken:,} embedded + {result.unused:,} left out",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def as_json(result: Result) -> str:
+    """Return the outcome as an object in JSON."""
+    counts = {name: value for name, value in asdict(result.books).items() if name != "output"}
+    counts |= {"read": result.read, "left_out": result.unused}
+    rest = {"parts": result.parts, "done": result.done, "finished": result.finished}
+    failed = {str(n): reason for n, reason in sorted(result.failed.items())}
+    return json.dumps({**counts, **rest, "failed": failed, "items": result.items, "seconds": round(result.seconds, 3)})
