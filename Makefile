@@ -18,7 +18,7 @@ setup: $(READY)
 $(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[up,loadtest,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[up,embed,loadtest,dev]'
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_client.comparison import Floats
+from clip_client.file_names import as_source
 from clip_client.spec import Tower
 from clip_embed.chunks import Chunk, SourceProblem
 from clip_embed.engines.base import Engine
@@ -188,7 +189,7 @@ class PartRunner:
         chunk = embedded.chunk
         kept = [n for n in range(len(chunk)) if n not in embedded.problems]
         own = chunk.own if len(kept) == len(chunk) else chunk.own.take(pa.array(kept, pa.int64()))
-        columns = [pa.array([chunk.names[n] for n in kept], pa.string())]
+        columns = [pa.array([_path(chunk, n) for n in kept], pa.string())]
         if self._has_captions:
             columns.append(pa.array([chunk.texts[n] for n in kept], pa.string()))
         columns += own.columns
@@ -205,6 +206,12 @@ class PartRunner:
             else:
                 values[row] = vector
         return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=self._vector, mask=pa.array(missing))
+
+
+def _path(chunk: Chunk, n: int) -> str:
+    """Return the place of an item's picture, or its name where the picture came with the item."""
+    picture = chunk.pictures[n]
+    return as_source(picture) if isinstance(picture, str) else chunk.names[n]
 
 
 def scratch(place: Place) -> Path | None:
