@@ -128,15 +128,14 @@ class WebDataset:
     def _first_samples(self, shards: Iterable[str]) -> list[_Sample]:
         reasons = []
         for shard in shards:
+            samples = list[_Sample]()
             try:
-                samples = list(islice(_samples(shard), _SEEN))
+                samples += islice(_samples(shard), _SEEN)
             except SourceProblem as problem:
                 reasons.append(problem.reason)
-                continue
             except (OSError, ClipError) as problem:
                 reasons.append(f"{shown(shard)}: {problem}")
-                continue
-            if samples:
+            if samples:  # also where it ends early: its part will say so
                 return samples
         raise InvalidInput(f"no item in {shown(self.location)}{': ' + reasons[0] if reasons else ', whose shards are empty'}")
 
