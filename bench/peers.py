@@ -10,7 +10,6 @@ infinity-emb[server,torch,vision] 0.0.78 and aiohttp; one that is absent is skip
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
@@ -19,13 +18,12 @@ from statistics import median
 
 import numpy as np
 
-from clip_client import Clip, ModelSpec
-from clip_client.preprocess import preprocess
+from clip_client import Clip
 from clip_client.spec import TOWERS, Tower
-from clip_export import hardware
 from clip_export.variants.base import Encoder
 from lib.checkpoints import VARIANT, checkpoint, encoder, exported
 from lib.clip_retrieval import Inference, Vectors
+from lib.engine_alone import BATCH, embedded
 from lib.infinity import Infinity, infinity
 from lib.load import Load, Request, load, median_ms, median_per_s
 from lib.options import TURNS, parsed, setting
@@ -38,7 +36,7 @@ from lib.tables import Cell, Table
 from lib.torch_loop import LOOP, TorchLoop
 from lib.turns import answers_in_turns
 
-BATCH, TEXTS = 32, 20_000
+TEXTS = 20_000
 OURS, TRITON, ENGINE = "clipserve", "clipserve through Triton", "the same engine in this process"
 CLIP_RETRIEVAL, INFINITY = "clip-retrieval inference", "infinity"
 LOOP_PHOTOS = 48  # the loop is slow: these take seconds
@@ -101,7 +99,7 @@ def in_bulk(
     loop = TorchLoop(model, few)
     ways: dict[str, Callable[[], Bulk]] = {
         TRITON: lambda: timed(len(files), lambda: clip.embed_image(files)),
-        ENGINE: lambda: timed(len(files), lambda: in_this_process(encode, clip.spec, files)),
+        ENGINE: lambda: timed(len(files), lambda: embedded(encode, clip.spec, files)),
         LOOP: lambda: timed(len(few), loop),
     }
     if program := program_path(peers, "clip-retrieval", "clip-retrieval"):
@@ -114,14 +112,6 @@ def timed(count: int, embed: Callable[[], Vectors]) -> Bulk:
     start = time.perf_counter()
     vectors = embed()
     return Bulk(count / (time.perf_counter() - start), vectors)
-
-
-def in_this_process(encode: Encoder, spec: ModelSpec, files: Sequence[Path]) -> Vectors:
-    """Embed batch after batch: a thread per core preprocesses its photos, one call encodes it."""
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    with ThreadPoolExecutor(hardware.cores()) as pool:
-        prepared = (list(pool.map(lambda file: preprocess(file.read_bytes(), spec), batch)) for batch in batches)
-        return np.concatenate([encode(np.stack(pixels)) for pixels in prepared])
 
 
 def by_clip_retrieval(program: Inference, files: Sequence[Path]) -> Bulk:

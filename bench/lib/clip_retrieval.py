@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from clip_export import hardware
 from lib.clustered_rows import NAME
+from lib.other_programs import environment as other_environment
 from lib.other_programs import run, started
 from lib.samples import ARTIFACTS
 from lib.serving import free_ports
+from lib.watched import Watched, watched
 
 Vectors = npt.NDArray[np.float32]
 
@@ -39,14 +41,29 @@ class Inference:
             (folder / "photos").mkdir()
             for n, photo in enumerate(photos):
                 (folder / "photos" / f"{n:06}.jpg").symlink_to(photo.resolve())
-            run(self.program, "inference", *self._flags(folder))
+            run(self.program, "inference", *self._flags(folder, str(folder / "photos")))
             stats = json.loads((folder / "embeddings" / "stats" / "0.json").read_text(encoding="utf-8"))
             vectors = np.load(folder / "embeddings" / "img_emb" / "img_emb_0.npy").astype(np.float32)
         return stats["total_duration"], vectors
 
-    def _flags(self, folder: Path) -> list[str]:
+    def timed(self, kind: str, source: Path, count: int) -> tuple[float, Watched]:
+        """Embed a folder of files or of shards (``files``, ``webdataset``); return seconds by its own clock, and its use."""
+        with tempfile.TemporaryDirectory() as name:
+            shards = ["--wds_number_file_per_input_file", str(count), "--output_partition_count", "1"]
+            flags = [*self._flags(Path(name), self._location(kind, source)), "--input_format", kind]
+            used = watched([self.program, "inference", *flags, *(shards if kind == "webdataset" else [])], other_environment())
+            stats = json.loads((Path(name) / "embeddings" / "stats" / "0.json").read_text(encoding="utf-8"))
+        return stats["total_duration"], used
+
+    def _location(self, kind: str, source: Path) -> str:
+        if kind == "files":
+            return str(source)
+        names = sorted(path.stem for path in source.glob("*.tar"))
+        return f"{source}/{{{names[0]}..{names[-1]}}}.tar"
+
+    def _flags(self, folder: Path, source: str) -> list[str]:
         options = {
-            "input_dataset": folder / "photos",
+            "input_dataset": source,
             "output_folder": folder / "embeddings",
             "clip_model": f"hf_clip:{self.checkpoint}",
             "enable_text": False,
