@@ -44,7 +44,7 @@ def test_the_python_models_leave_the_work_to_the_client() -> None:
         assert len((ROOT / path).read_text().splitlines()) < 80
 
 
-@pytest.mark.parametrize("package", ["clip_client", "clip_embed", "clip_export", "clip_search", "clip_serve"])
+@pytest.mark.parametrize("package", ["clip_client", "clip_export", "clip_search", "clip_serve"])
 def test_former_names_of_modules_can_be_imported(package: str) -> None:
     code = f"""
         import importlib, pytest
