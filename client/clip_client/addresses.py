@@ -56,7 +56,9 @@ def checked(host: str, port: int, networks: Collection[Network], deadline: Deadl
     for address in addresses:
         target = _translated(address)
         if not is_public(address) and not any(target in network for network in networks):
-            raise InvalidInput(f"{host} is {target}, which isn't a public address: send the picture itself, or allow it with --allow-network")
+            raise InvalidInput(
+                f"{host} is {target}, which isn't a public address: send the picture itself, or allow it with --allow-network"
+            )
     return addresses[0]
 
 
