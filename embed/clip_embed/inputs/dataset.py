@@ -120,7 +120,8 @@ def _of_split(loaded: Any, split: str | None, location: str) -> Any:
     if split is None and len(loaded) == 1:
         return next(iter(loaded.values()))
     if split not in loaded:
-        raise InvalidInput(f"{shown(location)} has the splits {', '.join(loaded)}, not {split or 'one'}: pass --split")
+        other = f", not {split}" if split else ""
+        raise InvalidInput(f"{shown(location)} has the splits {', '.join(loaded)}{other}: pass --split with one of them")
     return loaded[split]
 
 
