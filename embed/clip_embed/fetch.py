@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from clip_client import camera_files
 from clip_client.addresses import Network, TooSlow, Unreachable
@@ -19,6 +20,7 @@ from clip_embed.locations import opened_url, shown
 from clip_embed.retries import Hosts, Lanes, retried
 
 _WEB = ("http://", "https://")
+_KEPT = "%/:?#[]@!$&'()*+,;=~|^`{}<>\"\\"  # characters of URLs that stay as they are: all of ASCII but blanks
 _SLOW_LANES = 8  # threads for each download that counts: those that are slow stop counting
 _MOST_BYTES = 2**28
 """Bytes of pictures that were fetched and not used yet, above which no further ones are begun."""
@@ -128,7 +130,7 @@ class Fetcher:
     def _fetched(self, url: str) -> bytes:
         is_web = url.lower().startswith(_WEB)
         host = url.partition("://")[2].partition("/")[0].lower()
-        read = self._downloader.read if is_web else self._of_store
+        read = self._downloaded if is_web else self._of_store
         retries = self.options.retries if self._hosts.is_up(host) else 0
         try:
             content = retried(lambda: self._in_lane(read, url), retries)
@@ -141,6 +143,12 @@ class Fetcher:
     def _in_lane(self, read: Callable[[str], bytes], url: str) -> bytes:
         with self._lanes.taken():
             return read(url)
+
+    def _downloaded(self, url: str) -> bytes:
+        """Download a URL; blanks and letters beyond ASCII behind its host are encoded, as browsers do."""
+        scheme, _, rest = url.partition("://")
+        host, slash, path = rest.partition("/")
+        return self._downloader.read(f"{scheme}://{host}{slash}{quote(path, safe=_KEPT)}")
 
     def _of_store(self, url: str) -> bytes:
         most = self.limits.image_bytes

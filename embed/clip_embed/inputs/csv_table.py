@@ -106,7 +106,9 @@ class _Reader:
             if row:
                 item = _item(row, columns, references, row_name(label, reader.line), width)
                 item = self._marked(item, reader, lines)
-                self.listing.add(item, self._own(row, own, item), sum(map(len, row)))
+                self.listing.add(
+                    item, self._own(row, own, columns.image if isinstance(item.picture, bytes) else None), sum(map(len, row))
+                )
 
     def plan(self, left_out: dict[str, str]) -> Plan:
         """Return the plan of all files."""
@@ -130,10 +132,11 @@ class _Reader:
                 self.kinds.append(0)
         return [(self.own[name], position) for name, position in columns.own.items()]
 
-    def _own(self, row: Sequence[str], own: Sequence[tuple[int, int]], item: Item) -> Cells:
+    def _own(self, row: Sequence[str], own: Sequence[tuple[int, int]], encoded: int | None) -> Cells:
+        """Return the cells that are kept, by their places; an encoded picture isn't."""
         cells: list[str | None] = [None] * len(self.own)
         for place, position in own:
-            if position < len(row):
+            if position < len(row) and position != encoded:
                 cells[place] = row[position] or None
         return cells
 

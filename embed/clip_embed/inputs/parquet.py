@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -143,9 +146,24 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
         return
     files, path = opened_url(file)
     try:
-        with files.open(path, "rb") as opened, pq.ParquetFile(opened, buffer_size=_BUFFER) as table:
+        with files.open(path, "rb") as opened, _seekable(opened) as whole, pq.ParquetFile(whole, buffer_size=_BUFFER) as table:
             yield table
     except (OSError, pa.ArrowException, ClipError):
         raise
     except Exception as problem:  # each file system has errors of its own
         raise Unavailable(f"{shown(file)} can't be read ({str(problem)[:200]}): try again later") from problem
+
+
+@contextlib.contextmanager
+def _seekable(opened: Any) -> Iterator[Any]:
+    """Return a file in which any place can be read: a copy, where a web server sends files as a whole only."""
+    try:
+        opened.seek(0, os.SEEK_END)
+        opened.seek(0)
+    except (ValueError, OSError):
+        with tempfile.TemporaryFile(prefix="table-") as copy:
+            shutil.copyfileobj(opened, copy, _BUFFER)
+            copy.seek(0)
+            yield copy
+        return
+    yield opened

@@ -34,10 +34,10 @@ class TextLines:
     def __iter__(self) -> Iterator[str]:
         """Yield the lines; raises SourceProblem for a file that ends early, and OSError for one that can't be read."""
         with _opened(self._location) as file:
-            encoding, skip = _encoding(file)
-            text = io.TextIOWrapper(file, encoding, errors="surrogateescape" if not skip else "replace", newline="")
             number = 0
             try:
+                encoding, is_wide = _encoding(file)
+                text = io.TextIOWrapper(file, encoding, errors="replace" if is_wide else "surrogateescape", newline="")
                 while line := text.readline(LONGEST):
                     number += 1
                     yield self._checked(line, number, text)
