@@ -268,7 +268,7 @@ class TestCsv:
         assert {*there.notes} == {"d.jpg", "f.jpg"}
 
     def test_a_byte_of_another_encoding_costs_its_line(self, tmp_path: Path) -> None:
-        euc = "file,caption\na.jpg,ok\n".encode() + "b.jpg,日本語テキスト\n".encode("euc_jp") + b"c.jpg,ok\n"
+        euc = b"file,caption\na.jpg,ok\n" + "b.jpg,日本語テキスト\n".encode("euc_jp") + b"c.jpg,ok\n"
         (tmp_path / "t.csv").write_bytes(euc)
         there = read(tmp_path / "t.csv", tmp_path)
         assert (len(there.names), len(there.problems)) == (3, 1)
@@ -374,9 +374,9 @@ def test_texts_may_be_compressed_and_end_early(ending: str, tmp_path: Path) -> N
     file = tmp_path / f"l.txt.{ending}"
     with fsspec.open(f"file://{file}", "wb", compression="infer") as opened:
         opened.write("\n".join(lines).encode())
-    assert read(file, tmp_path).names == lines
+    assert read(file, tmp_path, 100_000).names == lines
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
-    there = read(file, tmp_path)
+    there = read(file, tmp_path, 100_000)
     assert there.names == lines[: len(there.names)]
     assert "ends early or is damaged after line" in there.left_out[file.name]
 
