@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,6 +21,7 @@ _IMAGES = (
 _CAPTIONS = ("caption", "captions", "text", "txt", "alt_text", "alt", "description", "prompt", "title")
 RESERVED = ("image_path", "caption", "image", "text")
 """Columns of outputs; an own one of such a name gets a `_` behind it."""
+_MOST = 5_000  # columns of a table
 _LISTED = 50  # columns that a message names
 
 Fits: TypeAlias = Callable[[pa.DataType], bool]
@@ -63,6 +65,8 @@ def chosen(schema: pa.Schema, named: Named) -> Columns:
     Raises:
         InvalidInput: one of the names isn't there, or is of another type; none is there with a usual name.
     """
+    if len(schema) > _MOST:
+        raise InvalidInput(f"has {len(schema):,} columns: expected at most {_MOST:,}")
     image = _named(schema, named.image, is_picture, _EXPECTED_PICTURE) if named.image else _usual(schema, _IMAGES, is_picture)
     caption = _named(schema, named.caption, is_text, "strings") if named.caption else _usual(schema, _CAPTIONS, is_text)
     if image is None and caption is None:
@@ -147,11 +151,19 @@ def _usual(schema: pa.Schema, names: Sequence[str], fits: Fits) -> int | None:
 def _own(schema: pa.Schema, image: int | None, caption: int | None) -> dict[str, int]:
     """Return names and positions of the columns that are kept; encoded pictures aren't, and captions have a place already."""
     dropped = {caption} | ({image} if image is not None and not _is_string(plain(schema.field(image).type)) else set())
-    own: dict[str, int] = {}
-    for position, name in enumerate(schema.names):
-        if position in dropped:
-            continue
-        while name in own or name in RESERVED:
-            name += "_"
-        own[name] = position
-    return own
+    names = _free_names(schema.names, RESERVED)
+    return {name: position for position, name in enumerate(names) if position not in dropped}
+
+
+def _free_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Return each name once; one that is taken gets ``_`` behind it, and a number where that is taken too."""
+    seen, repeated = set(taken), Counter[str]()
+    free = []
+    for name in names:
+        base = name
+        while name in seen:
+            repeated[base] += 1
+            name = f"{base}_{repeated[base] if repeated[base] > 1 else ''}"
+        seen.add(name)
+        free.append(name)
+    return free

@@ -17,7 +17,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
-from clip_embed.inputs.table_files import folder_of, label_of, table_files
+from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import picture_of, row_name
 from clip_embed.inputs.text_lines import TextLines
 from clip_embed.locations import shown
@@ -62,7 +62,7 @@ class Csv:
             try:
                 reader.read(file)
             except FileNotFoundError:
-                left_out[label_of(file, self.location)] = "nothing is there: check the name"
+                left_out[label_of(file, self.location)] = NOTHING
             except (InvalidInput, SourceProblem) as problem:
                 left_out[label_of(file, self.location)] = getattr(problem, "reason", str(problem))
         return reader.plan(left_out)
@@ -94,6 +94,8 @@ class _Reader:
         reader = CsvReader(itertools.chain(first, source), delimiter, _LONGEST_ROW)
         rows = iter(reader)
         names = [name.strip() for name in next((row for row in rows if row), [])]
+        if lines.bad:
+            raise InvalidInput(f"has no header that can be read: {lines.bad[min(lines.bad)]}")
         if not names:
             raise InvalidInput("is empty: expected a header and rows")
         columns = chosen(pa.schema([(name, pa.string()) for name in names]), self.named)

@@ -16,7 +16,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Named, chosen
 from clip_embed.inputs.references import References
 from clip_embed.inputs.table_rows import TableRows
-from clip_embed.locations import opened_url, shown
+from clip_embed.locations import line_of, opened_url, reached, shown
 from clip_embed.places import Place
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -93,12 +93,12 @@ def _loaded(location: str, split: str | None) -> Any:
         raise
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as problem:
         raise InvalidInput(
-            f"{shown(location)} can't be loaded ({_line(problem)}): expected a folder of save_to_disk, or a name on a hub that "
-            "can be reached or is in its cache"
+            f"{shown(location)} can't be loaded ({line_of(problem)}): expected a folder of save_to_disk, or a name on a hub "
+            "that can be reached or is in its cache"
         ) from problem
     except Exception as problem:  # of any library that reads one
         raise InvalidInput(
-            f"{shown(location)} can't be loaded ({_line(problem)}): look at it with datasets itself"
+            f"{shown(location)} can't be loaded ({line_of(problem)}): look at it with datasets itself"
         ) from problem
     return _of_split(loaded, split, location).with_format("arrow")
 
@@ -129,12 +129,9 @@ def _is_saved(location: str) -> bool:
     if "://" not in location:
         return any(os.path.exists(os.path.join(location, mark)) for mark in MARKS)
     files, path = opened_url(location)
-    return any(files.exists(f"{path}/{mark}") for mark in MARKS)
+    with reached(location):
+        return any(files.exists(f"{path}/{mark}") for mark in MARKS)
 
 
 def _folder(location: str) -> str:
     return location if "://" in location or os.path.isdir(location) else os.getcwd()
-
-
-def _line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:300]

@@ -17,7 +17,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import RESERVED, Columns, Named, chosen
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
-from clip_embed.inputs.table_files import folder_of, label_of, table_files
+from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import picture_of, row_name
 from clip_embed.inputs.text_lines import TextLines
 from clip_embed.locations import shown
@@ -95,7 +95,7 @@ class JsonLines:
             try:
                 yield from _lines_of(file, label)
             except FileNotFoundError:
-                left_out[label] = "nothing is there: check the name"
+                left_out[label] = NOTHING
             except (InvalidInput, SourceProblem) as problem:
                 left_out[label] = getattr(problem, "reason", str(problem))
 

@@ -19,9 +19,9 @@ from clip_embed.chunks import ROWS, Chunk
 from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.references import References
-from clip_embed.inputs.table_files import folder_of, label_of, table_files
+from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import TableRows
-from clip_embed.locations import opened_url, shown
+from clip_embed.locations import open_read, shown
 from clip_embed.places import Place
 
 ENDINGS = (".parquet", ".pq", ".parq")
@@ -90,7 +90,7 @@ class Parquet:
                 columns = chosen(table.schema_arrow, self._named)
                 return _Footer(columns, columns.schema(table.schema_arrow), groups)
         except FileNotFoundError:
-            return InvalidInput("nothing is there: check the name")
+            return InvalidInput(NOTHING)
         except (OSError, ClipError, pa.ArrowException) as problem:
             return problem
 
@@ -144,14 +144,8 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(file, buffer_size=_BUFFER) as table:
             yield table
         return
-    files, path = opened_url(file)
-    try:
-        with files.open(path, "rb") as opened, _seekable(opened) as whole, pq.ParquetFile(whole, buffer_size=_BUFFER) as table:
-            yield table
-    except (OSError, pa.ArrowException, ClipError):
-        raise
-    except Exception as problem:  # each file system has errors of its own
-        raise Unavailable(f"{shown(file)} can't be read ({str(problem)[:200]}): try again later") from problem
+    with open_read(file) as opened, _seekable(opened) as whole, pq.ParquetFile(whole, buffer_size=_BUFFER) as table:
+        yield table
 
 
 @contextlib.contextmanager

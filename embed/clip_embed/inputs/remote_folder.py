@@ -10,10 +10,10 @@ from typing import Any
 
 from clip_client import camera_files
 from clip_client.captions import Table, read_table
-from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.errors import InvalidInput
 from clip_client.picture_files import PictureFile, Scan, is_picture_name
 from clip_client.preprocess import Limits
-from clip_embed.locations import opened_url, shown
+from clip_embed.locations import line_of, opened_url, reached, shown
 
 _MOST_TEXT = 2**20  # bytes of a caption or of JSON beside a picture
 
@@ -26,14 +26,8 @@ def scan_remote(url: str) -> Scan:
         Unavailable: it can't be reached.
     """
     files, path = opened_url(url)
-    try:
+    with reached(url):
         listed = files.find(path, detail=True)
-    except FileNotFoundError:
-        listed = {}
-    except Exception as problem:  # each file system has errors of its own
-        raise Unavailable(
-            f"{shown(url)} can't be listed ({str(problem)[:200]}): look at its address and credentials"
-        ) from problem
     if not listed:
         raise InvalidInput(f"nothing is at {shown(url)}: expected a folder of pictures")
     scan, root = Scan(), path.strip("/")
@@ -52,7 +46,7 @@ def read_remote_table(url: str, name: str) -> Table:
         try:
             files.get_file(path, str(local))
         except Exception as problem:  # each file system has errors of its own
-            raise InvalidInput(f"can't be read ({str(problem)[:200]})") from problem
+            raise InvalidInput(f"can't be read ({line_of(problem)})") from problem
         return read_table(local)
 
 
@@ -62,12 +56,8 @@ def contents(urls: Sequence[str]) -> dict[str, bytes | InvalidInput]:
         return {}
     files, _ = opened_url(urls[0])
     paths = {files._strip_protocol(url): url for url in urls}
-    try:
+    with reached(urls[0]):
         answers: dict[str, Any] = files.cat([*paths], on_error="return")
-    except ClipError:
-        raise
-    except Exception as problem:  # each file system has errors of its own
-        raise Unavailable(f"{shown(urls[0])} can't be read ({str(problem)[:200]}): try again later") from problem
     if isinstance(answers, bytes):  # of a single file
         answers = {next(iter(paths)): answers}
     return {url: _checked(answers.get(path)) for path, url in paths.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_embed.locations import opened_url, shown
+from clip_embed.locations import opened_url, reached, shown
 
+NOTHING = "nothing is there, or its server can't be reached: check the name"
 _STARS = frozenset("*?[")
 
 
@@ -52,6 +54,11 @@ def _remote(location: str, endings: Sequence[str]) -> list[str]:
     if location.partition("://")[0].lower() in ("http", "https"):
         return expanded(location)
     files, path = opened_url(location)
+    with reached(location):
+        return _of_store(files, path, location, endings)
+
+
+def _of_store(files: Any, path: str, location: str, endings: Sequence[str]) -> list[str]:
     if _STARS & set(path):
         return [files.unstrip_protocol(name) for pattern in expanded(path) for name in sorted(files.glob(pattern))]
     if "{" in path:

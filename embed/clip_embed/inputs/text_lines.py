@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput
 from clip_client.text_files import decoded
 from clip_embed.chunks import SourceProblem
 from clip_embed.locations import open_read, shown
@@ -33,20 +34,19 @@ class TextLines:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines; raises SourceProblem for a file that ends early, and OSError for one that can't be read."""
-        with _opened(self._location) as file:
-            number = 0
-            try:
+        number = 0
+        try:
+            with _opened(self._location) as file:
                 encoding, is_wide = _encoding(file)
                 text = io.TextIOWrapper(file, encoding, errors="replace" if is_wide else "surrogateescape", newline="")
                 while line := text.readline(LONGEST):
                     number += 1
                     yield self._checked(line, number, text)
-            except (EOFError, zlib.error, OSError) as problem:
-                if isinstance(problem, OSError) and problem.errno is not None:
-                    raise
-                raise SourceProblem(
-                    shown(self._location), f"ends early or is damaged after line {number:,} ({problem}): what follows is lost"
-                ) from problem
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as problem:
+            if isinstance(problem, OSError) and (isinstance(problem, ClipError) or problem.errno is not None):
+                raise
+            reason = f"ends early or is damaged after line {number:,} ({problem}): what follows is lost"
+            raise SourceProblem(shown(self._location), reason) from problem
 
     def _checked(self, line: str, number: int, text: io.TextIOWrapper) -> str:
         if len(line) == LONGEST and not line.endswith(("\n", "\r")):
@@ -56,7 +56,7 @@ class TextLines:
             return "\n"
         if "\0" in line:
             self.bad[number] = "the line has a zero byte: save the file as UTF-8 without any"
-            return line.replace("\0", "\ufffd")
+            return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
         if line.isascii():
             return line
         return self._decoded(line, number)
@@ -96,11 +96,8 @@ def _opened(location: str) -> Iterator[Any]:
     from fsspec.utils import infer_compression
 
     name = infer_compression(location.partition("?")[0] if "://" in location else location)
-    try:
-        with open_read(location) as raw:
-            file: BinaryIO = compr[name](raw, mode="rb") if name else raw
-            yield io.BufferedReader(file, _LOOK)
-    except (ValueError, ImportError) as problem:
-        if isinstance(problem, InvalidInput | Unavailable):
-            raise
-        raise InvalidInput(f"{shown(location)} can't be uncompressed ({problem}): uncompress it first") from problem
+    if name and name not in compr:
+        raise InvalidInput(f"{shown(location)} can't be uncompressed here: uncompress it first")
+    with open_read(location) as raw:
+        file: BinaryIO = compr[name](raw, mode="rb") if name else raw
+        yield io.BufferedReader(file, _LOOK)

@@ -13,7 +13,7 @@ from clip_embed.chunks import Chunk, SourceProblem
 from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
-from clip_embed.inputs.table_files import folder_of, label_of, table_files
+from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import picture_of, row_name
 from clip_embed.inputs.text_lines import TextLines
 from clip_embed.locations import shown
@@ -50,7 +50,7 @@ class UrlList:
                 for item, size in _items(file, label):
                     listing.add(item, None, size)
             except FileNotFoundError:
-                left_out[label] = "nothing is there: check the name"
+                left_out[label] = NOTHING
             except (InvalidInput, SourceProblem) as problem:
                 left_out[label] = getattr(problem, "reason", str(problem))
         parts = listing.end()
