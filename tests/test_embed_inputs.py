@@ -435,6 +435,11 @@ class TestKinds:
             ("http://a.example/table", "the kind of http://a.example/table can't be told"),
             ("{a.csv", "braces that don't match"),
             ("none-*.csv", "no tables at"),
+            ("memory://none/t.csv", "t.csv nothing is there, or its server can't be reached"),
+            ("memory://none/t.parquet", "t.parquet: nothing is there, or its server can't be reached"),
+            ("http://127.0.0.1:9/t.jsonl", "t.jsonl nothing is there, or its server can't be reached"),
+            ("memory://none", "the kind of memory://none can't be told"),
+            ("foo://none/t.csv", "foo://none/t.csv can't be opened: Protocol not known"),
         ],
     )
     def test_what_cannot_be_told_lists_what_is_taken(self, name: str, message: str, folder: Path, tmp_path: Path) -> None:

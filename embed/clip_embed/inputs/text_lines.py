@@ -43,7 +43,7 @@ class TextLines:
                     number += 1
                     yield self._checked(line, number, text)
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as problem:
-            if isinstance(problem, OSError) and (isinstance(problem, ClipError) or problem.errno is not None):
+            if isinstance(problem, ClipError | FileNotFoundError) or getattr(problem, "errno", None) is not None:
                 raise
             reason = f"ends early or is damaged after line {number:,} ({problem}): what follows is lost"
             raise SourceProblem(shown(self._location), reason) from problem
