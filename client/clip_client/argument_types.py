@@ -1,6 +1,11 @@
-"""Types of command-line arguments that several commands take."""
+"""Arguments that several commands take, and their types."""
 
-from argparse import ArgumentTypeError
+from __future__ import annotations
+
+import ipaddress
+from argparse import ArgumentTypeError, _ActionsContainer
+
+from clip_client.settings import Repeated
 
 
 def count(text: str) -> int:
@@ -24,3 +29,12 @@ def ports(text: str) -> range:
     if not numbers:
         raise ArgumentTypeError(f"{text} ends before it begins: expected e.g. 8000-8999")
     return numbers
+
+
+def add_reach(group: _ActionsContainer) -> None:
+    """Add the options of where pictures may be fetched from."""
+    for flag, kind, metavar, text in (
+        ("--allow-network", ipaddress.ip_network, "CIDR", "network that isn't public but may be fetched from"),
+        ("--allow-port", ports, "N[-M]", "port that may be fetched from besides 80 and 443"),
+    ):
+        group.add_argument(flag, type=kind, action=Repeated, default=[], metavar=metavar, help=f"{text} (repeatable)")

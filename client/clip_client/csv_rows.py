@@ -2,8 +2,11 @@
 
 import csv
 import io
+import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,33 +26,52 @@ class CsvRows:
 
 def csv_rows(text: str) -> CsvRows:
     """Cut a text into rows; the separator is the candidate that its first line has most of."""
-    csv.field_size_limit(_LONGEST_CELL)  # the file is bounded already
-    said = _SAYS.match(text)
-    text = text[said.end() :] if said else text
-    first = text.partition("\n")[0]
-    reader = _Reader(text, said[1] if said else max(_SEPARATORS, key=first.count))
+    lines = io.StringIO(text, newline="")
+    delimiter, first = separator(lines.readline())
+    reader = CsvReader(itertools.chain(first, lines), delimiter)
     rows = [row for row in reader if row]
     return CsvRows(rows, reader.problems)
 
 
-class _Reader:
-    """Reader of quoted cells, also over several lines; a badly quoted line is read again by itself."""
+def separator(first: str) -> tuple[str, list[str]]:
+    """Return the separator that the first line of CSV has or says, and that line if it is a row."""
+    said = _SAYS.fullmatch(first)
+    return (said[1], []) if said else (max(_SEPARATORS, key=first.count), [first])
 
-    def __init__(self, text: str, delimiter: str) -> None:
-        self._lines = io.StringIO(text, newline="").readlines()
-        self._at = 0
+
+class CsvReader:
+    """Reader of quoted cells, also over several lines; a badly quoted line is read again by itself.
+
+    Args:
+        lines: with their endings; they are read as far as the rows are.
+        delimiter: between cells.
+        longest: lines that one row may take.
+
+    Attributes:
+        line: number of the last row's first line, from 1 on.
+        last_line: number of its last line.
+        problems: of badly quoted lines.
+    """
+
+    def __init__(self, lines: Iterable[str], delimiter: str, longest: float = math.inf) -> None:
+        self._lines, self._again, self._row = iter(lines), deque[str](), list[str]()
+        self._longest = longest
         self._read = partial(csv.reader, delimiter=delimiter, skipinitialspace=True)
+        self.line, self.last_line = 1, 0
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[list[str]]:
+        csv.field_size_limit(_LONGEST_CELL)  # lines are bounded already
         rows = self._strict()
         while True:
-            start = self._at
+            self._row.clear()
+            self.line = self.last_line + 1
             try:
                 row = next(rows, None)
             except csv.Error:
-                self._at, rows = start + 1, self._strict()
-                row = self._alone(start)
+                self._again.extendleft(reversed(self._row[1:]))
+                self.last_line = self.line
+                row, rows = self._alone(self._row[0]), self._strict()
             if row is None:
                 return
             yield row
@@ -58,15 +80,18 @@ class _Reader:
         return self._read(self._following(), strict=True)
 
     def _following(self) -> Iterator[str]:
-        while self._at < len(self._lines):
-            self._at += 1
-            yield self._lines[self._at - 1]
+        while True:
+            line = self._again.popleft() if self._again else next(self._lines, None)
+            if line is None:
+                return
+            self._row.append(line)
+            self.last_line += 1
+            if len(self._row) > self._longest:
+                raise csv.Error("a quote that isn't closed")
+            yield line
 
-    def _alone(self, number: int) -> list[str]:
+    def _alone(self, line: str) -> list[str]:
         """Return the cells of one line; quotes that don't come in pairs are characters like others."""
-        self.problems.append(
-            f"line {number + 1} has a quote in the middle of a cell, or one that isn't closed: check its cells"
-        )
-        line = self._lines[number].rstrip("\r\n")
+        self.problems.append(f"line {self.line} has a quote in the middle of a cell, or one that isn't closed: check its cells")
         quoting: Any = csv.QUOTE_NONE if line.count('"') % 2 else csv.QUOTE_MINIMAL
-        return next(iter(self._read([line], quoting=quoting)), [])
+        return next(iter(self._read([line.rstrip("\r\n")], quoting=quoting)), [])

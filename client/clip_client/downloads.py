@@ -21,6 +21,20 @@ Open: TypeAlias = Callable[[str, Deadline], urllib3.BaseHTTPResponse]
 """Sends a GET for one URL, follows no redirect and reads no body; each connection is watched by the deadline."""
 
 
+class BadStatus(InvalidInput):
+    """An answer other than 200.
+
+    Args:
+        url: that was asked for.
+        status: of the answer.
+        retry_after: header of that name; empty where there is none.
+    """
+
+    def __init__(self, url: str, status: int, retry_after: str) -> None:
+        super().__init__(f"{url} answers {status}: expected 200 with an image")
+        self.status, self.retry_after = status, retry_after
+
+
 @dataclass(frozen=True)
 class Downloader:
     """Reader of URLs."""
@@ -35,7 +49,7 @@ class Downloader:
         """Return the file behind an http(s) URL.
 
         Raises:
-            InvalidInput: not such a URL, an answer other than 200, too many redirects.
+            InvalidInput: not such a URL, too many redirects; as BadStatus, an answer other than 200.
             TooLarge: the file is.
             Unavailable, Timeout: the host can't be reached, or is too slow.
         """
@@ -58,7 +72,7 @@ class Downloader:
 
     def _body(self, url: str, response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
         if response.status != 200:
-            raise InvalidInput(f"{url} answers {response.status}: expected 200 with an image")
+            raise BadStatus(url, response.status, response.headers.get("Retry-After", ""))
         body = bytearray()
         while piece := response.read1(_PIECE_BYTES):
             body += piece

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client.argument_types import count
+from clip_client.argument_types import add_reach, count
 from clip_client.errors import InvalidInput
 from clip_client.help_texts import Formatter, add_examples, add_version
 from clip_client.model_repository import FOLDER
@@ -27,7 +27,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; return 1 if something was left out, or isn't done."""
     arguments = parser(argv).parse_args(argv)
     share = arguments.part or scheduled_share() or Share()
-    fetch = FetchOptions(arguments.timeout, arguments.retries, arguments.downloads)
+    networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
+    fetch = FetchOptions(arguments.timeout, arguments.retries, arguments.downloads, networks, ports)
     with opened(_engine(arguments)) as engine, Bar() as bar:
         target = place(arguments.output)
         manifest = prepared(target, _job(arguments), engine.spec.fingerprint)
@@ -77,6 +78,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--timeout", type=float, default=20.0, metavar="S", help="seconds for one download (default: 20)")
     group.add_argument("--retries", type=int, default=2, metavar="N", help="tries of a download after the first (default: 2)")
     group.add_argument("--downloads", type=count, default=32, metavar="N", help="downloads at once (default: 32)")
+    add_reach(group)
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:

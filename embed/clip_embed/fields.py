@@ -26,7 +26,7 @@ def schema_of(items: Iterable[Fields], taken: Sequence[str] = ()) -> pa.Schema:
     types: dict[str, pa.DataType] = {}
     for fields in items:
         for name, value in fields.items():
-            if value is not None:
+            if value is not None and is_unicode(name):
                 own = _TYPES.get(type(value), pa.string())
                 types[name] = _common(types.get(name, own), own)
     own_fields = [pa.field(free_name(name, taken), kind, metadata={"field": name}) for name, kind in types.items()]
@@ -73,7 +73,7 @@ def _fitted(value: Any, kind: pa.DataType) -> tuple[bool, Any]:
         return True, None
     if kind == pa.string():
         text = value if isinstance(value, str) else _json(value)
-        return _is_unicode(text), text if _is_unicode(text) else None
+        return is_unicode(text), text if is_unicode(text) else None
     if kind == pa.float64() and type(value) in (int, float):
         return True, float(value)
     if kind == pa.int64():
@@ -86,7 +86,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell if a text can be stored: it has no lone half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

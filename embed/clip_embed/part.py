@@ -19,7 +19,7 @@ from clip_client.file_names import as_source
 from clip_client.spec import Tower
 from clip_embed.chunks import Chunk, SourceProblem
 from clip_embed.engines.base import Engine
-from clip_embed.fetch import Fetcher
+from clip_embed.fetch import Contents, Fetcher, is_far
 from clip_embed.inputs.base import Input
 from clip_embed.manifest import Manifest
 from clip_embed.outputs.base import CAPTION, NAME, Output, Rows
@@ -31,6 +31,8 @@ Vectors = Sequence[Floats | None]
 
 _AHEAD = 6
 """Chunks that are fetched, decoded and encoded at once: an engine has one batch while the next are made."""
+_FAR_AHEAD = 64
+"""Chunks under way where pictures are downloaded, so that the others go on while some hosts are slow."""
 _PRECISIONS = {"float16": (pa.float16(), np.float16), "float32": (pa.float32(), np.float32)}
 _ERROR_SCHEMA = pa.schema([("part", pa.int64()), ("item", pa.string()), ("reason", pa.string()), ("kind", pa.string())])
 LEFT_OUT, PARTIAL, SOURCE = "left out", "partial", "input"
@@ -125,13 +127,15 @@ class PartRunner:
             try:
                 while True:
                     try:
-                        waiting.append(pool.submit(self._embed, next(chunks)))
+                        chunk = next(chunks)
+                        waiting.append(pool.submit(self._embed, chunk, self._begun(chunk)))
                     except StopIteration:
                         break
                     except SourceProblem as told:
                         problem = told
                         break
-                    if len(waiting) > _AHEAD:
+                    ahead = _FAR_AHEAD if any(map(is_far, chunk.pictures)) and not self._fetcher.is_full else _AHEAD
+                    while len(waiting) > ahead:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
@@ -140,11 +144,14 @@ class PartRunner:
         if problem:
             raise problem
 
-    def _embed(self, chunk: Chunk) -> _Embedded:
+    def _begun(self, chunk: Chunk) -> Contents | None:
+        return self._fetcher.begin(chunk) if "image" in self._towers else None
+
+    def _embed(self, chunk: Chunk, contents: Contents | None) -> _Embedded:
         problems = dict(chunk.problems)
         embeddings: dict[Tower, Vectors] = {}
-        if "image" in self._towers:
-            pictures = self._fetcher.contents(chunk.pictures, problems)
+        if contents:
+            pictures = contents.wait(problems)
             embeddings["image"] = self._of_tower("image", pictures, problems)
         if "text" in self._towers:
             texts = [None if n in problems else text for n, text in enumerate(chunk.texts)]

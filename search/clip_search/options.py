@@ -1,16 +1,15 @@
 """Options of a sidecar, and their defaults: frozen values that are passed on explicitly."""
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 from clip_client import ports
+from clip_client.addresses import Network
 from clip_client.errors import InvalidInput
 
 Engine = Literal["faiss", "lancedb"]
-Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
 MAX_RESULTS = 10_000  # most hits of a search, offset included

@@ -1,12 +1,11 @@
 """Options of ``clipserve search serve``."""
 
 import argparse
-import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from clip_client.argument_types import count, port, ports
+from clip_client.argument_types import add_reach, count, port
 from clip_client.settings import Repeated
 from clip_search.options import Engine, HttpOptions, IndexOptions, Options
 
@@ -39,8 +38,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path")
     _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
-    _repeated(parser, "--allow-network", ipaddress.ip_network, "CIDR", "network that isn't public but may be fetched from")
-    _repeated(parser, "--allow-port", ports, "N[-M]", "port that may be fetched from besides 80 and 443")
+    add_reach(parser)
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 

@@ -1,20 +1,21 @@
-"""Public addresses of the internet, in any notation: the sidecar fetches from no others."""
+"""Public addresses of the internet, in any notation: what others name is fetched from no others."""
 
 import ipaddress
 import queue
 import socket
 import threading
+from collections.abc import Collection
 from typing import TypeAlias
 
 from clip_client.deadlines import Deadline
 from clip_client.errors import InvalidInput, Timeout, Unavailable
-from clip_search.options import FetchOptions
 
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 
 class Unreachable(InvalidInput, Unavailable):
-    """The host of a URL can't be reached: whoever sent the URL can mend that, not this sidecar."""
+    """The host of a URL can't be reached: whoever sent the URL can mend that, not who fetches it."""
 
 
 class TooSlow(InvalidInput, Timeout):
@@ -44,18 +45,20 @@ _free = threading.BoundedSemaphore(_LOOKUPS)
 _Answer: TypeAlias = "queue.SimpleQueue[list[str] | Exception]"
 
 
-def checked(host: str, port: int, options: FetchOptions, deadline: Deadline) -> Address:
+def checked(host: str, port: int, networks: Collection[Network], deadline: Deadline) -> Address:
     """Return an address of the host to connect to, after a check of all that it has.
 
     Raises:
-        InvalidInput: one of them isn't public, and in no network that was named at start.
+        InvalidInput: one of them isn't public, and in none of the networks that were allowed.
         Unreachable, TooSlow: the host has none, or that takes too long to find out.
     """
     addresses = [_unmapped(address) for address in _resolved(host, port, deadline)]
     for address in addresses:
         target = _translated(address)
-        if not is_public(address) and not any(target in network for network in options.networks):
-            raise InvalidInput(f"{host} is {target}, which isn't a public address: send the picture itself")
+        if not is_public(address) and not any(target in network for network in networks):
+            raise InvalidInput(
+                f"{host} is {target}, which isn't a public address: send the picture itself, or allow it with --allow-network"
+            )
     return addresses[0]
 
 
