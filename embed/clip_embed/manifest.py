@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -59,6 +60,11 @@ class Manifest:
     def label(self, number: int) -> str:
         """Return the number of a part as it stands in file names."""
         return f"{number:0{len(str(max(0, len(self.parts) - 1)))}d}"
+
+    @property
+    def run(self) -> str:
+        """Return a name of the run: the same for the same parts of the same input, embedded in the same way."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_client.comparison import Floats
+from clip_client.embedded_files import FINGERPRINT, RUN
 from clip_client.file_names import as_source
 from clip_client.spec import Tower
 from clip_embed.chunks import Chunk, SourceProblem
@@ -179,7 +180,8 @@ class PartRunner:
     def _schema(self) -> pa.Schema:
         captions = [pa.field(CAPTION, pa.string())] if self._has_captions else []
         towers = [pa.field(tower, self._vector) for tower in self._towers]
-        return pa.schema([pa.field(NAME, pa.string()), *captions, *self._manifest.schema, *towers])
+        origin = {FINGERPRINT: self._manifest.identity.fingerprint, RUN: self._manifest.run}
+        return pa.schema([pa.field(NAME, pa.string()), *captions, *self._manifest.schema, *towers], origin)
 
     @property
     def _has_captions(self) -> bool:

@@ -125,6 +125,7 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     there = manifests.read(place)
     if there is None:
         plan = job.source.plan(job.part_items)
+        kinds.output(job.output).check(plan.schema)
         store(place, plan.lists)
         planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out)
         there = manifests.write(place, planned)
