@@ -17,3 +17,6 @@ RUN = b"clipserve.run"
 
 PART_FILE = r"(?:part-|metadata_)([0-9]+)"
 """Stem of a part's file, with its number."""
+
+THUMBNAIL = "thumbnail"
+"""Column of small JPEGs."""

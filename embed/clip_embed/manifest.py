@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +49,7 @@ class Manifest:
         schema: of the own columns.
         parts: pieces of the input.
         left_out: reasons by name, of what is in no part.
+        lists: digest of the items that were listed for the parts; empty for none.
     """
 
     identity: Identity
@@ -56,6 +57,7 @@ class Manifest:
     schema: pa.Schema
     parts: Sequence[PartOf]
     left_out: Mapping[str, str]
+    lists: str = ""
 
     def label(self, number: int) -> str:
         """Return the number of a part as it stands in file names."""
@@ -63,8 +65,9 @@ class Manifest:
 
     @property
     def run(self) -> str:
-        """Return a name of the run: the same for the same parts of the same input, embedded in the same way."""
-        return hashlib.sha256(self.to_json()).hexdigest()[:12]
+        """Return a name of the run: the same for the same items in the same parts, whatever form the output has."""
+        formless = replace(self, identity=replace(self.identity, output="", precision=""))
+        return hashlib.sha256(formless.to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""

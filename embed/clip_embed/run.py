@@ -126,8 +126,8 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     if there is None:
         plan = job.source.plan(job.part_items)
         kinds.output(job.output).check(plan.schema)
-        store(place, plan.lists)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out)
+        listed = store(place, plan.lists)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out, listed)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there

@@ -45,6 +45,18 @@ class Rows:
             for n in range(reader.num_record_batches):
                 yield reader.get_batch(n)
 
+    def tables(self, rows: int = 2_000) -> Iterator[pa.Table]:
+        """Yield the rows in tables of about so many."""
+        gathered, count = list[pa.RecordBatch](), 0
+        for batch in self.batches():
+            gathered.append(batch)
+            count += len(batch)
+            if count >= rows:
+                yield pa.Table.from_batches(gathered)
+                gathered, count = [], 0
+        if gathered:
+            yield pa.Table.from_batches(gathered)
+
 
 def check_parquet(schema: pa.Schema) -> None:
     """Raise InvalidInput for columns that parquet doesn't hold."""

@@ -55,10 +55,10 @@ def _vectors(rows: Rows, tower: Tower, file: Path) -> Path:
 
 def _metadata(rows: Rows, file: Path) -> Path:
     writer: pq.ParquetWriter | None = None
-    for batch in rows.batches():
-        plain = batch.drop_columns(list(rows.towers))
+    for table in rows.tables():
+        plain = table.drop_columns(list(rows.towers))
         writer = writer or pq.ParquetWriter(file, plain.schema)
-        writer.write_batch(plain)
+        writer.write_table(plain)
     assert writer  # noqa: S101  (there are rows)
     writer.close()
     return file

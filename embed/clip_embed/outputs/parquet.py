@@ -22,12 +22,12 @@ class Parquet:
     def write(self, place: Place, part: str, rows: Rows, folder: Path) -> dict[str, Any]:
         """Write the file."""
         file, writer = folder / "rows.parquet", None
-        for batch in rows.batches():
+        for table in rows.tables():
             # Vectors have no repetitions to look for, and no bytes that a compression finds.
             writer = writer or pq.ParquetWriter(
-                file, batch.schema, use_dictionary=_plain(batch.schema, rows), compression="zstd"
+                file, table.schema, use_dictionary=_plain(table.schema, rows), compression="zstd"
             )
-            writer.write_batch(batch)
+            writer.write_table(table)
         if writer:
             writer.close()
             place.take(file, f"part-{part}.parquet")
