@@ -23,7 +23,7 @@ from clip_search.addresses import is_public
 from clip_search.errors import TooLarge
 from clip_search.fetch import fetched, read
 from clip_search.options import FetchOptions
-from clip_search.thumbnails import thumbnail
+from clip_client.thumbnails import thumbnail
 from pictures import encoded, jpegs, picture
 
 LOCAL = FetchOptions(

@@ -30,6 +30,7 @@ class Identity:
         output: kind of the output.
         precision: ``float16`` or ``float32``.
         part_items: asked for.
+        thumbnails: rows have small pictures.
     """
 
     fingerprint: str
@@ -37,6 +38,7 @@ class Identity:
     output: str
     precision: str
     part_items: int
+    thumbnails: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Manifest:
     @property
     def run(self) -> str:
         """Return a name of the run: the same for the same items in the same parts, whatever form the output has."""
-        formless = replace(self, identity=replace(self.identity, output="", precision=""))
+        formless = replace(self, identity=replace(self.identity, output="", precision="", thumbnails=False))
         return hashlib.sha256(formless.to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
@@ -124,6 +126,7 @@ _NAMES = {
     "output": "format",
     "precision": "precision",
     "part_items": "--part-items",
+    "thumbnails": "--thumbnails",
 }
 
 

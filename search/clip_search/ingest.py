@@ -18,7 +18,7 @@ from clip_search.storage.columns import Columns
 from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.storage.writer import Added
 from clip_search.thread_priority import step_back
-from clip_search.thumbnails import thumbnail
+from clip_client.thumbnails import thumbnail
 
 _READERS = 8  # threads that fetch or decode; they wait more than they compute
 _FETCHED = 32  # files of 32 MB at most, 1 GB together: the budget's default

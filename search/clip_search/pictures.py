@@ -18,7 +18,7 @@ from clip_search import fetch
 from clip_search.budget import Budget
 from clip_search.errors import Busy, NotFound, disk_problem
 from clip_search.options import Options
-from clip_search.thumbnails import thumbnail
+from clip_client.thumbnails import thumbnail
 
 _TYPES = {
     "JPEG": ("image/jpeg", ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo"),

@@ -22,7 +22,6 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.places import Place
 
 _SEEN = 1_000  # pictures whose JSON tells the columns
-_RESERVED = ("image_path", "caption", "image", "text")
 _LIST = pa.schema([(name, pa.string()) for name in ("name", "path", ".txt", ".json")])
 """Columns of a list: name of a picture, and sources of its file and of those beside it."""
 
@@ -53,7 +52,7 @@ class Folder:
         described = islice((row[".json"] for row in rows if row[".json"]), _SEEN)
         return Plan(
             [{lists.NUMBER: number} for number in range(-(-len(rows) // part_items))],
-            fields.schema_of((_fields(path, []) for path in described), _RESERVED),
+            fields.schema_of((_fields(path, []) for path in described), fields.RESERVED),
             has_pictures=True,
             has_texts=any(row[".txt"] for row in rows),
             lists=(pa.Table.from_pylist(rows[n : n + part_items], _LIST) for n in range(0, len(rows), part_items)),

@@ -48,8 +48,9 @@ class Lance:
         if not rows.count:
             return record
         made = folder / "fragment"
-        batches = (pa.RecordBatch.from_arrays(_columns(batch, schema), schema=schema) for batch in rows.batches())
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        plain = pa.schema([field.remove_metadata() for field in schema])  # whose order in a file is drawn each time
+        batches = (pa.RecordBatch.from_arrays(_columns(batch, plain), schema=plain) for batch in rows.batches())
+        reader = pa.RecordBatchReader.from_batches(plain, batches)
         (fragment,) = _library().fragment.write_fragments(reader, str(made), mode="create", max_rows_per_file=rows.count)
         described = fragment.to_json()
         (file,) = described["files"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clip_client import embedded_files
+from clip_client.embedded_files import THUMBNAIL
 from clip_client.errors import ContractMismatch
 
 _OWN = "_clipserve"
@@ -18,6 +19,20 @@ _OWN = "_clipserve"
 def run_of(schema: pa.Schema | None) -> str:
     """Return the run that wrote a file; empty for a file of another program."""
     return _told(schema, embedded_files.RUN)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of a run's file without the column of thumbnails; that of another program's unchanged."""
+    at = schema.get_field_index(THUMBNAIL) if run_of(schema) else -1
+    return schema.remove(at) if at >= 0 else schema
+
+
+def without_thumbnails(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[bytes | None]]:
+    """Return a batch of a run without the column of thumbnails, and those; none for one that has no such column."""
+    plain = plain_schema(batch.schema)
+    if len(plain) == len(batch.schema):
+        return batch, []
+    return batch.select(plain.names), batch.column(THUMBNAIL).to_pylist()
 
 
 def part_of(stem: str) -> str:

@@ -16,7 +16,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
 from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.cli.clip_retrieval.runs import part_of, run_of
+from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, without_thumbnails
 from clip_search.index.faiss_index import file_vectors
 
 _NUMBER = re.compile(r"[0-9]{1,18}$")
@@ -95,7 +95,8 @@ class Shard:
         }
         if self.origin:  # zeros stand for a vector that isn't there
             vectors = {tower: [vector if vector.any() else None for vector in rows] for tower, rows in vectors.items()}
-        return Chunk(numbers, vectors, metadata, origin=self.origin)
+        plain, thumbnails = without_thumbnails(metadata) if self.origin and metadata is not None else (metadata, ())
+        return Chunk(numbers, vectors, plain, origin=self.origin, thumbnails=thumbnails)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Folder:
     def schemas(self) -> list[pa.Schema]:
         """Return the schemas of readable metadata."""
         parts = (part for shard in self.shards if not shard.problem for part in shard.metadata)
-        return [part.schema for part in parts if part.schema is not None]
+        return [plain_schema(part.schema) for part in parts if part.schema is not None]
 
 
 def has_vectors(folder: Path) -> bool:

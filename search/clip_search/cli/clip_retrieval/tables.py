@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as is_type
 
-from clip_client.embedded_files import THUMBNAIL
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.cli.clip_retrieval.runs import part_of, run_of, unfinished
+from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, unfinished, without_thumbnails
 
 _NOT_ROWS = ("errors.parquet",)
 _READ_AHEAD = 64 * 2**20  # bytes, of Lance
@@ -206,16 +205,13 @@ def _sizes(schema: pa.Schema) -> list[int]:
 
 
 def _without_vectors(schema: pa.Schema) -> pa.Schema:
-    left_away = {*_towers(schema), *([THUMBNAIL] if run_of(schema) else [])}
-    return pa.schema([column for column in schema if column.name not in left_away], schema.metadata)
+    towers = _towers(schema)
+    return plain_schema(pa.schema([column for column in schema if column.name not in towers], schema.metadata))
 
 
 def _chunk(numbers: Sequence[int], batch: pa.RecordBatch, start: str) -> Chunk:
     vectors: dict[Tower, Vectors] = {tower: _vectors(batch.column(tower)) for tower in _towers(batch.schema)}
-    kept = _without_vectors(batch.schema)
-    has_thumbnails = THUMBNAIL in batch.schema.names and THUMBNAIL not in kept.names
-    thumbnails = batch.column(THUMBNAIL).to_pylist() if has_thumbnails else ()
-    metadata = pa.RecordBatch.from_arrays([batch.column(name) for name in kept.names], schema=kept) if len(kept) else None
+    metadata, thumbnails = without_thumbnails(batch.drop_columns([*vectors]))
     return Chunk(numbers, vectors, metadata, origin=start, thumbnails=thumbnails)
 
 

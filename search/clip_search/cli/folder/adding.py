@@ -22,7 +22,7 @@ from clip_search.cli.commands import batches, client, ensure
 from clip_search.cli.folder.descriptions import Description, Descriptions, metadata_of, with_description
 from clip_search.cli.folder.fields import Fields
 from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
-from clip_search.thumbnails import thumbnail
+from clip_client.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
 _REQUESTS = 2  # one is embedded while the next is read
