@@ -18,6 +18,7 @@ from clip_client.spec import Tower
 from clip_embed.outputs.base import Rows, check_parquet
 from clip_embed.places import Place
 
+
 class ClipRetrieval:
     """Folders of vectors and of metadata; a row without a caption has zeros in the text's vectors."""
 

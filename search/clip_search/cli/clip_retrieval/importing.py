@@ -121,8 +121,8 @@ class _Import:
             if vectors:
                 image, text = vectors.get("image"), vectors.get("text")
                 small = chunk.thumbnails[position] if chunk.thumbnails and image is not None else None
-                about = {"metadata": metadata[position], "source": sources[position]}
-                rows.append(Row(id, vector=image, text_vector=text, image=small, **about))
+                about, source = metadata[position], sources[position]
+                rows.append(Row(id, vector=image, text_vector=text, image=small, metadata=about, source=source))
         return rows
 
     def _vectors(self, n: str, vectors: Mapping[Tower, Floats | None]) -> dict[Tower, Floats]:

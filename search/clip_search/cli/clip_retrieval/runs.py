@@ -81,4 +81,4 @@ def unfinished(folder: Path) -> str:
 
 def _told(schema: pa.Schema | None, key: bytes) -> str:
     metadata = schema.metadata if schema is not None else None
-    return (metadata or {}).get(key, b"").decode("ascii", "replace")
+    return str((metadata or {}).get(key, b"").decode("ascii", "replace"))

@@ -90,11 +90,10 @@ class Shard:
         numbers, first = range(start, start + rows), start - self.first
         if problem:
             return Chunk(numbers, problem=problem, origin=self.origin)
-        vectors: dict[Tower, Vectors] = {
-            tower: _vectors(parts, first, first + rows) for tower, parts in self.vectors.items()
-        }
+        stored = {tower: _vectors(parts, first, first + rows) for tower, parts in self.vectors.items()}
+        vectors: dict[Tower, Vectors] = {**stored}
         if self.origin:  # zeros stand for a vector that isn't there
-            vectors = {tower: [vector if vector.any() else None for vector in rows] for tower, rows in vectors.items()}
+            vectors = {tower: [vector if vector.any() else None for vector in rows] for tower, rows in stored.items()}
         plain, thumbnails = without_thumbnails(metadata) if self.origin and metadata is not None else (metadata, ())
         return Chunk(numbers, vectors, plain, origin=self.origin, thumbnails=thumbnails)
 
