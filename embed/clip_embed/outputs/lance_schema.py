@@ -37,7 +37,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _type(type: pa.DataType) -> pa.DataType:
-    """Return the nearest type that Lance has: lists for its views and for lists of one size of anything but numbers."""
+    """Return the nearest type that Lance has, such as lists for lists of one size of anything but numbers."""
     if is_type.is_decimal32(type) or is_type.is_decimal64(type):
         return pa.decimal128(type.precision, type.scale)
     if is_type.is_string_view(type):
@@ -50,8 +50,8 @@ def _type(type: pa.DataType) -> pa.DataType:
         return pa.map_(_type(type.key_type), _type(type.item_type))
     if is_type.is_fixed_size_list(type) and is_type.is_primitive(type.value_type):
         return type
-    if is_type.is_large_list(type) or is_type.is_large_list_view(type):
+    if is_type.is_large_list(type):
         return pa.large_list(type.value_field.with_type(_type(type.value_type)))
-    if is_type.is_list(type) or is_type.is_list_view(type) or is_type.is_fixed_size_list(type):
+    if is_type.is_list(type) or is_type.is_fixed_size_list(type):
         return pa.list_(type.value_field.with_type(_type(type.value_type)))
     return type
