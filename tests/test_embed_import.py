@@ -229,7 +229,7 @@ def test_tables_of_others_are_taken_if_they_have_vectors(
     rows = kept(sidecar)
     assert [row["id"] for row in rows] == ["any name-0", "any name-1", "any name-2"]
     assert np.allclose([row["vector_image"] for row in rows], vectors, atol=1e-3)
-    assert [row["metadata"]["thumbnail"] for row in rows] == ["a", "b", "c"]
+    assert [row["metadata"]["meta_thumbnail"] for row in rows] == ["a", "b", "c"]
     assert rows[0]["source"] == "http://a/b"
 
 

@@ -51,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if TEXTS[n]:
             (folder / f"{n:02d}.txt").write_text(TEXTS[n])
         (folder / f"{n:02d}.json").write_text(json.dumps({"n": n, "share": n / 2, "name": f"é{n}", "odd": n % 2 == 1}))
-    (folder / "05b.jpg").write_bytes(b"no picture")
+    (folder / "00b.jpg").write_bytes(b"no picture")
     return folder
 
 
@@ -168,7 +168,7 @@ def test_a_data_set_is_whole_however_often_the_run_is_killed(
         .drop_columns(["image", "text"])
         .equals(lance.dataset(str(outputs / "lance.lance")).to_table().drop_columns(["image", "text"]))
     )
-    names = {Path(fragment.metadata.data_files()[0].path).name for fragment in dataset.get_fragments()}
+    names = {Path(fragment.metadata.files[0].path).name for fragment in dataset.get_fragments()}
     assert set(os.listdir(tmp_path / "out" / "data")) == names
 
 

@@ -132,7 +132,7 @@ class LancePiece:
 
     def __init__(self, dataset: Any, fragment: Any) -> None:
         self._dataset, self._fragment = dataset, fragment
-        files = fragment.metadata.data_files()
+        files = fragment.metadata.files
         self.part = part_of(Path(files[0].path).stem) if files else str(fragment.fragment_id)
         self.name, self.schema, self.problem = f"part {self.part}", dataset.schema, ""
         self.count = fragment.count_rows()
