@@ -21,9 +21,9 @@ from PIL import Image
 from servers import Server
 from sidecars import PICTURES, Sidecar, base64_of, unit
 
+from clip_client.thumbnails import thumbnail
 from clip_search.budget import Budget
 from clip_search.errors import Busy, TooLarge
-from clip_search.thumbnails import thumbnail
 
 SIZE = 8
 VECTOR = unit(1, SIZE)[0].tolist()

@@ -20,10 +20,10 @@ from servers import http_files
 from clip_client import InvalidInput, Timeout, Unavailable
 from clip_client.addresses import is_public
 from clip_client.argument_types import ports
+from clip_client.thumbnails import thumbnail
 from clip_search.errors import TooLarge
 from clip_search.fetch import fetched, read
 from clip_search.options import FetchOptions
-from clip_search.thumbnails import thumbnail
 from pictures import encoded, jpegs, picture
 
 LOCAL = FetchOptions(

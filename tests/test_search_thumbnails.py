@@ -14,7 +14,7 @@ from sidecars import Sidecar
 
 from clip_client import InvalidInput
 from clip_client.search import Row, Search
-from clip_search.thumbnails import thumbnail
+from clip_client.thumbnails import thumbnail
 from pictures import awkward, encoded, hostile, picture
 
 Array = npt.NDArray[Any]

@@ -322,7 +322,8 @@ def test_a_list_with_pictures_from_the_web_is_watched(repository: Path, tmp_path
 def test_a_folder_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
     run = Up(tmp_path / "none", repository=tmp_path / "repository", data=tmp_path / "data", port=free_ports(1)[0])
     assert run.ended() == 1
-    assert run.err == f"error: no folder {tmp_path}/none: expected a folder of pictures, or a list of them\n"
+    expected = "a folder of pictures, a list of them, shards, a table or a data set"
+    assert run.err == f"error: no folder {tmp_path}/none: expected {expected}\n"
     assert not (tmp_path / "data").exists()
 
 

@@ -81,14 +81,14 @@ def test_lists_of_other_programs_are_read(content: bytes, folder: Path) -> None:
     ("name", "reason"),
     [
         ("empty", "no pictures in"),
-        ("table.csv", "as --metadata"),
+        ("table.json", "as --metadata"),
         ("none.txt", "lists no pictures"),
         ("one.jpg", "pass its folder"),
     ],
 )
 def test_what_holds_no_pictures_is_refused_with_what_to_do(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "table.csv").write_text("file_name\n")
+    (tmp_path / "table.json").write_text("file_name\n")
     (tmp_path / "none.txt").write_text("\n")
     (tmp_path / "one.jpg").write_bytes(CONTENT)
     with pytest.raises(InvalidInput, match=reason):

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client.argument_types import add_reach, count
+from clip_client.embedded_files import THUMBNAIL
 from clip_client.errors import InvalidInput
 from clip_client.help_texts import Formatter, add_examples, add_version
 from clip_client.model_repository import FOLDER
 from clip_client.spec import TOWERS, Tower
+from clip_client.thumbnails import SIDE
 from clip_embed.engines.base import EngineOptions
 from clip_embed.engines.kinds import opened
 from clip_embed.fetch import FetchOptions
@@ -89,6 +91,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--precision", choices=("float16", "float32"), default="float16", help="of the vectors (default: float16)"
     )
     group.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help=f"keep a JPEG of each picture, at most {SIDE} pixels wide and high, in column {THUMBNAIL}",
+    )
+    group.add_argument(
         "--part-items", type=count, default=10_000, metavar="N", help="items of a part, but for shards (default: 10000)"
     )
     group.add_argument(
@@ -139,7 +146,8 @@ def _job(arguments: argparse.Namespace) -> Job:
     )
     towers: dict[str | None, tuple[Tower, ...] | None] = {None: None, "image": ("image",), "text": ("text",), "both": TOWERS}
     source = source_of(arguments.input, options)
-    return Job(source, arguments.format, arguments.precision, arguments.part_items, towers[arguments.towers])
+    own = (arguments.format, arguments.precision, arguments.part_items, towers[arguments.towers], arguments.thumbnails)
+    return Job(source, *own)
 
 
 def _keys(text: str | None) -> tuple[str, ...]:

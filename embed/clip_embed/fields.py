@@ -8,8 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from clip_client.embedded_files import THUMBNAIL
+
 OTHER = "other_fields"
 """Column of JSON texts with the fields that the first items don't have, or have in another type."""
+
+RESERVED = ("image_path", "caption", "image", "text", THUMBNAIL)
+"""Columns of outputs; an own one of such a name gets a ``_`` behind it."""
 
 Fields = Mapping[str, Any]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ class Identity:
         output: kind of the output.
         precision: ``float16`` or ``float32``.
         part_items: asked for.
+        thumbnails: rows have small pictures.
     """
 
     fingerprint: str
@@ -36,6 +38,7 @@ class Identity:
     output: str
     precision: str
     part_items: int
+    thumbnails: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Manifest:
         schema: of the own columns.
         parts: pieces of the input.
         left_out: reasons by name, of what is in no part.
+        lists: digest of the items that were listed for the parts; empty for none.
     """
 
     identity: Identity
@@ -55,10 +59,17 @@ class Manifest:
     schema: pa.Schema
     parts: Sequence[PartOf]
     left_out: Mapping[str, str]
+    lists: str = ""
 
     def label(self, number: int) -> str:
         """Return the number of a part as it stands in file names."""
         return f"{number:0{len(str(max(0, len(self.parts) - 1)))}d}"
+
+    @property
+    def run(self) -> str:
+        """Return a name of the run: the same for the same items in the same parts, whatever form the output has."""
+        formless = replace(self, identity=replace(self.identity, output="", precision="", thumbnails=False))
+        return hashlib.sha256(formless.to_json()).hexdigest()[:12]
 
     def to_json(self) -> bytes:
         """Return it as it is stored."""
@@ -115,6 +126,7 @@ _NAMES = {
     "output": "format",
     "precision": "precision",
     "part_items": "--part-items",
+    "thumbnails": "--thumbnails",
 }
 
 

@@ -15,8 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_client.comparison import Floats
+from clip_client.embedded_files import FINGERPRINT, RUN, THUMBNAIL
+from clip_client.errors import InvalidInput
 from clip_client.file_names import as_source
 from clip_client.spec import Tower
+from clip_client.thumbnails import thumbnail
 from clip_embed.chunks import Chunk, SourceProblem
 from clip_embed.engines.base import Engine
 from clip_embed.fetch import Contents, Fetcher, is_far
@@ -59,6 +62,7 @@ class _Embedded:
     chunk: Chunk
     embeddings: dict[Tower, Vectors]
     problems: dict[int, str]
+    thumbnails: Sequence[bytes | None] = ()
 
 
 class PartRunner:
@@ -150,15 +154,18 @@ class PartRunner:
     def _embed(self, chunk: Chunk, contents: Contents | None) -> _Embedded:
         problems = dict(chunk.problems)
         embeddings: dict[Tower, Vectors] = {}
+        thumbnails: Sequence[bytes | None] = [None] * len(chunk)
         if contents:
             pictures = contents.wait(problems)
             embeddings["image"] = self._of_tower("image", pictures, problems)
+            if self._manifest.identity.thumbnails:
+                thumbnails = [None if n in problems else _thumbnail(picture) for n, picture in enumerate(pictures)]
         if "text" in self._towers:
             texts = [None if n in problems else text for n, text in enumerate(chunk.texts)]
             if "image" not in self._towers:
                 problems |= {n: "has no text" for n, text in enumerate(chunk.texts) if text is None and n not in problems}
             embeddings["text"] = self._of_tower("text", texts, problems)
-        return _Embedded(chunk, embeddings, problems)
+        return _Embedded(chunk, embeddings, problems, thumbnails)
 
     def _of_tower(self, tower: Tower, items: Sequence[object | None], problems: dict[int, str]) -> Vectors:
         """Embed what there is; note the reasons of what failed."""
@@ -186,7 +193,9 @@ class PartRunner:
     def _schema(self) -> pa.Schema:
         captions = [pa.field(CAPTION, pa.string())] if self._has_captions else []
         towers = [pa.field(tower, self._vector) for tower in self._towers]
-        return pa.schema([pa.field(NAME, pa.string()), *captions, *self._manifest.schema, *towers])
+        origin = {FINGERPRINT: self._manifest.identity.fingerprint, RUN: self._manifest.run}
+        small = [pa.field(THUMBNAIL, pa.binary())] if self._manifest.identity.thumbnails else []
+        return pa.schema([pa.field(NAME, pa.string()), *captions, *self._manifest.schema, *small, *towers], origin)
 
     @property
     def _has_captions(self) -> bool:
@@ -200,6 +209,8 @@ class PartRunner:
         if self._has_captions:
             columns.append(pa.array([chunk.texts[n] for n in kept], pa.string()))
         columns += own.columns
+        if self._manifest.identity.thumbnails:
+            columns.append(pa.array([embedded.thumbnails[n] for n in kept], pa.binary()))
         columns += [self._vectors(embedded.embeddings[tower], kept) for tower in self._towers]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -213,6 +224,14 @@ class PartRunner:
             else:
                 values[row] = vector
         return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=self._vector, mask=pa.array(missing))
+
+
+def _thumbnail(picture: bytes | None) -> bytes | None:
+    """Return a small JPEG; None where there is no picture, or only the towers can read it."""
+    try:
+        return thumbnail(picture) if picture else None
+    except InvalidInput:
+        return None
 
 
 def _path(chunk: Chunk, n: int) -> str:

@@ -44,6 +44,7 @@ class Job:
         precision: of the vectors, ``float16`` or ``float32``.
         part_items: items of a part, where the input has no parts of its own.
         towers: to embed; None for all that the input has something for.
+        thumbnails: keep a small JPEG of each picture.
     """
 
     source: Input
@@ -51,12 +52,13 @@ class Job:
     precision: str = "float16"
     part_items: int = 10_000
     towers: tuple[Tower, ...] | None = None
+    thumbnails: bool = False
 
     def identity(self, fingerprint: str) -> Identity:
         """Return what the output depends on."""
         towers = {"towers": self.towers} if self.towers else {}
         described = {"kind": self.source.kind, **self.source.settings, **towers}
-        return Identity(fingerprint, described, self.output, self.precision, self.part_items)
+        return Identity(fingerprint, described, self.output, self.precision, self.part_items, self.thumbnails)
 
 
 class Progress(Protocol):
@@ -125,8 +127,9 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     there = manifests.read(place)
     if there is None:
         plan = job.source.plan(job.part_items)
-        store(place, plan.lists)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out)
+        kinds.output(job.output).check(plan.schema)
+        listed = store(place, plan.lists)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out, listed)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.spec import Tower
+from clip_client.thumbnails import thumbnail
 from clip_search.budget import Share
 from clip_search.collection import Collection
 from clip_search.copies import completed
@@ -18,7 +19,6 @@ from clip_search.storage.columns import Columns
 from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.storage.writer import Added
 from clip_search.thread_priority import step_back
-from clip_search.thumbnails import thumbnail
 
 _READERS = 8  # threads that fetch or decode; they wait more than they compute
 _FETCHED = 32  # files of 32 MB at most, 1 GB together: the budget's default

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clip_client.errors import InvalidInput
 from clip_client.regular_files import read_regular
+from clip_client.thumbnails import thumbnail
 from clip_search.budget import Budget
 from clip_search.errors import NotFound, disk_problem
-from clip_search.thumbnails import thumbnail
 
 MOST_BYTES, _MOST_FILES = 200_000, 1_000  # of a picture; 200 MB in all
 _SIDES = (640, 480, 320, 160)  # tried in turn, until one is small enough; towers see some hundred pixels

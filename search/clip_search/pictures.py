@@ -14,11 +14,11 @@ from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
 from clip_client.preprocess import open_image
 from clip_client.regular_files import picture_content
+from clip_client.thumbnails import thumbnail
 from clip_search import fetch
 from clip_search.budget import Budget
 from clip_search.errors import Busy, NotFound, disk_problem
 from clip_search.options import Options
-from clip_search.thumbnails import thumbnail
 
 _TYPES = {
     "JPEG": ("image/jpeg", ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo"),

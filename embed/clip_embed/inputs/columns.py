@@ -19,8 +19,6 @@ _IMAGES = (
 )
 """Usual names of columns with pictures, the first that is there goes first; in any case, blanks and hyphens are ``_``."""
 _CAPTIONS = ("caption", "captions", "text", "txt", "alt_text", "alt", "description", "prompt", "title")
-RESERVED = ("image_path", "caption", "image", "text")
-"""Columns of outputs; an own one of such a name gets a `_` behind it."""
 _MOST = 5_000  # columns of a table
 _LISTED = 50  # columns that a message names
 
@@ -151,7 +149,7 @@ def _usual(schema: pa.Schema, names: Sequence[str], fits: Fits) -> int | None:
 def _own(schema: pa.Schema, image: int | None, caption: int | None) -> dict[str, int]:
     """Return names and positions of the columns that are kept; encoded pictures aren't, and captions have a place already."""
     dropped = {caption} | ({image} if image is not None and not _is_string(plain(schema.field(image).type)) else set())
-    names = _free_names(schema.names, RESERVED)
+    names = _free_names(schema.names, fields.RESERVED)
     return {name: position for position, name in enumerate(names) if position not in dropped}
 
 

@@ -23,7 +23,6 @@ from clip_embed import fields
 from clip_embed.chunks import ROWS, Chunk, text_of
 from clip_embed.inputs import lists
 from clip_embed.inputs.base import PartOf, Plan
-from clip_embed.inputs.columns import RESERVED
 from clip_embed.inputs.remote_folder import contents, read_remote_table, scan_remote
 from clip_embed.places import Place
 
@@ -64,7 +63,7 @@ class Folder:
         told = [_described(described[n : n + ROWS], {}) for n in range(0, len(described), ROWS)]
         return Plan(
             [{lists.NUMBER: number} for number in range(-(-len(rows) // part_items))],
-            fields.schema_of((own for values in told for own in map(_own, values)), RESERVED),
+            fields.schema_of((own for values in told for own in map(_own, values)), fields.RESERVED),
             has_pictures=True,
             has_texts=any(row[".txt"] for row in rows) or any(CAPTION in own for values in told for own in values),
             lists=(pa.Table.from_pylist(rows[n : n + part_items], _LIST) for n in range(0, len(rows), part_items)),

@@ -14,7 +14,7 @@ from clip_client.text_files import parsed_json
 from clip_embed import fields
 from clip_embed.chunks import Chunk, SourceProblem
 from clip_embed.inputs.base import PartOf, Plan
-from clip_embed.inputs.columns import RESERVED, Columns, Named, chosen
+from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
 from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
@@ -118,7 +118,7 @@ class _Maker:
         self.image = None if self.columns.image is None else self.names.names[self.columns.image]
         self.caption = None if self.columns.caption is None else self.names.names[self.columns.caption]
         self._dropped = {self.caption} | ({self.image} if self._is_encoded() else set())
-        self.schema = fields.schema_of(map(self.own, self.rows), RESERVED)
+        self.schema = fields.schema_of(map(self.own, self.rows), fields.RESERVED)
         del self.rows
 
     def arrays(self, own: Sequence[Mapping[str, Any]]) -> list[pa.Array]:

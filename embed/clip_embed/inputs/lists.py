@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,13 +19,16 @@ NUMBER = "list"
 """Key of a listed part: the number of its list."""
 
 
-def store(place: Place, lists: Iterable[pa.Table]) -> None:
-    """Write the items of each part."""
+def store(place: Place, lists: Iterable[pa.Table]) -> str:
+    """Write the items of each part; return the digest of all."""
+    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="items-") as folder:
         for number, table in enumerate(lists):
             file = Path(folder) / "items.parquet"
             pq.write_table(table, file)
+            digest.update(file.read_bytes())
             place.take(file, f"{FOLDER}/{number}.parquet")
+    return digest.hexdigest()
 
 
 def load(place: Place, part: PartOf) -> pa.Table:

@@ -30,7 +30,7 @@ _SEEN = 1_000  # items whose JSON tells the columns
 _MOST_TEXT = 2**20  # bytes of a caption or of JSON
 _BUFFER = 2**20
 _COLUMNS = ("key", "shard")
-_RESERVED = (*_COLUMNS, "caption", "image", "text")
+_RESERVED = (*_COLUMNS, *fields.RESERVED)
 
 
 @dataclass

@@ -13,22 +13,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_client.embedded_files import FOLDERS
 from clip_client.spec import Tower
-from clip_embed.outputs.base import Rows
+from clip_embed.outputs.base import Rows, check_parquet
 from clip_embed.places import Place
-
-_FOLDERS: dict[Tower, str] = {"image": "img_emb", "text": "text_emb"}
 
 
 class ClipRetrieval:
-    """Folders of vectors in float16 and of metadata; a row without a caption has zeros in the text's vectors."""
+    """Folders of vectors and of metadata; a row without a caption has zeros in the text's vectors."""
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise InvalidInput for columns that parquet doesn't hold."""
+        check_parquet(schema)
 
     def write(self, place: Place, part: str, rows: Rows, folder: Path) -> dict[str, Any]:
         """Write a file of vectors for each tower, and one of metadata; a part without rows has none."""
         if not rows.count:
             return {}
         for tower in rows.towers:
-            name = f"{_FOLDERS[tower]}/{_FOLDERS[tower]}_{part}.npy"
+            name = f"{FOLDERS[tower]}/{FOLDERS[tower]}_{part}.npy"
             place.take(_vectors(rows, tower, folder / "vectors.npy"), name)
         place.take(_metadata(rows, folder / "metadata.parquet"), f"metadata/metadata_{part}.parquet")
         return {}
@@ -43,19 +46,20 @@ def _vectors(rows: Rows, tower: Tower, file: Path) -> Path:
         for batch in rows.batches():
             vectors = matrix(batch.column(tower))
             if not written:
-                header = {"descr": "<f2", "fortran_order": False, "shape": (rows.count, vectors.shape[1])}
+                descr = np.lib.format.dtype_to_descr(vectors.dtype.newbyteorder("<"))
+                header = {"descr": descr, "fortran_order": False, "shape": (rows.count, vectors.shape[1])}
                 np.lib.format.write_array_header_1_0(opened, header)
-            opened.write(np.ascontiguousarray(vectors, "<f2").tobytes())
+            opened.write(np.ascontiguousarray(vectors, descr).tobytes())
             written += len(vectors)
     return file
 
 
 def _metadata(rows: Rows, file: Path) -> Path:
     writer: pq.ParquetWriter | None = None
-    for batch in rows.batches():
-        plain = batch.drop_columns(list(rows.towers))
+    for table in rows.tables():
+        plain = table.drop_columns(list(rows.towers))
         writer = writer or pq.ParquetWriter(file, plain.schema)
-        writer.write_batch(plain)
+        writer.write_table(plain)
     assert writer  # noqa: S101  (there are rows)
     writer.close()
     return file

@@ -97,8 +97,8 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="with img_emb, text_emb or image.index, and metadata")
-    parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if known")
+    parser.add_argument("folder", type=Path, help="output of clipserve embed, or with img_emb, text_emb or image.index")
+    parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if its files don't say")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="in front of each row's number, which together are its id")
     parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
     _errors_option(parser)
@@ -171,8 +171,8 @@ VERBS = {
     ),
     "import": Verb(
         "clip_retrieval.importing.import_",
-        "add a folder of clip-retrieval's",
-        ("embeddings/ --collection laion --prefix laion-",),
+        "add what clipserve embed or clip-retrieval wrote",
+        ("embeddings/ --collection photos", "embeddings/ --collection laion --prefix laion-"),
         _import_options,
     ),
     "export": Verb(

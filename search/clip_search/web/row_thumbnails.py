@@ -7,11 +7,11 @@ from fastapi import APIRouter, Path, Request, Response
 
 from clip_client.errors import ClipError
 from clip_client.file_names import source_path
+from clip_client.thumbnails import thumbnail
 from clip_search import fetch
 from clip_search.collection import Collection
 from clip_search.errors import Busy, NotFound
 from clip_search.sidecar import Sidecar
-from clip_search.thumbnails import thumbnail
 from clip_search.web.app_state import collection, state
 from clip_search.web.response_models import Responses, failures
 

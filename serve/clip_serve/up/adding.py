@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def add(job: Job, served: Served, stop: Stop, *, out: Sink = tell, err: Sink | N
         status = part.wait_ended(stop)
     finally:
         part.end(_END_S)
-    books = next(_closed(part), None)
+    books = closed(part)
     if books is None or any(line.startswith(_STOPPED) for line in part.lines):
         stop.wait(_SETTLE_S)
         served.check()
@@ -94,7 +93,7 @@ def _collection(search: Search, served: Served, wanted: str) -> str:
     return name
 
 
-def _closed(part: Part) -> Iterator[Books]:
-    for line in reversed(part.lines):
-        if match := _CLOSING.fullmatch(line):
-            yield Books(line, *map(int, match.groups()))
+def closed(part: Part) -> Books | None:
+    """Return the books of a command that closed them; None for one that ended before."""
+    matches = (_CLOSING.fullmatch(line) for line in reversed(part.lines))
+    return next((Books(match[0], *map(int, match.groups())) for match in matches if match), None)

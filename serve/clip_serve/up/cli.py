@@ -18,6 +18,16 @@ _EPILOG = (
     "status: 0, 1 for an error or pictures that were left out, 130 when it was stopped before the page was up. "
 )
 
+_READING = {
+    "--input-format": "kind of the input, where its name doesn't tell",
+    "--image-key": "shards: endings of pictures, e.g. jpg;png",
+    "--caption-key": "shards: endings of captions, e.g. txt",
+    "--image-column": "table: column of paths, URLs or encoded pictures",
+    "--caption-column": "table: column of captions",
+    "--split": "data set: its split",
+}
+"""Options of ``clipserve embed`` that are passed on."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
@@ -30,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(argv: Sequence[str] | None) -> Options:
     argv = sys.argv[1:] if argv is None else argv
-    return Options(**vars(parser(argv).parse_args(argv)))
+    words = vars(parser(argv).parse_args(argv))
+    given = {flag: words.pop(flag[2:].replace("-", "_")) for flag in _READING}
+    return Options(**words, reading=tuple(f"{flag}={value}" for flag, value in given.items() if value is not None))
 
 
 def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -42,10 +54,18 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=Formatter,
     )
     add = parser.add_argument
-    add("pictures", nargs="?", type=_path, metavar="FOLDER|LIST", help="pictures to add, with the .txt and .json beside them")
+    add(
+        "pictures",
+        nargs="?",
+        type=_word,
+        metavar="INPUT",
+        help="pictures to add: a folder, a list of paths and URLs, or any other input of clipserve embed",
+    )
     add("--model", metavar="FOLDER|HUB_ID", help="checkpoint to serve; what is published if unset, else the bundled one")
     add("--watch", action="store_true", help="keep the collection in line with the pictures: new, changed, gone")
     add("--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep")
+    for flag, about in _READING.items():
+        add(flag, metavar="WORD", help=about)
     add("--collection", default=Options.collection, metavar="NAME", help="name that the pictures go by")
     add("--data", type=_path, default=Options.data, metavar="DIR", help="database of the search")
     add("--repository", type=_path, default=Options.repository, metavar="DIR", help="model repository")
@@ -58,6 +78,7 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "clipserve up photos",
         "clipserve up photos --watch",
         "clipserve up list.txt",
+        "clipserve up 'data/{00000..00049}.tar'",
         "clipserve up photos --model openai/clip-vit-base-patch32",
         "clipserve up",
     )
@@ -65,9 +86,13 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _path(text: str) -> Path:
+    return Path(_word(text))
+
+
+def _word(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty word")
-    return Path(text)
+    return text
 
 
 if __name__ == "__main__":

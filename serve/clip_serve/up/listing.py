@@ -17,7 +17,7 @@ from clip_serve.up.stop import Stop
 from clip_serve.up.web_pictures import fetch, files_of, shown
 
 _MOST_BYTES = 2**28  # of a list
-_TABLES = (".csv", ".jsonl", ".json", ".parquet")
+_TABLES = (".json",)  # others are embedded
 _SHOWN = 1_000  # entries that the page may show in full; each is an argument of the sidecar
 _URLS = ("http://", "https://")
 _BESIDE = (".txt", ".json")

@@ -17,7 +17,8 @@ class Options:
     """Options of a run.
 
     Attributes:
-        pictures: folder whose pictures are added, or a list of pictures; None for none.
+        pictures: folder whose pictures are added, a list of pictures, or any input of ``clipserve embed``; None for none.
+        reading: options of ``clipserve embed`` about its input.
         metadata: table of captions and fields, beside those that the folder has.
         collection: name that the pictures go by; another one where that holds vectors of another model.
         model: checkpoint to serve, as the export takes it; None for what is published, else the bundled one.
@@ -29,7 +30,8 @@ class Options:
         opens: the page is shown in a browser, if there is a terminal and a display.
     """
 
-    pictures: Path | None = None
+    pictures: Path | str | None = None
+    reading: tuple[str, ...] = ()
     metadata: Path | None = None
     collection: str = "default"
     model: str | None = None

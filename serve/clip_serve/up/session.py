@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import psutil
 
@@ -14,8 +15,10 @@ from clip_client import command_runner
 from clip_client.command_runner import is_terminal
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.search import Search
+from clip_client.spec import ModelSpec
 from clip_serve.up import page, published, servers, sources
 from clip_serve.up.adding import Job, add, collection_for
+from clip_serve.up.embedding import Embedded
 from clip_serve.up.following import Followed, follow
 from clip_serve.up.messages import say
 from clip_serve.up.options import Options
@@ -60,7 +63,7 @@ class _Run:
     """
 
     options: Options
-    pictures: Pictures | None
+    pictures: Pictures | Embedded | None
     stop: Stop
     then: Then
     is_up: bool = False
@@ -84,8 +87,8 @@ class _Run:
         """Start everything, and end it."""
         spec = published.ensure(self.options, self.stop)
         published.tell(spec)
-        left_out = self.pictures.prepare(place, self.stop) if self.pictures else 0
-        images = place.shown(self.pictures.shown if self.pictures else [])
+        left_out = self._prepared(place, spec)
+        images = place.shown(self._shown)
         with servers.running(self.options, spec, images, self.stop) as served:
             place.tell(Owner(os.getpid(), served.url, served.model, served.fingerprint))
             return self._fill(served, left_out, stays=self.pictures is None or is_terminal(sys.stdout))
@@ -97,21 +100,32 @@ class _Run:
         if model not in (None, owner.model):
             raise InvalidInput(f"{has}: stop it to serve {model}, or pass another --data")
         say(has)
-        left_out = 0
-        if self.pictures:
-            left_out = self.pictures.prepare(place, self.stop)
-            before = place.shown_before()
-            if not {str(path) for path in place.shown(self.pictures.shown)} <= set(before):
-                say("it shows these pictures small until it is started again, then in full too")
+        left_out, before = self._prepared(place, None), place.shown_before()
+        if not {str(path) for path in place.shown(self._shown)} <= set(before):
+            say("it shows these pictures small until it is started again, then in full too")
         served = Served(owner.url, owner.model, owner.fingerprint, partial(_check, place, owner))
         return self._fill(served, left_out, stays=False)
+
+    def _prepared(self, place: Place, spec: ModelSpec | None) -> int:
+        """Prepare the pictures; return the number of entries left out."""
+        if isinstance(self.pictures, Embedded):
+            return self.pictures.prepare(place, spec or published.ensure(self.options, self.stop), self.stop)
+        return self.pictures.prepare(place, self.stop) if self.pictures else 0
+
+    @property
+    def _shown(self) -> Sequence[Path]:
+        return self.pictures.shown if self.pictures and not isinstance(self.pictures, Embedded) else []
 
     def _fill(self, served: Served, left_out: int, *, stays: bool) -> int:
         """Add the pictures, open the page, and follow the pictures or wait."""
         say(f"the page: {served.url}")
         with Search(served.url, timeout_s=_ASK_S) as search:
-            followed, left_out = self._add(search, served, left_out)
-            page.open_page(page.address(served.url, followed.job.collection if followed else None), self.options.opens)
+            collection = None
+            if self.pictures:
+                collection = collection_for(search, served, self.options.collection, self.stop)
+            followed, more = self._add(search, served, collection) if collection else (None, 0)
+            left_out += more
+            page.open_page(page.address(served.url, collection), self.options.opens)
             self.is_up = True
             if followed and self.options.watch:
                 say(f"watching {self.options.pictures}; Ctrl-C ends it")
@@ -123,17 +137,21 @@ class _Run:
                 served.check()
         return command_runner.FAILED if left_out else 0
 
-    def _add(self, search: Search, served: Served, left_out: int) -> tuple[Followed | None, int]:
-        """Add the pictures; return what is to be followed, and the number of all that was left out."""
+    def _add(self, search: Search, served: Served, collection: str) -> tuple[Followed | None, int]:
+        """Add the pictures; return what is to be followed, and the number of those left out."""
         if self.pictures is None:
+            return None, 0
+        if isinstance(self.pictures, Embedded):
+            left_out = self.pictures.add(collection, served, self.stop).left_out
+            if not left_out:
+                self.pictures.remove_former(search, collection)
+            self.then(search, collection)
             return None, left_out
-        collection = collection_for(search, served, self.options.collection, self.stop)
         job = Job(self.pictures.folder, collection, self.options.metadata)
         state = taken(job.folder)
         if state is None:
             raise InvalidInput(f"{job.folder} vanished: nothing was added")
-        if not state.is_empty:
-            left_out += add(job, served, self.stop).left_out
+        left_out = 0 if state.is_empty else add(job, served, self.stop).left_out
         self.then(search, collection)
         return Followed(job, state, partial(self.pictures.refresh, self.stop), self.pictures.has_events), left_out
 

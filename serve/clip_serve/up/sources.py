@@ -11,6 +11,7 @@ from typing import Protocol
 from clip_client.errors import InvalidInput
 from clip_client.picture_files import ENDINGS
 from clip_serve.up import listing
+from clip_serve.up.embedding import Embedded, is_for_embed
 from clip_serve.up.messages import remark
 from clip_serve.up.options import Options
 from clip_serve.up.ownership import Place
@@ -43,20 +44,30 @@ class Pictures(Protocol):
         """Bring the folder in line with what it is made of."""
 
 
-def opened(options: Options) -> Pictures | None:
+def opened(options: Options) -> Pictures | Embedded | None:
     """Return the pictures of the options, before anything is started for them; None for none.
 
     Raises:
         InvalidInput: there is no such folder or list, or no picture in it.
     """
-    source = options.pictures
-    if source is None:
+    if options.pictures is None:
         return None
+    if options.reading or is_for_embed(str(options.pictures)):
+        return _embedded(options)
+    source = Path(options.pictures)
     if source.is_dir():
         return Folder(source, options.watch)
     if not os.path.lexists(source):
-        raise InvalidInput(f"no folder {source}: expected a folder of pictures, or a list of them")
+        raise InvalidInput(f"no folder {source}: expected a folder of pictures, a list of them, shards, a table or a data set")
     return List(source)
+
+
+def _embedded(options: Options) -> Embedded:
+    if options.watch:
+        raise InvalidInput(f"--watch follows folders and lists, not {options.pictures}: start again for what is new in it")
+    if options.metadata:
+        raise InvalidInput(f"--metadata is for folders and lists, {options.pictures} has columns of its own: leave it away")
+    return Embedded(str(options.pictures), options)
 
 
 class Folder:

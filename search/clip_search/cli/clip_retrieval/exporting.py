@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_client.embedded_files import FOLDERS
 from clip_client.progress_bars import ProgressBar
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
-from clip_search.cli.clip_retrieval.shards import EMBEDDINGS
 from clip_search.cli.commands import batches, client
 from clip_search.index.faiss_index import FlatFile
 from clip_search.storage.kinds import arrow_type, checked_value
@@ -77,7 +77,7 @@ class _Writer:
     def told(self) -> list[str]:
         """Return what differs between the folder and the collection."""
         return [
-            f"{vectors.missing} rows have no {vectors.tower} vector: {EMBEDDINGS[vectors.tower]} has zeros there"
+            f"{vectors.missing} rows have no {vectors.tower} vector: {FOLDERS[vectors.tower]} has zeros there"
             for vectors in self._vectors
             if vectors.missing
         ]
@@ -88,7 +88,7 @@ class _Vectors:
 
     def __init__(self, folder: Path, tower: Tower, size: int) -> None:
         self.tower, self._size = tower, size
-        self._folder = folder / EMBEDDINGS[tower]
+        self._folder = folder / FOLDERS[tower]
         self._folder.mkdir(parents=True, exist_ok=True)
         index = folder / f"{tower}.index"
         self._index = FlatFile(index, size)
@@ -99,7 +99,7 @@ class _Vectors:
         """Start the next file."""
         if self._file:
             self._file.close()
-        path = self._folder / f"{EMBEDDINGS[self.tower]}_{name}.npy"
+        path = self._folder / f"{FOLDERS[self.tower]}_{name}.npy"
         self.written.add(path)
         self._file = _NpyFile(path, self._size)
 
@@ -189,7 +189,7 @@ def _value(name: str, kind: str, value: Any) -> Any:
 
 
 def _remove_others(folder: Path, written: set[Path]) -> None:
-    ours = [pattern for tower, name in EMBEDDINGS.items() for pattern in (f"{name}/{name}_*.npy", f"{tower}.index")]
+    ours = [pattern for tower, name in FOLDERS.items() for pattern in (f"{name}/{name}_*.npy", f"{tower}.index")]
     for pattern in (*ours, "metadata/metadata_*.parquet"):
         for path in set(folder.glob(pattern)) - written:
             path.unlink()

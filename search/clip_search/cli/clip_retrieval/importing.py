@@ -1,4 +1,4 @@
-"""``clipserve search import``: the rows of a folder of clip-retrieval's, with books that balance."""
+"""``clipserve search import``: the rows of a folder that ``clipserve embed`` or clip-retrieval wrote; the books balance."""
 
 import argparse
 import math
@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clip_client.embedded_files import FOLDERS
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import Added, OnConflict, Row, Search
 from clip_client.spec import Tower
 from clip_search.arrays import Floats
 from clip_search.cli.books import Books
+from clip_search.cli.clip_retrieval import runs
+from clip_search.cli.clip_retrieval.chunks import Chunk, Source
 from clip_search.cli.clip_retrieval.columns import ForeignColumns
-from clip_search.cli.clip_retrieval.shards import EMBEDDINGS, Chunk, Folder, open_folder
+from clip_search.cli.clip_retrieval.sources import opened
 from clip_search.cli.clip_retrieval.values import is_string, values
 from clip_search.cli.commands import batches, client, ensure
 from clip_search.storage.kinds import word
@@ -31,14 +34,18 @@ _SAME = 0.999  # least cosine of a vector and itself after an export in half pre
 
 def import_(arguments: argparse.Namespace) -> int:
     """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
-    folder = open_folder(arguments.folder)
+    source = opened(arguments.folder)
+    fingerprint = runs.fingerprint(source.schemas(), arguments.fingerprint, arguments.folder)
     with client(arguments) as search, Books(arguments.errors, say) as books:
-        ensure(search, arguments.collection, dimension=folder.size, fingerprint=arguments.fingerprint or None)
+        ensure(search, arguments.collection, dimension=source.size, fingerprint=fingerprint or None)
+        runs.check(arguments.folder, fingerprint, arguments.collection, _holds(search, arguments.collection))
         try:
-            _Import(arguments, search, books).run(folder)
+            _Import(arguments, search, books, fingerprint).run(source)
         except (ClipError, KeyboardInterrupt):
             print(f"stopped; what is in stays, run it again for the rest\n{books.closing()}")
             raise
+        if told := runs.unfinished(arguments.folder):
+            print(f"{arguments.folder} isn't whole yet: {told}, and import again")
         print(f"{books.read - books.left_out} rows imported into {arguments.collection}")
         print(books.closing())
         return books.status()
@@ -47,13 +54,13 @@ def import_(arguments: argparse.Namespace) -> int:
 class _Import:
     """One run of the command."""
 
-    def __init__(self, arguments: argparse.Namespace, search: Search, books: Books) -> None:
+    def __init__(self, arguments: argparse.Namespace, search: Search, books: Books, fingerprint: str) -> None:
         self._search, self._books = search, books
-        self._collection, self._fingerprint = arguments.collection, arguments.fingerprint
+        self._collection, self._fingerprint = arguments.collection, fingerprint
         self._prefix: str = arguments.prefix
         self._on_conflict: OnConflict = "replace" if arguments.replace else "skip"
 
-    def run(self, folder: Folder) -> None:
+    def run(self, folder: Source) -> None:
         """Send all rows; print the columns and values that changed."""
         about = self._search.stats(self._collection)
         if about["dimension"] != folder.size:
@@ -65,20 +72,19 @@ class _Import:
         for told in filter(None, (column.told() for column in columns)):
             say(told)
         with ProgressBar(desc="importing", total=folder.rows, unit=" rows") as bar:
-            for shard in folder.shards:
-                for chunk in shard.chunks():
-                    self._take(chunk, columns)
-                    bar.update(len(chunk.numbers))
-                if shard.rows < 0:
-                    self._books.leave_out(f"rows from {shard.first}", shard.problem)
+            for chunk in folder.chunks():
+                self._take(chunk, columns)
+                bar.update(len(chunk.numbers))
         for column in columns:
             for reason, count in column.lost.items():
                 self._books.note(f"column {word(column.key[0])}", f"{count} values: {reason}")
 
     def _take(self, chunk: Chunk, columns: ForeignColumns) -> None:
         rows = [] if chunk.problem else self._rows(chunk, columns)
-        for n in chunk.numbers if chunk.problem else ():
-            self._books.leave_out(_name(n), chunk.problem)
+        for position in range(len(chunk.numbers)) if chunk.problem else ():
+            self._books.leave_out(_name(chunk.id(position)), chunk.problem)
+        if chunk.problem and not chunk.numbers:
+            self._books.leave_out(chunk.name, chunk.problem)
         if not rows:
             return
         added = self._sent(rows, columns.kinds())
@@ -106,23 +112,27 @@ class _Import:
         metadata = columns.rows(chunk.metadata) if chunk.metadata else [{} for _ in chunk.numbers]
         sources = _sources(chunk.metadata) if chunk.metadata else [None] * len(chunk.numbers)
         own_id, rows = columns.name("id"), []
-        for position, n in enumerate(chunk.numbers):
-            vectors = self._vectors(n, {tower: embeddings[position] for tower, embeddings in chunk.vectors.items()})
-            id = f"{self._prefix}{n}"
+        for position in range(len(chunk.numbers)):
+            number = chunk.id(position)
+            vectors = self._vectors(number, {tower: embeddings[position] for tower, embeddings in chunk.vectors.items()})
+            id = f"{self._prefix}{number}"
             if metadata[position].get(own_id) == id:
                 del metadata[position][own_id]
             if vectors:
                 image, text = vectors.get("image"), vectors.get("text")
-                rows.append(Row(id, vector=image, text_vector=text, metadata=metadata[position], source=sources[position]))
+                small = chunk.thumbnails[position] if chunk.thumbnails and image is not None else None
+                about, source = metadata[position], sources[position]
+                rows.append(Row(id, vector=image, text_vector=text, image=small, metadata=about, source=source))
         return rows
 
-    def _vectors(self, n: int, vectors: Mapping[Tower, Floats]) -> dict[Tower, Floats]:
-        good = {tower: vector for tower, vector in vectors.items() if _has_direction(vector)}
-        bad = ", ".join(f"{EMBEDDINGS[tower]} has {_NO_DIRECTION} there" for tower in vectors if tower not in good)
+    def _vectors(self, n: str, vectors: Mapping[Tower, Floats | None]) -> dict[Tower, Floats]:
+        there = {tower: vector for tower, vector in vectors.items() if vector is not None}
+        good = {tower: vector for tower, vector in there.items() if _has_direction(vector)}
+        bad = ", ".join(f"{FOLDERS[tower]} has {_NO_DIRECTION} there" for tower in there if tower not in good)
         if bad and good:
             self._books.note(_name(n), f"{bad}: the row goes in without")
-        elif bad:
-            self._books.leave_out(_name(n), bad)
+        elif not good:
+            self._books.leave_out(_name(n), bad or "has no vector")
         return good
 
     def _sent(self, rows: list[Row], kinds: Mapping[str, str]) -> Added:
@@ -143,7 +153,12 @@ class _Import:
         return Added(added, replaced, first.skipped + second.skipped, first.ids + second.ids, errors)
 
 
-def _name(row: int | str) -> str:
+def _holds(search: Search, collection: str) -> str:
+    """Return the checkpoint of a collection's vectors; empty if nobody said."""
+    return str(search.stats(collection)["fingerprint"] or "")
+
+
+def _name(row: str) -> str:
     return f"row {row}"
 
 
@@ -167,8 +182,12 @@ def _has_direction(vector: Floats) -> bool:
 
 
 def _sources(batch: pa.RecordBatch) -> list[str | None]:
-    """Return the path or URL of each row."""
+    """Return the path or URL of each row; a key of a shard only where there is no URL beside it."""
     names = [name for name in _SOURCES if batch.schema.names.count(name) == 1 and is_string(batch.schema.field(name).type)]
     texts = [values(batch.column(name), "string", Counter()) for name in names]
     rows = zip(*texts, strict=True) if texts else [()] * len(batch)
-    return [next((text for text in row if text and len(text) <= _LONGEST_SOURCE), None) for row in rows]
+    return [_source([text for text in row if text and len(text) <= _LONGEST_SOURCE]) for row in rows]
+
+
+def _source(places: Sequence[str]) -> str | None:
+    return next((place for place in places if place.startswith("/") or "://" in place), next(iter(places), None))

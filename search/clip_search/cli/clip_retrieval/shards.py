@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_client.embedded_files import FOLDERS
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats
+from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
+from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, without_thumbnails
 from clip_search.index.faiss_index import file_vectors
 
-EMBEDDINGS: dict[Tower, str] = {"image": "img_emb", "text": "text_emb"}
-TOGETHER = 2_000  # rows that are read, and sent, at once
 _NUMBER = re.compile(r"[0-9]{1,18}$")
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -51,30 +52,27 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Run of consecutive rows."""
-
-    numbers: range
-    vectors: dict[Tower, list[Floats]] = field(default_factory=dict)  # by tower, float32 [D] each
-    metadata: pa.RecordBatch | None = None  # a record batch of as many rows; None if there is none
-    problem: str = ""  # why they can't be read
-
-
-@dataclass(frozen=True)
 class Shard:
-    """Files of the same rows, from number ``first``; those of a kind follow each other."""
+    """Files of the same rows, from number ``first``; those of a kind follow each other.
+
+    Attributes:
+        origin: run and part of ``clipserve embed``, whose rows are numbered by part; empty for others.
+    """
 
     first: int
     rows: int
     vectors: dict[Tower, list[Part]]
     metadata: list[Part]
     problem: str = ""
+    origin: str = ""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows, in order."""
         end = self.first + self.rows
-        if self.problem:
-            yield Chunk(range(self.first, end), problem=self.problem)
+        if self.problem and self.rows < 0:
+            yield Chunk((), problem=self.problem, name=f"rows from {self.origin}{self.first}")
+        elif self.problem:
+            yield Chunk(range(self.first, end), problem=self.problem, origin=self.origin)
         elif not self.metadata:
             for start in range(self.first, end, TOGETHER):
                 yield self._chunk(start, min(TOGETHER, end - start), None)
@@ -91,9 +89,13 @@ class Shard:
     def _chunk(self, start: int, rows: int, metadata: pa.RecordBatch | None, problem: str = "") -> Chunk:
         numbers, first = range(start, start + rows), start - self.first
         if problem:
-            return Chunk(numbers, problem=problem)
-        vectors = {tower: _vectors(parts, first, first + rows) for tower, parts in self.vectors.items()}
-        return Chunk(numbers, vectors, metadata)
+            return Chunk(numbers, problem=problem, origin=self.origin)
+        stored = {tower: _vectors(parts, first, first + rows) for tower, parts in self.vectors.items()}
+        vectors: dict[Tower, Vectors] = {**stored}
+        if self.origin:  # zeros stand for a vector that isn't there
+            vectors = {tower: [vector if vector.any() else None for vector in rows] for tower, rows in stored.items()}
+        plain, thumbnails = without_thumbnails(metadata) if self.origin and metadata is not None else (metadata, ())
+        return Chunk(numbers, vectors, plain, origin=self.origin, thumbnails=thumbnails)
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,22 @@ class Folder:
     @property
     def rows(self) -> int:
         """Number of all rows, readable or not."""
-        return sum(shard.rows for shard in self.shards)
+        return sum(max(0, shard.rows) for shard in self.shards)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all rows, in order."""
+        for shard in self.shards:
+            yield from shard.chunks()
 
     def schemas(self) -> list[pa.Schema]:
         """Return the schemas of readable metadata."""
         parts = (part for shard in self.shards if not shard.problem for part in shard.metadata)
-        return [part.schema for part in parts if part.schema is not None]
+        return [plain_schema(part.schema) for part in parts if part.schema is not None]
+
+
+def has_vectors(folder: Path) -> bool:
+    """Tell if a folder has files of clip-retrieval's layout."""
+    return any(_files(folder / FOLDERS[tower], "npy") or (folder / f"{tower}.index").is_file() for tower in TOWERS)
 
 
 def open_folder(folder: Path) -> Folder:
@@ -129,6 +141,10 @@ def open_folder(folder: Path) -> Folder:
     if not vectors:
         raise InvalidInput(f"no vectors in {folder}: expected img_emb, text_emb, image.index or text.index")
     metadata = [_parquet(path) for path in _files(folder / "metadata", "parquet")]
+    run = next(filter(None, (run_of(part.schema) for part in metadata)), "")
+    if run:  # whose metadata come last: what is there without them is of a part that isn't done
+        numbers = {part.number for part in metadata}
+        vectors = {tower: [part for part in parts if part.number in numbers] for tower, parts in vectors.items()}
     lengths = {len(parts) for parts in (*vectors.values(), *([metadata] if metadata else []))}
     if len(lengths) > 1:
         return Folder([_whole(folder, vectors, metadata)])
@@ -136,8 +152,9 @@ def open_folder(folder: Path) -> Folder:
     shards: list[Shard] = []
     count = lengths.pop()
     for n in range(count):
-        first = shards[-1].first + shards[-1].rows if shards else 0
-        shards.append(_shard(first, {tower: parts[n] for tower, parts in vectors.items()}, metadata[n : n + 1], count == 1))
+        first = shards[-1].first + shards[-1].rows if shards and not run else 0
+        shard = _shard(first, {tower: parts[n] for tower, parts in vectors.items()}, metadata[n : n + 1], count == 1)
+        shards.append(replace(shard, origin=origin(run, part_of(metadata[n].path.stem))) if run else shard)
     _check(folder, shards)
     return Folder(shards)
 
@@ -146,7 +163,7 @@ def _check(folder: Path, shards: Sequence[Shard]) -> None:
     if all(shard.problem for shard in shards):
         raise InvalidInput(f"nothing in {folder} can be imported: {shards[0].problem}")
     for shard in shards[:-1]:
-        if shard.rows < 0:
+        if shard.rows < 0 and not shard.origin:
             raise InvalidInput(f"{shard.problem}, and nothing tells how many rows it has: those after it can't be numbered")
 
 
@@ -178,7 +195,7 @@ def _whole(folder: Path, vectors: dict[Tower, list[Part]], metadata: list[Part])
 
 
 def _vector_parts(folder: Path, tower: Tower) -> list[Part]:
-    parts = [_npy(path) for path in _files(folder / EMBEDDINGS[tower], "npy")]
+    parts = [_npy(path) for path in _files(folder / FOLDERS[tower], "npy")]
     index = folder / f"{tower}.index"
     return parts or ([_index(index)] if index.is_file() else [])
 

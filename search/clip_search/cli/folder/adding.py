@@ -17,12 +17,12 @@ from clip_client.preprocess import Limits
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.regular_files import read_regular
 from clip_client.search import OnConflict, Row, Search
+from clip_client.thumbnails import thumbnail
 from clip_search.cli.books import Books
 from clip_search.cli.commands import batches, client, ensure
 from clip_search.cli.folder.descriptions import Description, Descriptions, metadata_of, with_description
 from clip_search.cli.folder.fields import Fields
 from clip_search.cli.folder.sync import BELOW, Disk, Known, Plan, State, Step, Wanted, described, digest_of, is_above, plan
-from clip_search.thumbnails import thumbnail
 
 _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of the bytes, and a body may have 64 MB
 _REQUESTS = 2  # one is embedded while the next is read

@@ -7,16 +7,16 @@ example clips greys of 16 bits to white.
 import contextlib
 import io
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from clip_client import camera_files
-from clip_client.errors import InvalidInput
+from clip_client.errors import ClipError, InvalidInput
 from clip_client.preprocess import Limits, open_image
-from clip_search.budget import Budget
-from clip_search.errors import Busy
 
 SIDE = 320  # longest edge of a thumbnail, in pixels
 _ORIENTATION = 0x0112
@@ -30,7 +30,14 @@ _WHITES = {"I": (255, 65_535), "F": (1, 255, 65_535)}
 """Brightest value by mode: the first that no pixel exceeds, else the brightest pixel's."""
 
 
-def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) -> bytes:
+class Memory(Protocol):
+    """Budget of bytes."""
+
+    def held(self, size: int) -> AbstractContextManager[None]:
+        """Hold bytes for as long as a block lasts; raise a ClipError if there are none."""
+
+
+def thumbnail(encoded: bytes, memory: Memory | None = None, side: int = SIDE) -> bytes:
     """Return a JPEG of at most ``side`` x ``side`` pixels, on white where the picture is transparent.
 
     Args:
@@ -39,7 +46,7 @@ def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) ->
 
     Raises:
         InvalidInput: it can't be decoded, or is too large.
-        Busy: others have the memory.
+        ClipError: others have the memory.
     """
     image, most = open_image(_openable(encoded, memory)), Limits().image_pixels
     if image.width * image.height > most:
@@ -50,13 +57,13 @@ def thumbnail(encoded: bytes, memory: Budget | None = None, side: int = SIDE) ->
         size = _drafted(image, side)
         with memory.held(size) if memory else contextlib.nullcontext():
             return _encoded(_small(image, side))
-    except Busy:
+    except ClipError:
         raise
     except Exception as problem:  # decoders raise anything
         raise InvalidInput(f"the {image.format} image can't be decoded ({problem}): is the file whole?") from problem
 
 
-def _openable(encoded: bytes, memory: Budget | None) -> bytes:
+def _openable(encoded: bytes, memory: Memory | None) -> bytes:
     """Return a file that Pillow opens: HEIC and RAW files of cameras as JPEG."""
     size = camera_files.memory(encoded)
     with memory.held(size) if memory and size else contextlib.nullcontext():

@@ -1,0 +1,33 @@
+"""Formats that are imported, told by what a folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clip_client.errors import InvalidInput
+from clip_search.cli.clip_retrieval.chunks import Source
+from clip_search.cli.clip_retrieval.runs import unfinished
+from clip_search.cli.clip_retrieval.shards import has_vectors, open_folder
+from clip_search.cli.clip_retrieval.tables import lance_tables, parquet_tables
+
+
+def opened(folder: Path) -> Source:
+    """Open a folder: clip-retrieval's layout, a Lance data set, or parquet files.
+
+    Raises:
+        InvalidInput: it is none of them, or nothing of it can be read.
+        Unavailable: a package for it isn't installed.
+    """
+    if (folder / "_versions").is_dir():
+        return lance_tables(folder)
+    if has_vectors(folder):
+        return open_folder(folder)
+    if tables := parquet_tables(folder):
+        return tables
+    if not folder.is_dir():
+        raise InvalidInput(f"no folder {folder}: expected one that clipserve embed or clip-retrieval wrote")
+    if told := unfinished(folder):
+        raise InvalidInput(f"there is nothing to import in {folder} yet: {told}")
+    raise InvalidInput(
+        f"no vectors in {folder}: expected img_emb, text_emb, image.index, text.index, parquet files or a Lance data set"
+    )
