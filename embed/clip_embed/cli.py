@@ -11,6 +11,7 @@ from clip_client.errors import InvalidInput
 from clip_client.help_texts import Formatter, add_examples, add_version
 from clip_client.model_repository import FOLDER
 from clip_client.spec import TOWERS, Tower
+from clip_embed.attempts import Attempts
 from clip_embed.engines.base import EngineOptions
 from clip_embed.engines.kinds import opened
 from clip_embed.fetch import FetchOptions
@@ -19,7 +20,7 @@ from clip_embed.inputs.options import InputOptions
 from clip_embed.outputs.kinds import NAMES
 from clip_embed.places import place
 from clip_embed.report import Bar, as_json, told
-from clip_embed.run import Job, Run, prepared
+from clip_embed.run import Here, Job, Run, prepared
 from clip_embed.shares import Share, scheduled_share, share_of
 
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     with opened(_engine(arguments)) as engine, Bar() as bar:
         target = place(arguments.output)
         manifest = prepared(target, _job(arguments), engine.spec.fingerprint)
-        result = Run(target, manifest, fetch, share).work(engine, bar)
+        with Attempts(target, manifest, fetch, engine) as attempts:
+            result = Run(target, manifest, share).work(Here(attempts), bar)
     print(as_json(result) if arguments.json else told(result, target.name))
     return 0 if result.is_clean else 1
 

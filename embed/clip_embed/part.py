@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_client.comparison import Floats
+from clip_client.errors import ClipError
 from clip_client.file_names import as_source
 from clip_client.spec import Tower
 from clip_embed.chunks import Chunk, SourceProblem
@@ -50,6 +51,21 @@ class Books:
     output: dict[str, object] = field(default_factory=dict)  # of the kind of output
 
 
+class PartUnread(Exception):
+    """A part of the input can't be read now; other parts may be.
+
+    Args:
+        problem: OSError or ClipError.
+
+    Attributes:
+        may_pass: another try may succeed.
+    """
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.may_pass = isinstance(problem, OSError) and not isinstance(problem, FileNotFoundError)
+
+
 @dataclass
 class _Embedded:
     """A chunk and its embeddings."""
@@ -79,7 +95,13 @@ class PartRunner:
         self._vector = _vector_type(manifest, engine.spec.embedding_size)
 
     def run(self, number: int, progress: Callable[[int], object] = lambda items: None) -> Books:
-        """Do a part and record it; raises OSError and ClipError, after which nothing of it counts."""
+        """Do a part and record it; after an error, nothing of it counts.
+
+        Raises:
+            PartUnread: its input can't be read.
+            ClipError: the engine fails, or the place can't be used.
+            OSError: a file can't be written.
+        """
         label = self._manifest.label(number)
         books, errors = Books(), list[tuple[str, str, str]]()
         with tempfile.TemporaryDirectory(prefix=f"part-{label}-", dir=scratch(self._place)) as name:
@@ -131,6 +153,8 @@ class PartRunner:
                     except SourceProblem as told:
                         problem = told
                         break
+                    except (OSError, ClipError) as told:
+                        raise PartUnread(told) from told
                     if len(waiting) > _AHEAD:
                         yield waiting.popleft().result()
                 while waiting:
