@@ -159,6 +159,9 @@ class PartRunner:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except KeyboardInterrupt:
+                self._engine.give_up()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
         if problem:
