@@ -7,6 +7,9 @@ from typing import Any, BinaryIO
 
 from clip_client.errors import InvalidInput, Unavailable
 
+OWN = "_clipserve"
+"""Folder of an output for records; readers of data sets pass over names that begin so."""
+
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Schemes of object stores, whose puts may have the condition that nothing is there."""
 
