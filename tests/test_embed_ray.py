@@ -21,6 +21,8 @@ from clip_embed.fetch import FetchOptions
 from clip_embed.ray_worker import Order, Worker
 
 HERE = ("--engine", "ray", "--workers", 2, "--worker-cpus", 1)
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Environment of a cluster that listens on this machine alone, and of those who come to it."""
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -37,19 +39,25 @@ def workers() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if "ray::Worker.attempt" in " ".join(p.info["cmdline"] or ())]
 
 
+def workers_can_come(port: int) -> bool:
+    """Tell if a cluster has begun."""
+    status = [RAY, "status", "--address", f"127.0.0.1:{port}"]
+    return subprocess.run(status, env={**os.environ, **ALONE}, capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster of one machine."""
     port = free_ports(1)[0]
-    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     options = ["--include-dashboard=false", "--num-cpus=3", "--num-gpus=0", "--object-store-memory=80000000", "--block"]
     head = subprocess.Popen(
         [RAY, "start", "--head", f"--port={port}", *options],
-        env={**os.environ, **alone},
+        env={**os.environ, **ALONE},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
+        wait_for(lambda: workers_can_come(port))
         yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
@@ -80,7 +88,7 @@ def test_workers_here_embed_what_this_process_would(repository: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(cluster: str, slow: str, repository: Path, tmp_path: Path) -> None:
-    run = Embed(slow, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster)
+    run = Embed(slow, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster, **ALONE)
     for _ in range(3):
         wait_for(lambda: len(workers()) == 2)
         workers()[0].kill()
@@ -95,12 +103,12 @@ def test_a_worker_that_is_killed_is_replaced(cluster: str, slow: str, repository
 def test_a_driver_that_is_killed_goes_on_where_it_was(cluster: str, slow: str, repository: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     for parts in (2, 4):
-        run = Embed(slow, output, "--repository", repository, *HERE, "--address", cluster)
+        run = Embed(slow, output, "--repository", repository, *HERE, "--address", cluster, **ALONE)
         wait_for(lambda parts=parts: len(bulk_runs.records(output)) >= parts)
         run.process.kill()
         before = {path: path.stat().st_mtime_ns for path in bulk_runs.records(output)}
         wait_for(lambda: not workers())
-    run = embed(slow, output, "--repository", repository, *HERE, "--address", cluster)
+    run = embed(slow, output, "--repository", repository, *HERE, "--address", cluster, **ALONE)
     assert run.process.returncode == 0, run.err
     assert before.items() <= {path: path.stat().st_mtime_ns for path in bulk_runs.records(output)}.items()
     bulk_runs.assert_whole(bulk_runs.files(output), repository, 64)
@@ -110,7 +118,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(cluster: str, slow: str, r
 def test_a_part_that_ends_its_workers_is_given_up(cluster: str, repository: Path, tmp_path: Path) -> None:
     folder = Path(bulk_runs.shards(tmp_path / "in", 4, 4)).parent
     poison = f"pipe:n={{0..3}}; test $n != 2 || kill -9 $PPID; cat {folder}/$n.tar"
-    run = embed(poison, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster, "--json")
+    run = embed(poison, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster, "--json", **ALONE)
     assert run.process.returncode == 1
     assert run.books["done"] == 3
     assert list(run.books["failed"]) == ["2"]
@@ -121,7 +129,7 @@ def test_a_part_that_ends_its_workers_is_given_up(cluster: str, repository: Path
 def test_a_part_that_cannot_be_read_names_the_machine(cluster: str, repository: Path, tmp_path: Path) -> None:
     pattern = bulk_runs.shards(tmp_path / "in", 4, 4)
     (tmp_path / "in" / "2.tar").unlink()
-    run = embed(pattern, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster, "--json")
+    run = embed(pattern, tmp_path / "out", "--repository", repository, *HERE, "--address", cluster, "--json", **ALONE)
     assert (run.process.returncode, run.books["done"]) == (1, 3)
     assert f"on {os.uname().nodename}: " in run.books["failed"]["2"]
     assert "2.tar" in run.books["failed"]["2"]
@@ -131,7 +139,7 @@ def test_a_part_that_cannot_be_read_names_the_machine(cluster: str, repository: 
 def test_room_that_no_machine_has_is_told(cluster: str, repository: Path, tmp_path: Path) -> None:
     pattern = bulk_runs.shards(tmp_path / "in", 1, 1)
     wanted = ("--engine", "ray", "--address", cluster, "--worker-gpus", 4, "--patience", 3)
-    run = embed(pattern, tmp_path / "out", "--repository", repository, *wanted)
+    run = embed(pattern, tmp_path / "out", "--repository", repository, *wanted, **ALONE)
     assert run.process.returncode == 1
     assert run.err.startswith("error: no machine took a worker of 2 CPUs and 4 GPUs within 3 s, the cluster has 3 CPUs")
     assert len(run.err.splitlines()) == 1

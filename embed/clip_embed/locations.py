@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any, BinaryIO
 
 from clip_client.errors import InvalidInput, Unavailable
@@ -12,6 +13,10 @@ OWN = "_clipserve"
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Schemes of object stores, whose puts may have the condition that nothing is there."""
+
+
+RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
+"""Bounds on requests to object stores, whose library would go on for three minutes."""
 
 
 def opened_url(url: str) -> tuple[Any, str]:
@@ -29,6 +34,7 @@ def opened_url(url: str) -> tuple[Any, str]:
             from obstore.fsspec import register
 
             register(scheme)
+            return fsspec.url_to_fs(url, retry_config=RETRIES)  # type: ignore[no-any-return]
         return fsspec.url_to_fs(url)  # type: ignore[no-any-return]
     except ImportError as problem:
         raise Unavailable(f"{shown(url)} needs another package ({problem})") from problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,12 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to Ray's makers
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on 127.0.0.1: https://github.com/ray-project/ray/issues/18730
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # or what a killed driver leaves stays for minutes
 }
-_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Has Ray listen on 127.0.0.1, where it would take the address of the network: https://github.com/ray-project/ray/issues/18730"""
+_CONNECT_S = 5.0
 _STORE_BYTES = 80 * 2**20  # of shared memory, which parts don't use; 75 MB is Ray's least
 _WORKER_CPUS = 2
 
@@ -81,6 +84,7 @@ def _begun(ray: Any, address: str, options: RayOptions) -> Room:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address != "local":
+            _check_listens(address)
             ray.init(address=address, **quiet)
             return _room_of_cluster(ray.cluster_resources(), options)
         room = _room_here(options)
@@ -96,6 +100,13 @@ def _begun(ray: Any, address: str, options: RayOptions) -> Room:
         where = "doesn't start here" if address == "local" else f"can't be reached at {address}"
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         raise Unavailable(f"Ray {where} ({lines[0][:300]}): 'ray status' says more of a cluster") from problem
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError if nobody listens there: Ray would end this process."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 def _room_here(options: RayOptions) -> Room:

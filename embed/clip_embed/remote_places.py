@@ -6,17 +6,15 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_embed.leases import Leases
-from clip_embed.locations import OWN, opened_url, shown
+from clip_embed.locations import OWN, RETRIES, opened_url, shown
 
-_RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-_CLIENT: Any = {"connect_timeout": "5s", "timeout": "120s"}  # the latter for one request, of which a file is several
 _CODE = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>")
+_AWAY = re.compile(r"(https?://[^/\s]+)\S* in [^-]* - HTTP error: error sending request")
 
 
 class StorePlace:
@@ -31,7 +29,7 @@ class StorePlace:
             raise Unavailable(f"{shown(url)} needs another package: pip install 'clipserve[object-store]'") from problem
         self.name = shown(url)
         try:
-            self._store = from_url(url, retry_config=_RETRIES, client_options=_CLIENT)
+            self._store = from_url(url, retry_config=RETRIES)
         except Exception as problem:  # obstore's errors have no base of their own
             raise InvalidInput(f"{self.name} can't be used ({problem}): expected e.g. s3://bucket/folder") from problem
         self._leases = Leases(self._store, f"{OWN}/claims")
@@ -181,5 +179,7 @@ def _told(problem: Exception) -> str:
     """Return a store's error in a line: its own words where they are in XML, as S3 has them, else the first line."""
     if answer := _CODE.search(str(problem)):
         return f"{answer[1]}: {answer[2]}"[:200]
+    if away := _AWAY.search(str(problem)):
+        return f"{away[1]} can't be reached"
     lines = str(problem).strip().splitlines() or [type(problem).__name__]
     return lines[0][:200]

@@ -81,6 +81,7 @@ class Result:
         items: that this run embedded.
         seconds: that this run took.
         finished: all parts are done and joined.
+        is_share: other parts are others' work, who tell of them.
     """
 
     parts: int
@@ -91,6 +92,7 @@ class Result:
     items: int = 0
     seconds: float = 0.0
     finished: bool = False
+    is_share: bool = False
 
     @property
     def unused(self) -> int:
@@ -104,7 +106,9 @@ class Result:
 
     @property
     def is_clean(self) -> bool:
-        """Tell if nothing was left out, and nothing failed."""
+        """Tell if nothing was left out, and nothing failed; a share tells of its parts alone, or it would be tried again."""
+        if self.is_share:
+            return not self.failed
         return not (self.failed or self.unused or self.books.broken)
 
 
@@ -119,8 +123,7 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     there = manifests.read(place)
     if there is None:
         plan = job.source.plan(job.part_items)
-        store(place, plan.lists)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, store(place, plan), plan.left_out)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there
@@ -182,7 +185,7 @@ class Run:
         Raises:
             ClipError: the engine fails, or the place can't be used; what is done stays.
         """
-        start, result = time.monotonic(), Result(len(self._manifest.parts))
+        start, result = time.monotonic(), Result(len(self._manifest.parts), is_share=self._share.of > 1)
         missing = self.missing()
         progress.begin(len(self._share.parts(result.parts)), len(self._share.parts(result.parts)) - len(missing))
         claimed = self._attempted(missing, crew, progress, result)

@@ -121,6 +121,12 @@ def keys(metadata: Iterable[bytes]) -> list[str]:
     return [key for content in metadata for key in pq.read_table(io.BytesIO(content)).column("key").to_pylist()]
 
 
+def paths(metadata: bytes) -> list[str]:
+    """Places of the pictures in a file of metadata."""
+    values: list[str] = pq.read_table(io.BytesIO(metadata)).column("image_path").to_pylist()
+    return values
+
+
 def assert_whole(output: Mapping[str, bytes], repository: Path, items: int) -> None:
     """Each item is in once, in the order of the input, with the embedding that ``Clip.local`` gives its picture."""
     metadata = [content for name, content in sorted(output.items()) if name.startswith("metadata/")]
