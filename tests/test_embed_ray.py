@@ -48,10 +48,11 @@ def workers_can_come(port: int) -> bool:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster of one machine."""
-    port = free_ports(1)[0]
+    port, client_port = free_ports(2)
     options = ["--include-dashboard=false", "--num-cpus=3", "--num-gpus=0", "--object-store-memory=80000000", "--block"]
+    ports = [f"--port={port}", f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
     head = subprocess.Popen(
-        [RAY, "start", "--head", f"--port={port}", *options],
+        [RAY, "start", "--head", *ports, *options],
         env={**os.environ, **ALONE},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

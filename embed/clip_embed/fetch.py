@@ -13,7 +13,7 @@ from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
 from clip_embed.chunks import Picture
-from clip_embed.locations import opened_url, shown
+from clip_embed.locations import opened_url, remote_errors, shown
 
 _WEB = ("http://", "https://")
 
@@ -88,9 +88,11 @@ class Fetcher:
     def _of_store(self, url: str) -> bytes:
         try:
             files, path = opened_url(url)
-            size = files.size(path)
+            with remote_errors(url):
+                size = files.size(path)
             if size is not None and size > self.limits.image_bytes:
                 raise InvalidInput(f"{shown(url)} has {size:,} bytes, at most {self.limits.image_bytes:,} are taken")
-            return bytes(files.cat_file(path))
+            with remote_errors(url):
+                return bytes(files.cat_file(path))
         except OSError as problem:
             raise InvalidInput(f"{shown(url)} can't be read ({problem})") from problem

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, BinaryIO
 
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 
 OWN = "_clipserve"
 """Folder of an output for records; readers of data sets pass over names that begin so."""
@@ -17,6 +20,10 @@ STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
 """Bounds on requests to object stores, whose library would go on for three minutes."""
+
+_BUFFER = 2**20
+_CODE = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>")
+_AWAY = re.compile(r"(https?://[^/\s]+)\S* in [^-]* - HTTP error: error sending request")
 
 
 def opened_url(url: str) -> tuple[Any, str]:
@@ -43,11 +50,58 @@ def opened_url(url: str) -> tuple[Any, str]:
 
 
 def open_read(location: str) -> BinaryIO:
-    """Open a local file or any URL of fsspec for reading; raises OSError."""
+    """Open a local file or any URL of fsspec for reading; this and reading raise OSError, whatever the file system has."""
     if "://" not in location:
         return open(location, "rb")
     files, path = opened_url(location)
-    return files.open(path, "rb")  # type: ignore[no-any-return]
+    with remote_errors(location):
+        files.info(path)  # obstore's file complains on standard error when it couldn't be opened
+        return io.BufferedReader(_Remote(files.open(path, "rb"), location), _BUFFER)
+
+
+@contextmanager
+def remote_errors(url: str) -> Iterator[None]:
+    """Raise the errors of a file system, of which each has kinds of its own, as OSError."""
+    try:
+        yield
+    except (OSError, ClipError):
+        raise
+    except Exception as problem:
+        raise OSError(f"{shown(url)} can't be read ({told(problem)})") from problem
+
+
+def told(problem: Exception) -> str:
+    """Return a store's error in a line: its own words where they are in XML, as S3 has them, else the first line."""
+    if answer := _CODE.search(str(problem)):
+        return f"{answer[1]}: {answer[2]}"[:200]
+    if away := _AWAY.search(str(problem)):
+        return f"{away[1]} can't be reached"
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return lines[0][:200]
+
+
+class _Remote(io.RawIOBase):
+    """File of fsspec's whose errors are OSError."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file, self._url = file, url
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read at most as much as fits in."""
+        with remote_errors(self._url):
+            content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Close both."""
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def shown(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,10 +10,7 @@ from typing import Any
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_embed.leases import Leases
-from clip_embed.locations import OWN, RETRIES, opened_url, shown
-
-_CODE = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>")
-_AWAY = re.compile(r"(https?://[^/\s]+)\S* in [^-]* - HTTP error: error sending request")
+from clip_embed.locations import OWN, RETRIES, opened_url, shown, told
 
 
 class StorePlace:
@@ -100,7 +96,7 @@ class StorePlace:
             yield mine
 
     def _unreachable(self, problem: Exception) -> Unavailable:
-        return Unavailable(f"{self.name} can't be used ({_told(problem)}): look at its address and credentials; then run again")
+        return Unavailable(f"{self.name} can't be used ({told(problem)}): look at its address and credentials; then run again")
 
 
 class OtherPlace:
@@ -171,15 +167,5 @@ class OtherPlace:
             yield
         except Exception as problem:  # each file system has errors of its own
             raise Unavailable(
-                f"{self.name} can't be used ({_told(problem)}): look at its address and credentials; then run again"
+                f"{self.name} can't be used ({told(problem)}): look at its address and credentials; then run again"
             ) from problem
-
-
-def _told(problem: Exception) -> str:
-    """Return a store's error in a line: its own words where they are in XML, as S3 has them, else the first line."""
-    if answer := _CODE.search(str(problem)):
-        return f"{answer[1]}: {answer[2]}"[:200]
-    if away := _AWAY.search(str(problem)):
-        return f"{away[1]} can't be reached"
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return lines[0][:200]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_embed import manifest as manifests
 from clip_embed.attempts import Attempt, Attempts
@@ -118,15 +118,25 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     Raises:
         ContractMismatch: the place holds another run.
         InvalidInput: there is nothing to embed, or the place holds something else.
+        Unavailable: the input can't be reached.
     """
     identity = job.identity(fingerprint)
     there = manifests.read(place)
     if there is None:
-        plan = job.source.plan(job.part_items)
+        plan = _planned(job)
         planned = Manifest(identity, _towers(job, plan), plan.schema, store(place, plan), plan.left_out)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there
+
+
+def _planned(job: Job) -> Plan:
+    try:
+        return job.source.plan(job.part_items)
+    except ClipError:
+        raise
+    except OSError as problem:
+        raise Unavailable(f"the input can't be read ({problem}): look at its address and credentials") from problem
 
 
 def _towers(job: Job, plan: Plan) -> tuple[Tower, ...]:

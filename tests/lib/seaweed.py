@@ -76,7 +76,7 @@ class Seaweed:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                obstore.put(self.store, "ready", b"")
+                obstore.put(self.store, "ready", b"yes")
                 return
             except Exception as problem:  # whatever obstore says of a server that has begun by half
                 if "NoSuchBucket" in str(problem):
