@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bulk_runs
+import psutil
 import pytest
 from bulk_runs import Embed, embed, wait_for
 from repositories import other_checkpoint
@@ -131,12 +132,14 @@ def test_a_server_that_hangs_is_left_out(server: Server, own: Server, slow: str,
     output = tmp_path / "out"
     run = Embed(slow, output, *servers(server, own))
     wait_for(lambda: len(bulk_runs.records(output)) >= 4)
-    stopped = own.tritonserver()
-    stopped.suspend()
+    stopped = [psutil.Process(own.process.pid), own.tritonserver()]  # the launcher would end a server that hangs
+    for process in stopped:
+        process.suspend()
     try:
         assert run.ended(200) == 0, run.err
     finally:
-        stopped.resume()
+        for process in stopped:
+            process.resume()
     bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 16)
 
 

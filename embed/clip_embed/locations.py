@@ -55,7 +55,8 @@ def open_read(location: str) -> BinaryIO:
         return open(location, "rb")
     files, path = opened_url(location)
     with remote_errors(location):
-        files.info(path)  # obstore's file complains on standard error when it couldn't be opened
+        if location.partition("://")[0] in STORES:
+            files.info(path)  # obstore's file complains on standard error when it couldn't be opened
         return io.BufferedReader(_Remote(files.open(path, "rb"), location), _BUFFER)
 
 

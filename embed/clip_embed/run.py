@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from clip_embed.part import DONE, ERRORS, LEFT_OUT, Books, error_table, scratch
 from clip_embed.places import Place
 from clip_embed.shares import Share
 
+_READERS = 32  # of records at once
 _WAIT_S = 1.0  # between two looks at a part that another process has claimed
 
 
@@ -209,13 +211,15 @@ class Run:
         return result
 
     def finish(self, result: Result) -> None:
-        """Count what is done, and join the parts once all are."""
-        records = self._records()
-        result.done, result.left_out = len(records), len(self._manifest.left_out)
+        """Count what is done, of a share its own parts until all are there; then join the parts."""
+        there = [int(name.partition(".")[0]) for name in self._place.names(DONE)]
+        result.done, result.left_out = len(there), len(self._manifest.left_out)
+        is_whole = result.done == result.parts
+        records = self._records(there if is_whole or not result.is_share else set(there) & {*self._share.parts(result.parts)})
         for record in records.values():
             for name in ("read", "taken", "left_out", "partial", "bare", "broken"):
                 setattr(result.books, name, getattr(result.books, name) + record[name])
-        if result.done == result.parts:
+        if is_whole:
             kinds.output(self._manifest.identity.output).finish(
                 self._place, [records[n]["output"] for n in range(result.parts)]
             )
@@ -236,13 +240,14 @@ class Run:
                 progress.part()
         return claimed
 
-    def _records(self) -> dict[int, Mapping[str, Any]]:
+    def _records(self, numbers: Iterable[int]) -> dict[int, Mapping[str, Any]]:
         """Return the records of parts that are done, by number."""
-        records = {}
-        for name in self._place.names(DONE):
-            if content := self._place.read(f"{DONE}/{name}"):
-                records[int(name.partition(".")[0])] = json.loads(content)
-        return records
+
+        def record(number: int) -> tuple[int, Mapping[str, Any]]:
+            return number, json.loads(self._place.read(f"{DONE}/{self._manifest.label(number)}.json") or b"")
+
+        with ThreadPoolExecutor(_READERS) as pool:  # a store answers each in milliseconds, and there may be 100,000
+            return dict(pool.map(record, numbers))
 
     def _join_errors(self) -> None:
         """Write ``errors.parquet``, with the errors of all parts; a run without any has an empty one."""

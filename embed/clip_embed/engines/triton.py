@@ -24,6 +24,7 @@ class _Server:
     clip: Clip
     address: str
     busy: int = 0  # lists that are with it now
+    lists: int = 0  # that it has got
     rests_until: float = 0.0
     failures: int = 0  # in a row
     problem: str = ""
@@ -90,17 +91,20 @@ class Servers:
         self.close()
 
     def _first_spec(self) -> ModelSpec:
-        reasons = []
+        """Return the spec of the first server that answers; those that don't are compared with it once they do."""
+        reasons, specs = [], list[ModelSpec]()
         for server in self._servers:
             try:
-                spec = server.clip.spec
+                specs.append(server.clip.spec)
             except (Unavailable, Timeout) as problem:
                 reasons.append(str(problem))
                 self._rest(server, problem)
                 continue
+            _check_same(server.address, specs[-1], specs[0])
             server.is_known = True
-            return spec
-        raise Unavailable("; ".join(reasons))
+        if not specs:
+            raise Unavailable("; ".join(reasons))
+        return specs[0]
 
     def _check(self, server: _Server) -> None:
         """Compare its checkpoint, the first time and after each failure, since another one may have come up."""
@@ -109,11 +113,7 @@ class Servers:
         if server.failures:
             server.clip.wait_ready(timeout_s=_PROBE_S)
         with Clip(server.address, name=server.clip.name, timeout_s=_TIMEOUT_S) as fresh:
-            there = fresh.spec.fingerprint
-        if there != self._spec.fingerprint:
-            raise ContractMismatch(
-                f"{server.address} holds {there}, the run is of {self._spec.fingerprint}: name servers of one checkpoint"
-            )
+            _check_same(server.address, fresh.spec, self._spec)
         server.is_known = True
 
     def _taken(self, start: float) -> _Server:
@@ -129,8 +129,9 @@ class Servers:
                     )
                 awake = [server for server in self._servers if server.rests_until <= now]
                 if awake:
-                    server = min(awake, key=lambda server: server.busy)
+                    server = min(awake, key=lambda server: (server.busy, server.lists))
                     server.busy += 1
+                    server.lists += 1
                     return server
                 next_s = min(server.rests_until for server in self._servers) - now
                 self._changed.wait(max(0.01, min(next_s, self._patience_s - silent_s)))
@@ -152,3 +153,10 @@ class Servers:
         with self._changed:
             server.busy -= 1
             self._changed.notify_all()
+
+
+def _check_same(address: str, there: ModelSpec, here: ModelSpec) -> None:
+    if there.fingerprint != here.fingerprint:
+        raise ContractMismatch(
+            f"{address} holds {there.fingerprint}, the run is of {here.fingerprint}: name servers of one checkpoint"
+        )
