@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import bulk_runs
+import kubernetes_validate
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from bulk_runs import Embed, embed, wait_for
+from documents import ROOT
 from servers import CLIPSERVE
 
 import pictures
 from clip_client.errors import InvalidInput
+from clip_embed.cli import main, parser
 from clip_embed.inputs.folder import Folder
+from clip_embed.inputs.lists import load, store
 from clip_embed.manifest import read
 from clip_embed.places import LocalPlace
 from clip_embed.run import Job, prepared
@@ -71,27 +78,58 @@ def test_a_share_that_is_none_is_refused(text: str) -> None:
         share_of(text)
 
 
+def test_kubernetes_takes_the_job_whose_parts_are_of_as_many_pods() -> None:
+    job = yaml.safe_load((ROOT / "deploy" / "embed-job.yaml").read_text())
+    version = kubernetes_validate.latest_version()
+    kubernetes_validate.validate(job, version, strict=True)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    told = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert (job["spec"]["completionMode"], told["JOB_COMPLETIONS"]) == ("Indexed", str(job["spec"]["completions"]))
+    arguments = parser().parse_args(container["args"])
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert str(arguments.repository) in mounts
+    assert str(arguments.threads) == container["resources"]["requests"]["cpu"]
+    container["imag"] = container.pop("image")
+    with pytest.raises(Exception, match="imag"):
+        kubernetes_validate.validate(job, version, strict=True)
+
+
+def test_the_script_for_slurm_does_the_share_of_its_task(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "clone" / "model_repository").symlink_to(repository)
+    places = {"INPUT": bulk_runs.shards(tmp_path / "in", 4, 2), "OUTPUT": str(tmp_path / "out")}
+    task = {**slurm(1, 0, 1, task_count=2), "SLURM_CPUS_PER_TASK": "1", "CLIPSERVE": str(tmp_path / "clone"), **places}
+    script = ["bash", ROOT / "deploy" / "embed.sbatch"]
+    run = subprocess.run(script, env={**os.environ, **task}, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in bulk_runs.records(tmp_path / "out")] == ["1.json", "3.json"]
+    assert "2 of 4 parts are done" in run.stdout
+    assert "other shares have the rest" in run.stdout
+
+
 def test_shares_are_all_of_the_parts_once() -> None:
     for parts in (0, 1, 5, 17):
         for of in (1, 3, 20):
             assert sorted(n for number in range(of) for n in Share(number, of).parts(parts)) == list(range(parts))
 
 
-def test_tasks_that_begin_at_once_make_one_run(repository: Path, tmp_path: Path) -> None:
+def test_tasks_that_begin_at_once_make_one_run(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for n, content in enumerate(pictures.jpegs(20)):
         (folder / f"{n:02d}.jpg").write_bytes(content if n != 7 else b"no picture")
     order = (folder, output, "--repository", repository, "--part-items", 3)
-    tasks = [Embed(*order, **slurm(n, 0, 2)) for n in range(3)]
-    assert [task.ended() for task in tasks] == [0, 0, 0], [task.err for task in tasks]
+    tasks = [Embed(*order, **slurm(n, 0, 1)) for n in range(2)]
+    assert [task.ended() for task in tasks] == [0, 0], [task.err for task in tasks]
     metadata = [content for name, content in bulk_runs.files(output).items() if name.startswith("metadata/")]
     names = [path for content in metadata for path in bulk_runs.paths(content)]
     assert names == [f"{folder}/{n:02d}.jpg" for n in range(20) if n != 7]
     errors = pq.read_table(output / "errors.parquet").to_pylist()
     assert [Path(error["item"]).name for error in errors] == ["07.jpg"]
-    whole = embed(*order, "--json")
-    assert (whole.process.returncode, whole.books["items"], whole.books["left_out"]) == (1, 0, 1)
+    assert main([*map(str, order), "--json"]) == 1
+    books = json.loads(capsys.readouterr().out)
+    assert (books["items"], books["read"], books["taken"], books["left_out"]) == (0, 20, 19, 1)
 
 
 def test_plans_of_a_folder_that_changes_do_not_mix(tmp_path: Path) -> None:
@@ -103,8 +141,6 @@ def test_plans_of_a_folder_that_changes_do_not_mix(tmp_path: Path) -> None:
     first = prepared(place, Job(Folder(str(folder))), "f")
     (folder / "a.jpg").write_bytes(b"x")
     # What another process does that has begun before the manifest was there, and looked at the folder later.
-    from clip_embed.inputs.lists import load, store
-
     assert store(place, Folder(str(folder)).plan(10)) != first.parts
     assert store(place, late) == first.parts
     there = read(place)
@@ -112,6 +148,7 @@ def test_plans_of_a_folder_that_changes_do_not_mix(tmp_path: Path) -> None:
     assert load(place, there.parts[0]).column("name").to_pylist() == ["b.jpg"]
 
 
+@pytest.mark.slow
 def test_a_second_run_on_one_output_shares_the_work(repository: Path, tmp_path: Path) -> None:
     pattern, output = bulk_runs.shards(tmp_path / "in", 8, 4), tmp_path / "out"
     order = (f"pipe:sleep 0.4; cat {pattern}", output, "--repository", repository, "--json")
@@ -138,7 +175,7 @@ def test_a_disk_that_is_full_stops_the_run_which_goes_on_later(repository: Path,
     assert full.stderr.startswith(f"error: {output} can't be written (")
     assert "make room there, then run again; what is done stays" in full.stderr
     assert len(full.stderr.splitlines()) == 1
-    assert embed(*command[2:]).process.returncode == 0
+    assert main([*map(str, command[2:])]) == 0
     bulk_runs.assert_whole(bulk_runs.files(output), repository, 240)
 
 
@@ -163,6 +200,7 @@ def test_a_file_system_that_is_full_in_the_midst_keeps_what_is_done(repository: 
     assert before.items() <= bulk_runs.files(tmp_path / "kept").items()
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_up_what_a_killed_one_had_begun(repository: Path, tmp_path: Path) -> None:
     pattern, output = bulk_runs.shards(tmp_path / "in", 3, 4), tmp_path / "out"
     order = (f"pipe:sleep 0.5; cat {pattern}", output, "--repository", repository)

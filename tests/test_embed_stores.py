@@ -79,6 +79,7 @@ def test_a_killed_run_with_a_failing_part_is_whole_in_the_end(seaweed: Seaweed, 
     assert_whole(seaweed, "killed", repository, 16 * ITEMS)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work(seaweed: Seaweed, slow: str, repository: Path) -> None:
     order = (slow, "s3://bucket/both", "--repository", repository, "--json")
     runs = [Embed(*order, **seaweed.environment) for _ in range(2)]
@@ -109,6 +110,7 @@ def test_a_store_that_goes_away_ends_the_run_which_goes_on_later(own: Seaweed, s
         back.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "change", "reason"),
     [
@@ -130,6 +132,7 @@ def test_a_store_that_refuses_is_one_line(
     assert len(run.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", ["{0..3}.tar", "*.tar"])
 def test_an_input_whose_bucket_is_missing_is_one_line(shards: str, seaweed: Seaweed, repository: Path, tmp_path: Path) -> None:
     run = embed(f"s3://nobody/{shards}", tmp_path / "out", "--repository", repository, **seaweed.environment)
