@@ -21,7 +21,12 @@ from clip_embed.fetch import FetchOptions
 from clip_embed.ray_worker import Order, Worker
 
 HERE = ("--engine", "ray", "--workers", 2, "--worker-cpus", 1)
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "a" * 64,
+}
 """Environment of a cluster that listens on this machine alone, and of those who come to it."""
 RAY = Path(sys.executable).with_name("ray")
 
@@ -153,6 +158,16 @@ def test_nobody_at_the_address_is_one_line(repository: Path, tmp_path: Path) -> 
     run = embed(pattern, tmp_path / "out", "--repository", repository, "--engine", "ray", "--address", address)
     assert run.process.returncode == 1
     assert run.err.startswith(f"error: Ray can't be reached at {address} (")
+    assert len(run.err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_that_refuses_the_token_is_one_line(cluster: str, repository: Path, tmp_path: Path) -> None:
+    pattern = bulk_runs.shards(tmp_path / "in", 1, 1)
+    stranger = {**ALONE, "RAY_AUTH_TOKEN": "b" * 64}
+    run = embed(pattern, tmp_path / "out", "--repository", repository, "--engine", "ray", "--address", cluster, **stranger)
+    assert run.process.returncode == 1
+    assert "if it asks for a token, set RAY_AUTH_MODE=token" in run.err
     assert len(run.err.splitlines()) == 1
 
 

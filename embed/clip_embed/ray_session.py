@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def session(options: RayOptions) -> Iterator[tuple[Any, Room]]:
 
 
 def _imported(*, is_alone: bool) -> Any:
-    for name, value in {**_QUIET, **(_ALONE if is_alone else {})}.items():
+    alone = {**_ALONE, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # others of this machine are kept out
+    for name, value in {**_QUIET, **(alone if is_alone else {})}.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -85,7 +87,8 @@ def _begun(ray: Any, address: str, options: RayOptions) -> Room:
     try:
         if address != "local":
             _check_listens(address)
-            ray.init(address=address, **quiet)
+            with _nothing_on_stderr():
+                ray.init(address=address, **quiet)
             return _room_of_cluster(ray.cluster_resources(), options)
         room = _room_here(options)
         ray.init(
@@ -99,7 +102,21 @@ def _begun(ray: Any, address: str, options: RayOptions) -> Room:
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as problem:
         where = "doesn't start here" if address == "local" else f"can't be reached at {address}"
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
-        raise Unavailable(f"Ray {where} ({lines[0][:300]}): 'ray status' says more of a cluster") from problem
+        cure = "look at its logs" if address == "local" else "is it up? if it asks for a token, set RAY_AUTH_MODE=token"
+        raise Unavailable(f"Ray {where} ({lines[0][:300]}): {cure}") from problem
+
+
+@contextlib.contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    """Keep what Ray's native part prints while it connects, a line a second where a token is missing; an exception follows."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_listens(address: str) -> None:
