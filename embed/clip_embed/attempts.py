@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,8 +99,10 @@ class Attempts:
         raise AssertionError("unreachable")
 
     def _unwritten(self, problem: OSError) -> Unavailable:
+        """Return the error for a file on the way, which lies beside the output, or in the system's folder for such files."""
+        where = self._place.name if self._place.local else tempfile.gettempdir()
         cure = "make room there" if problem.errno in _FULL else "look at it"
-        return Unavailable(f"{self._place.name} can't be written ({problem}): {cure}, then run again; what is done stays")
+        return Unavailable(f"{where} can't be written ({problem}): {cure}, then run again; what is done stays")
 
 
 def _remove_leftovers(place: Place, label: str) -> None:

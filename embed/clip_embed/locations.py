@@ -21,7 +21,7 @@ STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
 """Bounds on requests to object stores, whose library would go on for three minutes."""
 
-_BUFFER = 2**20
+_BUFFER = 8 * 2**20
 _CODE = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>")
 _AWAY = re.compile(r"(https?://[^/\s]+)\S* in [^-]* - HTTP error: error sending request")
 
@@ -54,10 +54,12 @@ def open_read(location: str) -> BinaryIO:
     if "://" not in location:
         return open(location, "rb")
     files, path = opened_url(location)
+    settings: dict[str, Any] = {}
     with remote_errors(location):
         if location.partition("://")[0] in STORES:
             files.info(path)  # obstore's file complains on standard error when it couldn't be opened
-        return io.BufferedReader(_Remote(files.open(path, "rb"), location), _BUFFER)
+            settings = {"buffer_size": _BUFFER}  # of each request
+        return io.BufferedReader(_Remote(files.open(path, "rb", **settings), location), _BUFFER)
 
 
 @contextmanager
