@@ -122,9 +122,17 @@ def judged(task: str, rank: str) -> Callable[[], float]:
     return lambda: float(content(CARD)[task][rank])
 
 
+def billion_hours(cores: int) -> float:
+    """Return the hours that so many cores take for 10⁹ pictures, at the measured pace of a machine's cores in one process."""
+    measured = content(BENCHMARKS / "peers.json")["machine"]["cores"]
+    pace = cell("peers", "photos in bulk", ("the same engine in this process",), "photos/s")
+    return 1e9 / (pace / measured * cores) / 3600
+
+
 _SERVED = ("onnx-fp32", "openvino-fp16", "openvino-bf16", "openvino-int8")
 _LOOP = partial(cell, "variants", "way", ("clipserve through Triton, INT8, one call",))
 _BULKS = partial(cell, "peers", "photos in bulk")
+_IN_PROCESS = partial(_BULKS, ("the same engine in this process",), "photos/s")
 _BULK = partial(_BULKS, ("clip-retrieval inference",))
 _SINGLES = ("peers", "single requests")
 
@@ -144,6 +152,11 @@ FIGURES: Mapping[str, tuple[Callable[[], float], str]] = {
     "search-recall": (searches("clipserve, 8 clients", "recall@10"), ".3f"),
     "search-peer-recall": (searches("clip-retrieval, 8 clients", "recall@10"), ".3f"),
     "in-process": (partial(_BULKS, ("the same engine in this process",), "clipserve is × as fast"), ".2f"),
+    "in-process-rate": (_IN_PROCESS, ".0f"),
+    "billion-core-hours": (partial(billion_hours, 1), ",.0f"),
+    "billion-256-cores": (partial(billion_hours, 256), ".0f"),
+    "billion-1024-cores": (partial(billion_hours, 1024), ".1f"),
+    "billion-4096-cores": (partial(billion_hours, 4096), ".1f"),
     "exact": (partial(cell, "preprocessing", "JPEG 640 × 425", ("ours, exact",), "times as fast"), ".1f"),
     "memory-start": (memory("after the start"), ",.0f"),
     "memory-5000": (memory("after 5,000 requests"), ",.0f"),

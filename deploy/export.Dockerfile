@@ -6,6 +6,7 @@ RUN pip install --break-system-packages --no-cache-dir torch==2.13.0
 
 COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
 COPY client /opt/clipserve/client
+COPY embed /opt/clipserve/embed
 COPY export /opt/clipserve/export
 COPY search /opt/clipserve/search
 COPY serve /opt/clipserve/serve

@@ -3,6 +3,7 @@ FROM python:3.12-slim
 
 COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
 COPY client /opt/clipserve/client
+COPY embed /opt/clipserve/embed
 COPY export /opt/clipserve/export
 COPY search /opt/clipserve/search
 COPY serve /opt/clipserve/serve

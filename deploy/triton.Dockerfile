@@ -17,6 +17,7 @@ COPY serve/clip_inside_triton/backends/stand_in.py /opt/tritonserver/backends/py
 # The contract that the models adapt; its own dependencies are the list above.
 COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
 COPY client /opt/clipserve/client
+COPY embed /opt/clipserve/embed
 COPY export /opt/clipserve/export
 COPY search /opt/clipserve/search
 COPY serve /opt/clipserve/serve

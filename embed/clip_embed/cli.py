@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from clip_client.argument_types import add_reach, count
 from clip_client.embedded_files import THUMBNAIL
-from clip_client.errors import InvalidInput
 from clip_client.help_texts import Formatter, add_examples, add_version
-from clip_client.model_repository import FOLDER
 from clip_client.spec import TOWERS, Tower
 from clip_client.thumbnails import SIDE
-from clip_embed.engines.base import EngineOptions
+from clip_embed import engine_arguments
 from clip_embed.engines.kinds import opened
 from clip_embed.fetch import FetchOptions
 from clip_embed.inputs.kinds import KINDS, source_of
@@ -31,10 +28,11 @@ def main(argv: Sequence[str]) -> int:
     share = arguments.part or scheduled_share() or Share()
     networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
     fetch = FetchOptions(arguments.timeout, arguments.retries, arguments.downloads, networks, ports)
-    with opened(_engine(arguments)) as engine, Bar() as bar:
+    with opened(engine_arguments.engine_of(arguments)) as engine, Bar() as bar:
         target = place(arguments.output)
         manifest = prepared(target, _job(arguments), engine.spec.fingerprint)
-        result = Run(target, manifest, fetch, share).work(engine, bar)
+        with engine_arguments.crew_of(arguments, engine_arguments.Work(target, manifest, fetch, engine)) as crew:
+            result = Run(target, manifest, share).work(crew, bar)
     print(as_json(result) if arguments.json else told(result, target.name))
     return 0 if result.is_clean else 1
 
@@ -48,7 +46,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made.add_argument("output", metavar="OUTPUT", help="folder, or URL of one, that gets the embeddings")
     _add_input(made.add_argument_group("input"))
     _add_output(made.add_argument_group("output"))
-    _add_engine(made.add_argument_group("engine"))
+    engine_arguments.add(made.add_argument_group("engine"))
     add_version(made)
     add_examples(
         made,
@@ -102,37 +100,6 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--part", type=share_of, metavar="I/N", help="do every n-th part, from the i-th on (default: a job array's, else all)"
     )
     group.add_argument("--json", action="store_true", help="print the books as JSON")
-
-
-def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--engine", choices=("local", "triton"), default="local", help="(default: local)")
-    group.add_argument("--name", default="clip", help="name of the published checkpoint (default: clip)")
-    group.add_argument("--repository", type=Path, default=FOLDER, metavar="FOLDER", help="local: model repository")
-    group.add_argument("--device", default="CPU", help="local: CPU, GPU, AUTO, CUDA, … (default: CPU)")
-    group.add_argument("--threads", type=count, metavar="N", help="local: of encoder and decoders (default: all cores)")
-    group.add_argument("--address", default="", metavar="HOST:PORT,…", help="triton: gRPC endpoints, with commas between them")
-    group.add_argument(
-        "--patience",
-        type=float,
-        default=300.0,
-        metavar="S",
-        help="triton: seconds to wait for a server that is gone (default: 300)",
-    )
-
-
-def _engine(arguments: argparse.Namespace) -> EngineOptions:
-    addresses = tuple(filter(None, (address.strip() for address in arguments.address.split(","))))
-    if addresses and arguments.engine == "local":
-        raise InvalidInput("--address is for servers: pass --engine triton too")
-    return EngineOptions(
-        arguments.engine,
-        arguments.name,
-        arguments.repository,
-        arguments.device,
-        arguments.threads,
-        addresses,
-        arguments.patience,
-    )
 
 
 def _job(arguments: argparse.Namespace) -> Job:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from clip_client.comparison import Floats
 from clip_client.embedded_files import FINGERPRINT, RUN, THUMBNAIL
-from clip_client.errors import InvalidInput
+from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_source
 from clip_client.spec import Tower
 from clip_client.thumbnails import thumbnail
@@ -55,6 +55,21 @@ class Books:
     output: dict[str, object] = field(default_factory=dict)  # of the kind of output
 
 
+class PartUnread(Exception):
+    """A part of the input can't be read now; other parts may be.
+
+    Args:
+        problem: OSError or ClipError.
+
+    Attributes:
+        may_pass: another try may succeed.
+    """
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.may_pass = isinstance(problem, OSError) and not isinstance(problem, FileNotFoundError)
+
+
 @dataclass
 class _Embedded:
     """A chunk and its embeddings."""
@@ -85,7 +100,13 @@ class PartRunner:
         self._vector = _vector_type(manifest, engine.spec.embedding_size)
 
     def run(self, number: int, progress: Callable[[int], object] = lambda items: None) -> Books:
-        """Do a part and record it; raises OSError and ClipError, after which nothing of it counts."""
+        """Do a part and record it; after an error, nothing of it counts.
+
+        Raises:
+            PartUnread: its input can't be read.
+            ClipError: the engine fails, or the place can't be used.
+            OSError: a file can't be written.
+        """
         label = self._manifest.label(number)
         books, errors = Books(), list[tuple[str, str, str]]()
         with tempfile.TemporaryDirectory(prefix=f"part-{label}-", dir=scratch(self._place)) as name:
@@ -138,11 +159,16 @@ class PartRunner:
                     except SourceProblem as told:
                         problem = told
                         break
+                    except (OSError, ClipError) as told:
+                        raise PartUnread(told) from told
                     ahead = _FAR_AHEAD if any(map(is_far, chunk.pictures)) and not self._fetcher.is_full else _AHEAD
                     while len(waiting) > ahead:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except KeyboardInterrupt:
+                self._engine.give_up()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
         if problem:

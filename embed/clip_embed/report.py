@@ -60,11 +60,16 @@ def told(result: Result, name: str) -> str:
         f"{books.partial:,} items are in without a part of them: errors.parquet says why" if books.partial else "",
         f"{books.bare:,} items have no caption, and no vector of one" if books.bare else "",
         f"{books.broken:,} files of the input end early: errors.parquet names them" if books.broken else "",
-        f"{result.done:,} of {result.parts:,} parts are done in {name}"
-        + ("" if result.finished else ": run it again for the rest"),
+        f"{result.done:,} of {result.parts:,} parts are done in {name}" + _rest(result),
         f"read {result.read:,} = {books.taken:,} embedded + {result.unused:,} left out",
     ]
     return "\n".join(filter(None, lines))
+
+
+def _rest(result: Result) -> str:
+    if result.finished:
+        return ""
+    return ": other shares have the rest" if result.is_share and not result.failed else ": run it again for the rest"
 
 
 def as_json(result: Result) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,22 +14,20 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_embed import manifest as manifests
-from clip_embed.engines.base import Engine
-from clip_embed.fetch import Fetcher, FetchOptions
+from clip_embed.attempts import Attempt, Attempts
 from clip_embed.inputs.base import Input, Plan
-from clip_embed.inputs.kinds import of_settings
 from clip_embed.inputs.lists import store
 from clip_embed.manifest import Identity, Manifest
 from clip_embed.outputs import kinds
-from clip_embed.part import DONE, ERRORS, LEFT_OUT, Books, PartRunner, error_table, scratch
+from clip_embed.part import DONE, ERRORS, LEFT_OUT, Books, error_table, scratch
 from clip_embed.places import Place
 from clip_embed.shares import Share
 
+_READERS = 32  # of records at once
 _WAIT_S = 1.0  # between two looks at a part that another process has claimed
-_TRIES = 3  # of a part that can't be read or written
 
 
 @dataclass(frozen=True)
@@ -89,6 +85,7 @@ class Result:
         items: that this run embedded.
         seconds: that this run took.
         finished: all parts are done and joined.
+        is_share: other parts are others' work, who tell of them.
     """
 
     parts: int
@@ -99,6 +96,7 @@ class Result:
     items: int = 0
     seconds: float = 0.0
     finished: bool = False
+    is_share: bool = False
 
     @property
     def unused(self) -> int:
@@ -112,7 +110,9 @@ class Result:
 
     @property
     def is_clean(self) -> bool:
-        """Tell if nothing was left out, and nothing failed."""
+        """Tell if nothing was left out, and nothing failed; a share tells of its parts alone, or it would be tried again."""
+        if self.is_share:
+            return not self.failed
         return not (self.failed or self.unused or self.books.broken)
 
 
@@ -122,17 +122,26 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     Raises:
         ContractMismatch: the place holds another run.
         InvalidInput: there is nothing to embed, or the place holds something else.
+        Unavailable: the input can't be reached.
     """
     identity = job.identity(fingerprint)
     there = manifests.read(place)
     if there is None:
-        plan = job.source.plan(job.part_items)
+        plan = _planned(job)
         kinds.output(job.output).check(plan.schema)
-        listed = store(place, plan.lists)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out, listed)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, store(place, plan), plan.left_out)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there
+
+
+def _planned(job: Job) -> Plan:
+    try:
+        return job.source.plan(job.part_items)
+    except ClipError:
+        raise
+    except OSError as problem:
+        raise Unavailable(f"the input can't be read ({problem}): look at its address and credentials") from problem
 
 
 def _towers(job: Job, plan: Plan) -> tuple[Tower, ...]:
@@ -145,110 +154,103 @@ def _towers(job: Job, plan: Plan) -> tuple[Tower, ...]:
     return tuple(tower for tower in TOWERS if has[tower])
 
 
+class Crew(Protocol):
+    """Whatever does parts: this process, or workers elsewhere."""
+
+    def attempts(self, numbers: Sequence[int], progress: Progress) -> Iterator[Attempt]:
+        """Attempt parts, in any order; tell of items as they are read.
+
+        Raises:
+            ClipError: no part can be done any more.
+        """
+
+
+class Here:
+    """Crew of this process alone."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+
+    def attempts(self, numbers: Sequence[int], progress: Progress) -> Iterator[Attempt]:
+        """Attempt one part after the other."""
+        for number in numbers:
+            yield self._attempts.attempt(number, progress.items)
+
+
 class Run:
-    """One process' work at a run.
+    """A run, or a share of it.
 
     Args:
         place: of the output.
         manifest: of the run.
-        fetch: bounds on fetching pictures.
         share: of the parts.
     """
 
-    def __init__(self, place: Place, manifest: Manifest, fetch: FetchOptions, share: Share) -> None:
-        self._place, self._manifest, self._fetch, self._share = place, manifest, fetch, share
-        self._output = kinds.output(manifest.identity.output)
+    def __init__(self, place: Place, manifest: Manifest, share: Share) -> None:
+        self._place, self._manifest, self._share = place, manifest, share
 
     def missing(self) -> list[int]:
         """Return the numbers of this share's parts that aren't done."""
         there = set(self._place.names(DONE))
         return [n for n in self._share.parts(len(self._manifest.parts)) if f"{self._manifest.label(n)}.json" not in there]
 
-    def work(self, engine: Engine, progress: Progress) -> Result:
-        """Do the parts that are missing, then join all if none is.
+    def work(self, crew: Crew, progress: Progress) -> Result:
+        """Have the parts done that are missing, then join all if none is.
 
         Raises:
             ClipError: the engine fails, or the place can't be used; what is done stays.
         """
-        start, result = time.monotonic(), Result(len(self._manifest.parts))
+        start, result = time.monotonic(), Result(len(self._manifest.parts), is_share=self._share.of > 1)
         missing = self.missing()
         progress.begin(len(self._share.parts(result.parts)), len(self._share.parts(result.parts)) - len(missing))
-        if missing:
-            with self.runner(engine) as runner:
-                self._all(missing, runner, progress, result)
-        result.seconds = time.monotonic() - start
-        self.finish(result)
-        return result
-
-    @contextmanager
-    def runner(self, engine: Engine) -> Iterator[PartRunner]:
-        """Return what does parts with an engine."""
-        described = dict(self._manifest.identity.input)
-        described.pop("towers", None)
-        source = of_settings(described.pop("kind"), described)
-        fetcher = Fetcher(self._fetch)
-        try:
-            yield PartRunner(self._place, self._manifest, source, self._output, engine=engine, fetcher=fetcher)
-        finally:
-            fetcher.close()
-
-    def finish(self, result: Result) -> None:
-        """Count what is done, and join the parts once all are."""
-        records = self._records()
-        result.done, result.left_out = len(records), len(self._manifest.left_out)
-        for record in records.values():
-            for name in ("read", "taken", "left_out", "partial", "bare", "broken"):
-                setattr(result.books, name, getattr(result.books, name) + record[name])
-        if result.done == result.parts:
-            self._output.finish(self._place, [records[n]["output"] for n in range(result.parts)])
-            self._join_errors()
-            result.finished = True
-
-    def _all(self, missing: Sequence[int], runner: PartRunner, progress: Progress, result: Result) -> None:
-        """Do parts, those that others have claimed last."""
-        claimed = list[int]()
-        for number in missing:
-            if not self._attempt(number, runner, progress, result):
-                claimed.append(number)
+        claimed = self._attempted(missing, crew, progress, result)
         if claimed:
             progress.say(f"waiting for {len(claimed)} parts that another run has begun")
         while claimed:
             time.sleep(_WAIT_S)
-            there = set(self.missing())
-            claimed = [n for n in claimed if n in there and not self._attempt(n, runner, progress, result)]
+            claimed = self._attempted([n for n in self.missing() if n in claimed], crew, progress, result)
+        result.seconds = time.monotonic() - start
+        self.finish(result)
+        return result
 
-    def _attempt(self, number: int, runner: PartRunner, progress: Progress, result: Result) -> bool:
-        """Do a part; return false if another process is at it."""
-        with self._place.claim(self._manifest.label(number)) as mine:
-            if not mine:
-                return False
-            if number not in self.missing():
-                return True
-            if self._place.local:
-                _remove_leftovers(self._place, self._manifest.label(number))
-            for attempt in range(_TRIES):
-                try:
-                    result.items += runner.run(number, progress.items).read
-                    progress.part()
-                    return True
-                except FileNotFoundError as problem:
-                    result.failed[number] = _reason(problem)
-                    break
-                except OSError as problem:
-                    result.failed[number] = _reason(problem)
-                    if _is_full(problem) or attempt == _TRIES - 1:
-                        break
-                    time.sleep(2.0**attempt)
-            progress.say(f"part {number} isn't done: {result.failed[number]}")
-            return True
+    def finish(self, result: Result) -> None:
+        """Count what is done, of a share its own parts until all are there; then join the parts."""
+        there = [int(name.partition(".")[0]) for name in self._place.names(DONE)]
+        result.done, result.left_out = len(there), len(self._manifest.left_out)
+        is_whole = result.done == result.parts
+        records = self._records(there if is_whole or not result.is_share else set(there) & {*self._share.parts(result.parts)})
+        for record in records.values():
+            for name in ("read", "taken", "left_out", "partial", "bare", "broken"):
+                setattr(result.books, name, getattr(result.books, name) + record[name])
+        if is_whole:
+            kinds.output(self._manifest.identity.output).finish(
+                self._place, [records[n]["output"] for n in range(result.parts)]
+            )
+            self._join_errors()
+            result.finished = True
 
-    def _records(self) -> dict[int, Mapping[str, Any]]:
+    def _attempted(self, numbers: Sequence[int], crew: Crew, progress: Progress, result: Result) -> set[int]:
+        """Have parts done; return those that other processes are at."""
+        claimed = set[int]()
+        for attempt in crew.attempts(numbers, progress) if numbers else ():
+            result.items += attempt.read
+            if attempt.claimed:
+                claimed.add(attempt.number)
+            elif attempt.reason:
+                result.failed[attempt.number] = attempt.reason
+                progress.say(f"part {attempt.number} isn't done: {attempt.reason}")
+            else:
+                progress.part()
+        return claimed
+
+    def _records(self, numbers: Iterable[int]) -> dict[int, Mapping[str, Any]]:
         """Return the records of parts that are done, by number."""
-        records = {}
-        for name in self._place.names(DONE):
-            if content := self._place.read(f"{DONE}/{name}"):
-                records[int(name.partition(".")[0])] = json.loads(content)
-        return records
+
+        def record(number: int) -> tuple[int, Mapping[str, Any]]:
+            return number, json.loads(self._place.read(f"{DONE}/{self._manifest.label(number)}.json") or b"")
+
+        with ThreadPoolExecutor(_READERS) as pool:  # a store answers each in milliseconds, and there may be 100,000
+            return dict(pool.map(record, numbers))
 
     def _join_errors(self) -> None:
         """Write ``errors.parquet``, with the errors of all parts; a run without any has an empty one."""
@@ -262,18 +264,3 @@ class Run:
                 for name in self._place.names(ERRORS):
                     writer.write_table(pq.read_table(pa.BufferReader(self._place.read(f"{ERRORS}/{name}") or b"")))
             self._place.take(file, "errors.parquet")
-
-
-def _remove_leftovers(place: Place, label: str) -> None:
-    """Remove files on the way of this part, of a process that was killed: whoever has the claim is alone."""
-    folder = scratch(place)
-    for left in folder.glob(f"part-{label}-*") if folder else ():
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_full(problem: OSError) -> bool:
-    return problem.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _reason(problem: Exception) -> str:
-    return str(problem) if isinstance(problem, ClipError) else f"{problem}"

@@ -64,7 +64,7 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 
 def errors(output: Path) -> list[dict[str, Any]]:
-    """What the run left out."""
+    """Errors of a run."""
     table: list[dict[str, Any]] = pq.read_table(output / "errors.parquet").to_pylist()
     return table
 

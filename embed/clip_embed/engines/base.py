@@ -26,6 +26,9 @@ class Engine(Protocol):
             Unavailable, Timeout: it can't embed at all.
         """
 
+    def give_up(self) -> None:
+        """Have waits end, those of other threads: the run was interrupted."""
+
     def close(self) -> None:
         """Give back memory and connections."""
 

@@ -27,6 +27,9 @@ class Local:
         embed = self._clip.embed_image if tower == "image" else self._clip.embed_text
         return embed(list(items), on_error="none")
 
+    def give_up(self) -> None:
+        """Wait for nothing anyway."""
+
     def close(self) -> None:
         """Give back the memory of the models."""
         self._clip.close()

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from clip_client.errors import InvalidInput
+from clip_embed import fields
 
 _IMAGES = (
     *("image", "images", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content"),
