@@ -95,23 +95,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+OWN = {
+    "n": pa.array([1, None, 3], pa.int8()),
+    "time": pa.array([datetime.datetime(2024, 1, 2, 3), None, None], pa.timestamp("ns", "Europe/Berlin")),
+    "price": pa.array([decimal.Decimal("1.10"), None, None], pa.decimal128(12, 2)),
+    "nested": pa.array([{"a": [1, 2], "b": {"c": "x"}}, None, None]),
+    "map": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int32())),
+    "large": pa.array(["x", None, "z"], pa.large_string()),
+    "blob": pa.array([b"\xff", None, b""], pa.binary()),
+    "day": pa.array([datetime.date(2024, 1, 2), None, None]),
+    "half": pa.array([1.5, None, -2.0], pa.float16()),
+    "three": pa.array([[1, 2, 3], None, None], pa.list_(pa.int16(), 3)),
+    "nothing": pa.nulls(3),
+}
+
+
 class TestParquet:
     def test_own_columns_keep_their_types(self, tmp_path: Path) -> None:
-        own = {
-            "n": pa.array([1, None], pa.int8()),
-            "time": pa.array([datetime.datetime(2024, 1, 2, 3), None], pa.timestamp("ns", "Europe/Berlin")),
-            "price": pa.array([decimal.Decimal("1.10"), None], pa.decimal128(12, 2)),
-            "nested": pa.array([{"a": [1, 2], "b": {"c": "x"}}, None]),
-            "map": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int32())),
-            "large": pa.array(["x", None], pa.large_string()),
-            "blob": pa.array([b"\xff", None], pa.binary()),
-            "day": pa.array([datetime.date(2024, 1, 2), None]),
-            "half": pa.array([1.5, None], pa.float16()),
-            "nothing": pa.nulls(2),
-        }
-        pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"], **own}), tmp_path / "t.parquet")
+        pq.write_table(pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], **OWN}), tmp_path / "t.parquet")
         there = read(tmp_path / "t.parquet", tmp_path).own
-        assert there.select([*own]).equals(pa.table(own))
+        assert there.select([*OWN]).equals(pa.table(OWN))
 
     @pytest.mark.parametrize(
         "kind",
@@ -573,6 +576,18 @@ def test_every_input_gives_the_same_embeddings(folder: Path, tmp_path: Path, rep
     _, books, rows, _ = embedded(folder / "t.csv", tmp_path / "texts", repository, "--towers", "text")
     assert (books["taken"], "image" in rows.column_names) == (6, False)
     np.testing.assert_allclose(vectors(rows, "text"), texts, atol=2e-3)
+
+
+@pytest.mark.parametrize("form", ["parquet", "clip-retrieval"])
+def test_own_columns_reach_the_output(form: str, folder: Path, tmp_path: Path, repository: Path) -> None:
+    table = pa.table({"path": ["photos/0.jpg", "none.jpg", "photos/1.jpg"], "caption": ["zero", "x", None], **OWN})
+    pq.write_table(table, folder / "t.parquet")
+    output = tmp_path / "out"
+    options = ["--repository", str(repository), "--format", form, "--towers", "image"]
+    assert cli.main([str(folder / "t.parquet"), str(output), *options]) == 1
+    rows = pq.read_table(output / "part-0.parquet" if form == "parquet" else output / "metadata" / "metadata_0.parquet")
+    assert rows.select([*OWN]).equals(table.select([*OWN]).take(pa.array([0, 2])))
+    assert rows["caption"].to_pylist() == ["zero", None]
 
 
 def test_the_books_balance_over_bad_rows(folder: Path, tmp_path: Path, repository: Path) -> None:

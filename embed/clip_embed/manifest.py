@@ -48,6 +48,7 @@ class Manifest:
         schema: of the own columns.
         parts: pieces of the input.
         left_out: reasons by name, of what is in no part.
+        has_texts: its items may have captions, embedded or not.
     """
 
     identity: Identity
@@ -55,6 +56,7 @@ class Manifest:
     schema: pa.Schema
     parts: Sequence[PartOf]
     left_out: Mapping[str, str]
+    has_texts: bool
 
     def label(self, number: int) -> str:
         """Return the number of a part as it stands in file names."""
