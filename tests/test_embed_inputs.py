@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -95,23 +96,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+OWN = {
+    "n": pa.array([1, None, 3], pa.int8()),
+    "time": pa.array([datetime.datetime(2024, 1, 2, 3), None, None], pa.timestamp("ns", "Europe/Berlin")),
+    "price": pa.array([decimal.Decimal("1.10"), None, None], pa.decimal128(12, 2)),
+    "nested": pa.array([{"a": [1, 2], "b": {"c": "x"}}, None, None]),
+    "map": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int32())),
+    "large": pa.array(["x", None, "z"], pa.large_string()),
+    "blob": pa.array([b"\xff", None, b""], pa.binary()),
+    "day": pa.array([datetime.date(2024, 1, 2), None, None]),
+    "half": pa.array([1.5, None, -2.0], pa.float16()),
+    "three": pa.array([[1, 2, 3], None, None], pa.list_(pa.int16(), 3)),
+    "nothing": pa.nulls(3),
+}
+
+
 class TestParquet:
     def test_own_columns_keep_their_types(self, tmp_path: Path) -> None:
-        own = {
-            "n": pa.array([1, None], pa.int8()),
-            "time": pa.array([datetime.datetime(2024, 1, 2, 3), None], pa.timestamp("ns", "Europe/Berlin")),
-            "price": pa.array([decimal.Decimal("1.10"), None], pa.decimal128(12, 2)),
-            "nested": pa.array([{"a": [1, 2], "b": {"c": "x"}}, None]),
-            "map": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int32())),
-            "large": pa.array(["x", None], pa.large_string()),
-            "blob": pa.array([b"\xff", None], pa.binary()),
-            "day": pa.array([datetime.date(2024, 1, 2), None]),
-            "half": pa.array([1.5, None], pa.float16()),
-            "nothing": pa.nulls(2),
-        }
-        pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"], **own}), tmp_path / "t.parquet")
+        pq.write_table(pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], **OWN}), tmp_path / "t.parquet")
         there = read(tmp_path / "t.parquet", tmp_path).own
-        assert there.select([*own]).equals(pa.table(own))
+        assert there.select([*OWN]).equals(pa.table(OWN))
 
     @pytest.mark.parametrize(
         "kind",
@@ -225,6 +229,24 @@ class TestParquet:
             read(tmp_path / "t.parquet", tmp_path, **options)
 
 
+def test_a_table_that_was_changed_after_it_was_planned_is_told(tmp_path: Path) -> None:
+    def plan(file: Path) -> tuple[Any, Any, Any]:
+        source = source_of(str(file), InputOptions())
+        planned = source.plan(10)
+        return source, planned.parts[-1], planned.schema
+
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 20}), file, row_group_size=10)
+    source, part, schema = plan(file)
+    for table in (pa.table({"text": ["a"] * 10}), pa.table({"text": ["a"] * 19}), pa.table({"other": ["a"] * 20})):
+        pq.write_table(table, file, row_group_size=10)
+        with pytest.raises(Unavailable, match=r"t\.parquet isn't as it was planned .*: put it back, or choose another output"):
+            list(source.chunks(part, schema, place(str(tmp_path / "out"))))
+    file.write_bytes(b"no parquet")
+    with pytest.raises(Unavailable, match="isn't as it was planned"):
+        list(source.chunks(part, schema, place(str(tmp_path / "out"))))
+
+
 def csv_of(*rows: list[Any], **options: Any) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, **options).writerows(rows)
@@ -327,6 +349,13 @@ class TestJsonLines:
         assert "has a int as its picture" in there.problems["t.jsonl:6"]
         assert [*there.notes] == ["x.jpg", "y.jpg"]
         assert there.own["n"].to_pylist()[0] == "1"
+
+    def test_fields_named_as_ours_get_names_of_their_own(self, tmp_path: Path) -> None:
+        row = {"url": "x.jpg", "text": 1, "text_": 2, "image_path": 3, "other_fields": 4, "caption": "c", "": 5}
+        (tmp_path / "t.jsonl").write_text(f"{json.dumps(row)}\n")
+        there = read(tmp_path / "t.jsonl", tmp_path)
+        expected = {"url": "x.jpg", "text__": 1, "text_": 2, "image_path_": 3, "other_fields_": 4, "": 5, "other_fields": None}
+        assert there.own.to_pylist() == [expected]
 
     def test_encoded_pictures_are_in_base64(self, tmp_path: Path) -> None:
         encoded = base64.b64encode(JPEGS[0]).decode()
@@ -459,6 +488,9 @@ class TestElsewhere:
         memory.put(str(folder), f"/{tmp_path.name}", recursive=True)
         for name in ("t.parquet", "t.jsonl", "l.txt"):
             assert read(f"{url}/{name}", tmp_path).pictures == [f"{url}/photos/0.jpg", f"{url}/photos/1.jpg"]
+        for n in range(2):
+            memory.pipe_file(f"/{tmp_path.name}/shards/sub/{n}.tar", tar_of({f"{n}.jpg": JPEGS[n]}))
+        assert read(f"{url}/shards", tmp_path).pictures == JPEGS[:2]
         here, there = read(folder / "photos", tmp_path), read(f"{url}/photos", tmp_path)
         assert [path.rpartition("/")[2] for path in there.pictures] == here.names == there.names
         assert here.texts == there.texts == ["zero", "one", None, None, None, None]
@@ -501,6 +533,16 @@ class TestElsewhere:
                 _, books, rows, errors = embedded(f"{url}/{name}", tmp_path / name, repository, *LOCAL)
                 assert (books["taken"], books["left_out"]) == (1, len(named)), errors.to_pylist()
                 assert rows["image_path"].to_pylist() == [f"{url}/good.jpg"]
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name, body in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    return content.getvalue()
 
 
 def vectors(rows: pa.Table, tower: str = "image") -> Any:
@@ -573,6 +615,18 @@ def test_every_input_gives_the_same_embeddings(folder: Path, tmp_path: Path, rep
     _, books, rows, _ = embedded(folder / "t.csv", tmp_path / "texts", repository, "--towers", "text")
     assert (books["taken"], "image" in rows.column_names) == (6, False)
     np.testing.assert_allclose(vectors(rows, "text"), texts, atol=2e-3)
+
+
+@pytest.mark.parametrize("form", ["parquet", "clip-retrieval"])
+def test_own_columns_reach_the_output(form: str, folder: Path, tmp_path: Path, repository: Path) -> None:
+    table = pa.table({"path": ["photos/0.jpg", "none.jpg", "photos/1.jpg"], "caption": ["zero", "x", None], **OWN})
+    pq.write_table(table, folder / "t.parquet")
+    output = tmp_path / "out"
+    options = ["--repository", str(repository), "--format", form, "--towers", "image"]
+    assert cli.main([str(folder / "t.parquet"), str(output), *options]) == 1
+    rows = pq.read_table(output / "part-0.parquet" if form == "parquet" else output / "metadata" / "metadata_0.parquet")
+    assert rows.select([*OWN]).equals(table.select([*OWN]).take(pa.array([0, 2])))
+    assert rows["caption"].to_pylist() == ["zero", None]
 
 
 def test_the_books_balance_over_bad_rows(folder: Path, tmp_path: Path, repository: Path) -> None:

@@ -34,7 +34,10 @@ def schema_of(items: Iterable[Fields], taken: Sequence[str] = ()) -> pa.Schema:
             if value is not None and is_unicode(name):
                 own = _TYPES.get(type(value), pa.string())
                 types[name] = _common(types.get(name, own), own)
-    own_fields = [pa.field(free_name(name, taken), kind, metadata={"field": name}) for name, kind in types.items()]
+    own_fields: list[pa.Field] = []
+    for name, kind in types.items():
+        free = name if name not in (*taken, OTHER) else free_name(name, (*taken, *types, *(own.name for own in own_fields)))
+        own_fields.append(pa.field(free, kind, metadata={"field": name}))
     return pa.schema([*own_fields, pa.field(OTHER, pa.string())]) if types else pa.schema([])
 
 

@@ -51,7 +51,7 @@ class Manifest:
         schema: of the own columns.
         parts: pieces of the input.
         left_out: reasons by name, of what is in no part.
-        lists: digest of the items that were listed for the parts; empty for none.
+        has_texts: its items may have captions, embedded or not.
     """
 
     identity: Identity
@@ -59,7 +59,7 @@ class Manifest:
     schema: pa.Schema
     parts: Sequence[PartOf]
     left_out: Mapping[str, str]
-    lists: str = ""
+    has_texts: bool
 
     def label(self, number: int) -> str:
         """Return the number of a part as it stands in file names."""

@@ -225,7 +225,7 @@ class PartRunner:
 
     @property
     def _has_captions(self) -> bool:
-        return "text" in self._towers
+        return self._manifest.has_texts
 
     def _rows(self, embedded: _Embedded, schema: pa.Schema) -> pa.RecordBatch:
         chunk = embedded.chunk

@@ -129,7 +129,8 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     if there is None:
         plan = _planned(job)
         kinds.output(job.output).check(plan.schema)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, store(place, plan), plan.left_out)
+        parts = store(place, plan)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, parts, plan.left_out, plan.has_texts)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there

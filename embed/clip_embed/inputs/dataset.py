@@ -56,18 +56,26 @@ class DataSet:
         if not len(rows):
             raise InvalidInput(f"{shown(self.location)} has no rows: name another one, or another --split")
         parts: list[PartOf] = [
-            {"first": first, "last": min(first + part_items, len(rows))} for first in range(0, len(rows), part_items)
+            {"first": first, "last": min(first + part_items, len(rows)), "of": len(rows)}
+            for first in range(0, len(rows), part_items)
         ]
         return Plan(parts, columns.schema(schema), columns.image is not None, columns.caption is not None)
 
     def chunks(self, part: PartOf, schema: pa.Schema, place: Place) -> Iterator[Chunk]:
         """Read some rows; they are mapped, not held in memory."""
         rows = _loaded(self.location, self.split)
+        if len(rows) != part["of"]:
+            raise Unavailable(
+                f"{shown(self.location)} has {len(rows):,} rows, not {part['of']:,} as planned: choose another output"
+            )
         label = os.path.basename(self.location.rstrip("/")) + (f"[{self.split}]" if self.split else "")
         made = TableRows(label, chosen(rows.data.schema, self._named), schema, References(_folder(self.location)))
         for first in range(part["first"], part["last"], ROWS):
-            table = rows[first : min(first + ROWS, part["last"])]
-            yield made.chunk(table.combine_chunks().to_batches()[0], first + 1)
+            last = min(first + ROWS, part["last"])
+            try:
+                yield made.chunk(rows[first:last].combine_chunks().to_batches()[0], first + 1)
+            except pa.ArrowException as problem:
+                yield made.lost(first + 1, last - first, f"can't be read ({line_of(problem)}): save the data set again")
 
     @property
     def _named(self) -> Named:

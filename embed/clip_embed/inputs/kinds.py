@@ -148,7 +148,7 @@ def _is_folder(location: str) -> bool:
 def _shards(location: str) -> str:
     """Return the pattern of the shards in a folder of a store; other locations as they are."""
     if "://" in location and not _TAR.search(location.partition("?")[0]) and _is_folder(location):
-        return f"{location.rstrip('/')}/**.tar"
+        return f"{location.rstrip('/')}/**/*.tar*"
     return location
 
 

@@ -70,14 +70,17 @@ class Parquet:
 
     def chunks(self, part: PartOf, schema: pa.Schema, place: Place) -> Iterator[Chunk]:
         """Read some row groups of a file; rows of a damaged one are left out by name."""
-        with _opened(part["file"]) as table:
-            label = label_of(part["file"], self.location)
+        label = label_of(part["file"], self.location)
+        with _planned(label), _opened(part["file"]) as table:
             columns = chosen(table.schema_arrow, self._named)
+            groups = range(part["first"], part["last"] + 1)
+            if groups.stop > table.metadata.num_row_groups or sum(_rows(table, group) for group in groups) != part["rows"]:
+                raise InvalidInput("has other row groups")
             rows = TableRows(label, columns, schema, References(folder_of(part["file"])))
             number = part["row"]
-            for group in range(part["first"], part["last"] + 1):
+            for group in groups:
                 yield from _group(table, group, rows, number)
-                number += table.metadata.row_group(group).num_rows
+                number += _rows(table, group)
 
     @property
     def _named(self) -> Named:
@@ -86,7 +89,7 @@ class Parquet:
     def _footer(self, file: str) -> _Footer | Exception:
         try:
             with _opened(file) as table:
-                groups = [table.metadata.row_group(n).num_rows for n in range(table.metadata.num_row_groups)]
+                groups = [_rows(table, n) for n in range(table.metadata.num_row_groups)]
                 columns = chosen(table.schema_arrow, self._named)
                 return _Footer(columns, columns.schema(table.schema_arrow), groups)
         except FileNotFoundError:
@@ -117,13 +120,13 @@ def _parts(file: str, groups: Sequence[int], part_items: int) -> Iterator[PartOf
     for group, count in enumerate(groups):
         rows += count
         if rows and (rows >= part_items or group == len(groups) - 1):
-            yield {"file": file, "first": first, "last": group, "row": row + 1}
+            yield {"file": file, "first": first, "last": group, "row": row + 1, "rows": rows}
             first, row, rows = group + 1, row + rows, 0
 
 
 def _group(table: pq.ParquetFile, group: int, rows: TableRows, first: int) -> Iterator[Chunk]:
     """Read a row group; ``first`` is the number of its first row in the file."""
-    count, seen = table.metadata.row_group(group).num_rows, 0
+    count, seen = _rows(table, group), 0
     try:
         for batch in table.iter_batches(batch_size=ROWS, row_groups=[group]):
             chunk = rows.chunk(batch, first + seen)
@@ -135,6 +138,19 @@ def _group(table: pq.ParquetFile, group: int, rows: TableRows, first: int) -> It
         reason = f"row group {group} of the file is damaged ({str(problem)[:200]}): write it again"
         for start in range(seen, count, ROWS):
             yield rows.lost(first + start, min(ROWS, count - start), reason)
+
+
+def _rows(table: pq.ParquetFile, group: int) -> int:
+    return int(table.metadata.row_group(group).num_rows)
+
+
+@contextlib.contextmanager
+def _planned(label: str) -> Iterator[None]:
+    """Raise Unavailable for a file that isn't as it was when it was planned."""
+    try:
+        yield
+    except (pa.ArrowException, InvalidInput) as problem:
+        raise Unavailable(f"{label} isn't as it was planned ({problem}): put it back, or choose another output") from problem
 
 
 @contextlib.contextmanager
