@@ -184,11 +184,11 @@ def test_secrets_of_an_input_are_not_in_names_of_files(tmp_path: Path) -> None:
 def test_one_command_from_shards_to_a_page(shards: Path, repository: Path, tmp_path: Path) -> None:
     places = {"repository": repository, "data": tmp_path / "data"}
     for books in ("5 added + 0 unchanged", "0 added + 5 unchanged"):
-        run = Up(shards, port=free_ports(1)[0], **places)
+        run = Up(f"{shards}/*.tar", port=free_ports(1)[0], **places)
         assert run.ended() == 1  # one picture is left out
         assert f"= {books} + 0 replaced + 0 left out" in run.out
         assert "left out f: " in run.err
     shutil.rmtree(tmp_path / "data" / ".clipserve-up" / "embedded")
-    run = Up(shards, port=free_ports(1)[0], **places)
+    run = Up(f"{shards}/*.tar", port=free_ports(1)[0], **places)
     run.wait_for(lambda: any(path.is_dir() for path in (tmp_path / "data").glob(".clipserve-up/embedded/*/*")))
     assert run.stop() == 130
