@@ -33,7 +33,7 @@ class FetchOptions:
     Attributes:
         timeout_s: of one try, from the look-up of the host to the last byte, redirects included.
         retries: after a host that is down, too slow or too busy.
-        threads: pictures that are fetched at once.
+        threads: pictures that are fetched at once, but for those that are slow or tried again.
         networks, ports: that may be fetched from, besides public addresses and the web's ports.
     """
 
@@ -133,7 +133,7 @@ class Fetcher:
         read = self._downloaded if is_web else self._of_store
         retries = self.options.retries if self._hosts.is_up(host) else 0
         try:
-            content = retried(lambda: self._in_lane(read, url), retries)
+            content = retried(lambda: self._in_lane(read, url), lambda: read(url), retries)
         except (Timeout, Unavailable):
             self._hosts.failed(host)
             raise

@@ -69,7 +69,7 @@ class DataSet:
                 f"{shown(self.location)} has {len(rows):,} rows, not {part['of']:,} as planned: choose another output"
             )
         label = os.path.basename(self.location.rstrip("/")) + (f"[{self.split}]" if self.split else "")
-        made = TableRows(label, chosen(rows.data.schema, self._named), schema, References(_folder(self.location)))
+        made = TableRows(label, chosen(rows.data.schema, self._named), schema, _references(self.location))
         for first in range(part["first"], part["last"], ROWS):
             last = min(first + ROWS, part["last"])
             try:
@@ -141,5 +141,12 @@ def _is_saved(location: str) -> bool:
         return any(files.exists(f"{path}/{mark}") for mark in MARKS)
 
 
-def _folder(location: str) -> str:
-    return location if "://" in location or os.path.isdir(location) else os.getcwd()
+def _references(location: str) -> References:
+    """Return what a data set may name: one from a hub names files that the libraries have downloaded, and no others."""
+    if "://" in location or os.path.isdir(location):
+        return References(location)
+    import datasets
+    from huggingface_hub import constants
+
+    caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    return References(str(datasets.config.HF_DATASETS_CACHE), tuple(map(str, caches)))
