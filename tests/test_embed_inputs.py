@@ -60,8 +60,8 @@ def read(location: str | Path, folder: Path, part_items: int = 1000, **options: 
     source = of_settings(made.kind, json.loads(json.dumps(made.settings)))
     plan = source.plan(part_items)
     output = place(str(folder / f"output-{time.monotonic_ns()}"))
-    store(output, plan.lists)
-    chunks = [chunk for part in json.loads(json.dumps(plan.parts)) for chunk in source.chunks(part, plan.schema, output)]
+    parts = json.loads(json.dumps(store(output, plan)))
+    chunks = [chunk for part in parts for chunk in source.chunks(part, plan.schema, output)]
     assert all(len(chunk) == len(chunk.pictures) == len(chunk.texts) == chunk.own.num_rows for chunk in chunks)
     return Read(
         [name for chunk in chunks for name in chunk.names],
@@ -683,8 +683,7 @@ from clip_embed.places import place
 source = source_of(sys.argv[1], InputOptions())
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 plan, output = source.plan(10_000), place(sys.argv[2])
-store(output, plan.lists)
-rows = sum(len(chunk) for part in plan.parts for chunk in source.chunks(part, plan.schema, output))
+rows = sum(len(chunk) for part in store(output, plan) for chunk in source.chunks(part, plan.schema, output))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, (time.process_time() - start) / rows)
 """
     file, count = tmp_path / f"t.{ending}", 500_000

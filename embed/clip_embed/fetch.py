@@ -16,7 +16,7 @@ from clip_client.guarded_downloads import Guard
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
 from clip_embed.chunks import Chunk, Picture
-from clip_embed.locations import line_of, opened_url, shown
+from clip_embed.locations import opened_url, shown, told
 from clip_embed.retries import Hosts, Lanes, retried
 
 _WEB = ("http://", "https://")
@@ -163,9 +163,7 @@ class Fetcher:
         except FileNotFoundError as problem:
             raise InvalidInput(f"nothing is at {shown(url)}: check the name") from problem
         except Exception as problem:  # each file system has errors of its own
-            raise Unavailable(
-                f"{shown(url)} can't be read ({line_of(problem)}): look at its address and credentials"
-            ) from problem
+            raise Unavailable(f"{shown(url)} can't be read ({told(problem)}): look at its address and credentials") from problem
         if len(content) > most:
             raise InvalidInput(f"{shown(url)} has more than {most:,} bytes: pass a smaller one")
         return content

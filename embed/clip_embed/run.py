@@ -125,8 +125,7 @@ def prepared(place: Place, job: Job, fingerprint: str) -> Manifest:
     there = manifests.read(place)
     if there is None:
         plan = job.source.plan(job.part_items)
-        store(place, plan.lists)
-        planned = Manifest(identity, _towers(job, plan), plan.schema, plan.parts, plan.left_out, plan.has_texts)
+        planned = Manifest(identity, _towers(job, plan), plan.schema, store(place, plan), plan.left_out, plan.has_texts)
         there = manifests.write(place, planned)
     manifests.check(there, identity, place.name)
     return there

@@ -16,7 +16,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Named, chosen
 from clip_embed.inputs.references import References
 from clip_embed.inputs.table_rows import TableRows
-from clip_embed.locations import line_of, opened_url, reached, shown
+from clip_embed.locations import opened_url, remote_errors, shown, told
 from clip_embed.places import Place
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -75,7 +75,7 @@ class DataSet:
             try:
                 yield made.chunk(rows[first:last].combine_chunks().to_batches()[0], first + 1)
             except pa.ArrowException as problem:
-                yield made.lost(first + 1, last - first, f"can't be read ({line_of(problem)}): save the data set again")
+                yield made.lost(first + 1, last - first, f"can't be read ({told(problem)}): save the data set again")
 
     @property
     def _named(self) -> Named:
@@ -101,13 +101,11 @@ def _loaded(location: str, split: str | None) -> Any:
         raise
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as problem:
         raise InvalidInput(
-            f"{shown(location)} can't be loaded ({line_of(problem)}): expected a folder of save_to_disk, or a name on a hub "
+            f"{shown(location)} can't be loaded ({told(problem)}): expected a folder of save_to_disk, or a name on a hub "
             "that can be reached or is in its cache"
         ) from problem
     except Exception as problem:  # of any library that reads one
-        raise InvalidInput(
-            f"{shown(location)} can't be loaded ({line_of(problem)}): look at it with datasets itself"
-        ) from problem
+        raise InvalidInput(f"{shown(location)} can't be loaded ({told(problem)}): look at it with datasets itself") from problem
     return _of_split(loaded, split, location).with_format("arrow")
 
 
@@ -137,7 +135,7 @@ def _is_saved(location: str) -> bool:
     if "://" not in location:
         return any(os.path.exists(os.path.join(location, mark)) for mark in MARKS)
     files, path = opened_url(location)
-    with reached(location):
+    with remote_errors(location):
         return any(files.exists(f"{path}/{mark}") for mark in MARKS)
 
 

@@ -73,6 +73,8 @@ class Folder:
 
     def chunks(self, part: PartOf, schema: pa.Schema, place: Place) -> Iterator[Chunk]:
         """Read what lies beside the pictures of a part; the pictures are read later, side by side."""
+        if not self._is_remote and not os.path.isdir(self.location):  # or all its pictures would be left out for good
+            raise FileNotFoundError(f"{self.location} isn't there any more, or not on this machine")
         rows = lists.load(place, part)
         for start in range(0, len(rows), ROWS):
             yield _chunk(rows.slice(start, ROWS).to_pylist(), schema)
