@@ -374,6 +374,14 @@ class TestJsonLines:
         expected = {"url": "x.jpg", "text__": 1, "text_": 2, "image_path_": 3, "other_fields_": 4, "": 5, "other_fields": None}
         assert there.own.to_pylist() == [expected]
 
+    def test_any_number_of_fields_is_kept(self, tmp_path: Path) -> None:
+        rows = [{"url": "x.jpg", **{f"k{n}": n for n in range(3000)}}, {"url": "y.jpg", "late": [1]}]
+        (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        own = read(tmp_path / "t.jsonl", tmp_path).own.to_pylist()
+        assert (len(own[0]), own[0]["k998"]) == (1001, 998)
+        assert json.loads(own[0]["other_fields"]) == {f"k{n}": n for n in range(999, 3000)}
+        assert json.loads(own[1]["other_fields"]) == {"late": [1]}
+
     def test_encoded_pictures_are_in_base64(self, tmp_path: Path) -> None:
         encoded = base64.b64encode(JPEGS[0]).decode()
         rows = [{"image": {"bytes": encoded, "path": "x.jpg"}, "n": 1}, {"image": {"bytes": "!", "path": "y.jpg"}, "n": 2}]
