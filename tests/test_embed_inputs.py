@@ -29,6 +29,7 @@ from servers import http_files
 
 from clip_client import Clip, InvalidInput, Unavailable
 from clip_embed import cli
+from clip_embed.inputs.dataset import _references
 from clip_embed.inputs.kinds import of_settings, source_of
 from clip_embed.inputs.lists import store
 from clip_embed.inputs.options import InputOptions
@@ -189,6 +190,22 @@ class TestParquet:
         assert [*there.left_out] == ["b.parquet", "c.parquet", "sub/e.parquet"]
         assert "has no column with a usual name, but n: pass --image-column" in there.left_out["c.parquet"]
         assert "its columns don't fit" in there.left_out["sub/e.parquet"]
+
+    def test_files_with_other_types_get_a_common_one(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        columns = [
+            {"n": pa.array([1, 2**60]), "s": [{"a": 1}, None], "d": pa.array([1, 2], pa.decimal128(5, 2))},
+            {"n": pa.array([1.5, None]), "s": [{"a": 2, "b": "x"}, None], "d": pa.array([3, None], pa.decimal128(9, 4))},
+            {"n": pa.nulls(2), "s": pa.nulls(2), "d": pa.nulls(2)},
+        ]
+        for number, own in enumerate(columns):
+            pq.write_table(pa.table({"text": ["a", "b"], **own}), tmp_path / "in" / f"{number}.parquet")
+        there = read(tmp_path / "in", tmp_path)
+        assert (there.left_out, there.problems) == ({}, {})
+        assert there.own["n"].to_pylist() == [1.0, None, 1.5, None, None, None]
+        assert there.own["s"].to_pylist()[:3] == [{"a": 1, "b": None}, None, {"a": 2, "b": "x"}]
+        assert there.own["d"].to_pylist() == [1, 2, 3, None, None, None]
+        assert there.notes == {"0.parquet:2": "its n doesn't fit double, which other files need, and is left away"}
 
     def test_a_text_that_is_no_unicode_costs_itself(self, tmp_path: Path) -> None:
         def texts(*values: bytes) -> pa.Array:
@@ -356,6 +373,14 @@ class TestJsonLines:
         there = read(tmp_path / "t.jsonl", tmp_path)
         expected = {"url": "x.jpg", "text__": 1, "text_": 2, "image_path_": 3, "other_fields_": 4, "": 5, "other_fields": None}
         assert there.own.to_pylist() == [expected]
+
+    def test_any_number_of_fields_is_kept(self, tmp_path: Path) -> None:
+        rows = [{"url": "x.jpg", **{f"k{n}": n for n in range(3000)}}, {"url": "y.jpg", "late": [1]}]
+        (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        own = read(tmp_path / "t.jsonl", tmp_path).own.to_pylist()
+        assert (len(own[0]), own[0]["k998"]) == (1001, 998)
+        assert json.loads(own[0]["other_fields"]) == {f"k{n}": n for n in range(999, 3000)}
+        assert json.loads(own[1]["other_fields"]) == {"late": [1]}
 
     def test_encoded_pictures_are_in_base64(self, tmp_path: Path) -> None:
         encoded = base64.b64encode(JPEGS[0]).decode()
@@ -582,6 +607,15 @@ class TestDatasets:
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
         assert read("org/name", tmp_path, kind="dataset").pictures == [JPEGS[0]]
 
+    def test_a_data_set_of_a_hub_names_no_other_local_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache, secret = tmp_path / "cache", tmp_path / "secret.jpg"
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+        refer = _references("org/name")
+        assert refer.picture(str(cache / "downloads" / "x.jpg")) == str(cache / "downloads" / "x.jpg")
+        for named in (secret, f"file://{secret}", cache / ".." / "secret.jpg", "../secret.jpg"):
+            with pytest.raises(InvalidInput, match="is a file of this machine, named by a table that was downloaded"):
+                refer.picture(str(named))
+
     def test_what_cannot_be_loaded_is_one_line(self, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
         with pytest.raises(
@@ -649,6 +683,7 @@ import resource, sys, time
 sys.path[:0] = sys.argv[3].split(":")
 from pathlib import Path
 
+from clip_embed.inputs.dataset import _references
 from clip_embed.inputs.kinds import source_of
 from clip_embed.inputs.lists import store
 from clip_embed.inputs.options import InputOptions
@@ -656,8 +691,7 @@ from clip_embed.places import place
 source = source_of(sys.argv[1], InputOptions())
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 plan, output = source.plan(10_000), place(sys.argv[2])
-parts = store(output, plan)
-rows = sum(len(chunk) for part in parts for chunk in source.chunks(part, plan.schema, output))
+rows = sum(len(chunk) for part in store(output, plan) for chunk in source.chunks(part, plan.schema, output))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, (time.process_time() - start) / rows)
 """
     file, count = tmp_path / f"t.{ending}", 500_000

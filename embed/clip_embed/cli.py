@@ -77,7 +77,9 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--timeout", type=float, default=20.0, metavar="S", help="seconds for one download (default: 20)")
     group.add_argument("--retries", type=int, default=2, metavar="N", help="tries of a download after the first (default: 2)")
-    group.add_argument("--downloads", type=count, default=32, metavar="N", help="downloads at once (default: 32)")
+    group.add_argument(
+        "--downloads", type=count, default=32, metavar="N", help="downloads at once, but for slow ones (default: 32)"
+    )
     add_reach(group)
 
 

@@ -16,7 +16,7 @@ from clip_client.guarded_downloads import Guard
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
 from clip_embed.chunks import Chunk, Picture
-from clip_embed.locations import line_of, opened_url, shown
+from clip_embed.locations import opened_url, shown, told
 from clip_embed.retries import Hosts, Lanes, retried
 
 _WEB = ("http://", "https://")
@@ -33,7 +33,7 @@ class FetchOptions:
     Attributes:
         timeout_s: of one try, from the look-up of the host to the last byte, redirects included.
         retries: after a host that is down, too slow or too busy.
-        threads: pictures that are fetched at once.
+        threads: pictures that are fetched at once, but for those that are slow or tried again.
         networks, ports: that may be fetched from, besides public addresses and the web's ports.
     """
 
@@ -133,7 +133,7 @@ class Fetcher:
         read = self._downloaded if is_web else self._of_store
         retries = self.options.retries if self._hosts.is_up(host) else 0
         try:
-            content = retried(lambda: self._in_lane(read, url), retries)
+            content = retried(lambda: self._in_lane(read, url), lambda: read(url), retries)
         except (Timeout, Unavailable):
             self._hosts.failed(host)
             raise
@@ -163,9 +163,7 @@ class Fetcher:
         except FileNotFoundError as problem:
             raise InvalidInput(f"nothing is at {shown(url)}: check the name") from problem
         except Exception as problem:  # each file system has errors of its own
-            raise Unavailable(
-                f"{shown(url)} can't be read ({line_of(problem)}): look at its address and credentials"
-            ) from problem
+            raise Unavailable(f"{shown(url)} can't be read ({told(problem)}): look at its address and credentials") from problem
         if len(content) > most:
             raise InvalidInput(f"{shown(url)} has more than {most:,} bytes: pass a smaller one")
         return content

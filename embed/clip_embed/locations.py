@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 
@@ -49,41 +49,50 @@ def opened_url(url: str) -> tuple[Any, str]:
         raise InvalidInput(f"{shown(url)} can't be opened: {problem}") from problem
 
 
+def open_read(location: str) -> BinaryIO:
+    """Open a local file or any URL of fsspec for reading; this and reading raise OSError, whatever the file system has."""
+    if "://" not in location:
+        return open(location, "rb")
+    return io.BufferedReader(open_remote(location), _BUFFER)
+
+
+def open_remote(location: str) -> io.RawIOBase:
+    """Open a URL for reading at any place; errors are those of :func:`open_read`."""
+    files, path = opened_url(location)
+    settings: dict[str, Any] = {}
+    with remote_errors(location):
+        if location.partition("://")[0] in STORES:
+            files.info(path)  # obstore's file complains on standard error when it couldn't be opened
+            settings = {"buffer_size": _BUFFER}  # of each request
+        return _Remote(files.open(path, "rb", **settings), location)
+
+
 @contextmanager
-def reached(url: str) -> Iterator[None]:
-    """Turn what a file system raises into Unavailable, but for errors that have an errno of their own."""
+def remote_errors(url: str) -> Iterator[None]:
+    """Raise the errors of a file system, of which each has kinds of its own, as Unavailable, which is an OSError.
+
+    So nobody takes them for damage of a file.
+    """
     try:
         yield
-    except (OSError, ClipError):
+    except (FileNotFoundError, ClipError):
         raise
-    except Exception as problem:  # each file system has errors of its own
-        raise Unavailable(f"{shown(url)} can't be read ({line_of(problem)}): look at its address and credentials") from problem
+    except Exception as problem:
+        raise Unavailable(f"{shown(url)} can't be read ({told(problem)})") from problem
 
 
-def line_of(problem: Exception) -> str:
-    """Return an error in a line: a store's own words where they are in XML, as S3 has them, else the first line."""
+def told(problem: Exception) -> str:
+    """Return a store's error in a line: its own words where they are in XML, as S3 has them, else the first line."""
     if answer := _CODE.search(str(problem)):
         return f"{answer[1]}: {answer[2]}"[:200]
     if away := _AWAY.search(str(problem)):
         return f"{away[1]} can't be reached"
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return lines[0][:200]
 
 
-def open_read(location: str) -> BinaryIO:
-    """Open a local file or any URL of fsspec for reading; this and reading raise OSError or Unavailable, and nothing else."""
-    if "://" not in location:
-        return open(location, "rb")
-    files, path = opened_url(location)
-    settings: dict[str, Any] = {}
-    with reached(location):
-        if location.partition("://")[0] in STORES:
-            files.info(path)  # obstore's file complains on standard error when it couldn't be opened
-            settings = {"buffer_size": _BUFFER}  # of each request
-        return cast(BinaryIO, io.BufferedReader(_Watched(files.open(path, "rb", **settings), location), _BUFFER))
-
-
-class _Watched(io.RawIOBase):
-    """File of another machine: its errors are Unavailable, so that nobody takes them for damage of the file."""
+class _Remote(io.RawIOBase):
+    """File of fsspec's whose errors are those of :func:`remote_errors`."""
 
     def __init__(self, file: Any, url: str) -> None:
         self._file, self._url = file, url
@@ -93,24 +102,24 @@ class _Watched(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Tell if it can be read from any place."""
+        """Tell if any place of it can be read."""
         return bool(self._file.seekable())
 
-    def readinto(self, buffer: Any) -> int:
-        """Read at most as much as fits in."""
-        with reached(self._url):
-            content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
-
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go on at another place."""
+        """Go to a place; return it."""
         self._file.seek(offset, whence)
         return self.tell()
 
     def tell(self) -> int:
-        """Return the place of what is read next."""
+        """Return the place."""
         return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        """Read at most as much as fits in."""
+        with remote_errors(self._url):
+            content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def close(self) -> None:
         """Close both."""

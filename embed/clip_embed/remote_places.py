@@ -10,7 +10,7 @@ from typing import Any
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_embed.leases import Leases
-from clip_embed.locations import OWN, RETRIES, line_of, opened_url, shown
+from clip_embed.locations import OWN, RETRIES, opened_url, shown, told
 
 
 class StorePlace:
@@ -96,9 +96,7 @@ class StorePlace:
             yield mine
 
     def _unreachable(self, problem: Exception) -> Unavailable:
-        return Unavailable(
-            f"{self.name} can't be used ({line_of(problem)}): look at its address and credentials; then run again"
-        )
+        return Unavailable(f"{self.name} can't be used ({told(problem)}): look at its address and credentials; then run again")
 
 
 class OtherPlace:
@@ -169,5 +167,5 @@ class OtherPlace:
             yield
         except Exception as problem:  # each file system has errors of its own
             raise Unavailable(
-                f"{self.name} can't be used ({line_of(problem)}): look at its address and credentials; then run again"
+                f"{self.name} can't be used ({told(problem)}): look at its address and credentials; then run again"
             ) from problem

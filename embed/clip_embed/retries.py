@@ -16,12 +16,12 @@ from clip_client.errors import Timeout, Unavailable
 _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
 """Statuses that another time may be 200."""
 _LONGEST_PAUSE_S = 30.0  # that a host may ask for; a picture isn't worth more
-_SLOW_S = 2.0  # of a download that is slow
+_SLOW_S = 0.5  # of a download that is slow
 _DOWN = 3  # failures of a host in a row, after which each of its pictures is tried once
 _HOSTS = 10_000  # that are remembered
 
 
-def retried(read: Callable[[], bytes], retries: int) -> bytes:
+def retried(first: Callable[[], bytes], again: Callable[[], bytes], retries: int) -> bytes:
     """Read; try again where that may help, after the pause that the host asks for, or one that grows.
 
     Raises:
@@ -29,7 +29,7 @@ def retried(read: Callable[[], bytes], retries: int) -> bytes:
     """
     for attempt in range(retries):
         try:
-            return read()
+            return again() if attempt else first()
         except BadStatus as problem:
             if problem.status not in _BUSY:
                 raise
@@ -39,7 +39,7 @@ def retried(read: Callable[[], bytes], retries: int) -> bytes:
             time.sleep(max(asked, 2.0**attempt / 2))
         except (Unavailable, Timeout):
             time.sleep(2.0**attempt / 2)
-    return read()
+    return again() if retries else first()
 
 
 class Hosts:

@@ -16,7 +16,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Named, chosen
 from clip_embed.inputs.references import References
 from clip_embed.inputs.table_rows import TableRows
-from clip_embed.locations import line_of, opened_url, reached, shown
+from clip_embed.locations import opened_url, remote_errors, shown, told
 from clip_embed.places import Place
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -69,13 +69,13 @@ class DataSet:
                 f"{shown(self.location)} has {len(rows):,} rows, not {part['of']:,} as planned: choose another output"
             )
         label = os.path.basename(self.location.rstrip("/")) + (f"[{self.split}]" if self.split else "")
-        made = TableRows(label, chosen(rows.data.schema, self._named), schema, References(_folder(self.location)))
+        made = TableRows(label, chosen(rows.data.schema, self._named), schema, _references(self.location))
         for first in range(part["first"], part["last"], ROWS):
             last = min(first + ROWS, part["last"])
             try:
                 yield made.chunk(rows[first:last].combine_chunks().to_batches()[0], first + 1)
             except pa.ArrowException as problem:
-                yield made.lost(first + 1, last - first, f"can't be read ({line_of(problem)}): save the data set again")
+                yield made.lost(first + 1, last - first, f"can't be read ({told(problem)}): save the data set again")
 
     @property
     def _named(self) -> Named:
@@ -101,13 +101,11 @@ def _loaded(location: str, split: str | None) -> Any:
         raise
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as problem:
         raise InvalidInput(
-            f"{shown(location)} can't be loaded ({line_of(problem)}): expected a folder of save_to_disk, or a name on a hub "
+            f"{shown(location)} can't be loaded ({told(problem)}): expected a folder of save_to_disk, or a name on a hub "
             "that can be reached or is in its cache"
         ) from problem
     except Exception as problem:  # of any library that reads one
-        raise InvalidInput(
-            f"{shown(location)} can't be loaded ({line_of(problem)}): look at it with datasets itself"
-        ) from problem
+        raise InvalidInput(f"{shown(location)} can't be loaded ({told(problem)}): look at it with datasets itself") from problem
     return _of_split(loaded, split, location).with_format("arrow")
 
 
@@ -137,9 +135,16 @@ def _is_saved(location: str) -> bool:
     if "://" not in location:
         return any(os.path.exists(os.path.join(location, mark)) for mark in MARKS)
     files, path = opened_url(location)
-    with reached(location):
+    with remote_errors(location):
         return any(files.exists(f"{path}/{mark}") for mark in MARKS)
 
 
-def _folder(location: str) -> str:
-    return location if "://" in location or os.path.isdir(location) else os.getcwd()
+def _references(location: str) -> References:
+    """Return what a data set may name: one from a hub names files that the libraries have downloaded, and no others."""
+    if "://" in location or os.path.isdir(location):
+        return References(location)
+    import datasets
+    from huggingface_hub import constants
+
+    caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    return References(str(datasets.config.HF_DATASETS_CACHE), tuple(map(str, caches)))

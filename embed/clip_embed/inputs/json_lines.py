@@ -25,6 +25,7 @@ from clip_embed.places import Place
 
 ENDINGS = tuple(f"{ending}{packed}" for ending in (".jsonl", ".ndjson", ".json") for packed in ("", ".gz", ".bz2", ".xz"))
 _SEEN, _SEEN_BYTES = 1_000, 2**26  # first lines, which tell the columns
+_MOST_FIELDS = 1_000  # that become columns; the others' come to be JSON in one
 _PICTURE = pa.struct([("bytes", pa.string()), ("path", pa.string())])
 _TYPES: dict[type, pa.DataType] = {
     **{str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()},
@@ -118,7 +119,9 @@ class _Maker:
         self.image = None if self.columns.image is None else self.names.names[self.columns.image]
         self.caption = None if self.columns.caption is None else self.names.names[self.columns.caption]
         self._dropped = {self.caption} | ({self.image} if self._is_encoded() else set())
-        self.schema = fields.schema_of(map(self.own, self.rows), fields.RESERVED)
+        columns = set(self.names.names)
+        kept = ({name: value for name, value in self.own(row).items() if name in columns} for row in self.rows)
+        self.schema = fields.schema_of(kept, fields.RESERVED)
         del self.rows
 
     def arrays(self, own: Sequence[Mapping[str, Any]]) -> list[pa.Array]:
@@ -195,7 +198,7 @@ def _types(rows: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
             kind = (
                 _PICTURE if isinstance(value, dict) and {"bytes", "path"} & set(value) else _TYPES.get(type(value), pa.null())
             )
-            if not fields.is_unicode(name):
+            if not fields.is_unicode(name) or (len(types) == _MOST_FIELDS and name not in types):
                 continue
             if types.get(name, pa.null()) == pa.null() or kind in (_PICTURE, pa.string()):
                 types[name] = kind

@@ -22,7 +22,7 @@ from clip_embed.inputs.options import InputOptions
 from clip_embed.inputs.parquet import Parquet
 from clip_embed.inputs.url_list import UrlList
 from clip_embed.inputs.webdataset import PIPE, WebDataset
-from clip_embed.locations import opened_url, reached, shown
+from clip_embed.locations import opened_url, remote_errors, shown
 
 KINDS: Mapping[str, Any] = {kind.kind: kind for kind in (Folder, WebDataset, Parquet, Csv, JsonLines, UrlList, DataSet)}
 
@@ -74,7 +74,7 @@ def _kind(location: str) -> str:
     if location.startswith(PIPE) or _TAR.search(name):
         return WebDataset.kind
     if _is_folder(location):
-        with reached(location):
+        with remote_errors(location):
             return _kind_of_folder(location)
     if kind := _table(name):
         return kind
@@ -141,7 +141,7 @@ def _is_folder(location: str) -> bool:
     if location.lower().startswith(("http://", "https://")) or set("*?[{") & set(location):
         return False
     files, path = opened_url(location)
-    with reached(location):
+    with remote_errors(location):
         return bool(files.isdir(path))
 
 

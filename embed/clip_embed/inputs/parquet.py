@@ -21,7 +21,7 @@ from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.references import References
 from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import TableRows
-from clip_embed.locations import open_read, shown
+from clip_embed.locations import open_remote, shown
 from clip_embed.places import Place
 
 ENDINGS = (".parquet", ".pq", ".parq")
@@ -160,7 +160,7 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(file, buffer_size=_BUFFER) as table:
             yield table
         return
-    with open_read(file) as opened, _seekable(opened) as whole, pq.ParquetFile(whole, buffer_size=_BUFFER) as table:
+    with open_remote(file) as opened, _seekable(opened) as whole, pq.ParquetFile(whole, buffer_size=_BUFFER) as table:
         yield table
 
 

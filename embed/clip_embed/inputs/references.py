@@ -20,6 +20,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
 _BASE64 = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkq", "TU0A", "Qk", "AAAA")
 """First letters of JPEG, PNG, WebP, GIF, TIFF, BMP and AVIF in base64."""
 _LETTERS = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_FOREIGN = "is a file of this machine, named by a table that was downloaded: expected a URL"
 _SHORTEST = 64  # letters of an encoded picture; paths that look like base64 are shorter
 
 
@@ -32,9 +33,11 @@ class References:
 
     Attributes:
         folder: of the table, a path or a URL; relative paths start there.
+        only_below: folders of this machine that it may name files in; None for all.
     """
 
     folder: str
+    only_below: tuple[str, ...] | None = None
 
     def picture(self, written: str) -> Picture:
         """Return the place of a picture, or its content; raise InvalidInput if it may not be read."""
@@ -70,16 +73,22 @@ class References:
 
     def _path(self, path: str) -> str:
         uri = _FILE.match(path)
-        if uri and not self._is_remote:
-            return os.fsdecode(unquote_to_bytes(path[uri.end() :].partition("?")[0]))
         if not self._is_remote:
-            joined = os.path.join(self.folder, path)
-            return joined if ".." in path else os.path.normpath(joined)  # a link's parent isn't the folder that it lies in
+            named = os.fsdecode(unquote_to_bytes(path[uri.end() :].partition("?")[0])) if uri else path
+            joined = os.path.join(self.folder, named)
+            self._check_place(joined)
+            return joined if ".." in named else os.path.normpath(joined)  # a link's parent isn't the folder that it lies in
         if uri or os.path.isabs(path) or path.startswith("\\"):
-            raise InvalidInput(f"{path[:200]} is a file of this machine, named by a table that was downloaded: expected a URL")
+            raise InvalidInput(f"{path[:200]} {_FOREIGN}")
         if self.folder.lower().startswith(tuple(f"{scheme}://" for scheme in _WEB)):
             return urljoin(f"{self.folder}/", path)
         return f"{self.folder}/{os.path.normpath(path)}"
+
+    def _check_place(self, path: str) -> None:
+        if self.only_below is not None:
+            real = os.path.realpath(path)
+            if not any(real.startswith(f"{os.path.realpath(folder)}/") for folder in self.only_below):
+                raise InvalidInput(f"{path[:200]} {_FOREIGN}")
 
 
 def _of_data_url(url: str) -> bytes:

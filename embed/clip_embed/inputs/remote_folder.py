@@ -13,7 +13,7 @@ from clip_client.captions import Table, read_table
 from clip_client.errors import InvalidInput
 from clip_client.picture_files import PictureFile, Scan, is_picture_name
 from clip_client.preprocess import Limits
-from clip_embed.locations import line_of, opened_url, reached, shown
+from clip_embed.locations import opened_url, remote_errors, shown, told
 
 _MOST_TEXT = 2**20  # bytes of a caption or of JSON beside a picture
 
@@ -26,7 +26,7 @@ def scan_remote(url: str) -> Scan:
         Unavailable: it can't be reached.
     """
     files, path = opened_url(url)
-    with reached(url):
+    with remote_errors(url):
         listed = files.find(path, detail=True)
     if not listed:
         raise InvalidInput(f"nothing is at {shown(url)}: expected a folder of pictures")
@@ -46,7 +46,7 @@ def read_remote_table(url: str, name: str) -> Table:
         try:
             files.get_file(path, str(local))
         except Exception as problem:  # each file system has errors of its own
-            raise InvalidInput(f"can't be read ({line_of(problem)})") from problem
+            raise InvalidInput(f"can't be read ({told(problem)})") from problem
         return read_table(local)
 
 
@@ -56,7 +56,7 @@ def contents(urls: Sequence[str]) -> dict[str, bytes | InvalidInput]:
         return {}
     files, _ = opened_url(urls[0])
     paths = {files._strip_protocol(url): url for url in urls}
-    with reached(urls[0]):
+    with remote_errors(urls[0]):
         answers: dict[str, Any] = files.cat([*paths], on_error="return")
     if isinstance(answers, bytes):  # of a single file
         answers = {next(iter(paths)): answers}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clip_client.errors import InvalidInput
-from clip_embed.locations import opened_url, reached, shown
+from clip_embed.locations import opened_url, remote_errors, shown
 
 NOTHING = "nothing is there, or its server can't be reached: check the name"
 _STARS = frozenset("*?[")
@@ -54,7 +54,7 @@ def _remote(location: str, endings: Sequence[str]) -> list[str]:
     if location.partition("://")[0].lower() in ("http", "https"):
         return expanded(location)
     files, path = opened_url(location)
-    with reached(location):
+    with remote_errors(location):
         return _of_store(files, path, location, endings)
 
 

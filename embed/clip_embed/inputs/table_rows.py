@@ -81,7 +81,7 @@ class TableRows:
                 column.validate(full=True)
             except pa.ArrowInvalid:
                 column = pa.array(_readable(column, field.name, notes), column.type)
-            arrays.append(column.cast(field.type))
+            arrays.append(_cast(column, field, notes))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -133,6 +133,21 @@ def _readable(column: pa.Array, name: str, reasons: dict[int, str]) -> list[Any]
             values.append(None)
             reasons[n] = f"its {name} isn't UTF-8, and is left away: write the table again"
     return values
+
+
+def _cast(column: pa.Array, field: pa.Field, notes: dict[int, str]) -> pa.Array:
+    """Return a column in the type that all files' have; null, and a note, for a value that it can't hold."""
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException:
+        values = []
+        for n, value in enumerate(column):
+            try:
+                values.append(value.cast(field.type).as_py())
+            except (pa.ArrowException, ValueError):
+                values.append(None)
+                notes[n] = f"its {field.name} doesn't fit {field.type}, which other files need, and is left away"
+        return pa.array(values, field.type)
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -22,7 +22,7 @@ from clip_client.text_files import decoded, parsed_json
 from clip_embed import fields
 from clip_embed.chunks import Chunk, SourceProblem, batched, text_of
 from clip_embed.inputs.base import PartOf, Plan
-from clip_embed.locations import open_read, opened_url, reached, shown
+from clip_embed.locations import open_read, opened_url, remote_errors, shown
 from clip_embed.places import Place
 
 PIPE = "pipe:"
@@ -190,7 +190,7 @@ def _matches(pattern: str) -> list[str]:
         if not set("*?[") & set(pattern):
             return [pattern]
         files, path = opened_url(pattern)
-        with reached(pattern):
+        with remote_errors(pattern):
             return [files.unstrip_protocol(name) for name in sorted(files.glob(path))]
     import glob
     import os
