@@ -142,19 +142,20 @@ class RayCrew:
 
     def _check_patience(self, waited_s: float, told: bool, progress: Progress) -> bool:
         """Say that no worker has a machine; raise Unavailable once that has lasted too long."""
+        if waited_s <= min(_SAY_S, self._patience_s):
+            return told
         gpus = f" and {self._room.gpus:g} GPUs" if self._room.gpus else ""
         wanted = f"a worker of {self._room.cpus} CPUs{gpus}"
-        resources = self._ray.cluster_resources() if waited_s > _SAY_S else {}
+        resources = self._ray.cluster_resources()
         has = f"the cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
         if waited_s > self._patience_s:
             raise Unavailable(
                 f"no machine took {wanted} within {self._patience_s:g} s, {has}: pass fewer --worker-cpus or --worker-gpus, "
                 "or wait until others have ended"
             )
-        if waited_s > _SAY_S and not told:
+        if not told:
             progress.say(f"waiting for a machine that takes {wanted}; {has}")
-            return True
-        return told
+        return True
 
 
 def _first_line(problem: Exception) -> str:
