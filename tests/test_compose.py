@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "deploy" / "triton.Dockerfile").read_text()
 SEARCH_DOCKERFILE = (ROOT / "deploy" / "search.Dockerfile").read_text()
+EMBED_DOCKERFILE = (ROOT / "deploy" / "embed.Dockerfile").read_text()
 
 
 def parse(text: str):
@@ -104,7 +105,7 @@ def test_the_image_installs_the_launchers_list_less_what_it_has() -> None:
 
 def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    for line in re.findall(r"^COPY (.*)$", DOCKERFILE + SEARCH_DOCKERFILE, re.MULTILINE):
+    for line in re.findall(r"^COPY (.*)$", DOCKERFILE + SEARCH_DOCKERFILE + EMBED_DOCKERFILE, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists()
             assert source.split("/")[0] in allowed

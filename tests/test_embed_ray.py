@@ -16,6 +16,7 @@ import pytest
 from bulk_runs import Embed, embed, wait_for
 from servers import free_ports
 
+from clip_embed.cli import main
 from clip_embed.engines.base import EngineOptions
 from clip_embed.fetch import FetchOptions
 from clip_embed.ray_worker import Order, Worker
@@ -79,17 +80,18 @@ def slow(tmp_path: Path) -> str:
 
 def test_workers_here_embed_what_this_process_would(repository: Path, tmp_path: Path) -> None:
     pattern, output, before = bulk_runs.shards(tmp_path / "in", 4, 6), tmp_path / "out", rays()
-    run = Embed(pattern, output, "--repository", repository, *HERE, "--json")
+    run = Embed(f"pipe:sleep 1; cat {pattern}", output, "--repository", repository, *HERE, "--json")
     wait_for(workers)
-    mine = [c for p in psutil.process_iter(["pid"]) if p.pid in rays() - before for c in p.net_connections("tcp")]
-    assert {c.laddr.ip.removeprefix("::ffff:") for c in mine if c.status == "LISTEN"} == {"127.0.0.1"}
+    mine = rays() - before
+    heard = [c for c in psutil.net_connections("tcp") if c.pid in mine and c.status == "LISTEN"]
+    assert {c.laddr.ip.removeprefix("::ffff:") for c in heard} == {"127.0.0.1"}
     assert run.ended() == 0, run.err
     assert (run.books["read"], run.books["taken"], run.books["done"], run.books["finished"]) == (24, 24, 4, True)
     assert run.err == ""
     bulk_runs.assert_whole(bulk_runs.files(output), repository, 24)
     wait_for(lambda: not rays() - before)
-    again = embed(pattern, output, "--repository", repository, *HERE, "--json")
-    assert again.books["items"] == 0
+    assert main([f"pipe:sleep 1; cat {pattern}", str(output), "--repository", str(repository), *map(str, HERE)]) == 0
+    assert rays() == before
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def servers(*all_of_them: Server) -> tuple[str, str, str, str]:
 @pytest.fixture
 def slow(tmp_path: Path) -> str:
     """Shards of which each takes a while."""
-    return f"pipe:sleep 0.4; cat {bulk_runs.shards(tmp_path / 'in', 24, 16)}"
+    return f"pipe:sleep 0.4; cat {bulk_runs.shards(tmp_path / 'in', 24, 4)}"
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(
     finally:
         again.stop()
     assert requests(server) > with_the_rest
-    assert (run.books["taken"], run.books["left_out"]) == (24 * 16, 0)
+    assert (run.books["taken"], run.books["left_out"]) == (24 * 4, 0)
     assert run.err == ""
-    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 16)
+    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 4)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_all_servers_gone_end_the_run_once_patience_does(slow: str, repository: 
     with running(repository) as third:
         assert embed(slow, output, *servers(third)).process.returncode == 0
     assert before.items() <= {path: path.read_bytes() for path in bulk_runs.records(output)}.items()
-    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 16)
+    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 4)
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_server_that_comes_back_with_another_checkpoint_is_refused(
     assert own.address in run.err
     assert "Traceback" not in run.err
     assert embed(slow, output, *servers(server)).process.returncode == 0
-    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 16)
+    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 4)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_server_that_hangs_is_left_out(server: Server, own: Server, slow: str,
     finally:
         for process in stopped:
             process.resume()
-    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 16)
+    bulk_runs.assert_whole(bulk_runs.files(output), repository, 24 * 4)
 
 
 @pytest.mark.slow

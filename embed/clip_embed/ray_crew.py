@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from clip_embed.ray_session import Room
 from clip_embed.ray_worker import Order, Report, Worker
 from clip_embed.run import Progress
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LOOK_S = 1.0  # between two looks at how far the workers are
 _SAY_S = 15.0  # before the user is told that no worker has a machine yet
 _TRIES = 3  # of a part whose workers end while they are at it
@@ -94,7 +96,7 @@ class RayCrew:
         except self._ray.exceptions.RayTaskError as problem:
             raise problem.cause or problem from None
         except self._ray.exceptions.RayError as problem:
-            yield from self._replaced(hand, _first_line(problem), progress)
+            yield from self._replaced(hand, _reason(problem), progress)
             return
         if report.problem:
             raise report.problem
@@ -142,22 +144,26 @@ class RayCrew:
 
     def _check_patience(self, waited_s: float, told: bool, progress: Progress) -> bool:
         """Say that no worker has a machine; raise Unavailable once that has lasted too long."""
+        if waited_s <= min(_SAY_S, self._patience_s):
+            return told
         gpus = f" and {self._room.gpus:g} GPUs" if self._room.gpus else ""
         wanted = f"a worker of {self._room.cpus} CPUs{gpus}"
-        resources = self._ray.cluster_resources() if waited_s > _SAY_S else {}
+        resources = self._ray.cluster_resources()
         has = f"the cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
         if waited_s > self._patience_s:
             raise Unavailable(
                 f"no machine took {wanted} within {self._patience_s:g} s, {has}: pass fewer --worker-cpus or --worker-gpus, "
                 "or wait until others have ended"
             )
-        if waited_s > _SAY_S and not told:
+        if not told:
             progress.say(f"waiting for a machine that takes {wanted}; {has}")
-            return True
-        return told
+        return True
 
 
-def _first_line(problem: Exception) -> str:
+def _reason(problem: Exception) -> str:
     """Return the line of Ray's report that has the reason."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
+    text = _COLOUR.sub("", str(problem))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(problem).__name__]
+    if lacking := next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), ""):
+        return f"its machine lacks this version of clipserve, or a package ({lacking[:200]}): install clipserve[ray] there"
     return next((line for line in lines if line.startswith("The actor is dead because")), lines[0])[:300]
