@@ -86,8 +86,11 @@ def test_what_is_for_folders_is_refused_with_what_to_do(options: dict, reason: s
 
 
 def test_words_about_the_input_are_passed_on() -> None:
-    options = cli._options(["imagenet", "--input-format", "dataset", "--image-column=--odd name", "--split=train"])
-    assert options.reading == ("--input-format=dataset", "--image-column=--odd name", "--split=train")
+    options = cli._options(
+        ["imagenet", "--input-format", "dataset", "--image-column=--odd name", "--allow-port=81", "--allow-port=82"]
+    )
+    expected = ("--input-format=dataset", "--image-column=--odd name", "--allow-port=81", "--allow-port=82")
+    assert options.reading == expected
     assert type(opened(options)) is Embedded
 
 

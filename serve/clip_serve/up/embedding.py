@@ -87,7 +87,8 @@ class Embedded:
             Stopped: a signal came; what is in stays.
         """
         if not any(self.folder.glob("part-*.parquet")):
-            return Books("nothing to import", 0, 0, 0)
+            say(f"nothing of {self.source} can be imported")
+            return Books("", 0, 0, 0)
         place = ["--url", served.url, "--collection", collection, "--prefix", f"{self.digest}-"]
         part = Part("the import", ["search", "import", str(self.folder), *place], out=say)
         try:
