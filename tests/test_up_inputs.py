@@ -192,6 +192,9 @@ def test_secrets_of_an_input_are_not_in_names_of_files(tmp_path: Path) -> None:
     source = Embedded("https://user:secret@example.org/a.tar?token=secret", Options())
     assert "secret" not in source.digest
     assert "secret" not in embedding._state(source.source, "f")
+    for secret in (source.source, "pipe:curl -H secret"):
+        with pytest.raises(InvalidInput, match=r"not (https://example.org/a.tar|the pipe): start again"):
+            opened(Options(pictures=secret, watch=True))
 
 
 @pytest.mark.slow
