@@ -266,6 +266,24 @@ def test_a_folder_with_nothing_or_that_is_not_there_says_what_is_expected(run: I
     assert len(err.splitlines()) == 1
 
 
+def test_words_of_a_file_about_itself_are_taken_with_care(run: Import, tmp_path: Path, sidecar: Sidecar) -> None:
+    metadata = {FINGERPRINT: b"\x1b[2J" + b"x" * 100, RUN: b"a/b\n\xff"}
+    table = pa.table({"image": pa.array([[1.0, 0.0]], pa.list_(pa.float32(), 2))}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "part-7.parquet")
+    run(tmp_path)
+    assert [row["id"] for row in kept(sidecar)] == ["a_b__-7-0"]
+    with sidecar.client() as search:
+        assert search.stats("c")["fingerprint"] == "__2J" + "x" * 60
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_run_without_a_good_item_has_nothing_to_import(form: str, run: Import, repository: Path, tmp_path: Path) -> None:
+    embed(shard(tmp_path / "a.tar", {"a.jpg": b"no picture"}), tmp_path / form, repository, "--format", form, status=1)
+    _, err = run(tmp_path / form, status=1)
+    assert "has no rows" in err
+    assert "errors.parquet there says why" in err
+
+
 def test_what_clip_retrieval_writes_is_imported(run: Import, tmp_path: Path, sidecar: Sidecar) -> None:
     file = Path(sys.prefix) / "lib" / "clip-retrieval" / "clip_retrieval" / "clip_inference" / "writer.py"
     found = spec_from_file_location("clip_retrieval_writer", file)

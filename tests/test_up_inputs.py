@@ -86,8 +86,11 @@ def test_what_is_for_folders_is_refused_with_what_to_do(options: dict, reason: s
 
 
 def test_words_about_the_input_are_passed_on() -> None:
-    options = cli._options(["imagenet", "--input-format", "dataset", "--image-column=--odd name", "--split=train"])
-    assert options.reading == ("--input-format=dataset", "--image-column=--odd name", "--split=train")
+    options = cli._options(
+        ["imagenet", "--input-format", "dataset", "--image-column=--odd name", "--allow-port=81", "--allow-port=82"]
+    )
+    expected = ("--input-format=dataset", "--image-column=--odd name", "--allow-port=81", "--allow-port=82")
+    assert options.reading == expected
     assert type(opened(options)) is Embedded
 
 
@@ -125,7 +128,6 @@ def test_shards_are_embedded_imported_with_pictures_and_followed_when_they_chang
         again = Embedded(str(options.pictures), options)
         assert again.prepare(place, spec, stop) == 1
         assert again.folder == first.folder
-        assert again.add("c", served, stop).line == "read 5 = 0 added + 5 unchanged + 0 replaced + 0 left out"
         again.remove_former(search, "c")
         assert len(list(search.rows("c"))) == 5
 
@@ -165,9 +167,21 @@ def test_an_input_that_cannot_be_embedded_says_why(
     assert "error: no shards at" in capfd.readouterr().err
 
 
+def test_an_input_without_a_good_item_adds_nothing(
+    repository: Path, spec: ModelSpec, tmp_path: Path, sidecar: Sidecar, search: Search
+) -> None:
+    source = Embedded(str(shard(tmp_path / "a.tar", {"a.jpg": b"no picture"})), Options(repository=repository))
+    with Stop() as stop:
+        assert source.prepare(Place(tmp_path / "data"), spec, stop) == 1
+        source.add("c", Served(sidecar.url, "m", spec.fingerprint, lambda: None), stop)
+        source.remove_former(search, "c")
+    assert list(search.rows("c")) == []
+
+
 def test_an_import_that_ends_early_is_told(
     shards: Path, spec: ModelSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "part-0.parquet").write_bytes(b"")
     source = Embedded(str(shards), Options(), folder=tmp_path)
     with Stop() as stop, pytest.raises(Unavailable, match="the import ended before its end"):
         source.add("c", Served("http://127.0.0.1:9", "m", spec.fingerprint, lambda: None), stop)
@@ -178,6 +192,9 @@ def test_secrets_of_an_input_are_not_in_names_of_files(tmp_path: Path) -> None:
     source = Embedded("https://user:secret@example.org/a.tar?token=secret", Options())
     assert "secret" not in source.digest
     assert "secret" not in embedding._state(source.source, "f")
+    for secret in (source.source, "pipe:curl -H secret"):
+        with pytest.raises(InvalidInput, match=r"not (https://example.org/a.tar|the pipe): start again"):
+            opened(Options(pictures=secret, watch=True))
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ _READING = {
     "--image-column": "table: column of paths, URLs or encoded pictures",
     "--caption-column": "table: column of captions",
     "--split": "data set: its split",
+    "--allow-network": "network that isn't public but may be fetched from (repeatable)",
+    "--allow-port": "port that may be fetched from besides 80 and 443 (repeatable)",
 }
 """Options of ``clipserve embed`` that are passed on."""
 
@@ -42,7 +44,7 @@ def _options(argv: Sequence[str] | None) -> Options:
     argv = sys.argv[1:] if argv is None else argv
     words = vars(parser(argv).parse_args(argv))
     given = {flag: words.pop(flag[2:].replace("-", "_")) for flag in _READING}
-    return Options(**words, reading=tuple(f"{flag}={value}" for flag, value in given.items() if value is not None))
+    return Options(**words, reading=tuple(f"{flag}={value}" for flag, values in given.items() for value in values))
 
 
 def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -65,7 +67,7 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add("--watch", action="store_true", help="keep the collection in line with the pictures: new, changed, gone")
     add("--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep")
     for flag, about in _READING.items():
-        add(flag, metavar="WORD", help=about)
+        add(flag, action="append", default=[], metavar="WORD", help=about)
     add("--collection", default=Options.collection, metavar="NAME", help="name that the pictures go by")
     add("--data", type=_path, default=Options.data, metavar="DIR", help="database of the search")
     add("--repository", type=_path, default=Options.repository, metavar="DIR", help="model repository")

@@ -27,6 +27,7 @@ from clip_serve.up.ownership import Place
 from clip_serve.up.parts import Part
 from clip_serve.up.servers import Served
 from clip_serve.up.stop import Stop
+from clip_serve.up.web_pictures import shown
 
 _CLOSING = re.compile(r"read [\d,]+ = [\d,]+ embedded \+ ([\d,]+) left out")
 _PARTS = re.compile(r"([\d,]+) of ([\d,]+) parts are done")
@@ -67,7 +68,7 @@ class Embedded:
         finally:
             part.end(_END_S)
         if (left_out := _last(_CLOSING, part.lines)) is None:
-            raise InvalidInput(f"{self.source} can't be embedded (exit status {status}): the lines above say why")
+            raise InvalidInput(f"{told(self.source)} can't be embedded (exit status {status}): the lines above say why")
         parts = _last(_PARTS, part.lines) or (0, 0)
         self.is_whole = parts[0] == parts[1]
         _name_errors(self.folder)
@@ -86,6 +87,9 @@ class Embedded:
             Unavailable: a server ended, or the import did before its end.
             Stopped: a signal came; what is in stays.
         """
+        if not any(self.folder.glob("part-*.parquet")):
+            say(f"nothing of {told(self.source)} can be imported")
+            return Books("", 0, 0, 0)
         place = ["--url", served.url, "--collection", collection, "--prefix", f"{self.digest}-"]
         part = Part("the import", ["search", "import", str(self.folder), *place], out=say)
         try:
@@ -104,10 +108,17 @@ class Embedded:
             return
         former = f"id LIKE '{self.digest}-%' AND NOT id LIKE '{self.digest}-{run}-%'"
         if removed := search.delete(collection, where=former):
-            say(f"{removed} rows removed of {self.source} as it was before")
+            say(f"{removed} rows removed of {told(self.source)} as it was before")
         for folder in self.folder.parent.iterdir():
             if folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def told(source: str) -> str:
+    """Return an input's name for messages: without password and query of a URL, and without the command of a pipe."""
+    if source.startswith("pipe:"):
+        return "the pipe"
+    return shown(source).partition("?")[0] if "://" in source else source
 
 
 def is_for_embed(source: str) -> bool:

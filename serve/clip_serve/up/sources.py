@@ -11,7 +11,7 @@ from typing import Protocol
 from clip_client.errors import InvalidInput
 from clip_client.picture_files import ENDINGS
 from clip_serve.up import listing
-from clip_serve.up.embedding import Embedded, is_for_embed
+from clip_serve.up.embedding import Embedded, is_for_embed, told
 from clip_serve.up.messages import remark
 from clip_serve.up.options import Options
 from clip_serve.up.ownership import Place
@@ -64,9 +64,13 @@ def opened(options: Options) -> Pictures | Embedded | None:
 
 def _embedded(options: Options) -> Embedded:
     if options.watch:
-        raise InvalidInput(f"--watch follows folders and lists, not {options.pictures}: start again for what is new in it")
+        raise InvalidInput(
+            f"--watch follows folders and lists, not {told(str(options.pictures))}: start again for what is new in it"
+        )
     if options.metadata:
-        raise InvalidInput(f"--metadata is for folders and lists, {options.pictures} has columns of its own: leave it away")
+        raise InvalidInput(
+            f"--metadata is for folders and lists, {told(str(options.pictures))} has columns of its own: leave it away"
+        )
     return Embedded(str(options.pictures), options)
 
 

@@ -14,6 +14,7 @@ from clip_client.embedded_files import THUMBNAIL
 from clip_client.errors import ContractMismatch
 
 _OWN = "_clipserve"
+_LONGEST = 64  # characters of a fingerprint
 
 
 def run_of(schema: pa.Schema | None) -> str:
@@ -69,16 +70,22 @@ def check(folder: Path, own: str, collection: str, there: str) -> None:
         )
 
 
+def has_run(folder: Path) -> bool:
+    """Tell if ``clipserve embed`` wrote to a folder."""
+    return (folder / _OWN / "manifest.json").is_file()
+
+
 def unfinished(folder: Path) -> str:
     """Tell of a run that isn't done; empty for one that is, and where no run is known."""
     try:
         parts = len(json.loads((folder / _OWN / "manifest.json").read_bytes())["parts"])
         ready = sum(name.suffix == ".json" for name in (folder / _OWN / "done").glob("[!.]*"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     return f"{ready} of {parts} parts are done: run clipserve embed again for the rest" if ready < parts else ""
 
 
 def _told(schema: pa.Schema | None, key: bytes) -> str:
+    """Return a word that a file says of itself; files are of anybody, and words become ids and parts of messages."""
     metadata = schema.metadata if schema is not None else None
-    return str((metadata or {}).get(key, b"").decode("ascii", "replace"))
+    return re.sub(r"[^0-9A-Za-z_.-]", "_", (metadata or {}).get(key, b"").decode("ascii", "replace")[:_LONGEST])

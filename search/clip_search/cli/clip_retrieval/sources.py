@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clip_client.errors import InvalidInput
 from clip_search.cli.clip_retrieval.chunks import Source
-from clip_search.cli.clip_retrieval.runs import unfinished
+from clip_search.cli.clip_retrieval.runs import has_run, unfinished
 from clip_search.cli.clip_retrieval.shards import has_vectors, open_folder
 from clip_search.cli.clip_retrieval.tables import lance_tables, parquet_tables
 
@@ -28,6 +28,8 @@ def opened(folder: Path) -> Source:
         raise InvalidInput(f"no folder {folder}: expected one that clipserve embed or clip-retrieval wrote")
     if told := unfinished(folder):
         raise InvalidInput(f"there is nothing to import in {folder} yet: {told}")
+    if has_run(folder):
+        raise InvalidInput(f"{folder} has no rows, all items were left out: errors.parquet there says why")
     raise InvalidInput(
         f"no vectors in {folder}: expected img_emb, text_emb, image.index, text.index, parquet files or a Lance data set"
     )

@@ -15,7 +15,8 @@ import pyarrow.types as is_type
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, unfinished, without_thumbnails
+from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, without_thumbnails
+from clip_search.storage.kinds import word
 
 _NOT_ROWS = ("errors.parquet",)
 _READ_AHEAD = 64 * 2**20  # bytes, of Lance
@@ -59,9 +60,8 @@ class Tables:
         if not readable:
             raise InvalidInput(f"nothing in {folder} can be imported: {pieces[0].problem}")
         if not any(_towers(schema) for schema in readable):
-            raise InvalidInput(
-                f"{folder} has the columns {', '.join(readable[0].names)}: expected vectors in image or text, lists of one size"
-            )
+            columns = ", ".join(map(word, readable[0].names))
+            raise InvalidInput(f"{folder} has the columns {columns}: expected vectors in image or text, lists of one size")
         self._schemas = readable
 
     @cached_property
@@ -179,13 +179,8 @@ def lance_tables(folder: Path) -> Tables:
     except (ValueError, OSError, RuntimeError) as problem:
         raise InvalidInput(f"the Lance data set {folder} can't be opened ({_first_line(problem)}): is it whole?") from problem
     if not pieces:
-        raise InvalidInput(f"the Lance data set {folder} has no rows{_why(folder)}")
+        raise InvalidInput(f"the Lance data set {folder} has no rows: errors.parquet there says why, if all were left out")
     return Tables(folder, pieces)
-
-
-def _why(folder: Path) -> str:
-    told = unfinished(folder)
-    return f": {told}" if told else ""
 
 
 def _first_line(problem: Exception) -> str:
