@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clip_client.counting import counted
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import Added, OnConflict, Row, Search
@@ -39,7 +40,7 @@ def import_(arguments: argparse.Namespace) -> int:
         except (ClipError, KeyboardInterrupt):
             print(f"stopped; what is in stays, run it again for the rest\n{books.closing()}")
             raise
-        print(f"{books.read - books.left_out} rows imported into {arguments.collection}")
+        print(f"{counted(books.read - books.left_out, 'row')} imported into {arguments.collection}")
         print(books.closing())
         return books.status()
 

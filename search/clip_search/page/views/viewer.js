@@ -6,6 +6,8 @@ import { change, part, search } from "../search.js";
 import { ask, askJson, pathOf } from "../server.js";
 import { save } from "./files.js";
 
+const DELETION =
+  "Delete this row from the collection? Its file stays where it is, and as long as it does, the next “clipserve up” or “search add” of its folder brings the row back.";
 let shown = null; // {hits, at, end, leave, removed}
 
 /** Show the hit at a place in a list; `leave(at)` is called when it is closed, `removed(hit, at)` after a deletion, `near()` when the end comes near. */
@@ -155,7 +157,7 @@ function askToDelete(hit, words) {
     () => $("viewer").querySelector(".sure").replaceWith(doings(hit, words)) || $("delete").focus(),
   );
   const remove = button("Delete it", () => deleteRow(hit, words), { className: "danger" });
-  const question = make("p", { textContent: "Delete this row from the collection? The file itself stays." });
+  const question = make("p", { textContent: DELETION });
   $("viewer")
     .querySelector(".doings")
     .replaceWith(make("div", { className: "sure", role: "group", "aria-label": "Deletion" }, question, remove, keep));
