@@ -13,6 +13,7 @@ from clip_client.counting import counted
 from clip_client.errors import ClipError
 from clip_client.file_names import as_id, as_source, source_path
 from clip_client.search import Search
+from clip_client.terminal import printable
 from clip_serve.up.adding import Books, Job, add
 from clip_serve.up.events import Events
 from clip_serve.up.messages import remark, say
@@ -28,6 +29,7 @@ _RESCAN_S, _RESCAN_SHARE = 30.0, 50  # between looks without an event, at least;
 _POLL_S, _POLL_SHARE = 1.0, 10  # the same where the system sends no events
 _RETRY_S = 10.0  # after an adding that failed
 _DELETED = 100  # sources in a request
+_LEFT_OUT = "left out "
 _KNOWN = ("notice: ", "adding: ")  # starts of remarks that say nothing new while pictures are followed
 _REMOVED = ("row removed whose file is gone", "rows removed whose files are gone")
 _NAMED = 3  # files in a line
@@ -126,8 +128,8 @@ class _Syncs:
 
     def _added(self, sync: Sync) -> Books:
         """Add, and return the books."""
-        hidden = (*_KNOWN, *(f"left out {as_id(name)}: " for name in sync.unfinished))
-        return add(self._job, self._served, self._stop, out=ignore, err=lambda line: self._remark(line, hidden))
+        news = tuple(f"{_LEFT_OUT}{printable(as_id(name))}: " for name in sync.changed)
+        return add(self._job, self._served, self._stop, out=ignore, err=lambda line: self._remark(line, news))
 
     def _remove(self, lost: Mapping[str, str]) -> int:
         """Remove the rows of pictures, by name, unless something has the name again; return their number."""
@@ -149,8 +151,10 @@ class _Syncs:
         except (ValueError, KeyError, TypeError):
             return False
 
-    def _remark(self, line: str, hidden: tuple[str, ...]) -> None:
-        if line not in self._remarks and not line.startswith(hidden):
+    def _remark(self, line: str, news: tuple[str, ...]) -> None:
+        """Print a remark once; what is left out is told where it is new."""
+        is_known = line.startswith(_KNOWN) or (line.startswith(_LEFT_OUT) and not line.startswith(news))
+        if line not in self._remarks and not is_known:
             self._remarks.add(line)
             remark(line)
 

@@ -42,7 +42,7 @@ async function removedFrom(hit, at) {
   else $("text").focus();
   if (mine) mine.removed();
   await recount();
-  if (!grid.hits.length && mine === feed && !mine?.isLoading) run();
+  if (!grid.hits.length && mine === feed && !mine?.isLoading) await run();
 }
 
 /** Load the numbers of the collections again, and show them. */

@@ -8,6 +8,7 @@ import { save } from "./files.js";
 
 const DELETION =
   "Delete this row from the collection? Its file stays where it is, and as long as it does, the next “clipserve up” or “search add” of its folder brings the row back.";
+const ROW = /^row \d+ of collection [\w-]+ has no picture in full: /; // which one is seen
 let shown = null; // {hits, at, end, leave, removed}
 
 /** Show the hit at a place in a list; `leave(at)` is called when it is closed, `removed(hit, at)` after a deletion, `near()` when the end comes near. */
@@ -72,7 +73,8 @@ async function showPicture(hit, frame, words) {
     if (hit.thumbnail) await load(pathOf(search().collection, `/pictures/${hit.row}`));
   } catch (problem) {
     if (stop.signal.aborted) return;
-    words.textContent = `Only the small picture can be shown: ${plain(problem.message, 400)}`;
+    const reason = plain(problem.message, 400).replace(ROW, "");
+    words.textContent = `Only the small picture can be shown: ${reason}`;
   }
   if (!frame.firstChild)
     frame.append(make("p", { className: "words", dir: "auto", tabIndex: 0, textContent: hit.caption || plain(hit.id, 2000) }));
@@ -173,8 +175,11 @@ async function deleteRow(hit, words) {
   }
   const { at, removed } = shown;
   $("viewer").close();
-  removed(hit, at);
-  say(`${plain(nameOf(hit), 80)} is deleted.`);
+  const told = `${plain(nameOf(hit), 80)} is deleted.`;
+  say(told);
+  await removed(hit, at);
+  const state = $("status").textContent; // of a list that is empty now
+  if (state !== told) say(`${told} ${state}`);
 }
 
 export function prepareViewer() {
