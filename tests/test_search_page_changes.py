@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it tells the truth after deletions and additions, and about queries that can't be searched with."""
+"""The page in a real Chromium: true numbers after deletions and additions, and plain words on what can't be searched with."""
 
 from __future__ import annotations
 
@@ -161,6 +161,7 @@ def test_search_can_be_pressed_and_home_is_a_house(browser: Browser, sidecar: Si
         expect(status(page)).to_contain_text("nearest first")
         assert page.locator("#home circle").count() == 0
         box = page.get_by_label("Search", exact=True).bounding_box()
-        assert box and box["width"] > 120
+        assert box
+        assert box["width"] > 120
         page.get_by_role("button", name=re.compile("Start page")).click()
         expect(page.get_by_role("region", name="Start")).to_be_visible()

@@ -99,7 +99,8 @@ function examplesOf(rows) {
   const short = [...new Set(captions.map((caption) => plain(caption, 50)))].filter(
     (caption) => caption.length > 1 && !caption.endsWith("…"),
   );
-  return short.length ? short.slice(0, EXAMPLES) : rows.length ? NEUTRAL : [];
+  if (short.length) return short.slice(0, EXAMPLES);
+  return rows.length && !statistics(search().collection).notice ? NEUTRAL : []; // a model with a notice may not know them
 }
 
 export const slimRows = (rows) => rows.map((row) => slim(row));
