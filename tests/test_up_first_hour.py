@@ -75,11 +75,8 @@ def test_nothing_is_made_among_the_pictures(
         monkeypatch.chdir(working)
         moved = places.chosen(Options(pictures=photos, watch=True))
         own = tmp_path / "own" / "clipserve"
-        assert (moved.data, moved.repository, moved.artifacts) == (
-            own / "search-data",
-            own / "model_repository",
-            own / "artifacts",
-        )
+        made = {moved.data, moved.repository, moved.artifacts}
+        assert made == {own / name for name in ("search-data", "model_repository", "artifacts")}
         assert f"database, models and artefacts go to {own}" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     for options in (Options(pictures=photos), Options()):

@@ -53,7 +53,7 @@ def repository(name: str, revision: str | None, say: Say) -> Repository:
         if cached is None:
             raise Unavailable(
                 f"there is no folder {name} here, and it can't be had from the hub, {problem}; the hub's cache has nothing of "
-                "it: download it elsewhere and pass --model FOLDER"
+                f"it: where the hub can be reached, run: hf download {name} --local-dir FOLDER; then pass --model FOLDER"
             ) from problem
         say(f"{problem}: going on with {cached.name} as the cache has it, commit {cached.commit[:8]}")
         return cached

@@ -13,7 +13,7 @@ from clip_client import camera_files, command_runner, notices
 from clip_client.counting import counted
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_id, as_source
-from clip_client.picture_files import ENDINGS, PictureFile, Scan, scan
+from clip_client.picture_files import USUAL_ENDINGS, PictureFile, Scan, scan
 from clip_client.preprocess import Limits
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.regular_files import read_regular
@@ -39,7 +39,7 @@ def add(arguments: argparse.Namespace) -> int:
     """Send new and changed pictures; name bad ones and go on."""
     listing = scan(arguments.folder)
     if not listing.pictures and not listing.left_out and not arguments.prune:
-        raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
+        raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {USUAL_ENDINGS}")
     with Books(arguments.errors, say) as books, client(arguments) as search:
         ensure(search, arguments.collection)
         _tell_notice(search, arguments.collection)
