@@ -160,6 +160,16 @@ def test_a_quick_export_publishes_the_first_that_passes_and_times_nothing(
     assert not (own / "artifacts" / "tiny" / "speed.json").exists()
 
 
+def test_what_is_built_for_another_alone_is_not_judged(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(own / "artifacts" / "tiny" / "onnx-fp32")
+    shutil.rmtree(own / "artifacts" / "tiny" / "openvino-fp16")
+    assert quick(checkpoint, own, "openvino-fp16,onnx-fp32") == 0
+    told = capsys.readouterr().err
+    assert "building onnx-fp32, text tower" in told
+    assert "embedding with openvino-fp16, text tower" in told
+    assert "embedding with onnx-fp32" not in told
+
+
 def test_a_quick_export_goes_on_to_the_next_variant(checkpoint: Path, own: Path) -> None:
     ruin(own)
     assert quick(checkpoint, own, "onnx-fp32,openvino-fp16") == 0
