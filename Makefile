@@ -16,6 +16,7 @@ setup: $(READY)
 
 # Nothing is compiled ahead: most of what is installed is never imported.
 $(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
+	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[up,embed,loadtest,dev]'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -20,10 +21,10 @@ from filelock import FileLock
 from servers import running
 
 import pictures
-from clip_client import Clip, ModelSpec, engines, model_exchange
+from clip_client import Clip, ModelSpec, bundled, engines, model_exchange
 from clip_client.preprocess import preprocess, void_pixels
 from clip_client.tokens import void_token
-from clip_export import cli, options
+from clip_export import cli
 from clip_export.builds import build_key
 from clip_export.publish import publish
 from clip_export.variants import VARIANTS
@@ -41,6 +42,11 @@ def own(exported: Path, tmp_path: Path) -> Path:
 def export(checkpoint: Path, folder: Path, *options: str) -> int:
     where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
     return cli.main(["--model", str(checkpoint), *where, *FLOATS, *options])
+
+
+def quick(checkpoint: Path, folder: Path, variants: str) -> int:
+    where = ["--artifacts", str(folder / "artifacts"), "--repository", str(folder / "model_repository")]
+    return cli.main(["--model", str(checkpoint), *where, "--quick", "--variants", variants])
 
 
 def load(variant: str, folder: Path) -> Encoder:
@@ -138,6 +144,51 @@ def test_a_second_run_builds_nothing(checkpoint: Path, own: Path, capsys: pytest
     assert time.monotonic() - start < 10
     assert "building" not in capsys.readouterr().err
     assert snapshot(own / "model_repository") == before
+
+
+def test_a_quick_export_publishes_the_first_that_passes_and_times_nothing(
+    checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "artifacts" / "tiny" / "speed.json").unlink(missing_ok=True)
+    assert quick(checkpoint, own, "openvino-fp16,onnx-fp32") == 0
+    report = json.loads((own / "artifacts" / "tiny" / "report.json").read_text())
+    rows = [(row["tower"], row["variant"], row["published"], row["speed"]) for row in report["variants"]]
+    assert rows == [(tower, "openvino-fp16", True, None) for tower in ("image", "text")]
+    told = capsys.readouterr()
+    assert "timing" not in told.err
+    assert "not timed: --quick" in told.out
+    assert not (own / "artifacts" / "tiny" / "speed.json").exists()
+
+
+def test_what_is_built_for_another_alone_is_not_judged(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(own / "artifacts" / "tiny" / "onnx-fp32")
+    shutil.rmtree(own / "artifacts" / "tiny" / "openvino-fp16")
+    assert quick(checkpoint, own, "openvino-fp16,onnx-fp32") == 0
+    told = capsys.readouterr().err
+    assert "building onnx-fp32, text tower" in told
+    assert "embedding with openvino-fp16, text tower" in told
+    assert "embedding with onnx-fp32" not in told
+
+
+def test_a_quick_export_goes_on_to_the_next_variant(checkpoint: Path, own: Path) -> None:
+    ruin(own)
+    assert quick(checkpoint, own, "onnx-fp32,openvino-fp16") == 0
+    rows = json.loads((own / "artifacts" / "tiny" / "report.json").read_text())["variants"]
+    assert [row["variant"] for row in rows if row["published"]] == ["onnx-fp32", "openvino-fp16"]
+    assert [row["variant"] for row in rows if row["failures"]] == ["onnx-fp32"]
+
+
+def test_steps_are_numbered_up_to_the_last_with_the_time_they_began(
+    checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(own / "artifacts" / "tiny" / "onnx-fp32" / "text")
+    assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
+    steps = re.findall(r"^step (\d+) of (\d+), \d+ s: (.+)$", capsys.readouterr().err, re.M)
+    assert {total for _, total, _ in steps} == {"10"}
+    assert [phrase for number, _, phrase in steps if number in ("1", "10")] == ["reading the checkpoint", "publishing"]
+    assert ("7", "10", "building onnx-fp32, text tower") in steps
+    numbers = [int(number) for number, _, _ in steps]
+    assert numbers == sorted(numbers)
 
 
 def test_another_variant_of_one_tower(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,7 +346,7 @@ def test_a_repository_that_cannot_be_written(own: Path, checkpoint: Path, capsys
 def test_without_a_checkpoint_one_must_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options, "BUNDLED", tmp_path)
+    monkeypatch.setattr(bundled, "CHECKPOINT", tmp_path / "none")
     assert cli.main([]) == cli.BAD_INPUT
     assert "pass --model FOLDER|HUB_ID" in capsys.readouterr().err
 

@@ -242,7 +242,7 @@ def test_names_in_metadata(sidecar: Sidecar, search: Search, folder: Path, tmp_p
     assert [stored[name] for name in (nfd, "a.jpg", "b.JPG", "c.jpg", "d.jpg")] == [{"n": n} for n in range(5)]
     assert "'nowhere.jpg' is no picture in" in told
     assert "row 7 names no file" in told
-    assert "1 pictures without metadata" in told
+    assert "1 picture without metadata" in told
 
 
 def test_a_broken_table_in_the_folder_stops_nothing(sidecar: Sidecar, search: Search, folder: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def run(sidecar: Sidecar, collection: str, *arguments: object, status: int = 0) 
 
 def test_a_folder_is_added_searched_and_filtered(sidecar: Sidecar, folder: Path, clip: Clip, tmp_path: Path) -> None:
     told = run(sidecar, "photos", "add", folder, "--metadata", tmp_path / "table.parquet", status=1)
-    assert "8 rows in photos; 1 files left out" in told
+    assert "8 rows in photos; 1 file left out" in told
     assert "broken.png: not a picture" in told
     again = run(sidecar, "photos", "add", folder, status=1)
     assert "8 rows in photos" in again

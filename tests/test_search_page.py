@@ -253,7 +253,7 @@ def test_an_address_that_is_typed_becomes_a_picture(page: Page) -> None:
 
 def test_a_file_that_is_no_picture(page: Page) -> None:
     upload(page, b"no picture")
-    expect(status(page)).to_have_text("a.png isn't a picture that this browser can read.")
+    expect(status(page)).to_contain_text("a.png: not a picture that can be read: 10 bytes that start with")
 
 
 def test_parts_of_a_mix_are_weighted_turned_and_removed(page: Page, clip: Clip, sidecar: Sidecar) -> None:

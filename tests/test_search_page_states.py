@@ -58,7 +58,7 @@ def test_a_token_is_asked_for_and_pictures_come_with_it(browser: Browser, server
             tiles(page).first.click()
             page.get_by_role("button", name="Delete…").click()
             page.get_by_role("button", name="Delete it").click()
-            expect(status(page)).to_have_text("only is deleted.")
+            expect(status(page)).to_have_text("only is deleted. This collection is empty.")
             assert "s3cret" not in page.content() + page.url
 
 

@@ -184,7 +184,7 @@ def test_only_from_below_the_folders_that_were_named(full: Full, folder: Path) -
         assert "outside the folders" in full.refused(source), source
     for source in ("relative.jpg", "a\0b.jpg", "data:image/png;base64,AAAA", "ftp://a/b.jpg", "javascript:alert(1)"):
         assert "no picture in full" in full.refused(source), source
-    assert "no image file" in full.refused(folder / "gone.jpg")
+    assert f"this file no longer exists: {folder}/gone.jpg" in full.refused(folder / "gone.jpg")
     assert "isn't a file" in full.refused(folder)
     assert "indexed without a source" in full.refused(None)
     assert full.sidecar.ask("GET", f"{PATH}/pictures/99999")[0] == 404

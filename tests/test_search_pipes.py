@@ -156,7 +156,7 @@ def test_rows_are_deleted_and_the_books_balance(sidecar: Sidecar, tmp_path: Path
     ended = run(sidecar, "delete", "0", "1", "1", "no such", "--collection", "rows", "--errors", errors, text=True)
     assert (ended.returncode, ended.stdout) == (1, "read 3 = 2 deleted + 1 left out\n")
     assert json.loads(errors.read_text())["item"] == "no such"
-    assert run(sidecar, "delete", "--filter", "n > 4", "--collection", "rows", text=True).stdout == "1 rows deleted\n"
+    assert run(sidecar, "delete", "--filter", "n > 4", "--collection", "rows", text=True).stdout == "1 row deleted\n"
     assert run(sidecar, "delete", "--collection", "rows").returncode == 2
     assert run(sidecar, "delete", "2", "--filter", "n > 0", "--collection", "rows").returncode == 2
     with sidecar.client() as search:

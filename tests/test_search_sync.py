@@ -99,13 +99,13 @@ def test_new_changed_moved_and_gone_files(sidecar: Sidecar, search: Search, fold
     told = add(sidecar, folder)
     assert "read 6 = 1 added + 3 unchanged + 2 replaced + 0 left out" in told
     assert "1 moved" in told
-    assert "1 rows whose files are gone: --prune removes them" in told
+    assert "1 row whose file is gone: --prune removes it" in told
     after = rows(search)
     assert set(after) == {"0.jpg", "sub/1.jpg", "2.jpg", "sub/3.jpg", "sub/four.jpg", "sub/5.jpg", "new.jpg"}
     np.testing.assert_array_equal(after["sub/four.jpg"]["vector_image"], before["4.jpg"]["vector_image"])
     told = add(sidecar, folder, "--prune")
     assert "read 6 = 0 added + 6 unchanged + 0 replaced + 0 left out" in told
-    assert "1 rows removed whose files are gone" in told
+    assert "1 row removed whose file is gone" in told
     assert "sub/5.jpg" not in rows(search)
     vectors_are_of_their_files(search, clip)
 
@@ -404,7 +404,7 @@ def test_a_folder_in_a_files_place_isnt_the_file(sidecar: Sidecar, search: Searc
     add(sidecar, folder)
     (folder / "4.jpg").unlink()
     (folder / "4.jpg").mkdir()
-    assert "1 rows whose files are gone" in add(sidecar, folder, status=1)
+    assert "1 row whose file is gone" in add(sidecar, folder, status=1)
     add(sidecar, folder, "--prune", status=1)
     assert "4.jpg" not in rows(search)
 

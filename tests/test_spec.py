@@ -16,14 +16,13 @@ import pytest
 import torch
 
 import pictures
-from clip_client import ContractMismatch, InvalidInput, ModelSpec, repository_check
+from clip_client import ContractMismatch, InvalidInput, ModelSpec, bundled, repository_check
 from clip_client.comparison import probabilities
 from clip_client.preprocess import preprocess
 from clip_client.spec import SPEC_FILE
 from clip_client.tokens import Tokenizer
 from clip_export import families
 from clip_export.checkpoints import find as checkpoint_files
-from clip_export.options import BUNDLED, BUNDLED_CHECKPOINT
 from clip_export.publish import triton_config
 from clip_export.towers.image_tower import ImageTower
 from clip_export.towers.text_towers import CausalTextTower
@@ -239,4 +238,4 @@ def test_a_notice_comes_from_the_configuration(
 
 
 def test_the_bundled_checkpoint_says_what_it_is_for() -> None:
-    assert "drawings" in checkpoint_files.find(str(BUNDLED / BUNDLED_CHECKPOINT), None).notice
+    assert "drawings" in checkpoint_files.find(str(bundled.CHECKPOINT), None).notice

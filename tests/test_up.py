@@ -107,12 +107,15 @@ def test_a_picture_that_comes_is_found_and_one_that_goes_is_not(run: Up, search:
     draw(run.folder / "new.jpg", 50)
     soon(run, lambda: "new.jpg" in ids(search))
     assert search.get("default", ["new.jpg"])[0]["source"] == str(run.folder / "new.jpg")
+    soon(run, lambda: re.search(r"^\d\d:\d\d:\d\d  read 8 = 1 added .* 1 left out: new\.jpg$", run.out, re.M))
     odd = {"it's.jpg", "back\\slash.jpg", "sub/deep/ünïcode – 猫.jpg"}
     assert odd < ids(search)
     for name in ("new.jpg", *odd):
         (run.folder / name).unlink()
     soon(run, lambda: not ids(search) & {"new.jpg", *odd})
     assert "stays.jpg" in ids(search)
+    soon(run, lambda: "4 removed: back\\slash.jpg, it's.jpg, new.jpg, 1 more" in run.out)
+    assert run.err.count("left out broken.jpg: ") == 1
 
 
 @pytest.mark.slow

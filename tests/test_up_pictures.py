@@ -235,7 +235,7 @@ def test_a_watcher_forgets_what_was_missing_when_its_folder_came_back(folder: Pa
     assert sync.gone == {}
     assert [line.removeprefix(str(folder)) for line in told] == [
         " isn't there, or can't be read: its rows stay, and it is looked for again",
-        " is there again; the rows of 1 pictures that aren't stay",
+        " is there again; 1 picture isn't, and its row stays",
     ]
     watcher.synced(sync)
     (folder / "b.jpg").unlink()

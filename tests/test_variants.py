@@ -16,8 +16,8 @@ from conftest import FLOATS
 from PIL import Image
 
 import pictures
-from clip_client import InvalidInput, ModelSpec
-from clip_export import cli, hardware, options
+from clip_client import InvalidInput, ModelSpec, bundled
+from clip_export import cli, hardware
 from clip_export.evaluation import items, labelled_pictures
 from clip_export.variants import VARIANTS, onnx_fp32, quantization
 from clip_export.variants.openvino_int8 import OpenVinoInt8
@@ -230,7 +230,7 @@ class TestCalibration:
 
     def calibrated(self, folder: Path | None, calibration: Path | None, spec: ModelSpec, tokenizer: str) -> str:
         inputs = items.Inputs(spec, tokenizer)
-        return items.load(folder, calibration, options.BUNDLED / "pictures", inputs)[1].source
+        return items.load(folder, calibration, bundled.PICTURES, inputs)[1].source
 
     @pytest.fixture
     def tokenizer(self, checkpoint: Path) -> str:

@@ -22,6 +22,15 @@ _FRAGILE = ("strict", "surrogateescape")
 """Error handlers of encodings that raise for some characters; others were chosen by the user, and stay."""
 
 
+PART = "CLIPSERVE_PART"
+"""Variable that a command sets for those that it runs as its parts."""
+
+
+def is_part() -> bool:
+    """Tell if this command is a part of another one, which says itself what to do next."""
+    return PART in os.environ
+
+
 def run(command: str, main: Callable[[], int | None]) -> int:
     """Run a command and return its exit status.
 

@@ -15,6 +15,10 @@ _TAKEN = ".jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .mpo .png .apng .webp .gif
 ENDINGS = frozenset(_TAKEN.split()).union(*(kind.endings for kind in camera_files.KINDS))
 """Suffixes of the picture files that are taken, in any case, some if a library for them is installed; the only list of them."""
 
+_USUAL = (".jpg", ".png", ".webp", ".gif", ".tif", ".avif", ".heic")
+USUAL_ENDINGS = f"{', '.join(_USUAL)} and {len(ENDINGS) - len(_USUAL)} others"
+"""Those that people have, for messages."""
+
 _OTHER_PICTURES = (
     ".jxl .jp2 .j2k .j2c .jpc .jpf .jpx .jxr .wdp .avci .svgz .icns .cur "
     ".pnm .qoi .xbm .xpm .svg .psd .ico .tga .eps .xcf .dib .pcx .ppm .pgm .pbm .exr .hdr"

@@ -79,13 +79,13 @@ def image_answer(search: Search, collection: str) -> Answer:
     table = pq.read_table(FOLDER / "queries.parquet", filters=[("file_name", "=", IMAGE)])
     query = table["image"][0].as_py()
     picture = Image.open(io.BytesIO(query)).convert("RGB")
-    return Answer("this picture", picture, search.query(collection, Term(image=query), k=HITS))
+    return Answer("a fire engine, drawn", picture, search.query(collection, Term(image=query), k=HITS))
 
 
 def line(answer: Answer) -> str:
     """Return an answer in words."""
     hits = [f"{hit.metadata['caption']} {hit.score:.2f}" for hit in answer.hits[:4]]
-    return f"{answer.label:>16}  ->  {', '.join(hits)}"
+    return f"{answer.label:>20}  ->  {', '.join(hits)}"
 
 
 def write_sheet(answers: Sequence[Answer], path: Path) -> None:

@@ -15,6 +15,7 @@ from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.options import Options, parsed
 from clip_export.options import parser as parser
+from clip_export.pipeline import Outcome
 from clip_export.report import inventory, known, report
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED
@@ -47,20 +48,32 @@ def _run(options: Options, console: Console) -> int:
     """Export, show the report, and say where it is."""
     _quiet()
     outcome = pipeline.export(options, console)
-    if outcome.report:
-        report.show(outcome.report)
-        _print(console, f"report, with plots: {outcome.folder / REPORT_MD}")
+    _show(outcome, options, console)
     if options.json:
         options.json.write_text(json.dumps(outcome.content, indent=1) + "\n", encoding="utf-8")
     for objection in outcome.objections:
         console.print(objection, style="red", markup=False, soft_wrap=True)
     if outcome.objections:
         return REFUSED
+    if not command_runner.is_part():
+        _tell_next(outcome, options, console)
+    return 0
+
+
+def _show(outcome: Outcome, options: Options, console: Console) -> None:
+    """Print the tables, and where they are kept; whoever runs this as a part shows none."""
+    if outcome.report and not command_runner.is_part():
+        report.show(outcome.report)
+        with_plots = "" if options.quick else ", with plots"
+        _print(console, f"report{with_plots}: {outcome.folder / REPORT_MD}")
+
+
+def _tell_next(outcome: Outcome, options: Options, console: Console) -> None:
+    """Print what was published, the command that serves it, and the checkpoint's notice."""
     elsewhere = "" if options.repository == Options.repository else f" --repository {options.repository}"
     _print(console, f"published {options.name!r} in {options.repository}; start it with: {program()} serve{elsewhere}")
     if notice := notices.told(outcome.content["spec"].get(notices.KEY, "")):
         _print(console, f"notice: {notice}")
-    return 0
 
 
 def _print(console: Console, line: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clip_client import help_texts, model_repository
+from clip_client import bundled, help_texts, model_repository
 from clip_client.errors import InvalidInput
 from clip_client.preprocess import PREPROCESSING, Preprocessing
 from clip_client.settings import add_settings
@@ -16,11 +16,6 @@ from clip_export.builds.best_variant import OBJECTIVES
 from clip_export.evaluation.gate import Allowed
 from clip_export.variants import ALL, DEFAULT, VARIANTS, listed, named
 from clip_export.variants.base import Variant
-
-BUNDLED = Path(__file__).parents[2] / "examples" / "emoji"
-"""A checkpoint and pictures to judge it on, in a clone of the repository; an installed package doesn't carry them."""
-
-BUNDLED_CHECKPOINT, BUNDLED_PICTURES = "emoji-clip", "pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +31,7 @@ class Options:
     variants: tuple[Variant, ...]
     chosen: Mapping[Tower, Variant | None]
     objective: str = "latency"
+    quick: bool = False
     preprocessing: Preprocessing = "exact"
     eval: Path | None = None
     calibration: Path | None = None
@@ -76,15 +72,14 @@ def parsed(argv: Sequence[str] | None) -> Options:
 
 def bundled_pictures() -> Path | None:
     """Return the bundled pictures' folder, if there is one."""
-    folder = BUNDLED / BUNDLED_PICTURES
-    return folder if folder.is_dir() else None
+    return bundled.PICTURES if bundled.PICTURES.is_dir() else None
 
 
 def _use_bundled(values: dict[str, object]) -> None:
-    if not (BUNDLED / BUNDLED_CHECKPOINT).is_dir():
+    if not bundled.CHECKPOINT.is_dir():
         raise InvalidInput("no checkpoint is bundled with this installation: pass --model FOLDER|HUB_ID")
-    values["model"] = str(BUNDLED / BUNDLED_CHECKPOINT)
-    values["eval"] = values["eval"] or BUNDLED / BUNDLED_PICTURES
+    values["model"] = str(bundled.CHECKPOINT)
+    values["eval"] = values["eval"] or bundled.PICTURES
 
 
 def _to_publish(name: str | None) -> Variant | None:
@@ -153,6 +148,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         default=Options.objective,
         help="cost that the best has least of: latency of one item, time for many (throughput), size (default: %(default)s)",
     )
+    add("--quick", action="store_true", help="publish the first of --variants that passes; none is timed")
     add(
         "--preprocessing",
         choices=PREPROCESSING,

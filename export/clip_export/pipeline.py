@@ -11,7 +11,7 @@ from typing import Any
 
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.terminal import Console
-from clip_export import families, progress
+from clip_export import families
 from clip_export.builds import speed
 from clip_export.builds.best_variant import best
 from clip_export.builds.export_lock import locked
@@ -27,9 +27,11 @@ from clip_export.evaluation import items
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.options import Options, bundled_pictures
 from clip_export.oracle import record
+from clip_export.progress import Steps
 from clip_export.publish.publish import publish
 from clip_export.report import plots, report
 from clip_export.report.report import Report
+from clip_export.variants import named
 
 Rows = Sequence[Judged | Missing]
 
@@ -58,33 +60,83 @@ def export(options: Options, console: Console) -> Outcome:
         InvalidInput: if the checkpoint, the pictures or the folders can't be used.
         Unavailable: if the hub can't be reached.
     """
-    checkpoint = _checkpoint(options, console)
-    folder = options.artifacts / checkpoint.slug
-    with console.status("reading the checkpoint") as status, locked(folder):
-        step = progress.shown(console, status.update)
-        family = families.of(checkpoint)
-        spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
-        evaluation, calibration = _evaluation(options, checkpoint, spec, console)
-        artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), step)
-        libraries = record.compared(checkpoint, family, artifacts, options.eval)
-        if differences := [problem for tower in TOWERS if (problem := libraries[tower].problem(tower))]:
-            content = {"spec": spec.to_fields(), "library": report.libraries_json(libraries), "variants": []}
-            return Outcome(folder, differences, content, None)
-        judge = artifacts.judge(evaluation, calibration, options.allowed)
-        rows: dict[Tower, Rows] = {tower: [judge.judged(variant, tower) for variant in options.variants] for tower in TOWERS}
-        built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
-        speeds = {tower: speed.measure(built[tower], tower, spec, folder, step) for tower in TOWERS}
-        chosen = {tower: _chosen(options, tower, judge, built[tower], speeds[tower]) for tower in TOWERS}
-        objections = [problem for tower in TOWERS if (problem := _objection(options, tower, chosen[tower], rows[tower]))]
-        published = {} if objections else {tower: row for tower, row in chosen.items() if row}
-        if published:
-            publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
-        every = [row for tower in TOWERS for row in rows[tower]]
-        pair = judge.retrieval(published["image"], published["text"]) if published else {}
-        origins = checkpoint.origins
-        whole = Report(spec, origins, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
-        report.save(whole, folder, plots.save(whole, folder))
+    with Steps(console, _number_of_steps(options)) as steps:
+        steps.next("reading the checkpoint")
+        checkpoint = _checkpoint(options, console)
+        folder = options.artifacts / checkpoint.slug
+        with locked(folder):
+            return _exported(options, checkpoint, steps, console)
+
+
+def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: Console) -> Outcome:
+    """Export a checkpoint whose folder of artefacts is this process's own."""
+    folder, family = options.artifacts / checkpoint.slug, families.of(checkpoint)
+    spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
+    evaluation, calibration = _evaluation(options, checkpoint, spec, console)
+    artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), steps)
+    steps.next()
+    libraries = record.compared(checkpoint, family, artifacts, options.eval)
+    if differences := [problem for tower in TOWERS if (problem := libraries[tower].problem(tower))]:
+        content = {"spec": spec.to_fields(), "library": report.libraries_json(libraries), "variants": []}
+        return Outcome(folder, differences, content, None)
+    steps.next()
+    judge = artifacts.judge(evaluation, calibration, options.allowed)
+    rows = _quick_rows(options, judge, steps) if options.quick else _rows(options, judge, steps)
+    built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
+    speeds = {tower: _speeds(options, tower, built[tower], artifacts, steps) for tower in TOWERS}
+    chosen = {tower: _chosen(options, tower, judge, built[tower], speeds[tower]) for tower in TOWERS}
+    objections = [problem for tower in TOWERS if (problem := _objection(options, tower, chosen[tower], rows[tower]))]
+    published = {} if objections else {tower: row for tower, row in chosen.items() if row}
+    steps.next("publishing")
+    if published:
+        publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
+    every = [row for tower in TOWERS for row in rows[tower]]
+    pair = judge.retrieval(published["image"], published["text"]) if published else {}
+    origins = checkpoint.origins
+    whole = Report(spec, origins, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
+    report.save(whole, folder, [] if options.quick else plots.save(whole, folder))
     return Outcome(folder, objections, report.as_json(whole), whole)
+
+
+def _number_of_steps(options: Options) -> int:
+    """Return the number of steps: reading, the library, torch, the variants of each tower, their times, publishing."""
+    of_tower = 1 if options.quick else len(options.variants) + 1
+    return 4 + len(TOWERS) * of_tower
+
+
+def _rows(options: Options, judge: Judge, steps: Steps) -> dict[Tower, Rows]:
+    """Judge every variant of both towers."""
+    rows: dict[Tower, Rows] = {}
+    for tower in TOWERS:
+        rows[tower] = of_tower = list[Judged | Missing]()
+        for variant in options.variants:
+            steps.next()
+            of_tower.append(judge.judged(variant, tower))
+    return rows
+
+
+def _quick_rows(options: Options, judge: Judge, steps: Steps) -> dict[Tower, Rows]:
+    """Judge the variants of each tower until one passes."""
+    rows: dict[Tower, Rows] = {}
+    for tower in TOWERS:
+        steps.next()
+        rows[tower] = of_tower = list[Judged | Missing]()
+        named_first = [variant for variant in (options.chosen[tower], *options.variants) if variant and variant.backend]
+        for variant in dict.fromkeys(named_first):
+            of_tower.append(row := judge.judged(variant, tower))
+            if isinstance(row, Judged) and not row.failures:
+                break
+    return rows
+
+
+def _speeds(
+    options: Options, tower: Tower, built: Sequence[Judged], artifacts: Artifacts, steps: Steps
+) -> Mapping[str, Speed | str]:
+    """Measure a tower's variants, or say why that wasn't asked for."""
+    if options.quick:
+        return {row.variant: "--quick" for row in built}
+    steps.next()
+    return speed.measure(built, tower, artifacts.spec, artifacts.folder, steps)
 
 
 def _checkpoint(options: Options, console: Console) -> Checkpoint:
@@ -119,6 +171,8 @@ def _chosen(
     """Return the row that the user named, else the best, judged as it will be served."""
     if variant := options.chosen[tower]:
         row = next((row for row in built if row.variant == variant.name), None)
+    elif options.quick:
+        row = next((row for row in built if named(row.variant).backend and not row.failures), None)
     else:
         row = best(built, speeds, options.objective)
     return judge.as_served(row) if row else None

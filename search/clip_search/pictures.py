@@ -78,6 +78,8 @@ def is_url(source: str) -> bool:
 
 def _read(source: str, options: Options, memory: Memory) -> Picture:
     path = source_path(source)
+    if not os.path.lexists(fetch.contained(path, options.fetch)):
+        raise InvalidInput(f"this file no longer exists: {path}")
     file = fetch.opened(path, options.fetch)
     try:
         size = min(os.fstat(file.fileno()).st_size, _MOST_READ)

@@ -180,10 +180,28 @@ class Judge:
         )
 
     def _folder_of(self, variant: Variant, tower: Tower) -> Path:
-        row = self.judged(variant, tower)
-        if isinstance(row, Missing):
-            raise Unavailable(f"{row.variant} of the {tower} tower, which others are made from, {row.reason}")
-        return row.artefact.folder
+        """Return a variant's folder for others to be made from; one without recipes needn't be judged for that."""
+        folder = self._artifacts.folder / variant.name / tower
+        if variant.recipes:
+            row = self.judged(variant, tower)
+            problem = row.reason if isinstance(row, Missing) else ""
+        else:
+            problem = variant.obstacle() or self._made(variant, tower, folder)
+        if problem:
+            raise Unavailable(f"{variant.name} of the {tower} tower, which others are made from, {problem}")
+        return folder
+
+    def _made(self, variant: Variant, tower: Tower, folder: Path) -> str:
+        """Build an artefact unless it is there; return the reason if that fails."""
+        if json_record.read(folder / BUILD_RECORD).get("build") == self._build_key(variant, tower):
+            return ""
+        try:
+            _replace(folder, self._build(variant, tower, None))
+        except (ClipError, OSError):
+            raise
+        except Exception as problem:
+            return f"can't be built: {one_line(problem)}"
+        return ""
 
     def _artefact(self, tower: Tower, folder: Path) -> Artefact:
         return Artefact(folder, tower, self._artifacts.module(tower))

@@ -15,6 +15,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # exported when it is asked for
 
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput, Unavailable
 from clip_export.checkpoints import download, file_digests, hub_client
 from clip_export.checkpoints.hub_client import Say
@@ -52,7 +53,7 @@ def repository(name: str, revision: str | None, say: Say) -> Repository:
         if cached is None:
             raise Unavailable(
                 f"there is no folder {name} here, and it can't be had from the hub, {problem}; the hub's cache has nothing of "
-                "it: download it elsewhere and pass --model FOLDER"
+                f"it: where the hub can be reached, run: hf download {name} --local-dir FOLDER; then pass --model FOLDER"
             ) from problem
         say(f"{problem}: going on with {cached.name} as the cache has it, commit {cached.commit[:8]}")
         return cached
@@ -72,7 +73,7 @@ def fetched(repository: Repository, names: Collection[str], say: Say) -> Path:
         missing = [file for file in files if not _is_whole(repository, file)]
         if missing:
             size_mb = sum(file.size for file in missing) / 1e6
-            say(f"downloading {repository.name}: {len(missing)} files, {size_mb:,.1f} MB")
+            say(f"downloading {repository.name}: {counted(len(missing), 'file')}, {size_mb:,.1f} MB")
         _download(repository, missing, say)
     return repository.snapshot
 

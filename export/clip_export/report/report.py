@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from clip_client.counting import counted
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.terminal import Console, blocks
@@ -156,7 +157,7 @@ def _served(row: Judged) -> str:
 
 
 def _sources(report: Report) -> list[str]:
-    counts = f"{len(report.evaluation.pixels)} pictures, {len(report.evaluation.tokens)} texts"
+    counts = f"{counted(len(report.evaluation.pixels), 'picture')}, {counted(len(report.evaluation.tokens), 'text')}"
     computer = hardware.description()
     machine = f"{computer['cores']} cores of {computer['cpu']}" + (f", {computer['gpu']}" if computer["gpu"] else "")
     judged = f"Judged on {report.evaluation.source}: {counts}; int8 calibrated on {report.calibration.source}; {machine}"
@@ -204,7 +205,7 @@ def _library_line(compared: Compared) -> dict[str, str]:
     cells = {"variant": _LIBRARY, _VERDICT: f"not compared with its own library: {compared.missing}"}
     if not compared.missing:
         cells |= {"cos min": f"{compared.cosine_min:.5f}", "mean": f"{compared.cosine_mean:.5f}"}
-        cells[_VERDICT] = f"{compared.library}: torch-fp32 beside it, {compared.items} items"
+        cells[_VERDICT] = f"{compared.library}: torch-fp32 beside it, {counted(compared.items, 'item')}"
     return dict.fromkeys(_COLUMNS, "") | cells
 
 
@@ -257,7 +258,7 @@ def _verdict(report: Report, row: Judged) -> str:
 
 def _tries(row: Judged) -> str:
     told = [f"{attempt.recipe or 'built once'}: {'; '.join(attempt.failures) or 'passed'}" for attempt in row.tries]
-    return f"{row.variant} of the {row.tower} tower, {len(told)} tries: " + " → ".join(told)
+    return f"{row.variant} of the {row.tower} tower, {counted(len(told), 'try', 'tries')}: " + " → ".join(told)
 
 
 def _row(report: Report, row: Judged | Missing) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from clip_client import command_runner
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.help_texts import program
 from clip_client.progress_bars import say
@@ -64,7 +65,7 @@ def delete(arguments: argparse.Namespace) -> int:
     """Delete rows; name the ids that no row has."""
     with client(arguments) as search:
         if not arguments.ids:
-            print(f"{search.delete(arguments.collection, where=arguments.filter)} rows deleted")
+            print(f"{counted(search.delete(arguments.collection, where=arguments.filter), 'row')} deleted")
             return 0
         with Books(arguments.errors, say) as books:
             ids = list(dict.fromkeys(arguments.ids))
@@ -86,7 +87,7 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
 
 def _size(search: Search, name: str) -> str:
     try:
-        return f"{search.stats(name)['rows']:,} rows"
+        return counted(search.stats(name)["rows"], "row")
     except Unavailable as problem:  # a collection that can't be opened can be dropped
         return f"whose size isn't known ({problem})"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clip_client import notices
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
@@ -88,7 +89,7 @@ def term(query: str, *, as_text: bool = False) -> Term:
 def _told(stats: Mapping[str, Any]) -> str:
     fingerprint = stats["fingerprint"] or "unknown"
     served = f"{stats['model']} ({fingerprint})" if stats.get("model") else fingerprint
-    lines = [f"{stats['name']}: {stats['rows']} rows of {stats['dimension']}, model {served}"]
+    lines = [f"{stats['name']}: {counted(stats['rows'], 'row')} of {stats['dimension']}, model {served}"]
     if notice := notices.told(notices.cleaned(stats.get("notice", ""))):
         lines.append(f"notice: {notice}")
     lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in stats["columns"].items()) or "none"))
@@ -102,7 +103,7 @@ def _index_told(index: Mapping[str, Any]) -> str:
     compared = "isn't compared with an exact search yet"
     if recall is not None:
         compared = f"finds {_percent(recall)} of what an exact search finds"
-    return f"{index['rows']} vectors, {index['engine']}; the index {compared}"
+    return f"{counted(index['rows'], 'vector')}, {index['engine']}; the index {compared}"
 
 
 def _percent(share: float) -> str:

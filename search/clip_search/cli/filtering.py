@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput
 from clip_client.file_names import source_path
 from clip_client.progress_bars import say
@@ -36,7 +37,9 @@ def filter_(arguments: argparse.Namespace) -> int:
         copies = _Copies(arguments.output_folder, books)
         for hit in hits:
             copies.take(hit)
-        print(f"{books.added + books.unchanged} of {len(hits)} matches copied to {arguments.output_folder}")
+        print(
+            f"{books.added + books.unchanged} of {counted(len(hits), 'match', 'matches')} copied to {arguments.output_folder}"
+        )
         if hits:
             print(f"scores from {hits[-1].score:.3f} to {hits[0].score:.3f}")
         print(books.closing())

@@ -3,10 +3,26 @@
 import { $, count, make, plain } from "./elements.js";
 import { askJson } from "./server.js";
 
+const AGAIN_MS = 10_000;
 let list = [];
 
 export async function loadCollections() {
   list = (await askJson("/v1/collections")).collections;
+}
+
+/** Load the collections again while the page is seen, and call `changed()` if one has: others add and delete meanwhile. */
+export function keepFresh(changed) {
+  const look = () => !document.hidden && list.length && refresh().then((isOther) => isOther && changed());
+  setInterval(look, AGAIN_MS);
+  addEventListener("focus", look);
+  document.addEventListener("visibilitychange", look);
+}
+
+/** Load the collections again, if they can be had; tell if one has changed. */
+export async function refresh() {
+  const before = JSON.stringify(list);
+  await loadCollections().catch(() => {});
+  return JSON.stringify(list) !== before;
 }
 
 export const collections = () => list;
@@ -22,7 +38,8 @@ export function showCollections(chosen) {
   );
   if (chosen && !statistics(chosen))
     options.push(make("option", { value: chosen, textContent: `${plain(chosen, 60)} (gone)` }));
-  $("collection").replaceChildren(...options);
+  const shown = ({ value, textContent }) => `${value}\n${textContent}`;
+  if (options.map(shown).join() !== [...$("collection").options].map(shown).join()) $("collection").replaceChildren(...options); // an open list stays open
   $("collection").value = chosen;
 }
 

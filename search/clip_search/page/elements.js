@@ -40,6 +40,9 @@ export const quoted = (text, most = 80) => `\u2068${plain(text, most)}\u2069`;
 
 export const count = (number) => number.toLocaleString("en");
 
+/** Return a number with its noun: 1 row, 1,234 rows. */
+export const counted = (number, noun, plural = `${noun}s`) => `${count(number)} ${number === 1 ? noun : plural}`;
+
 export function say(words, wrong = false) {
   if ($("status").textContent !== words) $("status").textContent = words;
   $("status").classList.toggle("wrong", wrong);

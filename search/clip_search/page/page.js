@@ -1,6 +1,6 @@
 // The page: the search stands in the address; each part of the page shows it, and changes it.
 
-import { first, loadCollections, showCollections } from "./collections.js";
+import { first, keepFresh, loadCollections, showCollections } from "./collections.js";
 import { $, say } from "./elements.js";
 import { loadFacets, prepareFacets, showFacets } from "./query/facets.js";
 import { prepareFilter } from "./query/filter.js";
@@ -13,8 +13,9 @@ import { keepToken } from "./server.js";
 import { prepareActions } from "./views/actions.js";
 import { prepareAdding } from "./views/adding.js";
 import { prepareKeys } from "./views/keys.js";
+import { prepareNear } from "./views/near.js";
 import { showNotice } from "./views/notice.js";
-import { grid, prepareResults, run, shownFeed } from "./views/results.js";
+import { grid, prepareResults, recount, run, shownFeed, showCounts } from "./views/results.js";
 import { prepareSearches } from "./views/searches.js";
 import { showTrouble } from "./views/states.js";
 import { prepareViewer } from "./views/viewer.js";
@@ -74,10 +75,12 @@ $("access").addEventListener("submit", (event) => {
 onChange(changed);
 prepareOptions(() => (isLoaded ? run() : load()));
 for (const prepare of [prepareParts, prepareFilter, prepareFacets, prepareGiven, prepareSearches, prepareViewer]) prepare();
-prepareAdding(searchWith);
+prepareAdding(searchWith, recount);
+prepareNear(recount);
 prepareResults(load);
 prepareActions(shownFeed);
 prepareKeys(grid);
+keepFresh(showCounts);
 addEventListener("popstate", readAddress);
 readAddress();
 if (search().filter || search().threshold || search().sort) openOptions(true);

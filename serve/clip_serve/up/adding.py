@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_client.errors import Conflict, Unavailable
-from clip_client.help_texts import program
 from clip_client.search import Search
 from clip_serve.up.messages import say
 from clip_serve.up.parts import Part, Sink
@@ -16,6 +15,7 @@ from clip_serve.up.servers import Served
 from clip_serve.up.stop import Stop
 
 _CLOSING = re.compile(r"read \d+ = (\d+) added \+ \d+ unchanged \+ (\d+) replaced \+ (\d+) left out")
+_PRUNING = ": --prune removes "  # in the line about rows whose files are gone
 _STOPPED = "stopped;"  # opens the line in front of the books of a run that didn't get to its end
 _END_S = 10  # patience with requests under way
 _TRIES = 20  # half a second apart, to make a collection
@@ -42,8 +42,13 @@ class Books:
 
 
 def tell(line: str) -> None:
-    """Print a line of ``search add``; the flag in it is that command's."""
-    say(line.replace(": --prune removes them", f": {program()} search add FOLDER --prune removes them"))
+    """Print a line of ``search add``; where it names that command's flag, the flag that is meant here is named instead."""
+    say(f"{line.partition(_PRUNING)[0]}: up --watch removes such rows" if is_about_gone(line) else line)
+
+
+def is_about_gone(line: str) -> bool:
+    """Tell if a line counts rows whose files are gone, and stay."""
+    return _PRUNING in line
 
 
 def add(job: Job, served: Served, stop: Stop, *, out: Sink = tell, err: Sink | None = None) -> Books:

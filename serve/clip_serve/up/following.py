@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clip_client.counting import counted
 from clip_client.errors import ClipError
 from clip_client.file_names import as_id, as_source, source_path
 from clip_client.search import Search
-from clip_serve.up.adding import Job, add
+from clip_client.terminal import printable
+from clip_serve.up.adding import Books, Job, add
 from clip_serve.up.events import Events
 from clip_serve.up.messages import remark, say
 from clip_serve.up.parts import ignore
@@ -27,7 +29,10 @@ _RESCAN_S, _RESCAN_SHARE = 30.0, 50  # between looks without an event, at least;
 _POLL_S, _POLL_SHARE = 1.0, 10  # the same where the system sends no events
 _RETRY_S = 10.0  # after an adding that failed
 _DELETED = 100  # sources in a request
+_LEFT_OUT = "left out "
 _KNOWN = ("notice: ", "adding: ")  # starts of remarks that say nothing new while pictures are followed
+_REMOVED = ("row removed whose file is gone", "rows removed whose files are gone")
+_NAMED = 3  # files in a line
 _PAGE = 5_000  # rows in an answer, some megabytes
 
 
@@ -38,19 +43,24 @@ class Followed:
     Attributes:
         job: adds them.
         state: before they were added.
+        left_out: number of files that weren't added then.
         refresh: is called all the time; a list's folder follows the list there.
         has_events: the system tells of changes in the folder itself; it doesn't of those behind links.
     """
 
     job: Job
     state: Snapshot
+    left_out: int
     refresh: Callable[[], None]
     has_events: bool
 
 
 def follow(followed: Followed, served: Served, search: Search, stop: Stop) -> None:
     """Follow until a signal, which raises Stopped; raise Unavailable once a server has ended."""
-    watcher, syncs = Watcher(followed.job.folder, followed.state, say), _Syncs(followed.job, served, search, stop)
+    watcher, syncs = (
+        Watcher(followed.job.folder, followed.state, say),
+        _Syncs(followed.job, served, search, stop, followed.left_out),
+    )
     events, due = Events(followed.job.folder if followed.has_events else None), 0.0
     try:
         syncs.catch_up(followed.state)
@@ -81,9 +91,9 @@ def _looked(watcher: Watcher, syncs: _Syncs, has_events: bool) -> float:
 class _Syncs:
     """Syncs of a collection, with a line for each; a remark is made once."""
 
-    def __init__(self, job: Job, served: Served, search: Search, stop: Stop) -> None:
+    def __init__(self, job: Job, served: Served, search: Search, stop: Stop, left_out: int) -> None:
         self._job, self._served, self._search, self._stop = job, served, search, stop
-        self._remarks = set[str]()
+        self._remarks, self._left_out = set[str](), left_out
 
     def catch_up(self, state: Snapshot) -> None:
         """Remove rows whose files went before this run from folders that still hold pictures; others may be on a disk."""
@@ -92,27 +102,34 @@ class _Syncs:
         below = {os.path.relpath(path, root): path for path in paths if path.startswith(f"{root}/")}
         is_lost = {name for name in below if name not in state.pictures and os.path.dirname(name) in state.folders}
         if state.pictures and (removed := self._remove({name: below[name] for name in is_lost})):
-            say(f"{removed} rows removed whose files are gone")
+            say(f"{counted(removed, *_REMOVED)}")
 
     def through(self, sync: Sync) -> bool:
         """Add what is new or has changed, and remove what is gone; return false if that has to be tried again."""
         try:
-            lines = [] if sync.is_removal else [self._added(sync)]
-            if sync.gone:
-                lines.append(f"{self._remove(sync.gone)} removed")
+            books = None if sync.is_removal or sync.now.is_empty else self._added(sync)
+            removed = self._remove(sync.gone) if sync.gone else 0
         except ClipError as problem:
             self._served.check()
             remark(f"{problem}; it is tried again")
             return False
-        say(f"{time.strftime('%H:%M:%S')}  {'; '.join(lines)}")
+        self._tell(sync, books, removed)
         return True
 
-    def _added(self, sync: Sync) -> str:
-        """Add, and return the closing line."""
-        if sync.now.is_empty:
-            return "no pictures"
-        hidden = (*_KNOWN, *(f"left out {as_id(name)}: " for name in sync.unfinished))
-        return add(self._job, self._served, self._stop, out=ignore, err=lambda line: self._remark(line, hidden)).line
+    def _tell(self, sync: Sync, books: Books | None, removed: int) -> None:
+        """Print what a sync did, and to which files; one that did nothing isn't told."""
+        is_news = removed or (books and (books.added or books.replaced or books.left_out != self._left_out))
+        self._left_out = books.left_out if books else self._left_out
+        if not is_news:
+            return
+        parts = [books.line] if books else []
+        parts += [f"{removed} removed"] if sync.gone else []
+        say(f"{time.strftime('%H:%M:%S')}  {'; '.join(parts)}: {_listed(sync.changed)}")
+
+    def _added(self, sync: Sync) -> Books:
+        """Add, and return the books."""
+        news = tuple(f"{_LEFT_OUT}{printable(as_id(name))}: " for name in sync.changed)
+        return add(self._job, self._served, self._stop, out=ignore, err=lambda line: self._remark(line, news))
 
     def _remove(self, lost: Mapping[str, str]) -> int:
         """Remove the rows of pictures, by name, unless something has the name again; return their number."""
@@ -134,7 +151,16 @@ class _Syncs:
         except (ValueError, KeyError, TypeError):
             return False
 
-    def _remark(self, line: str, hidden: tuple[str, ...]) -> None:
-        if line not in self._remarks and not line.startswith(hidden):
+    def _remark(self, line: str, news: tuple[str, ...]) -> None:
+        """Print a remark once; what is left out is told where it is new."""
+        is_known = line.startswith(_KNOWN) or (line.startswith(_LEFT_OUT) and not line.startswith(news))
+        if line not in self._remarks and not is_known:
             self._remarks.add(line)
             remark(line)
+
+
+def _listed(names: set[str]) -> str:
+    """Return the first few names, and the number of others."""
+    first = sorted(names)[:_NAMED]
+    others = [f"{len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
+    return ", ".join([*map(as_id, first), *others])

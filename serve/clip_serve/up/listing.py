@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clip_client.counting import counted
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
@@ -73,7 +74,7 @@ def stage(file: Path, listed: Listed, folder: Path, stop: Stop) -> int:
     for entry, reason in problems.items():
         remark(f"left out {shown(entry)}: {reason}")
     counts = f"{entries - len(problems)} to be added + {listed.repeated} repeated + {len(problems)} left out"
-    say(f"{file}: {entries + listed.repeated} lines = {counts}")
+    say(f"{file}: {counted(entries + listed.repeated, 'line')} = {counts}")
     return len(problems)
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import IO
 
+from clip_client.command_runner import PART
 from clip_client.errors import Unavailable
 from clip_serve.up.stop import Stop
 
@@ -50,7 +51,7 @@ class Part:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if err else None,
             start_new_session=True,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # no module of the folder that the user is in
+            env={**os.environ, PART: "1", "PYTHONSAFEPATH": "1"},  # no module of the folder that the user is in
             encoding="utf-8",
             errors="backslashreplace",
         )

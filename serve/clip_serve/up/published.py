@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clip_client import bundled, notices
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.model_repository import VERSION
 from clip_client.spec import SPEC_FILE, ModelSpec, ensemble
@@ -15,10 +16,14 @@ from clip_serve.up.stop import Stop
 
 _NAME = "clip"  # of an export, where it was given no other
 _END_S = 10  # patience with the end of an export
+_QUICK = (
+    "openvino-bf16,openvino-fp16,onnx-fp32"  # the first that this machine runs and that passes: nothing is calibrated or timed
+)
+_PHOTOS = "openai/clip-vit-base-patch32"  # a checkpoint for photographs
 
 
 def ensure(options: Options, stop: Stop) -> ModelSpec:
-    """Return the spec of the checkpoint to serve; export it where it isn't published.
+    """Return the spec of the checkpoint to serve, and tell what it is for; export it where it isn't published.
 
     Raises:
         InvalidInput: the export failed, or what is published can't be served.
@@ -26,19 +31,38 @@ def ensure(options: Options, stop: Stop) -> ModelSpec:
     """
     spec = _published(options)
     if spec and (options.model is None or (options.model == spec.checkpoint and not Path(options.model).is_dir())):
+        tell(spec)
         return spec
+    repository = options.repository.absolute()
     if spec:
-        say(f"{options.repository} has {spec.checkpoint}: exporting {options.model} in its place")
+        say(f"{repository} has {spec.checkpoint}: exporting {options.model} in its place, once")
     else:
-        say(f"nothing is published in {options.repository} yet: exporting {options.model or 'the bundled checkpoint'}, once")
+        say(f"nothing is published in {repository} yet: exporting {options.model or 'the bundled checkpoint'}, once")
+    told = _told_before(options)
     _export(options, stop)
-    return _load(options.repository)
+    spec = _load(options.repository)
+    if spec.notice != told:
+        tell(spec)
+    return spec
 
 
 def tell(spec: ModelSpec) -> None:
     """Print what a checkpoint is for, if it says so, and the flag that changes it."""
     if spec.notice:
-        say(f"{spec.checkpoint}: {spec.notice} Another model: --model openai/clip-vit-base-patch32")
+        _tell(spec.checkpoint, spec.notice)
+
+
+def _tell(checkpoint: str, notice: str) -> None:
+    say(f"{checkpoint}: {notice} Another model: --model {_PHOTOS}")
+
+
+def _told_before(options: Options) -> str:
+    """Print and return the notice of a checkpoint that lies here, so that nobody waits for the wrong one; empty for none."""
+    folder = Path(options.model) if options.model else bundled.CHECKPOINT
+    notice = notices.of_folder(folder)
+    if notice:
+        _tell(folder.name, notice)
+    return notice
 
 
 def _published(options: Options) -> ModelSpec | None:
@@ -62,7 +86,7 @@ def _load(repository: Path) -> ModelSpec:
 def _export(options: Options, stop: Stop) -> None:
     places = ["--repository", str(options.repository), "--artifacts", str(options.artifacts)]
     model = [f"--model={options.model}"] if options.model else []
-    part = Part("the export", ["export", *places, *model])
+    part = Part("the export", ["export", *places, *model, "--quick", f"--variants={_QUICK}"])
     try:
         status = part.wait_ended(stop)
     finally:

@@ -16,8 +16,8 @@ from clip_client.command_runner import is_terminal
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.search import Search
 from clip_client.spec import ModelSpec
-from clip_serve.up import page, published, servers, sources
-from clip_serve.up.adding import Job, add, collection_for
+from clip_serve.up import page, places, published, servers, sources
+from clip_serve.up.adding import Job, add, collection_for, is_about_gone, tell
 from clip_serve.up.embedding import Embedded
 from clip_serve.up.following import Followed, follow
 from clip_serve.up.messages import say
@@ -30,6 +30,8 @@ from clip_serve.up.stop import Stop, Stopped
 
 _ASK_S = 30.0  # patience with an answer of the search
 _POLL_S = 0.2
+
+_LATER = ". Pictures that come, change or go meanwhile are taken at the next start; with --watch within seconds"
 
 Then = Callable[[Search, str], None]
 """Gets a client and the collection's name once the pictures are in."""
@@ -46,6 +48,7 @@ def run(options: Options, then: Then = lambda search, collection: None) -> int:
         Unavailable: a part ended by itself.
     """
     pictures = sources.opened(options)
+    options = places.chosen(options)
     with Stop() as stop:
         whole = _Run(options, pictures, stop, then)
         try:
@@ -79,14 +82,13 @@ class _Run:
             if owner and owner.url:
                 return self._join(place, owner)
             if owner and not is_told:
-                say(f"process {owner.pid} is starting with {self.options.data}: waiting for its page")
+                say(f"process {owner.pid} is starting with {self.options.data.absolute()}: waiting for its page")
                 is_told = True
             self.stop.wait(_POLL_S)
 
     def _own(self, place: Place) -> int:
         """Start everything, and end it."""
         spec = published.ensure(self.options, self.stop)
-        published.tell(spec)
         left_out = self._prepared(place, spec)
         images = place.shown(self._shown)
         with servers.running(self.options, spec, images, self.stop) as served:
@@ -95,7 +97,7 @@ class _Run:
 
     def _join(self, place: Place, owner: Owner) -> int:
         """Give the pictures to another run."""
-        data, model = self.options.data, self.options.model
+        data, model = self.options.data.absolute(), self.options.model
         has = f"process {owner.pid} has {data}, with {owner.model} at {owner.url}"
         if model not in (None, owner.model):
             raise InvalidInput(f"{has}: stop it to serve {model}, or pass another --data")
@@ -127,11 +129,11 @@ class _Run:
             left_out += more
             page.open_page(page.address(served.url, collection), self.options.opens)
             self.is_up = True
-            if followed and self.options.watch:
-                say(f"watching {self.options.pictures}; Ctrl-C ends it")
+            if followed and self.options.pictures and self.options.watch:
+                say(f"watching {self.options.pictures.absolute()}; Ctrl-C ends it")
                 follow(followed, served, search, self.stop)
             elif stays:
-                say(f"search at {served.url}; Ctrl-C ends it")
+                say(f"search at {served.url}; Ctrl-C ends it{_LATER if followed else ''}")
             while stays:
                 self.stop.wait(_POLL_S)
                 served.check()
@@ -151,9 +153,15 @@ class _Run:
         state = taken(job.folder)
         if state is None:
             raise InvalidInput(f"{job.folder} vanished: nothing was added")
-        left_out = 0 if state.is_empty else add(job, served, self.stop).left_out
+        own = 0 if state.is_empty else add(job, served, self.stop, out=self._told).left_out
         self.then(search, collection)
-        return Followed(job, state, partial(self.pictures.refresh, self.stop), self.pictures.has_events), left_out
+        refresh = partial(self.pictures.refresh, self.stop)
+        return Followed(job, state, own, refresh, self.pictures.has_events), own
+
+    def _told(self, line: str) -> None:
+        """Print a line of the adding."""
+        if not (self.options.watch and is_about_gone(line)):  # those rows go in a moment
+            tell(line)
 
 
 def _check(place: Place, owner: Owner) -> None:

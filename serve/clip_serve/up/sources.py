@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clip_client.errors import InvalidInput
-from clip_client.picture_files import ENDINGS
+from clip_client.picture_files import USUAL_ENDINGS
 from clip_serve.up import listing
 from clip_serve.up.embedding import Embedded, is_for_embed, told
 from clip_serve.up.messages import remark
@@ -85,7 +85,7 @@ class Folder:
         if state is None:
             raise InvalidInput(f"{folder} can't be read: look at its permissions")
         if state.is_empty and not watch:
-            raise InvalidInput(f"no pictures in {folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
+            raise InvalidInput(f"no pictures in {folder}: expected files that end in {USUAL_ENDINGS}")
 
     @property
     def shown(self) -> Sequence[Path]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clip_client.counting import counted
 from clip_serve.up.snapshot import Snapshot, gone, identity, taken, written
 
+_STAYING = ("picture isn't, and its row stays", "pictures aren't, and their rows stay")
 _PATIENCE_S = 3.0  # of finished files with those beside them that are still being written
 
 
@@ -19,12 +21,14 @@ class Sync:
     Attributes:
         now: the folder.
         gone: paths of pictures that were taken out, by name.
+        changed: names of what came, changed or went, unfinished ones not.
         is_removal: nothing else has changed.
         unfinished: names of files that are still being written.
     """
 
     now: Snapshot
     gone: Mapping[str, str]
+    changed: set[str]
     is_removal: bool
     unfinished: set[str]
 
@@ -85,7 +89,7 @@ class Watcher:
         if unfinished and time.monotonic() - since < _PATIENCE_S:
             return None
         taken_out = gone(self._synced, now, self._folder)
-        return Sync(now, taken_out, changed <= taken_out.keys(), unfinished)
+        return Sync(now, taken_out, changed - unfinished, changed <= taken_out.keys(), unfinished)
 
     def _written(self, changed: set[str], now: Snapshot) -> set[str]:
         root = self._folder.resolve()
@@ -99,7 +103,7 @@ class Watcher:
     def _return(self, now: Snapshot) -> None:
         """Start anew: what is missing since the folder was away isn't gone, it may be another disk."""
         missing = len(self._synced.pictures.keys() - now.pictures.keys())
-        kept = f"; the rows of {missing} pictures that aren't stay" if missing else ""
+        kept = f"; {counted(missing, *_STAYING)}" if missing else ""
         self._tell(f"{self._folder} is there again{kept}")
         self.root = now.folders[""]
         self._synced = self._last = Snapshot({}, {}, now.folders)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_client.counting import counted
 from clip_client.embedded_files import FOLDERS
 from clip_client.progress_bars import ProgressBar
 from clip_client.spec import TOWERS, Tower
@@ -20,6 +21,7 @@ from clip_search.index.faiss_index import FlatFile
 from clip_search.storage.kinds import arrow_type, checked_value
 
 _PARTITION = 1_000_000  # rows in a file, as clip-retrieval's inference writes by default
+_BARE = ("row has", "rows have")
 _TOGETHER = 1_000  # rows in a step of the export: some megabytes of vectors
 
 
@@ -35,7 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
         writer.close()
     for told in writer.told():
         print(told)
-    print(f"{writer.rows} rows exported to {arguments.folder}")
+    print(f"{counted(writer.rows, 'row')} exported to {arguments.folder}")
     return 0
 
 
@@ -77,7 +79,7 @@ class _Writer:
     def told(self) -> list[str]:
         """Return what differs between the folder and the collection."""
         return [
-            f"{vectors.missing} rows have no {vectors.tower} vector: {FOLDERS[vectors.tower]} has zeros there"
+            f"{counted(vectors.missing, *_BARE)} no {vectors.tower} vector: {FOLDERS[vectors.tower]} has zeros there"
             for vectors in self._vectors
             if vectors.missing
         ]

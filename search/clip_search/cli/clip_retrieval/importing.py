@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clip_client.counting import counted
 from clip_client.embedded_files import FOLDERS
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.progress_bars import ProgressBar, say
@@ -46,7 +47,7 @@ def import_(arguments: argparse.Namespace) -> int:
             raise
         if told := runs.unfinished(arguments.folder):
             print(f"{arguments.folder} isn't whole yet: {told}, and import again")
-        print(f"{books.read - books.left_out} rows imported into {arguments.collection}")
+        print(f"{counted(books.read - books.left_out, 'row')} imported into {arguments.collection}")
         print(books.closing())
         return books.status()
 

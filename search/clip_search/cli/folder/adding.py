@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clip_client import camera_files, notices
+from clip_client import camera_files, command_runner, notices
+from clip_client.counting import counted
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_id, as_source
-from clip_client.picture_files import ENDINGS, PictureFile, Scan, scan
+from clip_client.picture_files import USUAL_ENDINGS, PictureFile, Scan, scan
 from clip_client.preprocess import Limits
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.regular_files import read_regular
@@ -28,13 +29,17 @@ _ROWS, _BYTES = 32, 24 * 2**20  # of one request: base64 makes a third more of t
 _REQUESTS = 2  # one is embedded while the next is read
 _PAGE = 5_000  # rows in an answer, some megabytes of JSON
 _DELETED = 1_000  # ids in a request
+_NO_PICTURES = ("file passed over that isn't a picture", "files passed over that aren't pictures")
+_RENAMED = ("has its folder's name in its id", "have their folder's name in their id")
+_GONE = ("row whose file is gone", "rows whose files are gone")
+_REMOVED = ("row removed whose file is gone", "rows removed whose files are gone")
 
 
 def add(arguments: argparse.Namespace) -> int:
     """Send new and changed pictures; name bad ones and go on."""
     listing = scan(arguments.folder)
     if not listing.pictures and not listing.left_out and not arguments.prune:
-        raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {', '.join(sorted(ENDINGS))}")
+        raise InvalidInput(f"no pictures in {arguments.folder}: expected files that end in {USUAL_ENDINGS}")
     with Books(arguments.errors, say) as books, client(arguments) as search:
         ensure(search, arguments.collection)
         _tell_notice(search, arguments.collection)
@@ -46,13 +51,16 @@ def add(arguments: argparse.Namespace) -> int:
         except (ClipError, KeyboardInterrupt):
             print(f"stopped; what is in stays, run it again for the rest\n{books.closing()}")
             raise
-        print(f"{search.stats(arguments.collection)['rows']} rows in {arguments.collection}; {books.left_out} files left out")
+        rows = counted(search.stats(arguments.collection)["rows"], "row")
+        print(f"{rows} in {arguments.collection}; {counted(books.left_out, 'file')} left out")
         print(books.closing())
         return books.status()
 
 
 def _tell_notice(search: Search, collection: str) -> None:
-    """Print what the model is for, if its checkpoint says so."""
+    """Print what the model is for, if its checkpoint says so; whoever runs this as a part has told it."""
+    if command_runner.is_part():
+        return
     if notice := notices.told(notices.cleaned(search.stats(collection).get("notice", ""))):
         say(f"notice: {notice}")
 
@@ -235,14 +243,15 @@ class _Sync:
         gone = 0 if self._prune else len(planned.gone)
         moved, reworded = self._replaced["moved"], self._replaced["described"]
         renamed, first = len(planned.renamed), next(iter(planned.renamed), "")
+        endings = _endings(others)
         lines = {
-            f"{len(others)} files passed over that aren't pictures ({_endings(others)})": len(others),
-            f"{len(self._found.repeated)} links passed over to what is there already": len(self._found.repeated),
+            f"{counted(len(others), *_NO_PICTURES)} ({endings})": len(others),
+            f"{counted(len(self._found.repeated), 'link')} passed over to what is there already": len(self._found.repeated),
             f"{moved} moved, {reworded} with new metadata alone: not embedded again": moved + reworded,
-            f"{renamed} have their folder's name in their id, since another file has the shorter one: {first}": renamed,
-            f"{bare} pictures without metadata": bare,
-            f"{gone} rows whose files are gone: --prune removes them": gone,
-            f"{self._pruned} rows removed whose files are gone": self._pruned,
+            f"{counted(renamed, *_RENAMED)}, since another file has the shorter one: {first}": renamed,
+            f"{counted(bare, 'picture')} without metadata": bare,
+            f"{counted(gone, *_GONE)}: --prune removes {'it' if gone == 1 else 'them'}": gone,
+            f"{counted(self._pruned, *_REMOVED)}": self._pruned,
         }
         for line, count in lines.items():
             if count:

@@ -48,6 +48,12 @@ export class Feed {
     return (await askJson(pathOf(this.search.collection, "/search"), body)).hits;
   }
 
+  /** Note that a hit was deleted. */
+  removed() {
+    this.taken -= 1; // the next page begins a row earlier
+    if (this.passing) this.passing = { ...this.passing, rows: Math.max(0, this.passing.rows - 1) };
+  }
+
   end() {
     this.stop.abort();
   }

@@ -1,7 +1,7 @@
 // Columns as facets, made from the data: values with the number of their rows, ranges of numbers and times.
 
 import { statistics } from "../collections.js";
-import { $, button, count, make, plain } from "../elements.js";
+import { $, button, count, counted, make, plain } from "../elements.js";
 import { change, search } from "../search.js";
 import { askJson, pathOf } from "../server.js";
 import { condition } from "./conditions.js";
@@ -41,7 +41,7 @@ async function facetsOf({ collection }, filter, columns) {
 function notesOn(answers, uncounted) {
   if (answers instanceof Error) return [503, 504].includes(answers.status) ? [answers.message] : []; // the search says the rest
   const sampled = answers.some((answer) => answer.sampled) ? ["Numbers are of 100,000 rows."] : [];
-  return [...sampled, ...(uncounted > 0 ? [`${count(uncounted)} more columns: use the filter.`] : [])];
+  return [...sampled, ...(uncounted > 0 ? [`${counted(uncounted, "more column")}: use the filter.`] : [])];
 }
 
 export function showFacets() {

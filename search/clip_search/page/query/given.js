@@ -3,6 +3,7 @@
 import { $, say } from "../elements.js";
 import { boxText, change, part, search, withBoxText } from "../search.js";
 import { askWhatFor } from "../views/adding.js";
+import { refuse } from "../views/results.js";
 import { filesOf } from "./dropped.js";
 import { kept } from "./pictures.js";
 
@@ -12,7 +13,7 @@ export async function searchWith(file) {
   try {
     searchBeside(part("picture", await kept(file)));
   } catch (problem) {
-    say(problem.message, true);
+    refuse(problem.message);
   }
 }
 

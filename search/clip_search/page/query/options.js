@@ -76,6 +76,7 @@ export function prepareOptions(again) {
   });
   $("options").addEventListener("click", () => openOptions($("tools").hidden));
   openOptions(matchMedia("(min-width: 800px)").matches);
+  if (matchMedia("(max-width: 640px)").matches) $("text").placeholder = "Describe a picture"; // nothing is dropped there, nor is there room
 }
 
 export function openOptions(isOpen) {

@@ -1,21 +1,28 @@
 // Pictures to search with: made small here, kept by the sidecar, so that a link to the search stays short.
 
-import { make, plain } from "../elements.js";
+import { counted, make, plain } from "../elements.js";
 import { ask, askJson, Refused } from "../server.js";
 
 const SIDE = 384,
+  MOST_BYTES = 32 * 2 ** 20,
   MOST_PIXELS = 50e6; // larger ones would take a browser's memory
 const loaded = new Map(); // id -> promise of a data: URI
 
 /** Return the value of a part for a file: an id of the sidecar's, or a data: URI if it can't keep the picture. */
 export async function kept(file) {
-  const picture = await small(file);
+  const name = plain(file.name || "What was given", 80);
+  if (file.size > MOST_BYTES)
+    throw new Refused(`${name} has ${counted(Math.round(file.size / 2 ** 20), "megabyte")}, at most 32 can be sent: make it smaller.`, 413);
   try {
-    return (await askJson("/v1/queries", { image: picture.slice(picture.indexOf(",") + 1) })).id; // its copy is what is searched with: a link gives the same hits
-  } catch {
-    return picture;
+    return (await askJson("/v1/queries", { image: base64Of(await asData(file)) })).id; // its copy is what is searched with: a link gives the same hits
+  } catch (problem) {
+    if (problem.status === 400 || problem.status === 413) throw new Refused(`${name}: ${problem.message}`, problem.status); // a browser would repair it without a word
+    if (problem.status === 401) throw problem;
+    return small(file, name);
   }
 }
+
+const base64Of = (uri) => uri.slice(uri.indexOf(",") + 1);
 
 /** Return a picture as a data: URI; raise Refused if it isn't kept any more. */
 export function dataOf(value) {
@@ -47,9 +54,8 @@ function asData(blob) {
   });
 }
 
-async function small(file) {
-  const name = plain(file.name || "What was given", 80),
-    url = URL.createObjectURL(file);
+async function small(file, name) {
+  const url = URL.createObjectURL(file);
   try {
     const image = make("img", { src: url }); // decoded only when it is drawn
     await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject })).catch(() => {});

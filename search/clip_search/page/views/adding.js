@@ -1,16 +1,19 @@
 // Pictures added from the page: what they are for is asked, and the books of what became of each balance.
 
-import { loadCollections, showCollections, collections } from "../collections.js";
-import { $, button, count, make, plain } from "../elements.js";
+import { collections } from "../collections.js";
+import { $, button, count, counted, make, plain } from "../elements.js";
 import { change, search } from "../search.js";
 import { addFiles } from "./upload.js";
 
 const NEW = "\n"; // no collection has this name
 let searchWith = () => {},
+  recount = async () => {},
   stop = null;
 
-export function prepareAdding(searching) {
+/** Let pictures be added; `searching(file)` searches with one, `recounting()` brings the numbers of the page in line. */
+export function prepareAdding(searching, recounting) {
   searchWith = searching;
+  recount = recounting;
   $("add").addEventListener("click", () => askWhatFor([]));
   $("adding").addEventListener("close", () => stop?.abort());
 }
@@ -43,7 +46,7 @@ export function askWhatFor(files) {
   const note = make("p", {
     className: "note",
     textContent: files.length
-      ? "Files are copied into the collection as vectors and small pictures; the files themselves stay where they are."
+      ? "The collection keeps their vectors and small copies; the files stay where they are, and can't be opened in full here."
       : "Or drop files and folders anywhere on the page.",
   });
   dialog.replaceChildren(
@@ -62,7 +65,7 @@ export function askWhatFor(files) {
 
 function title(files) {
   if (!files.length) return "Add pictures";
-  return files.length === 1 ? plain(files[0].name, 60) : `${count(files.length)} files`;
+  return files.length === 1 ? plain(files[0].name, 60) : counted(files.length, "file");
 }
 
 function target() {
@@ -140,7 +143,6 @@ async function report(collection, { read, added, present, left, sent }) {
       button("Close", () => $("adding").close()),
     ),
   );
-  await loadCollections().catch(() => {});
-  showCollections(search().collection || collection);
+  await recount();
   if (!search().collection && added) change({ collection }, { replace: true });
 }

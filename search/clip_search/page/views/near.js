@@ -1,7 +1,7 @@
 // Near-duplicates: groups of rows whose pictures are almost the same.
 
 import { statistics } from "../collections.js";
-import { $, button, count, make } from "../elements.js";
+import { $, button, count, counted, make, say } from "../elements.js";
 import { nameOf, slim, tile } from "../hits/tile.js";
 import { condition } from "../query/conditions.js";
 import { change, part, search } from "../search.js";
@@ -11,6 +11,13 @@ import { view } from "./viewer.js";
 const GROUPS = 20,
   MOST_SHOWN = 48; // rows of a group
 let items = [];
+
+let recount = async () => {};
+
+/** Let near-duplicates bring the numbers in line after a deletion, `recounting()`. */
+export function prepareNear(recounting) {
+  recount = recounting;
+}
 
 export function clearNear() {
   items.forEach((item) => item.gone?.());
@@ -33,8 +40,9 @@ export async function showNear(offset, signal, report) {
   const shown = $("near").querySelectorAll(".group").length;
   if (answer.more)
     $("near").append(button("Show more", () => report(() => showNear(shown, signal, report)), { className: "further" }));
-  const of = answer.checked === undefined ? "" : ` of ${count(answer.checked)} rows that were compared`;
-  return shown ? `${count(shown)}${answer.more ? " or more" : ""} groups of near-duplicates${of}` : `No near-duplicates${of}.`;
+  const of = answer.checked === undefined ? "" : `, ${counted(answer.checked, "row")} compared`;
+  if (!shown) return `No near-duplicates${of}.`;
+  return `${answer.more ? `${count(shown)} or more groups` : counted(shown, "group")} of near-duplicates${of}`;
 }
 
 function head() {
@@ -54,22 +62,36 @@ function head() {
 
 function group({ rows, size = rows.length }) {
   const hits = rows.slice(0, MOST_SHOWN).map((hit) => slim(hit)),
+    heading = make("h3", { textContent: counted(size, "row") }),
+    left = () => (heading.textContent = counted((size -= 1), "row")),
     list = make("ul", { className: "tiles", role: "list", "aria-label": `${hits.length} like ${nameOf(hits[0])}` });
-  hits.forEach((hit) => list.append(itemOf(hit, hits, list)));
+  hits.forEach((hit) => list.append(itemOf(hit, hits, list, left)));
   const rest =
     size > hits.length ? [make("p", { className: "note", textContent: `and ${count(size - hits.length)} more` })] : [];
-  return make("div", { className: "group" }, make("h3", { textContent: `${count(size)} rows` }), list, ...rest);
+  return make("div", { className: "group" }, heading, list, ...rest);
 }
 
-function itemOf(hit, hits, list) {
+function itemOf(hit, hits, list, left) {
   const focus = (at) => (list.querySelectorAll(".open")[at] || $("duplicates")).focus();
-  const removed = (gone, at) => {
+  const removed = async (gone, at) => {
     hits.splice(hits.indexOf(gone), 1);
     list.children[at].remove();
-    focus(Math.min(at, hits.length - 1));
+    left();
+    if (hits.length > 1) focus(Math.min(at, hits.length - 1));
+    else leaveGroup(list.closest(".group"));
+    await recount();
   };
   const open = () => view(hits, hits.indexOf(hit), { leave: focus, removed });
   const item = tile(hit, { open, more: () => change({ parts: [part("row", hit.id)], view: "" }) });
   items.push(item);
   return item;
+}
+
+/** Take a group away that has no duplicates any more; the focus goes to the next one, and the last is said to be. */
+function leaveGroup(group) {
+  const next = group.nextElementSibling || group.previousElementSibling;
+  group.remove();
+  const open = next?.querySelector(".open");
+  (open || $("duplicates")).focus();
+  if (!$("near").querySelector(".group")) $("near").append(make("p", { className: "note", textContent: "No near-duplicates are left." }));
 }

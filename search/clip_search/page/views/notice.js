@@ -4,6 +4,7 @@ import { statistics } from "../collections.js";
 import { $, make, plain, unturned } from "../elements.js";
 
 const SHORT = 240;
+const OTHER = "Another model: clipserve up FOLDER --model openai/clip-vit-base-patch32";
 
 export function showNotice({ collection }) {
   const text = (statistics(collection)?.notice || "").trim();
@@ -18,5 +19,6 @@ export function showNotice({ collection }) {
           make("p", { dir: "auto", tabIndex: 0, textContent: unturned(text) }),
         )
       : make("p", { dir: "auto", textContent: plain(text, SHORT) }),
+    ...(text ? [make("div", { textContent: OTHER })] : []),
   );
 }

@@ -1,7 +1,7 @@
 // What the search shows: hits, near-duplicates, or a start. It waits, tells how many there are, and says what went wrong.
 
-import { collections, columnsOf, first, loadCollections, rowsOf, statistics } from "../collections.js";
-import { $, button, count, plain, say } from "../elements.js";
+import { collections, columnsOf, first, loadCollections, refresh, rowsOf, showCollections, statistics } from "../collections.js";
+import { $, button, count, counted, plain, say } from "../elements.js";
 import { Feed } from "../hits/feed.js";
 import { Grid } from "../hits/grid.js";
 import { condition } from "../query/conditions.js";
@@ -11,7 +11,7 @@ import { askJson, pathOf } from "../server.js";
 import { askWhatFor } from "./adding.js";
 import { clearNear, showNear } from "./near.js";
 import { remember } from "./searches.js";
-import { loadStart, showStart, slimRows } from "./start.js";
+import { loadStart, showAbout, showStart, slimRows } from "./start.js";
 import { clearState, showEmpty, showGone, showNoCollection, showTrouble } from "./states.js";
 import { view } from "./viewer.js";
 
@@ -20,6 +20,7 @@ const SKELETONS = 12,
 let feed = null,
   stop = new AbortController(),
   waiting = 0,
+  lastTold = "",
   reload = () => {};
 
 export const shownFeed = () => feed;
@@ -33,10 +34,41 @@ export const grid = new Grid(
   more,
 );
 
-function removedFrom(hit, at) {
+/** Take a deleted hit away, and bring the numbers in line. */
+async function removedFrom(hit, at) {
+  const mine = feed;
   grid.remove(at);
   if (grid.hits.length) grid.focus(Math.min(at, grid.hits.length - 1));
   else $("text").focus();
+  if (mine) mine.removed();
+  await recount();
+  if (!grid.hits.length && mine === feed && !mine?.isLoading) await run();
+}
+
+/** Load the numbers of the collections again, and show them. */
+export async function recount() {
+  await refresh();
+  showCounts();
+}
+
+/** Show the numbers of the collections as they are known by now. */
+export function showCounts() {
+  showCollections(search().collection);
+  if (statistics(search().collection)) showAbout();
+  if (feed?.passing && !feed.hasFailed && $("status").textContent === lastTold) say((lastTold = told(feed)));
+}
+
+/** Say that a query can't be searched with; the hits of another would seem to be its own. */
+export function refuse(message) {
+  stop.abort();
+  feed?.end();
+  feed = null;
+  clearState();
+  clearNear();
+  grid.clear();
+  for (const id of ["start", "near"]) $(id).hidden = true;
+  $("hits").setAttribute("aria-busy", "false");
+  say(message, true);
 }
 
 /** Let results begin anew from the collections, `load()`, once one of them is gone. */
@@ -74,9 +106,22 @@ async function start() {
   showStart(rows, () => run());
   $("start").hidden = false;
   grid.append(slimRows(rows), false);
+  if (rows.length && isNarrowed(search())) return narrowed(rows.length, signal);
   if (rows.length) return "Describe what you look for, or drop, paste or choose a picture.";
   return statistics(search().collection).rows ? nothing() : empty();
 }
+
+/** Return a line on how many rows a filter keeps. */
+async function narrowed(shown, signal) {
+  const { collection } = search(),
+    about = statistics(collection),
+    asked = new URLSearchParams({ filter: condition(search(), about.columns || {}), columns: "has_image" });
+  const { rows } = await askJson(`${pathOf(collection, "/facets")}?${asked}`, undefined, signal);
+  const some = rows > shown ? `, ${count(shown)} of them shown` : "";
+  return `${count(rows)} of ${counted(about.rows, "row")} ${rows === 1 ? "passes" : "pass"}${some}. Describe what you look for among them.`;
+}
+
+const isNarrowed = (current) => Boolean(current.filter || Object.keys(current.facets).length);
 
 async function more() {
   if (!feed || feed.isLoading || feed.isWhole || feed.hasFailed) return;
@@ -86,7 +131,9 @@ async function more() {
     if (mine !== feed) return "";
     grid.append(hits, !mine.isWhole);
     if (mine.taken === hits.length) remember(mine.search);
-    return mine.taken ? told(mine) : nothing();
+    if (!mine.taken) return nothing();
+    if (mine.taken === hits.length) recount(); // a folder may be watched
+    return (lastTold = told(mine));
   });
 }
 
@@ -147,22 +194,22 @@ async function explained(problem) {
 /** Return a line on how many rows pass, and how long the answer took. */
 function told({ search: asked, kinds, passing, milliseconds, isWhole }) {
   const all = rowsOf(asked.collection, asked.modality) || statistics(asked.collection)?.rows || 0;
-  const isNarrowed = Boolean(asked.threshold || condition(asked, kinds)),
+  const hasCondition = Boolean(asked.threshold || condition(asked, kinds)),
     { embed, search: index, total } = milliseconds;
-  const hits = `${count(grid.hits.length)}${isWhole ? "" : " or more"} hits`;
+  const hits = isWhole ? counted(grid.hits.length, "hit") : `${count(grid.hits.length)} or more hits`;
   const passed =
-    passing && isNarrowed
-      ? `${count(passing.rows)}${passing.more ? " or more" : ""} of ${count(all)} rows pass`
-      : `${count(all)} rows`;
+    passing && hasCondition
+      ? `${count(passing.rows)}${passing.more ? " or more" : ""} of ${counted(all, "row")} ${passing.rows === 1 ? "passes" : "pass"}`
+      : counted(all, "row");
   const order = asked.sort ? `by ${plain(asked.sort.replace(/^-/, ""), 40)}` : "nearest first";
   const shares = index === undefined ? "" : ` (model ${Math.round(embed)}, index ${Math.round(index)})`;
   return `${passing ? passed : hits}, ${order}${asked.fold ? ", duplicates folded" : ""} · ${Math.round(total)} ms${shares}`;
 }
 
 function nothing() {
-  const { filter, facets, threshold } = search();
+  const { threshold } = search();
   const actions = [];
-  if (filter || Object.keys(facets).length)
+  if (isNarrowed(search()))
     actions.push(button("Without the filter", () => change({ filter: "", facets: {} })));
   if (threshold) actions.push(button("Any score", () => change({ threshold: "" })));
   showEmpty(

@@ -1,7 +1,7 @@
 // Before a search: what the collection is, examples, and some of its rows.
 
 import { statistics } from "../collections.js";
-import { $, button, count, make, plain } from "../elements.js";
+import { $, button, counted, make, plain } from "../elements.js";
 import { slim } from "../hits/tile.js";
 import { condition } from "../query/conditions.js";
 import { change, part, search } from "../search.js";
@@ -49,7 +49,7 @@ export function showStart(rows, again) {
   );
   $("start").replaceChildren(
     make("h2", { dir: "auto", textContent: plain(collection, 80) }),
-    make("p", { className: "about" }, ...aboutOf(about)),
+    make("p", { className: "about", id: "about" }, ...aboutOf(about)),
     ...(examples.length
       ? [
           make("h3", { textContent: "Try" }),
@@ -60,8 +60,13 @@ export function showStart(rows, again) {
   );
 }
 
+/** Show what the collection is by now. */
+export function showAbout() {
+  $("about")?.replaceChildren(...aboutOf(statistics(search().collection)));
+}
+
 function aboutOf({ rows, model, indexes }) {
-  const texts = [`${count(rows)} rows`];
+  const texts = [counted(rows, "row")];
   if (model) texts.push(`model ${plain(model, 80)}`);
   return [
     ...texts.map((text) => make("span", { dir: "auto", textContent: text })),
@@ -94,7 +99,8 @@ function examplesOf(rows) {
   const short = [...new Set(captions.map((caption) => plain(caption, 50)))].filter(
     (caption) => caption.length > 1 && !caption.endsWith("…"),
   );
-  return short.length ? short.slice(0, EXAMPLES) : rows.length ? NEUTRAL : [];
+  if (short.length) return short.slice(0, EXAMPLES);
+  return rows.length && !statistics(search().collection).notice ? NEUTRAL : []; // a model with a notice may not know them
 }
 
 export const slimRows = (rows) => rows.map((row) => slim(row));

@@ -6,6 +6,9 @@ import { change, part, search } from "../search.js";
 import { ask, askJson, pathOf } from "../server.js";
 import { save } from "./files.js";
 
+const DELETION =
+  "Delete this row from the collection? Its file stays where it is, and as long as it does, the next “clipserve up” or “search add” of its folder brings the row back.";
+const ROW = /^row \d+ of collection [\w-]+ has no picture in full: /; // which one is seen
 let shown = null; // {hits, at, end, leave, removed}
 
 /** Show the hit at a place in a list; `leave(at)` is called when it is closed, `removed(hit, at)` after a deletion, `near()` when the end comes near. */
@@ -70,7 +73,8 @@ async function showPicture(hit, frame, words) {
     if (hit.thumbnail) await load(pathOf(search().collection, `/pictures/${hit.row}`));
   } catch (problem) {
     if (stop.signal.aborted) return;
-    words.textContent = `Only the small picture can be shown: ${plain(problem.message, 400)}`;
+    const reason = plain(problem.message, 400).replace(ROW, "");
+    words.textContent = `Only the small picture can be shown: ${reason}`;
   }
   if (!frame.firstChild)
     frame.append(make("p", { className: "words", dir: "auto", tabIndex: 0, textContent: hit.caption || plain(hit.id, 2000) }));
@@ -155,7 +159,7 @@ function askToDelete(hit, words) {
     () => $("viewer").querySelector(".sure").replaceWith(doings(hit, words)) || $("delete").focus(),
   );
   const remove = button("Delete it", () => deleteRow(hit, words), { className: "danger" });
-  const question = make("p", { textContent: "Delete this row from the collection? The file itself stays." });
+  const question = make("p", { textContent: DELETION });
   $("viewer")
     .querySelector(".doings")
     .replaceWith(make("div", { className: "sure", role: "group", "aria-label": "Deletion" }, question, remove, keep));
@@ -171,8 +175,11 @@ async function deleteRow(hit, words) {
   }
   const { at, removed } = shown;
   $("viewer").close();
-  removed(hit, at);
-  say(`${plain(nameOf(hit), 80)} is deleted.`);
+  const told = `${plain(nameOf(hit), 80)} is deleted.`;
+  say(told);
+  await removed(hit, at);
+  const state = $("status").textContent; // of a list that is empty now
+  if (state !== told) say(`${told} ${state}`);
 }
 
 export function prepareViewer() {

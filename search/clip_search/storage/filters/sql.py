@@ -4,6 +4,7 @@ A filter in LanceDB is DataFusion's SQL with all its functions, some of which al
 every part of it must be one that is known to be cheap, and only SQL made from the checked tree is executed.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ from clip_search.storage.filters.values import Values, bare, only, quoted, refus
 _MAX_TERMS = 400
 """Columns, values and operations: a chain of 1,000 fits the stack of LanceDB's threads, one of 2,000 ends the process."""
 _MAX_PATTERN = 256  # characters; matching takes time in proportion
+
+_WORDS = re.compile(r"[\w.-]+( [\w.-]+){0,9}")
+_LOGICAL = re.compile(r"\b(and|or|not|is|in|like|ilike|between|null|true|false)\b", re.I)
 
 _OPERATIONS: dict[type[exp.Expr], str] = {
     **{exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="},
@@ -38,7 +42,18 @@ def checked(where: str, schema: pa.Schema) -> str:
     Raises:
         InvalidInput: the filter can't be read, uses what isn't allowed, names no column, or is too large.
     """
-    return _Writer(schema).sql(tree(where))
+    try:
+        return _Writer(schema).sql(tree(where))
+    except InvalidInput as problem:
+        raise InvalidInput(f"{problem}{_hint(where)}") from problem
+
+
+def _hint(where: str) -> str:
+    """Return the condition that is meant by bare words, which people type as into a search box; empty for anything else."""
+    words = where.strip()
+    if not _WORDS.fullmatch(words) or _LOGICAL.search(words):
+        return ""
+    return f"; to look for words in names: id ILIKE '%{words}%'"
 
 
 class _Writer(Values):
