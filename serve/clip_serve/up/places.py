@@ -21,9 +21,9 @@ def chosen(options: Options) -> Options:
 
     What is there already, or was named otherwise, stays; it is said where it lies among the pictures.
     """
-    if not (options.pictures and options.pictures.is_dir()):
+    if not (options.pictures and Path(options.pictures).is_dir()):
         return options
-    pictures = options.pictures.resolve()
+    pictures = Path(options.pictures).resolve()
     inside = {name: place for name in _DEFAULTS if (place := Path(getattr(options, name))).resolve().is_relative_to(pictures)}
     new = {name: place for name, place in inside.items() if place == _DEFAULTS[name] and not _is_used(place)}
     if stay := sorted(str(place.absolute()) for name, place in inside.items() if name not in new):

@@ -130,7 +130,7 @@ class _Run:
             page.open_page(page.address(served.url, collection), self.options.opens)
             self.is_up = True
             if followed and self.options.pictures and self.options.watch:
-                say(f"watching {self.options.pictures.absolute()}; Ctrl-C ends it")
+                say(f"watching {Path(self.options.pictures).absolute()}; Ctrl-C ends it")
                 follow(followed, served, search, self.stop)
             elif stays:
                 say(f"search at {served.url}; Ctrl-C ends it{_LATER if followed else ''}")
