@@ -200,5 +200,5 @@ def test_the_demo_says_why_it_ends(tmp_path: Path) -> None:
     result = run(sys.executable, "-c", code, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (
         1,
-        "error: no folder none: expected a folder of pictures, or a list of them\n",
+        "error: no folder none: expected a folder of pictures, a list of them, shards, a table or a data set\n",
     )
