@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
+import tarfile
 import time
 from pathlib import Path
 
@@ -111,6 +113,17 @@ def test_a_truncated_tar_keeps_what_came_before(data: Path, local: list[object],
     assert problem["item"].endswith("001.tar")
     assert "ends early" in problem["reason"]
     assert 65 < len(rows(tmp_path / "out")) < 95
+
+
+def test_names_that_are_no_unicode_are_escaped(local: list[object], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        for name, jpeg in (("caf\xe9.jpg", jpegs(1)[0]), ("\xe9.jpg", b"no picture"), ("b.jpg", jpegs(2)[1])):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(jpeg)
+            tar.addfile(entry, io.BytesIO(jpeg))
+    assert embed(tmp_path / "a.tar", tmp_path / "out", *local) == 1
+    assert [row["image_path"] for row in rows(tmp_path / "out")] == ["caf\\xe9", "b"]
+    assert [row["item"] for row in errors(tmp_path / "out")] == ["\\xe9"]
 
 
 def test_a_shard_that_is_not_there_stays_to_be_made(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from clip_client.comparison import Floats
 from clip_client.embedded_files import FINGERPRINT, RUN, THUMBNAIL
 from clip_client.errors import ClipError, InvalidInput
-from clip_client.file_names import as_source
+from clip_client.file_names import as_id, as_source
 from clip_client.spec import Tower
 from clip_client.thumbnails import thumbnail
 from clip_embed.chunks import Chunk, SourceProblem
@@ -263,7 +263,7 @@ def _thumbnail(picture: bytes | None) -> bytes | None:
 def _path(chunk: Chunk, n: int) -> str:
     """Return the place of an item's picture, or its name where the picture came with the item."""
     picture = chunk.pictures[n]
-    return as_source(picture) if isinstance(picture, str) else chunk.names[n]
+    return as_source(picture) if isinstance(picture, str) else as_id(chunk.names[n])
 
 
 def scratch(place: Place) -> Path | None:
@@ -286,5 +286,5 @@ def _error_file(file: Path, part: int, errors: Sequence[tuple[str, str, str]]) -
 
 def error_table(part: int | None, errors: Sequence[tuple[str, str, str]]) -> pa.Table:
     """Return errors as a table: number of the part, item, reason, kind."""
-    rows = [{"part": part, "item": item, "reason": reason, "kind": kind} for item, reason, kind in errors]
+    rows = [{"part": part, "item": as_id(item), "reason": as_id(reason), "kind": kind} for item, reason, kind in errors]
     return pa.Table.from_pylist(rows, _ERROR_SCHEMA)

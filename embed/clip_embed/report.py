@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from clip_client.counting import counted
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.terminal import printable
 from clip_embed.run import Result
@@ -54,12 +55,20 @@ def told(result: Result, name: str) -> str:
     """Return the outcome in lines."""
     books, pace = result.books, result.items / result.seconds if result.seconds else 0.0
     lines = [
-        f"{result.items:,} items in {result.seconds:,.1f} s, {pace:,.1f} a second" if result.items else "nothing was missing",
+        f"{counted(result.items, 'item')} in {result.seconds:,.1f} s, {pace:,.1f} a second"
+        if result.items
+        else "nothing was missing",
         *(f"part {n} isn't done: {printable(reason)}" for n, reason in sorted(result.failed.items())[:_FAILED_SHOWN]),
-        f"{len(result.failed) - _FAILED_SHOWN} more parts aren't done" if len(result.failed) > _FAILED_SHOWN else "",
-        f"{books.partial:,} items are in without a part of them: errors.parquet says why" if books.partial else "",
-        f"{books.bare:,} items have no caption, and no vector of one" if books.bare else "",
-        f"{books.broken:,} files of the input end early: errors.parquet names them" if books.broken else "",
+        f"{counted(len(result.failed) - _FAILED_SHOWN, 'more part is', 'more parts are')} not done"
+        if len(result.failed) > _FAILED_SHOWN
+        else "",
+        f"{counted(books.partial, 'item is', 'items are')} in without a part of them: errors.parquet says why"
+        if books.partial
+        else "",
+        f"{counted(books.bare, 'item has', 'items have')} no caption, and no vector of one" if books.bare else "",
+        f"{counted(books.broken, 'file of the input ends', 'files of the input end')} early: errors.parquet names them"
+        if books.broken
+        else "",
         f"{result.done:,} of {result.parts:,} parts are done in {name}" + _rest(result),
         f"read {result.read:,} = {books.taken:,} embedded + {result.unused:,} left out",
     ]

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.file_names import as_id
 from clip_client.picture_files import ENDINGS
 from clip_client.preprocess import Limits
 from clip_client.text_files import decoded, parsed_json
@@ -111,8 +112,8 @@ class WebDataset:
                 problems[n] = f"the picture has more than {Limits().image_bytes:,} bytes: pass a smaller one"
             elif no_fields or no_text:
                 notes[n] = f"{no_fields or no_text}; the item goes in without it"
-        names = [sample.key for sample in samples]
-        first = [pa.array(names, pa.string()), pa.array([shown(shard)] * len(names), pa.string())]
+        names = [as_id(sample.key) for sample in samples]
+        first = [pa.array(names, pa.string()), pa.array([as_id(shown(shard))] * len(names), pa.string())]
         rest = fields.batch_of(objects, own).columns if len(own) else []
         batch = pa.RecordBatch.from_arrays([*first, *rest], schema=schema)
         return Chunk(names, pictures, texts, batch, problems, notes)
