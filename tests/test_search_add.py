@@ -133,7 +133,7 @@ def test_thirty_files_of_which_twelve_are_bad(
     told = run(sidecar, "add", folder, "--prune", status=1)
     assert books(told) == (0, 15, 2, 12)
     assert "1 moved" in told
-    assert "1 rows removed" in told
+    assert "1 row removed" in told
     ids = {row["id"] for row in search.rows("photos")}
     assert {"good0.jpg", "moved.jpg"} <= ids
     assert not {"good1.jpg", "good2.jpg"} & ids
@@ -264,7 +264,7 @@ def test_what_is_passed_over_is_counted(sidecar: Sidecar, search: Search, folder
         (folder / name).write_text("x")
     told = run(sidecar, "add", folder)
     assert "4 files passed over that aren't pictures (.db, .md, .txt, no ending)" in told
-    assert "1 links passed over" in told
+    assert "1 link passed over" in told
 
 
 IDS = [

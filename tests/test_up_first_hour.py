@@ -109,7 +109,7 @@ def test_lines_name_a_few_files_and_count_the_rest() -> None:
 
 
 def test_nouns_follow_their_number() -> None:
-    assert [counted(n, "row") for n in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert [counted(n, "row") for n in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1234 rows"]
     assert [counted(n, "match", "matches") for n in (1, 2)] == ["1 match", "2 matches"]
 
 

@@ -21,6 +21,7 @@ _MAX_TERMS = 400
 """Columns, values and operations: a chain of 1,000 fits the stack of LanceDB's threads, one of 2,000 ends the process."""
 _MAX_PATTERN = 256  # characters; matching takes time in proportion
 
+_MOST_HINTED = 60  # characters
 _WORDS = re.compile(r"[\w.-]+( [\w.-]+){0,9}")
 _LOGICAL = re.compile(r"\b(and|or|not|is|in|like|ilike|between|null|true|false)\b", re.I)
 
@@ -51,7 +52,7 @@ def checked(where: str, schema: pa.Schema) -> str:
 def _hint(where: str) -> str:
     """Return the condition that is meant by bare words, which people type as into a search box; empty for anything else."""
     words = where.strip()
-    if not _WORDS.fullmatch(words) or _LOGICAL.search(words):
+    if len(words) > _MOST_HINTED or not _WORDS.fullmatch(words) or _LOGICAL.search(words):
         return ""
     return f"; to look for words in names: id ILIKE '%{words}%'"
 
