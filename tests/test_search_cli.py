@@ -84,7 +84,7 @@ def test_clip_retrievals_folders_go_in_and_come_out(sidecar: Sidecar, tmp_path: 
     for n, part in enumerate((rows[:1000], rows[1000:1900], rows[1900:])):
         pq.write_table(pa.Table.from_pylist(part), source / "metadata" / f"metadata_{n}.parquet")
     assert "read 2500 = 2500 added + 0 unchanged + 0 replaced + 0 left out" in run(sidecar, name, "import", source)
-    assert "2,500 rows exported" in run(sidecar, name, "export", target)
+    assert "2500 rows exported" in run(sidecar, name, "export", target)
     exported = np.concatenate([np.load(part) for part in sorted((target / "img_emb").glob("*.npy"))])
     assert exported.dtype == np.float16
     np.testing.assert_allclose(exported, vectors, atol=2e-3)
