@@ -392,7 +392,7 @@ def test_every_kind_survives_an_export_and_an_import(sidecar: Sidecar, run: Impo
         sent = [Row(id=f"r{n}", vector=unit(2, SIZE)[n], metadata=row, source=f"/{n}.jpg") for n, row in enumerate(rows)]
         assert search.add("c", [*sent, Row(id="2", text_vector=unit(1, SIZE, 2)[0])]).errors == {}
     out, _ = run("export", tmp_path / "out")
-    assert "1 rows have no image vector: img_emb has zeros there" in out
+    assert "1 row has no image vector: img_emb has zeros there" in out
     assert "2 rows have no text vector: text_emb has zeros there" in out
     assert "3 rows exported" in out
     with sidecar.client() as search:
