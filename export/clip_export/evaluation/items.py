@@ -124,7 +124,8 @@ class Inputs:
         if len(pixels) < _LEAST_CALIBRATION:
             raise InvalidInput(
                 f"the calibration folder {source} has {counted(len(pixels), 'picture')} that can be read "
-                f"({len(skipped)} skipped), at least {_LEAST_CALIBRATION} are needed, a hundred are better: add some, or leave --calibration out"
+                f"({len(skipped)} skipped), at least {_LEAST_CALIBRATION} are needed, a hundred are better: "
+                "add some, or leave --calibration out"
             )
         texts = [text for picture in good for text in picture.captions] or sorted(
             {PROMPT.format(picture.label) for picture in good if picture.label}
