@@ -395,9 +395,9 @@ class TestEvaluationFolder:
             ({"a.jpg": b"broken"}, "no picture that can be read (1 skipped, the first: a.jpg"),
             (
                 {"captions.json": b'[{"file": "b.jpg", "captions": ["x"]}]'},
-                "name 1 files that aren't there, the first is b.jpg",
+                "name 1 file that isn't there, b.jpg",
             ),
-            ({"captions.json": b'{"b.jpg": "x"}'}, "name 1 files that aren't there, the first is b.jpg"),
+            ({"captions.json": b'{"b.jpg": "x"}'}, "name 1 file that isn't there, b.jpg"),
             ({"captions.json": b'{"captions": "x"}'}, 'expected [{"file"'),
             ({"captions.parquet": b"PAR1"}, "expected the columns file_name and caption"),
         ],

@@ -260,7 +260,7 @@ class TestCalibration:
         [
             ({}, "no picture that can be read (0 skipped)"),
             ({f"{n}.jpg": b"broken" for n in range(20)}, "no picture that can be read (20 skipped, the first: 0.jpg"),
-            ({"a.jpg": pictures.jpegs(1)[0], "b.jpg": b"broken"}, "has 1 pictures that can be read (1 skipped), at least 16"),
+            ({"a.jpg": pictures.jpegs(1)[0], "b.jpg": b"broken"}, "has 1 picture that can be read (1 skipped), at least 16"),
         ],
         ids=["empty", "corrupt", "too small"],
     )

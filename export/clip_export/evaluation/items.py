@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client import camera_files
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput
 from clip_client.file_names import as_id
 from clip_client.preprocess import Limits, Preprocessing, preprocess
@@ -122,8 +123,9 @@ class Inputs:
         pixels, good, skipped = self._read(some, f"the calibration folder {source}")
         if len(pixels) < _LEAST_CALIBRATION:
             raise InvalidInput(
-                f"the calibration folder {source} has {len(pixels)} pictures that can be read ({len(skipped)} skipped), "
-                f"at least {_LEAST_CALIBRATION} are needed, a hundred are better: add some, or leave --calibration out"
+                f"the calibration folder {source} has {counted(len(pixels), 'picture')} that can be read "
+                f"({len(skipped)} skipped), at least {_LEAST_CALIBRATION} are needed, a hundred are better: "
+                "add some, or leave --calibration out"
             )
         texts = [text for picture in good for text in picture.captions] or sorted(
             {PROMPT.format(picture.label) for picture in good if picture.label}

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from clip_client.captions import CAPTION_TABLES, TABLES, Table, caption_list, is_caption, read_table
+from clip_client.counting import counted
 from clip_client.errors import InvalidInput
 from clip_client.file_names import Names, as_id
 from clip_client.picture_files import Scan, scan
 
 _TRAIN, _PARTS = "train", ("train", "test", "val", "validation")
+_MISSING = ("file that isn't there,", "files that aren't there, the first is")
 _SET_ASIDE = 256
 _SPLIT_FROM = 72  # smaller folders are judged whole
 
@@ -81,7 +83,7 @@ def _captioned(folder: Path, files: Scan) -> list[Picture]:
         captions.setdefault(table.file(written, names) or _below(written), []).extend(rows)
     missing = [name for name in captions if not os.path.lexists(folder / name)]
     if len(missing) == len(captions):
-        raise InvalidInput(f"the captions in {folder} name {len(missing)} files that aren't there, the first is {missing[0]}")
+        raise InvalidInput(f"the captions in {folder} name {counted(len(missing), *_MISSING)} {missing[0]}")
     texts = {name: caption_list(rows) for name, rows in captions.items()}
     problems = [f"{path.name}: {problem}" for problem in table.problems]
     problems += [f"{as_id(name)}: it has no caption, or an empty one" for name in texts if not texts[name]]
