@@ -22,7 +22,7 @@ class StorePlace:
         try:
             from obstore.store import from_url
         except ImportError as problem:
-            raise Unavailable(f"{shown(url)} needs another package: pip install 'clipserve[object-store]'") from problem
+            raise Unavailable(f"{shown(url)} needs another package: pip install 'clipserve[embed]'") from problem
         self.name = shown(url)
         try:
             self._store = from_url(url, retry_config=RETRIES)

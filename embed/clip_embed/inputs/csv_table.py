@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
+from clip_embed.inputs.table import Table
 from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import picture_of, row_name
 from clip_embed.inputs.text_lines import TextLines
@@ -33,25 +34,10 @@ _KINDS = ((_WHOLE, pa.int64()), (_DECIMAL, pa.float64()))
 Cells = Sequence[str | None]
 
 
-@dataclass(frozen=True)
-class Csv:
-    """CSV files with a column of pictures, of captions, or both.
-
-    Attributes:
-        location: file, folder or pattern.
-        image_column, caption_column: None for a usual name.
-    """
-
-    location: str
-    image_column: str | None = None
-    caption_column: str | None = None
+class Csv(Table):
+    """CSV files with a column of pictures, of captions, or both."""
 
     kind = "csv"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the attributes."""
-        return asdict(self)
 
     def plan(self, part_items: int) -> Plan:
         """Read the files once; their rows become lists."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.listing import Item, Listing, listed_chunks
 from clip_embed.inputs.references import References
+from clip_embed.inputs.table import Table
 from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import picture_of, row_name
 from clip_embed.inputs.text_lines import TextLines
@@ -44,25 +45,10 @@ class _Line:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class JsonLines:
-    """JSON lines with a field of pictures, of captions, or both.
-
-    Attributes:
-        location: file, folder or pattern.
-        image_column, caption_column: None for a usual name.
-    """
-
-    location: str
-    image_column: str | None = None
-    caption_column: str | None = None
+class JsonLines(Table):
+    """JSON lines with a field of pictures, of captions, or both."""
 
     kind = "jsonl"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the attributes."""
-        return asdict(self)
 
     def plan(self, part_items: int) -> Plan:
         """Read the files once; their lines become lists, the first ones tell the columns."""

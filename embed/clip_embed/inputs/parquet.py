@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from clip_embed.chunks import ROWS, Chunk
 from clip_embed.inputs.base import PartOf, Plan
 from clip_embed.inputs.columns import Columns, Named, chosen
 from clip_embed.inputs.references import References
+from clip_embed.inputs.table import Table
 from clip_embed.inputs.table_files import NOTHING, folder_of, label_of, table_files
 from clip_embed.inputs.table_rows import TableRows
 from clip_embed.locations import open_remote, shown
@@ -36,25 +37,10 @@ class _Footer:
     rows: Sequence[int]  # of each row group
 
 
-@dataclass(frozen=True)
-class Parquet:
-    """Parquet files with a column of pictures, of captions, or both.
-
-    Attributes:
-        location: file, folder or pattern.
-        image_column, caption_column: None for a usual name.
-    """
-
-    location: str
-    image_column: str | None = None
-    caption_column: str | None = None
+class Parquet(Table):
+    """Parquet files with a column of pictures, of captions, or both."""
 
     kind = "parquet"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the attributes."""
-        return asdict(self)
 
     def plan(self, part_items: int) -> Plan:
         """Read the footers; make parts of row groups that follow each other."""
