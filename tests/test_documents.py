@@ -25,8 +25,8 @@ from clip_client.search import Search
 from pictures import jpegs
 
 LANGUAGES = {"mermaid", "python", "sh", "text"}
-FOREIGN_FLAGS = {"--cov", "--enable-shared", "--index-url", "--model-id", "--profile", "--rm", "--user"}
-"""Flags in running text that aren't ours: of pytest, Python's build, pip, infinity and docker."""
+FOREIGN_FLAGS = {"--array", "--cov", "--enable-shared", "--index-url", "--model-id", "--profile", "--rm", "--user"}
+"""Flags in running text that aren't ours: of sbatch, pytest, Python's build, pip, infinity and docker."""
 TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"
 """Addresses that the documents have; in the tests they are other ones."""
 PACKAGES = ("client", "embed", "export", "search", "serve")

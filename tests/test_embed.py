@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from shards import captioned, content, embed, errors, rows, shard, started, vect
 
 import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec
+from clip_embed import report
 from pictures import jpegs
 
 
@@ -167,6 +169,21 @@ def test_shares_are_disjoint_and_the_last_one_joins(data: Path, local: list[obje
     assert embed(data / "{000..002}.tar", tmp_path / "out", *local, "--part", "2/2") == 0
     assert len(rows(tmp_path / "out")) == 100
     assert errors(tmp_path / "out") == []
+
+
+def test_the_bar_tells_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with report.Bar() as bar:
+        bar.begin(12, 2)
+        assert bar.title == "part 3 of 12"
+        now[0] += 60
+        bar.part()
+        bar.part()
+        assert bar.title == "part 5 of 12, 0:04:00 left"
+        for _ in range(8):
+            bar.part()
+        assert bar.title == "part 12 of 12"
 
 
 def test_another_run_is_refused(data: Path, local: list[object], repository: Path, spec: ModelSpec, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def kill(server: Server) -> None:
     server.ended()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(
     server: Server, own: Server, slow: str, repository: Path, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def assert_whole(seaweed: Seaweed, output: str, repository: Path, items: int) ->
     assert not seaweed.get(f"{output}/_clipserve/claims")
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_a_failing_part_is_whole_in_the_end(seaweed: Seaweed, repository: Path) -> None:
     shards = {f"in/{n:02d}.tar": bulk_runs.shard(n * ITEMS, ITEMS) for n in range(16)}
     seaweed.put({name: content for name, content in shards.items() if name != "in/03.tar"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 
@@ -32,6 +33,18 @@ def test_a_log_of_long_work_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPa
     assert 2 <= len(lines) <= (time.monotonic() - start) / 0.1 + 1
     assert all(line.startswith("adding: ") and " of 100, " in line for line in lines)
     assert "\r" not in log.getvalue()
+
+
+def test_work_without_a_known_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_bars, "_LINE_S", 0.1)
+    log = io.StringIO()
+    with ProgressBar(desc="part 1 of 4", unit=" items", file=log) as bar:
+        for _ in range(60):
+            time.sleep(0.005)
+            bar.update(8)
+    lines = log.getvalue().splitlines()
+    assert lines
+    assert all(re.fullmatch(r"part 1 of 4: \d+ items, [\d.k]+ items/s", line) for line in lines)
 
 
 def test_a_terminal_has_a_bar_and_remarks_above_it() -> None:

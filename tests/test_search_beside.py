@@ -218,7 +218,8 @@ def test_a_triton_that_stands_still_holds_up_only_what_needs_it(repository: Path
         stack.callback(server.stop)
         sidecar = stack.enter_context(sidecars.running(tmp_path, server.address))
         assert sidecar.ask("POST", "/v1/collections", {"name": "a"})[0] == 201
-        assert sidecar.ask("POST", "/v1/collections/a/rows", {"rows": [{"id": "p", "image": image}]})[0] == 201
+        added = sidecar.ask("POST", "/v1/collections/a/rows", {"rows": [{"id": "p", "image": image}]})
+        assert added[0] == 201, added
         vector = sidecar.ask("POST", "/v1/collections/a/get", {"ids": ["p"], "vectors": True})[1]["rows"][0]["vector_image"]
         needy: list[tuple[str, Any]] = [
             ("/v1/collections/a/search", {"text": "a cat"}),

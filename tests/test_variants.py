@@ -10,7 +10,6 @@ from pathlib import Path
 
 import openvino
 import pytest
-import quick_exports
 from amount import ALL, amount
 from conftest import FLOATS
 from PIL import Image
@@ -50,8 +49,7 @@ def everything(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPath
     """The small checkpoint in all variants, with ``report.json`` beside the folders."""
     folder = tmp_path_factory.mktemp("everything")
     report = ["--json", str(folder / "report.json")]
-    with quick_exports.as_users_do():
-        assert export(checkpoint, folder, "--variants", WANTED, "--eval", str(photos), "--max-loss", "20", *report) == 0
+    assert export(checkpoint, folder, "--variants", WANTED, "--eval", str(photos), "--max-loss", "20", *report) == 0
     return folder
 
 

@@ -9,6 +9,7 @@ from clip_client.command_runner import is_terminal
 
 _LINE_S = 30.0  # a log stays short
 _LINE = "{desc}: {n_fmt} of {total_fmt}, {percentage:.0f} %, {remaining} left"
+_COUNT = "{desc}: {n_fmt}{unit}, {rate_fmt}"  # of work whose amount isn't known
 
 
 class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no annotations
@@ -26,7 +27,8 @@ class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no annotations
             settings["disable"] = True
         else:
             rare = {"mininterval": _LINE_S, "maxinterval": _LINE_S, "delay": _LINE_S, "miniters": 1}
-            settings |= {"file": _Lines(file), "bar_format": _LINE, **rare}
+            has_end = bool(arguments) or settings.get("total") is not None
+            settings |= {"file": _Lines(file), "bar_format": _LINE if has_end else _COUNT, **rare}
         super().__init__(*arguments, **settings)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
+from datetime import timedelta
 
 from clip_client.counting import counted
 from clip_client.progress_bars import ProgressBar, say
@@ -14,16 +16,17 @@ _FAILED_SHOWN = 5
 
 
 class Bar:
-    """Bar of items; a line every 30 s where there is no terminal."""
+    """Bar of items, with the time that the parts left will take; a line every 30 s where there is no terminal."""
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
-        self._parts = self._done = 0
+        self._parts = self._done = self._before = 0
+        self._began = 0.0
 
     def begin(self, parts: int, done: int) -> None:
         """Show the bar."""
-        self._parts, self._done = parts, done
-        self._bar = ProgressBar(desc=self._title(), unit=" items")
+        self._parts, self._done, self._before, self._began = parts, done, done, time.monotonic()
+        self._bar = ProgressBar(desc=self.title, unit=" items")
 
     def items(self, count: int) -> None:
         """Move it."""
@@ -34,7 +37,7 @@ class Bar:
         """Count a part."""
         self._done += 1
         if self._bar is not None:
-            self._bar.set_description(self._title(), refresh=False)
+            self._bar.set_description(self.title, refresh=False)
 
     def say(self, line: str) -> None:
         """Print a remark above it."""
@@ -47,8 +50,14 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def _title(self) -> str:
-        return f"part {min(self._done + 1, self._parts)} of {self._parts}"
+    @property
+    def title(self) -> str:
+        """Number of the part, and the time that is left once a part was done."""
+        own, left = self._done - self._before, self._parts - self._done
+        part = f"part {min(self._done + 1, self._parts)} of {self._parts}"
+        if not own or not left:
+            return part
+        return f"{part}, {timedelta(seconds=round((time.monotonic() - self._began) * left / own))} left"
 
 
 def told(result: Result, name: str) -> str:

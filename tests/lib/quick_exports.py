@@ -1,6 +1,6 @@
 """Exports in less time: variants are timed briefly and in this process, int8 sees few pictures.
 
-No test looks at these speeds. Exports by the command, those of `make test-all` and one test of all variants take their time.
+No test looks at these speeds. Exports by the command and those of `make test-all` take their time.
 """
 
 from __future__ import annotations
@@ -62,13 +62,4 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "speed", SimpleNamespace(measure=_measure))
         patch.setattr(items, "_CALIBRATION_ITEMS", CALIBRATION_ITEMS)
-        yield
-
-
-@contextlib.contextmanager
-def as_users_do(rounds: int = 1) -> Iterator[None]:
-    """Let exports of this process time variants in processes of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "speed", speed)
-        patch.setattr(speed, "_ROUNDS", rounds)
         yield
