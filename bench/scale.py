@@ -16,8 +16,8 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from clip_client import Clip
+from clip_client.cores import cores
 from clip_client.spec import TOWERS, Tower
-from clip_export import hardware
 from lib import server_memory
 from lib.checkpoints import checkpoint, exported
 from lib.load import Load, Request, load, median_ms, median_per_s
@@ -79,14 +79,14 @@ def main() -> None:
 
 def on_all_cores(repository: Path, files: Sequence[bytes], rounds: int) -> dict[Run, list[Measured]]:
     """Measure each run in each round; there is a server for each number of cores, idle outside its turns."""
-    counts = core_counts(hardware.cores())
+    counts = core_counts(cores())
     ways = {}
     with contextlib.ExitStack() as stack:
-        for cores in counts:
-            with on_cores(cores):
+        for count in counts:
+            with on_cores(count):
                 serving = stack.enter_context(served(repository))
             clip = stack.enter_context(Clip(serving.address))
-            for run in runs_on(cores, CLIENTS if cores == counts[-1] else FEW):
+            for run in runs_on(count, CLIENTS if count == counts[-1] else FEW):
                 ways[run] = partial(measured, run, serving, sdk_request(clip, run.tower, files, run.batch))
         return answers_in_turns(ways, rounds, "scale")
 

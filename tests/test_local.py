@@ -184,6 +184,28 @@ class TestDevices:
         with pytest.raises(InvalidInput, match=rf"OpenVINO has no device '{device}' here: expected one of AUTO, CPU"):
             engines.check("openvino", device)
 
+    def test_a_share_of_the_cores_is_any_of_them(self, exported: Path) -> None:
+        """Or each process that shares the machine would compute on its first core."""
+        code = """
+            import os, sys, threading, time
+            import numpy as np
+            from pathlib import Path
+            from clip_client import engines
+            encode = engines.opened("openvino", Path(sys.argv[1]), {"INFERENCE_NUM_THREADS": "1"})
+            counts, end = set(), time.monotonic() + 1
+            def look():
+                while time.monotonic() < end:
+                    counts.update(len(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task"))
+            looking = threading.Thread(target=look)
+            looking.start()
+            while time.monotonic() < end:
+                encode(np.zeros((32, 8), np.int32))
+            looking.join()
+            print(min(counts), os.cpu_count())
+        """
+        bound, cores = python(code, exported / "artifacts" / "tiny" / "openvino-fp16" / "text" / "model.xml").split()
+        assert bound == cores
+
     @pytest.mark.parametrize("device", ["cpu", "AUTO", "AUTO:CPU", "HETERO:CPU"])
     def test_openvino_computes_the_same_behind_every_name(self, device: str, exported: Path, spec: ModelSpec) -> None:
         file = exported / "artifacts" / "tiny" / "openvino-fp16" / "text" / "model.xml"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_export import hardware
+from clip_client.cores import cores
 from lib.clustered_rows import NAME
 from lib.other_programs import environment as other_environment
 from lib.other_programs import run, started
@@ -68,7 +68,7 @@ class Inference:
             "clip_model": f"hf_clip:{self.checkpoint}",
             "enable_text": False,
             "batch_size": 32,
-            "num_prepro_workers": hardware.cores(),
+            "num_prepro_workers": cores(),
         }
         return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 

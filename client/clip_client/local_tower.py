@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client import engines, model_config, repository_check
+from clip_client.cores import cores
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.image_preparer import ImagePreparer
 from clip_client.library_errors import one_line
@@ -125,7 +125,7 @@ class LocalTower:
         name = preparer(self._model.name, self._tower)
         model = self._model
         if self._tower == "image":
-            threads = self._hardware.threads or _cores()
+            threads = self._hardware.threads or cores()
             return ImagePreparer(model.spec, model.limits, model.preprocessing, threads, _LOG.error)
         with self._opening(name):
             tokenizer_json = (self._repository / name / VERSION / TOKENIZER_FILE).read_text(encoding="utf-8")
@@ -166,8 +166,3 @@ class LocalTower:
             raise ContractMismatch(
                 f"{self._repository} holds {now} since it was opened, this client began with {before}: make a new client"
             )
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

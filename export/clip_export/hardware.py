@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from clip_client.cores import cores
 
 
 @cache
@@ -15,11 +16,6 @@ def cpu_name() -> str:
     """Return the processor's own name, or its architecture where it has none."""
     names = [value for key, value in _cpu_fields() if key in ("model name", "Model Name")]
     return names[0] if names else platform.machine()
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @cache

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from clip_client.cores import cores
 from clip_client.engines import CPU, NAMES, Encoder
 from clip_client.errors import InvalidInput
 from clip_client.spec import EMBEDDING
@@ -33,7 +34,7 @@ _VIRTUAL = ("AUTO", "HETERO", "MULTI")
 def opened(file: Path, parameters: Mapping[str, str], device: str) -> Encoder:
     """Compile the model, and run it once, so that its file can be let go."""
     name, core = resolved(device), openvino.Core()
-    properties = {name: parameters[name] for name in _PROPERTIES if name in parameters}
+    properties = _unbound({name: parameters[name] for name in _PROPERTIES if name in parameters})
     request = core.compile_model(file, name, _for_device(core, name, properties)).create_infer_request()
     request.infer([np.zeros(_smallest(port), port.element_type.to_dtype()) for port in request.model_inputs])
     _unload(file.with_suffix(".bin"))
@@ -59,6 +60,12 @@ def resolved(device: str) -> str:
         choice = ", ".join(["AUTO", *there])
         raise InvalidInput(f"{NAMES['openvino']} has no device {device!r} here: expected one of {choice}")
     return name
+
+
+def _unbound(properties: Mapping[str, str]) -> dict[str, str]:
+    """Return properties with which a share of the cores may be any: or every process binds its threads to the first ones."""
+    is_share = 0 < int(properties.get("INFERENCE_NUM_THREADS", 0)) < cores()
+    return {**properties, "ENABLE_CPU_PINNING": "NO"} if is_share else dict(properties)
 
 
 def _for_device(core: openvino.Core, device: str, properties: Mapping[str, str]) -> dict[str, Any]:
