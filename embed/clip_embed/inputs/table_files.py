@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clip_client.errors import InvalidInput
+from clip_embed.inputs.braces import expanded
 from clip_embed.locations import opened_url, remote_errors, shown
 
 NOTHING = "nothing is there, or its server can't be reached: check the name"
@@ -68,22 +69,6 @@ def _of_store(files: Any, path: str, location: str, endings: Sequence[str]) -> l
     below = sorted(files.find(path))
     root = path.strip("/")
     return [files.unstrip_protocol(n) for n in below if _is_table(n.strip("/").removeprefix(root).strip("/"), endings)]
-
-
-def expanded(location: str) -> list[str]:
-    """Return the locations that braces stand for.
-
-    Raises:
-        InvalidInput: braces that don't match.
-    """
-    from braceexpand import braceexpand
-
-    try:
-        return list(braceexpand(location, escape=False))
-    except ValueError as problem:
-        raise InvalidInput(
-            f"{shown(location)} has braces that don't match ({problem}): expected e.g. {{00000..00049}}"
-        ) from problem
 
 
 def _is_table(name: str, endings: Sequence[str]) -> bool:

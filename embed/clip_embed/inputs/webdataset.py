@@ -23,6 +23,7 @@ from clip_client.text_files import decoded, parsed_json
 from clip_embed import fields
 from clip_embed.chunks import Chunk, SourceProblem, batched, text_of
 from clip_embed.inputs.base import PartOf, Plan
+from clip_embed.inputs.braces import expanded
 from clip_embed.locations import open_read, opened_url, remote_errors, shown
 from clip_embed.places import Place
 
@@ -120,8 +121,8 @@ class WebDataset:
 
     def _shards(self) -> list[str]:
         if self.location.startswith(PIPE):
-            return _expanded(self.location)
-        shards = [shard for pattern in _expanded(self.location) for shard in _matches(pattern)]
+            return expanded(self.location)
+        shards = [shard for pattern in expanded(self.location) for shard in _matches(pattern)]
         if not shards:
             raise InvalidInput(f"no shards at {shown(self.location)}: expected tar files, e.g. 'data/{{00000..00049}}.tar'")
         return shards
@@ -172,17 +173,6 @@ class WebDataset:
         if not isinstance(parsed, dict):
             return {}, f"its .json holds a {type(parsed).__name__}: expected an object"
         return parsed, ""
-
-
-def _expanded(location: str) -> list[str]:
-    from braceexpand import braceexpand
-
-    try:
-        return list(braceexpand(location, escape=False))
-    except ValueError as problem:
-        raise InvalidInput(
-            f"{shown(location)} has braces that don't match ({problem}): expected e.g. {{00000..00049}}"
-        ) from problem
 
 
 def _matches(pattern: str) -> list[str]:
