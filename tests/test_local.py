@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
+import openvino.opset13 as opset
+import psutil
 import pytest
 from google.protobuf import text_format
 from repositories import other_checkpoint
@@ -23,6 +26,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Unavailable, engines, model_config
+from clip_client.spec import EMBEDDING
 from clip_export import cli
 from clip_export.variants import VARIANTS
 
@@ -183,6 +187,20 @@ class TestDevices:
     def test_openvino_lists_them_too(self, device: str) -> None:
         with pytest.raises(InvalidInput, match=rf"OpenVINO has no device '{device}' here: expected one of AUTO, CPU"):
             engines.check("openvino", device)
+
+    def test_openvino_does_not_hold_the_file_beside_its_own_weights(self, tmp_path: Path) -> None:
+        """Small folios of the file may come back with what is read of it at each inference; its weights may not."""
+        file, side = tmp_path / "wide.xml", 4096
+        tokens = opset.parameter([-1, side], np.float32)
+        weights = opset.constant(np.random.default_rng(0).normal(size=(side, side)).astype(np.float32))
+        [embedding] = opset.matmul(tokens, weights, False, False).outputs()
+        embedding.set_names({EMBEDDING})
+        openvino.save_model(openvino.Model([embedding], [tokens]), file, compress_to_fp16=False)
+        encode = engines.opened("openvino", file, {})
+        for rows in (3, 32):
+            assert encode(np.ones((rows, side), np.float32)).any()
+        [held] = [region.rss for region in psutil.Process().memory_maps() if region.path == str(file.with_suffix(".bin"))]
+        assert held < file.with_suffix(".bin").stat().st_size / 8
 
     def test_a_share_of_the_cores_is_any_of_them(self, exported: Path) -> None:
         """Or each process that shares the machine would compute on its first core."""
