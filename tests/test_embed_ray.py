@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,9 @@ from pathlib import Path
 import bulk_runs
 import psutil
 import pytest
+import ray_clusters
 from bulk_runs import Embed, embed, wait_for
+from ray_clusters import ALONE
 from servers import free_ports
 
 from clip_embed.cli import main
@@ -22,14 +22,6 @@ from clip_embed.fetch import FetchOptions
 from clip_embed.ray_worker import Order, Worker
 
 HERE = ("--engine", "ray", "--workers", 2, "--worker-cpus", 1)
-ALONE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": "a" * 64,
-}
-"""Environment of a cluster that listens on this machine alone, and of those who come to it."""
-RAY = Path(sys.executable).with_name("ray")
 
 
 def rays() -> set[int]:
@@ -45,30 +37,11 @@ def workers() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if "ray::Worker.attempt" in " ".join(p.info["cmdline"] or ())]
 
 
-def workers_can_come(port: int) -> bool:
-    """Tell if a cluster has begun."""
-    status = [RAY, "status", "--address", f"127.0.0.1:{port}"]
-    return subprocess.run(status, env={**os.environ, **ALONE}, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster of one machine."""
-    port, client_port = free_ports(2)
-    options = ["--include-dashboard=false", "--num-cpus=3", "--num-gpus=0", "--object-store-memory=80000000", "--block"]
-    ports = [f"--port={port}", f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
-    head = subprocess.Popen(
-        [RAY, "start", "--head", *ports, *options],
-        env={**os.environ, **ALONE},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: workers_can_come(port))
-        yield f"127.0.0.1:{port}"
-    finally:
-        head.terminate()
-        head.wait(30)
+    with ray_clusters.running() as address:
+        yield address
 
 
 @pytest.fixture
