@@ -145,7 +145,7 @@ def run(words: tuple[str, ...], web: list[str]) -> None:
         with reached(words) as command:
             assert subprocess.run([CLIPSERVE, *command], env={**os.environ, **ray_clusters.ALONE}, check=False).returncode == 0
     else:
-        with serving(words, *web) as line:
+        with serving(words, *(web if "urls.parquet" in words else ())) as line:
             assert line
 
 
