@@ -38,7 +38,10 @@ def broken_command(code: str, **variables: str) -> subprocess.CompletedProcess[s
     return run(sys.executable, "-c", stub + call, **variables)
 
 
-@pytest.mark.parametrize(("door_used", "encoding"), [("clipserve", "LC_ALL=C"), ("all.py", "ascii"), ("module", "ascii")])
+@pytest.mark.parametrize(
+    ("door_used", "encoding"),
+    [("clipserve", "LC_ALL=C"), ("all.py", "ascii"), pytest.param("module", "ascii", marks=pytest.mark.slow)],
+)
 def test_an_export_of_a_folder_with_any_name(
     door_used: str, encoding: str, exported: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

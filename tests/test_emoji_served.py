@@ -80,6 +80,7 @@ def test_the_card_has_these_figures(figures: dict) -> None:
         assert values == pytest.approx(figures[task], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_birthday_cake_shows_the_cake_first() -> None:
     towers, collection = Towers(EXAMPLE / "emoji-clip"), load_collection()
     cosines = towers.embed_images(collection.pictures) @ towers.embed_texts(["birthday cake"])[0]

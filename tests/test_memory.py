@@ -48,7 +48,7 @@ print(copied() - before)
 """
 
 
-@pytest.mark.parametrize("side", ["ours", "library"])
+@pytest.mark.parametrize("side", ["ours", pytest.param("library", marks=pytest.mark.slow)])
 def test_weights_are_mapped_and_not_copied(side: str, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path / "wide", vision=_WIDE)
     weights = (folder / "model.safetensors").stat().st_size

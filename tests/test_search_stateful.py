@@ -28,7 +28,7 @@ from stateful_world import World
 from clip_client.search import Term
 from clip_client.spec import TOWERS
 
-STEPS = amount(500, 2000, "CLIPSERVE_STEPS")
+STEPS = amount(300, 2000, "CLIPSERVE_STEPS")
 SEED = int(os.environ.get("CLIPSERVE_SEED", "0"))
 CLIENTS = int(os.environ.get("CLIPSERVE_CLIENTS", "4"))
 _ROUND = 25
