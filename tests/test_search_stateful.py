@@ -1,6 +1,6 @@
 """Random operations of several clients and random faults, compared with a dictionary and exact search.
 
-    CLIPSERVE_STEPS=50000 python -m pytest tests/test_search_stateful.py      more steps than the 500 of make test
+    CLIPSERVE_STEPS=50000 python -m pytest tests/test_search_stateful.py      more steps than the 300 of make test
     CLIPSERVE_SEED=7 …                                                        the sequence of a failure once more
 
 A client's operations come from the seed alone; how those of several clients fall together doesn't. CLIPSERVE_CLIENTS=1 leaves
