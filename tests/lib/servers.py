@@ -73,6 +73,10 @@ class Server:
         """The real one."""
         return next(process for process in self.family() if process.name() == "tritonserver")
 
+    def stub(self, model: str) -> psutil.Process:
+        """The Python process of a model."""
+        return next(process for process in self.family() if f"{model}_0_0" in process.cmdline())
+
     def stop(self) -> tuple[int, str, str]:
         """SIGTERM, then the exit status and what was printed."""
         self.process.terminate()
