@@ -55,7 +55,7 @@ def test_an_export_of_a_folder_with_any_name(
     }
     repository = tmp_path / "é repository"
     where = ["--artifacts", tmp_path / "artifacts", "--repository", repository]
-    result = run(*commands[door_used], "--model", folder, *where, *FLOATS, **NARROW[encoding])
+    result = run(*commands[door_used], "--quick", "--model", folder, *where, *FLOATS, **NARROW[encoding])
     assert (result.returncode, "Traceback" in result.stderr) == (0, False)
     assert "image tower" in result.stdout
     assert "published 'clip' in" in result.stderr
@@ -130,7 +130,7 @@ def test_a_reader_that_goes_away_ends_it_silently(options: list[str], sidecar: S
 def test_an_export_whose_reader_goes_away(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(exported / "artifacts", tmp_path / "artifacts")
     where = ["--artifacts", tmp_path / "artifacts", "--repository", tmp_path / "repository"]
-    command = [CLIPSERVE, "export", "--model", checkpoint, *where, *FLOATS]
+    command = [CLIPSERVE, "export", "--quick", "--model", checkpoint, *where, *FLOATS]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert b"rror" not in process.stderr.read()

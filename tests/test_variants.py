@@ -291,7 +291,7 @@ def test_weights_may_lie_beside_the_graph(checkpoint: Path, tmp_path: Path, monk
 
 def test_a_full_disk_leaves_nothing_half_published(checkpoint: Path, tmp_path: Path) -> None:
     where = ["--artifacts", str(tmp_path / "artifacts"), "--repository", str(tmp_path / "model_repository")]
-    command = [sys.executable, "-m", "clip_export.cli", "--model", str(checkpoint), *where, *FLOATS]
+    command = [sys.executable, "-m", "clip_export.cli", "--quick", "--model", str(checkpoint), *where, *FLOATS]
     limited = ["bash", "-c", 'ulimit -f 200; exec "$@"', "bash", *command]
     ended = subprocess.run(limited, capture_output=True, text=True, timeout=240)
     assert ended.returncode == cli.BAD_INPUT, ended.stderr
