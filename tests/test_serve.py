@@ -247,6 +247,16 @@ def test_only_what_is_abandoned_is_swept() -> None:
     foreign.unlink()
 
 
+def test_a_clock_that_is_set_makes_nobody_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(leftovers.SHARED_MEMORY, leftovers.prefix() + "test")
+    own.touch()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1.0)  # as after a step of the clock
+    leftovers.sweep()
+    assert own.exists()
+    leftovers.remove_own()
+    assert not own.exists()
+
+
 def test_what_is_closed_to_others_is_its_own_and_no_link(tmp_path: Path) -> None:
     own, link = (Path(leftovers.SHARED_MEMORY, leftovers.prefix() + name) for name in ("own", "link"))
     target = tmp_path / "target"

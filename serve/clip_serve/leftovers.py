@@ -22,7 +22,7 @@ _PROGRAMS = ("tritonserver", "triton_python_b")
 
 def prefix() -> str:
     """Return the prefix of the names of this process's files and regions."""
-    return f"clipserve-{os.getpid()}-{_start(psutil.Process())}-"
+    return f"clipserve-{os.getpid()}-{_start(os.getpid())}-"
 
 
 def run_folder() -> Path:
@@ -87,13 +87,18 @@ def _alive(name: str) -> bool:
     if match is None:
         return True  # not ours
     try:
-        return _start(psutil.Process(int(match[1]))) == int(match[2])
-    except psutil.NoSuchProcess:
+        return _start(int(match[1])) == int(match[2])
+    except FileNotFoundError:
         return False
 
 
-def _start(process: psutil.Process) -> int:
-    return int(process.create_time() * 100)
+def _start(pid: int) -> int:
+    """Return the start of a process in clock ticks since the machine's: of a time of day, a clock that is set makes another.
+
+    Field 22 of /proc/PID/stat (proc(5)); the name in field 2, in brackets, may hold anything.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[19])
 
 
 def _close(path: Path) -> None:
