@@ -23,11 +23,13 @@ from clip_client.moved import NOW
 from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from clip_client.async_clip import AsyncClip
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
     from clip_client.search import Search
 
 __all__ = [
+    "AsyncClip",
     "Clip",
     "ClipError",
     "Comparison",
@@ -53,6 +55,10 @@ def __getattr__(name: str) -> Any:
         from clip_client import clip
 
         return getattr(clip, name)
+    if name == "AsyncClip":
+        from clip_client import async_clip
+
+        return async_clip.AsyncClip
     if name == "Search":
         from clip_client import search
 

@@ -1,17 +1,16 @@
-"""Lists of images or texts, cut into requests of bounded size that threads send side by side."""
+"""Lists of images or texts, cut into requests of bounded size that are sent side by side."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clip_client.comparison import Floats
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_client.concurrency import Concurrency
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.images import ImageLike, Reader
 from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
@@ -23,7 +22,6 @@ from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, Tower, ense
 Prepared = bytes | npt.NDArray[np.uint8]
 """An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
 
-_T = TypeVar("_T")
 _READERS = 8  # per request; files and URLs are waited for, not computed
 
 REQUEST_BYTES = 32 * 2**20
@@ -39,48 +37,39 @@ class EmbeddingRequests:
     timeout_s: float  # bound on fetching a URL
     in_flight: int  # most requests that are under way at once for a list
     sends_pixels: bool  # images are decoded and resized here, not by the host
+    concurrency: Concurrency  # of the client
 
-    def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
+    async def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
-        rows, failed = self.model.max_batch, threading.Event()
-
-        def work(part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
-            if failed.is_set():  # later requests aren't begun
-                raise Unavailable("given up after another request failed")
-            try:
-                return self._embed_part(tower, part)
-            except BaseException:
-                failed.set()
-                raise
-
+        rows = self.model.max_batch
         parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
-        answers = _mapped(work, parts, self.in_flight)
+        answers = await self.concurrency.each(partial(self._embed_part, tower), parts, self.in_flight)
         errors = [error for _, part in answers for error in part]
         embeddings = np.concatenate([np.empty((0, self.model.spec.embedding_size), np.float32), *(part for part, _ in answers)])
         return embeddings, {n: error for n, error in enumerate(errors) if error}
 
-    def count_tokens(self, texts: Sequence[str | bytes]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str | bytes]) -> list[int]:
         """Return the number of tokens of each text, see :meth:`clip_client.Clip.count_tokens`."""
         tokenizer, rows = preparer(self.model.name, "text"), self.model.max_batch
         counts: list[int] = []
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
-            [tokens] = self.host.infer(tokenizer, part, TEXT, [TOKENS])
+            [tokens] = await self.host.infer(tokenizer, part, TEXT, [TOKENS])
             ends = tokens == self.model.spec.end_token  # [n, L]
             counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
         return counts
 
-    def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
+    async def _embed_part(self, tower: Tower, part: Sequence[Any]) -> tuple[Floats, list[ClipError | None]]:
         """Embed at most one maximum batch: float32 [n, D], and n errors, None where good."""
         if tower == "image":  # files and URLs arrive side by side, and are decoded so
-            prepared = _mapped(partial(_attempt, self._prepared_image), part, _READERS)
+            prepared = await self.concurrency.apply(partial(_attempt, self._prepared_image), part, _READERS)
         else:
             prepared = [_attempt(_text_bytes, text) for text in part]
         errors = [item if isinstance(item, ClipError) else None for item in prepared]
         size = self.model.spec.embedding_size
         embeddings = np.zeros((len(part), size), np.float32)
         for group in _groups({n: item for n, item in enumerate(prepared) if not isinstance(item, ClipError)}):
-            answer, messages = self._infer(tower, [*group.values()])
+            answer, messages = await self._infer(tower, [*group.values()])
             if answer.shape != (len(group), size):
                 raise ContractMismatch(f"{self.model.name} answers {answer.shape}, its spec says {size}")
             embeddings[[*group]] = answer
@@ -93,22 +82,14 @@ class EmbeddingRequests:
         encoded = Reader(model.spec, model.limits, self.timeout_s).read(image)
         return preprocess(encoded, model.spec, model.limits, model.preprocessing) if self.sends_pixels else encoded
 
-    def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
+    async def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
         """Return embeddings float32 [n, D] of prepared items, and the host's message for each, empty where good."""
         name = ensemble(self.model.name, tower)
         if tower == "image" and self.sends_pixels:
-            [embeddings] = self.host.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
+            [embeddings] = await self.host.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
             return embeddings, [b""] * len(rows)
-        embeddings, messages = self.host.infer(name, rows, tower, [EMBEDDING, ERROR])
+        embeddings, messages = await self.host.infer(name, rows, tower, [EMBEDDING, ERROR])
         return embeddings, [*messages.ravel()]
-
-
-def _mapped(work: Callable[[Any], _T], items: Sequence[Any], threads: int) -> list[_T]:
-    """Call for every item, in threads where there are several; results in order, or the first exception."""
-    if len(items) == 1:
-        return [work(items[0])]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
 
 
 def _attempt(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | ClipError:

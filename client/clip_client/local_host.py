@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client import engines, repository_check
+from clip_client.awaited_host import AwaitedHost
+from clip_client.blocking import run
+from clip_client.concurrency import Threads
 from clip_client.error_tensor import error_tensor
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.local_tower import Hardware, LocalTower
@@ -42,7 +45,7 @@ class LocalHost:
         self._configs = repository_check.configs(folder, name)
         for tower in TOWERS:
             self._check_engine(encoder(name, tower), hardware)
-        model = served_model(self, name)
+        model = run(served_model(AwaitedHost(self, Threads()), name))
         self._towers = {tower: LocalTower(folder, model, tower, hardware) for tower in TOWERS}
         self._towers_of_models = {model: tower for tower in TOWERS for model in models(name, tower)}
 

@@ -10,28 +10,33 @@ from clip_client.errors import InvalidInput
 
 
 class ModelHost(Protocol):
-    """Models that are asked by their names; safe to use from several threads.
+    """Models that are asked by their names: awaited on an event loop, or in threads by those that never suspend.
 
     Attributes:
         address: of the host in messages.
         outages: times that it was unavailable; another checkpoint may have come up since.
     """
 
-    address: str
-    outages: int
+    @property
+    def address(self) -> str:
+        """Address in messages."""
 
-    def config(self, model: str) -> Any:
+    @property
+    def outages(self) -> int:
+        """Times that it was unavailable."""
+
+    async def config(self, model: str) -> Any:
         """Return a model's configuration: Triton's ``ModelConfig``, or some of its fields."""
 
-    def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
+    async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if a model isn't ready; empty if all are."""
 
-    def infer(
+    async def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
     ) -> list[npt.NDArray[Any]]:
         """Send N byte strings as the tensor ``name`` [N, 1], or an array unchanged; return the outputs in order."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back what the host holds; later calls raise Unavailable."""
 
 

@@ -21,20 +21,20 @@ class ServedModel:
     preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
 
 
-def served_model(host: ModelHost, name: str) -> ServedModel:
+async def served_model(host: ModelHost, name: str) -> ServedModel:
     """Ask a host for a published checkpoint.
 
     Raises:
         ContractMismatch: the models aren't clipserve's, or image and text come from different checkpoints.
     """
-    configs = [host.config(ensemble(name, tower)) for tower in TOWERS]
+    configs = [await host.config(ensemble(name, tower)) for tower in TOWERS]
     image, text = (ModelSpec.from_parameters(_parameters(config)) for config in configs)
     if image.fingerprint != text.fingerprint:
         raise ContractMismatch(
             f"{name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
             "publish both from one checkpoint"
         )
-    parameters = _parameters(host.config(preparer(name, "image")))
+    parameters = _parameters(await host.config(preparer(name, "image")))
     preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
     max_batch = min(config.max_batch_size for config in configs)
     if max_batch < 1:

@@ -1,0 +1,73 @@
+"""Several things at once: interface for the coroutines of the SDK, and its form for blocking clients, threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from clip_client.blocking import run
+from clip_client.errors import Unavailable
+
+_Item = TypeVar("_Item")
+_T = TypeVar("_T")
+
+
+class Concurrency(Protocol):
+    """Ways of a client to wait, and to do several things at once."""
+
+    async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
+        """Await work for every item, some at once; results in order. After a failure, which is raised, no more is begun."""
+
+    async def apply(self, function: Callable[[_Item], _T], items: Sequence[_Item], at_once: int) -> list[_T]:
+        """Call a function that blocks for every item, some at once; results in order, or the first exception."""
+
+    async def once(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Await work whose outcome tasks that want it at the same time may share."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    async def close(self) -> None:
+        """Give back threads; work that hasn't begun is dropped."""
+
+
+class Threads:
+    """Threads that last for a call; nothing that is awaited suspends."""
+
+    async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
+        """Await work for every item, each in a thread where there are several."""
+        if len(items) == 1:
+            return [await work(items[0])]
+        failed = threading.Event()
+
+        def begin(item: _Item) -> _T:
+            if failed.is_set():  # what failed comes before it, and is the error that is raised
+                raise Unavailable("given up after another request failed")
+            try:
+                return run(work(item))
+            except BaseException:
+                failed.set()
+                raise
+
+        return await self.apply(begin, items, at_once)
+
+    async def apply(self, function: Callable[[_Item], _T], items: Sequence[_Item], at_once: int) -> list[_T]:
+        """Call for every item, in threads where there are several."""
+        if len(items) <= 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(min(at_once, len(items))) as pool:
+            return list(pool.map(function, items))
+
+    async def once(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Do the work: a thread that waited for another's would wait for its failure, too, and then for its own."""
+        return await work()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in this thread."""
+        time.sleep(seconds)
+
+    async def close(self) -> None:
+        """Do nothing: no thread outlasts a call."""
