@@ -55,7 +55,7 @@ def thumbnail(encoded: bytes, memory: Memory | None = None, side: int = SIDE) ->
         )
     try:
         size = _drafted(image, side)
-        with memory.held(size) if memory else contextlib.nullcontext():
+        with memory.held(size) if memory else contextlib.nullcontext(), contextlib.closing(image):  # pixels go first
             return _encoded(_small(image, side))
     except ClipError:
         raise
