@@ -10,7 +10,7 @@ from clip_client.tasks import Tasks
 class AsyncClip(ClipCalls):
     """A client of the two ensembles of one checkpoint on a Triton, for one event loop: :class:`Clip` with methods to await.
 
-    Any number of tasks may share it. Images are read and decoded in at most 16 threads of its own. A task that is cancelled cancels
+    Any number of tasks may share it. Images are read in at most 16 threads of its own. A task that is cancelled cancels
     its requests.
 
     >>> async with AsyncClip("localhost:8001") as clip:

@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 class Concurrency(Protocol):
     """Ways of a client to wait, and to do several things at once."""
 
+    def check(self) -> None:
+        """Raise Unavailable or InvalidInput where the client can't be used: after its end, or elsewhere than it began."""
+
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, some at once; results in order. After a failure, which is raised, no more is begun."""
 
@@ -36,6 +39,9 @@ class Concurrency(Protocol):
 
 class Threads:
     """Threads that last for a call; nothing that is awaited suspends."""
+
+    def check(self) -> None:
+        """Do nothing: any thread may use a blocking client, and its connection tells that it was closed."""
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, each in a thread where there are several."""

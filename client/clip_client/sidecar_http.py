@@ -1,13 +1,30 @@
 """HTTP conversation with a search sidecar: requests, readiness; errors of ours instead of statuses and urllib3's."""
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable, error_class
 
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
+
+
+class AwaitableSidecar(Protocol):
+    """Requests to one sidecar, awaited on an event loop, or in threads by those that never suspend."""
+
+    @property
+    def url(self) -> str:
+        """URL of the sidecar."""
+
+    async def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
+        """Send a request, as :meth:`SidecarHttp.ask` does."""
+
+    async def not_ready(self) -> str:
+        """Return the parts that aren't ready, with reasons; empty when all are."""
+
+    async def close(self) -> None:
+        """Close the connections."""
 
 
 class SidecarHttp:
