@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from clip_client.async_search import AsyncSearch
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
+    from clip_client.connection_options import Retries, Timeouts
     from clip_client.search import Search
+    from clip_client.tls import Tls
 
 __all__ = [
     "AsyncClip",
@@ -42,9 +44,12 @@ __all__ = [
     "InvalidInput",
     "ModelSpec",
     "NotFound",
+    "Retries",
     "Search",
     "Stalled",
     "Timeout",
+    "Timeouts",
+    "Tls",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
@@ -59,7 +64,10 @@ _MODULES = {
     "Clip": "clip",
     "Comparison": "comparison",
     "Embeddings": "clip_calls",
+    "Retries": "connection_options",
     "Search": "search",
+    "Timeouts": "connection_options",
+    "Tls": "tls",
 }
 
 
