@@ -50,5 +50,7 @@ class RestOnLoop(RestConnection):
             raise Outage(str(problem) or "no connection in time") from problem
         except asyncio.TimeoutError as problem:
             raise self._timeout(path.rpartition("/")[0], problem) from problem
-        except aiohttp.ClientError as problem:
+        except (aiohttp.ClientError, RuntimeError) as problem:
+            if self._is_closed:  # meanwhile
+                raise closed(self.address) from problem
             raise Outage(str(problem)) from problem
