@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from clip_client.awaited_sidecar import AwaitedSidecar
-from clip_client.ports import SEARCH_URL
+from collections.abc import Mapping
+
+from clip_client import connection_options
+from clip_client.connect import sidecar_at
+from clip_client.connection_options import SEARCH_TOKEN, Retries, Timeouts, sent_token
 from clip_client.search_calls import SearchCalls
-from clip_client.sidecar_http import SidecarHttp
 from clip_client.tasks import Tasks
+from clip_client.tls import Tls
 
 
 class AsyncSearch(SearchCalls):
@@ -20,9 +23,23 @@ class AsyncSearch(SearchCalls):
     Args: as :class:`Search`.
     """
 
-    def __init__(self, url: str = SEARCH_URL, *, token: str = "", timeout_s: float = 60.0) -> None:
-        tasks = Tasks(f"the AsyncSearch of {url}")
-        super().__init__(AwaitedSidecar(SidecarHttp(url, token=token, timeout_s=timeout_s), tasks), tasks)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        options = connection_options.options(timeout_s, sent_token(token, SEARCH_TOKEN), headers, tls, timeouts, retries)
+        from clip_client.sidecar_on_loop import SidecarOnLoop  # aiohttp is loaded for those that use it
+
+        url, address = sidecar_at(url, options)
+        tasks = Tasks(f"the AsyncSearch of {address}")
+        super().__init__(SidecarOnLoop(url, address, options, tasks), tasks)
 
     async def __aenter__(self) -> AsyncSearch:
         return self

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from clip_client.concurrency import Concurrency
 from clip_client.connection import connection
-from clip_client.connection_options import ADDRESS, Options
+from clip_client.connection_options import ADDRESS, URL, Options
 from clip_client.errors import InvalidInput
-from clip_client.ports import TRITON_ADDRESS
-from clip_client.server_addresses import ServerAddress, server_addresses
+from clip_client.ports import SEARCH_URL, TRITON_ADDRESS
+from clip_client.server_addresses import HTTP, ServerAddress, server_address, server_addresses
 from clip_client.servers import Servers
 
 
@@ -47,6 +47,18 @@ def clip_host(
         on_loop: True for connections that are awaited on an event loop, False for those that block.
     """
     return Servers([connection(server, options, on_loop=on_loop) for server in servers], options, concurrency, name=name)
+
+
+def sidecar_at(url: str | None, options: Options) -> tuple[str, ServerAddress]:
+    """Return the URL of a sidecar as it was written, and what it means; None for that of the environment, or the usual one.
+
+    Raises:
+        InvalidInput: it can't be used, or not with these options.
+    """
+    origin, text = ("sidecar's URL", url) if url is not None else (f"variable {URL}", os.environ.get(URL) or SEARCH_URL)
+    address = server_address(text, origin, schemes=HTTP, expected="expected http://host:port, or https://")
+    check_secrecy(address, options)
+    return text, address
 
 
 def check_secrecy(address: ServerAddress, options: Options) -> None:

@@ -64,12 +64,12 @@ def connection(address: ServerAddress, options: Options, *, on_loop: bool) -> Co
     return BlockingRest(address, options)
 
 
-def closed(address: ServerAddress) -> Unavailable:
+def closed(address: object) -> Unavailable:
     """Return the error for a use after the end."""
     return Unavailable(f"the connection to {address} was closed: make a new client")
 
 
-def refused_token(address: ServerAddress, *, had_token: bool, is_forbidden: bool, answer: str) -> str:
+def refused_token(address: object, *, had_token: bool, is_forbidden: bool, answer: str) -> str:
     """Return the message for a server that asks for a token, or for another one."""
     told = f" ({answer})" if answer else ""
     if not had_token:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from clip_client.awaited_sidecar import AwaitedSidecar
+from collections.abc import Mapping
+
+from clip_client import connection_options
 from clip_client.blocking import blocking, blocking_iterator
 from clip_client.concurrency import Threads
-from clip_client.ports import SEARCH_URL
+from clip_client.connect import sidecar_at
+from clip_client.connection_options import SEARCH_TOKEN, Retries, Timeouts, sent_token
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,
@@ -20,6 +23,7 @@ from clip_client.rows_and_hits import (
 )
 from clip_client.search_calls import SearchCalls
 from clip_client.sidecar_http import SidecarHttp
+from clip_client.tls import Tls
 
 __all__ = [
     "Added",
@@ -43,14 +47,34 @@ class Search:
     ...     search.query("photos", "a cat", k=5)[0].score
 
     Args:
-        url: where the sidecar listens.
-        token: the sidecar's, if it has one.
+        url: where the sidecar listens, http or https; None for the variable ``CLIPSERVE_URL``, or ``http://localhost:1234``.
+        token: the sidecar's, if it has one; None for the variable ``CLIPSERVE_SEARCH_TOKEN``, if it is set.
         timeout_s: bound on each request.
+        headers: sent with every request, too.
+        tls: certificates for https; None for the system's, or those that the environment names.
+        timeouts: bounds on the parts of a request.
+        retries: repetitions while the sidecar can't be reached. A request that changes something isn't sent again once it
+            may have arrived.
+
+    Raises:
+        InvalidInput: an argument or a variable can't be used.
     """
 
-    def __init__(self, url: str = SEARCH_URL, *, token: str = "", timeout_s: float = 60.0) -> None:
-        http, concurrency = SidecarHttp(url, token=token, timeout_s=timeout_s), Threads()
-        self._calls = SearchCalls(AwaitedSidecar(http, concurrency), concurrency)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        options = connection_options.options(timeout_s, sent_token(token, SEARCH_TOKEN), headers, tls, timeouts, retries)
+        concurrency = Threads()
+        http = SidecarHttp(*sidecar_at(url, options), options, concurrency)
+        self._calls = SearchCalls(http, concurrency)
         self.url = http.url
 
     wait_ready = blocking(SearchCalls.wait_ready)

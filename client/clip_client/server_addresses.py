@@ -74,6 +74,8 @@ def server_address(
     text: str, origin: str = "address", *, schemes: Sequence[str] = (*GRPC, *HTTP), expected: str = EXPECTED
 ) -> ServerAddress:
     """Return one address; names and passwords in front of the host are refused unseen."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"the {origin} is a {type(text).__name__}: {expected}")
     refused = InvalidInput(f"the {origin} is {_shown(text)!r}: {expected}")
     if "@" in text:
         raise InvalidInput(f"the {origin} names a user in front of {_shown(text)!r}: leave that out, and pass token or headers")

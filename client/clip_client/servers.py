@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +12,13 @@ import numpy.typing as npt
 from clip_client import tls_faults
 from clip_client.concurrency import Concurrency
 from clip_client.connection import Connection, Outage, Rows
-from clip_client.connection_options import Options, Retries
+from clip_client.connection_options import Options
 from clip_client.errors import ClipError, ContractMismatch, Timeout, Unavailable
+from clip_client.retry_pauses import pauses_s
 from clip_client.rota import Rota
 from clip_client.served_model import ServedModel, served_model
 
 _T = TypeVar("_T")
-_LONGEST_PAUSE_S = 2.0
 _LEAST_S = 0.001  # left for an attempt; gRPC takes no less
 
 
@@ -92,7 +90,7 @@ class Servers:
         """
         self._concurrency.check()
         deadline, problems = time.monotonic() + self._options.request_s, dict[Connection, ClipError]()
-        for pause_s in _pauses_s(self._options.retries):
+        for pause_s in pauses_s(self._options.retries):
             if pause_s:
                 if time.monotonic() + pause_s > deadline:
                     break
@@ -167,13 +165,6 @@ class _OneServer:
     async def config(self, model: str) -> Any:
         """Return a model's configuration."""
         return await self.connection.config(model, timeout_s=min(self.options.request_s, self.options.attempt_s))
-
-
-def _pauses_s(retries: Retries) -> Iterator[float]:
-    """Yield the pause before each attempt, none before the first."""
-    doubled = (min(retries.pause_s * 2.0**n, _LONGEST_PAUSE_S) for n in itertools.count())
-    jittered = (pause_s * random.uniform(0.5, 1.5) for pause_s in doubled)  # noqa: S311  (jitter, not a secret)
-    yield from itertools.islice(itertools.chain([0.0], jittered), retries.attempts)
 
 
 def _differences(model: ServedModel, expected: ServedModel) -> Iterator[tuple[str, object, object]]:
