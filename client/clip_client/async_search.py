@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clip_client import connection_options
+from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.connect import sidecar_at
-from clip_client.connection_options import SEARCH_TOKEN, Retries, Timeouts, sent_token
+from clip_client.connection_options import Retries, Timeouts, sent_token
 from clip_client.search_calls import SearchCalls
 from clip_client.tasks import Tasks
 from clip_client.tls import Tls

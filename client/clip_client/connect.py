@@ -6,9 +6,10 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 
+from clip_client.client_variables import ADDRESS, URL
 from clip_client.concurrency import Concurrency
 from clip_client.connection import connection
-from clip_client.connection_options import ADDRESS, URL, Options
+from clip_client.connection_options import Options
 from clip_client.errors import InvalidInput
 from clip_client.ports import SEARCH_URL, TRITON_ADDRESS
 from clip_client.server_addresses import HTTP, ServerAddress, server_address, server_addresses

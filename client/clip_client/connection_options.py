@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from clip_client.client_variables import TOKEN
 from clip_client.errors import InvalidInput
 from clip_client.model_host import check_timeout
 from clip_client.tls import Tls, tls_of_environment
-
-ADDRESS, TOKEN = "CLIPSERVE_ADDRESS", "CLIPSERVE_TOKEN"
-"""Variables with the addresses of Triton, commas between them, and with the token that is sent there."""
-URL, SEARCH_TOKEN = "CLIPSERVE_URL", "CLIPSERVE_SEARCH_TOKEN"
-"""Variables with the URL of the sidecar, and with the token that is sent there."""
 
 _HEADER = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+")  # of HTTP, in small letters, which gRPC wants
 _PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")

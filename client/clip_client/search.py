@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from clip_client import connection_options
 from clip_client.blocking import blocking, blocking_iterator
+from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.concurrency import Threads
 from clip_client.connect import sidecar_at
-from clip_client.connection_options import SEARCH_TOKEN, Retries, Timeouts, sent_token
+from clip_client.connection_options import Retries, Timeouts, sent_token
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from clip_client.client_variables import CA, CERTIFICATE, KEY
 from clip_client.errors import InvalidInput
-
-CA, CERTIFICATE, KEY = "CLIPSERVE_CA", "CLIPSERVE_CERTIFICATE", "CLIPSERVE_KEY"
-"""Variables with the paths of :class:`Tls`."""
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client import command_runner, help_texts
-from clip_client.connection_options import URL
+from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
 from clip_search.cli.verbs import VERBS

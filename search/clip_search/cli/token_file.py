@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from clip_client.connection_options import SEARCH_TOKEN, sent_token
+from clip_client.client_variables import SEARCH_TOKEN
+from clip_client.connection_options import sent_token
 from clip_client.errors import InvalidInput
 
 
