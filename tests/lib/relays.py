@@ -8,7 +8,9 @@ import http.client
 import http.server
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import Any
 
 import grpc
 import trustme
-from servers import Server
+from servers import Server, free_ports
 
 _LENGTHS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
@@ -116,12 +118,6 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def http_socket(server: Server) -> str:
-    """Path of the socket on which the server's Triton speaks HTTP."""
-    [option] = [one for one in server.tritonserver().cmdline() if one.startswith("--http-address=unix:")]
-    return option.removeprefix("--http-address=unix:")
-
-
 class _Requests(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     target: str | int  # a Unix socket, or a port
@@ -186,3 +182,37 @@ def http_relay(
     finally:
         relay.shutdown()
         relay.server_close()
+
+
+@contextlib.contextmanager
+def open_triton(server: Server, folder: Path) -> Iterator[str]:
+    """Socket of a second Triton beside a server, with the same models, which answers inference over HTTP, too."""
+    first, path = server.tritonserver(), folder / "http"
+    changed = {
+        "--http-address": f"unix:{path}",
+        "--grpc-port": str(free_ports(1)[0]),
+        "--metrics-address": f"unix:{folder / 'm'}",
+    }
+    options = dict(option.split("=", 1) for option in first.cmdline()[1:] if "=" in option)
+    kept = [one for one in first.cmdline()[1:] if one.split("=", 1)[0] not in (*changed, "--http-restricted-api", "--log-info")]
+    assert changed.keys() <= options.keys()
+    command = [first.cmdline()[0], *kept, *(f"{name}={value}" for name, value in changed.items())]
+    environment = {name: value for name, value in first.environ().items() if not name.startswith("CLIPSERVE_")}
+    with open(folder / "log", "wb") as log:
+        triton = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not _is_ready(str(path)):
+            assert triton.poll() is None, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield str(path)
+    finally:
+        triton.terminate()
+        triton.wait()
+
+
+def _is_ready(path: str) -> bool:
+    connection = UnixConnection(path)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    return False
