@@ -33,8 +33,8 @@ class Concurrency(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
-    async def close(self) -> None:
-        """Give back threads; work that hasn't begun is dropped."""
+    async def close(self) -> bool:
+        """Give back threads, and drop work that hasn't begun; return true if connections are there to be closed, too."""
 
 
 class Threads:
@@ -75,5 +75,6 @@ class Threads:
         """Wait in this thread."""
         time.sleep(seconds)
 
-    async def close(self) -> None:
-        """Do nothing: no thread outlasts a call."""
+    async def close(self) -> bool:
+        """Return true; no thread outlasts a call."""
+        return True

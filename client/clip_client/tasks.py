@@ -40,13 +40,11 @@ class Tasks:
             raise Unavailable(
                 f"{self._owner} belongs to process {self._process}, from which this one was forked: make one here"
             )
-        loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
+            self._loop = asyncio.get_running_loop()
         if self._loop.is_closed():
             raise Unavailable(f"{self._owner} belongs to an event loop that has ended: make one per loop, in 'async with'")
-        if self._loop is not loop:
-            raise InvalidInput(f"{self._owner} belongs to another event loop: make one per loop, or use the blocking client")
+        self._check_loop()
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item in at most ``at_once`` tasks; a failure, or being cancelled, cancels the others."""
@@ -92,19 +90,36 @@ class Tasks:
         """Wait on the loop."""
         await asyncio.sleep(seconds)
 
-    async def close(self) -> None:
-        """Drop what hasn't begun; threads end when they have done what they began."""
+    async def close(self) -> bool:
+        """Drop what hasn't begun; threads end when they have done what they began.
+
+        Returns:
+            True if connections can be closed on this loop; false if they were, or went with their loop or process.
+
+        Raises:
+            InvalidInput: the client belongs to another loop, which still runs.
+        """
+        if self._closed or os.getpid() != self._process:
+            return False
+        self._check_loop()
         self._closed = True
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-        tasks = [task for task in self._shared.values() if task.get_loop() is asyncio.get_running_loop()]
+        if self._loop is not None and self._loop.is_closed():
+            return False
+        tasks = [*self._shared.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        return True
 
     def _begin(self, function: Callable[[_Item], _T], item: _Item) -> _T:
         self._check_open()
         return function(item)
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and not self._loop.is_closed() and self._loop is not asyncio.get_running_loop():
+            raise InvalidInput(f"{self._owner} belongs to another event loop: make one per loop, or use the blocking client")
 
     def _check_open(self) -> None:
         if self._closed:
