@@ -68,6 +68,7 @@ class ClipCalls:
         self._known: EmbeddingRequests | None = None
         self._known_outages = 0
         self._is_closed = False
+        concurrency.close_at_end(self.close)
 
     def __repr__(self) -> str:
         return self.described(type(self).__name__)

@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 class Concurrency(Protocol):
     """Ways of a client to wait, and to do several things at once."""
 
+    def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have the client closed by ``close`` where it can't outlast what it runs on."""
+
     def check(self) -> None:
         """Raise Unavailable or InvalidInput where the client can't be used: after its end, or elsewhere than it began."""
 
@@ -39,6 +42,9 @@ class Concurrency(Protocol):
 
 class Threads:
     """Threads that last for a call; nothing that is awaited suspends."""
+
+    def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do nothing: the process is all that it runs on."""
 
     def check(self) -> None:
         """Do nothing: any thread may use a blocking client, and its connection tells that it was closed."""

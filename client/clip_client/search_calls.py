@@ -34,6 +34,7 @@ class SearchCalls:
         self._http = http
         self._concurrency = concurrency
         self._is_closed = False
+        concurrency.close_at_end(self.close)
 
     def __repr__(self) -> str:
         return self.described(type(self).__name__)
