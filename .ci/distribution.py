@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Collection, Iterator
 from email import message_from_bytes
@@ -22,6 +21,8 @@ from email.message import Message
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 WHEEL, SOURCE = "wheel", "sdist"

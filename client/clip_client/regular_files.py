@@ -15,7 +15,7 @@ _KINDS = {
 }
 
 _READING = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
-"""Flags of opening: no waiting for a pipe, not for programs that are started; Windows has the last alone, or it changes line ends."""
+"""Flags of opening: don't wait for pipes, hand nothing on to programs; Windows has the last alone, or it changes line ends."""
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in _READING)
 
 
