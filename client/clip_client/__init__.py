@@ -23,7 +23,6 @@ from clip_client.moved import NOW
 from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from clip_client import plots
     from clip_client.async_clip import AsyncClip
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
@@ -46,7 +45,6 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
-    "plots",
 ]
 
 former_names.add(__name__, NOW)
@@ -65,8 +63,4 @@ def __getattr__(name: str) -> Any:
         from clip_client import search
 
         return search.Search
-    if name == "plots":
-        from importlib import import_module
-
-        return import_module("clip_client.plots")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

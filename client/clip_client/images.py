@@ -49,6 +49,16 @@ class Reader:
         return buffer.getvalue()
 
 
+def _read_all(file: BinaryIO) -> bytes:
+    try:
+        content = file.read()
+    except Exception as problem:  # a file object can be anything
+        raise InvalidInput(f"the file object can't be read: {problem}") from problem
+    if not isinstance(content, bytes | bytearray):
+        raise InvalidInput("the file object gave text: open it in binary mode, open(path, 'rb')")
+    return bytes(content)
+
+
 def encoded_file(image: str | os.PathLike[str] | bytes | BinaryIO, limits: Limits, timeout_s: float) -> bytes:
     """Return the content of an image's file as it is; raises as :meth:`Reader.read`."""
     if isinstance(image, bytes | bytearray | memoryview):
@@ -69,16 +79,6 @@ def _downloaded(url: str, limits: Limits, timeout_s: float) -> bytes:
     from clip_client.downloads import Downloader, open_url  # urllib3 is loaded for URLs alone
 
     return Downloader(open_url, limits.image_bytes, timeout_s).read(url)
-
-
-def _read_all(file: BinaryIO) -> bytes:
-    try:
-        content = file.read()
-    except Exception as problem:  # a file object can be anything
-        raise InvalidInput(f"the file object can't be read: {problem}") from problem
-    if not isinstance(content, bytes | bytearray):
-        raise InvalidInput("the file object gave text: open it in binary mode, open(path, 'rb')")
-    return bytes(content)
 
 
 def _copied(image: Image.Image) -> Image.Image:
