@@ -18,6 +18,7 @@ from clip_client.rows_and_hits import Hit
 _MOST = 100  # pictures in one figure
 _CELL = 1.55  # inches
 _LABEL = 20  # columns of a label
+_LINES = 3  # of a label that has line breaks; each is wrapped once more
 
 
 @runtime_checkable
@@ -75,7 +76,7 @@ def grid(
     Args:
         images: in any form that :meth:`clip_client.Clip.embed_image` takes; the first 100 are drawn. One that can't be read has
             the reason in its place.
-        labels: one an image, or none at all; numbers get three decimals.
+        labels: one an image, or none at all; numbers get three decimals, line breaks are kept.
         query: an image that is drawn first, in a frame.
 
     Raises:
@@ -115,8 +116,8 @@ def _grid(drawn: list[Picture], labels: list[str], notes: list[str], layout: _La
         if n < len(first):
             _frame(each)
         else:
-            parts = [of[n - len(first)] for of in (notes, labels) if of]
-            each.set_xlabel("\n".join(shown(part, _LABEL, lines=2) for part in parts), fontsize=8, **style())
+            lines = "\n".join(of[n - len(first)] for of in (notes, labels) if of).split("\n")[:_LINES]
+            each.set_xlabel("\n".join(shown(line, _LABEL, lines=2) for line in lines), fontsize=8, **style())
     if not drawn:
         axes[0].set_xlabel(f"query: no {layout.noun}", fontsize=8)
     return plot
