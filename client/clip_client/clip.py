@@ -123,6 +123,9 @@ class Clip:
     compare = blocking(ClipCalls.compare)
     close = blocking(ClipCalls.close)
 
+    def __repr__(self) -> str:
+        return self._calls.described("Clip")
+
     def __enter__(self) -> Clip:
         return self
 

@@ -81,6 +81,7 @@ class GrpcConnection:
             closing = self._opened.close()
             if self._on_loop:
                 await closing
+                await _last_events()
 
     async def _asked(
         self, what: str, method: Callable[[Any], Callable[..., Any]], timeout_s: float, *arguments: Any, **options: Any
@@ -137,6 +138,15 @@ class GrpcConnection:
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     key, certificate = tls.own() or (None, None)
     return grpc.ssl_channel_credentials(tls.trusted(), key, certificate)
+
+
+async def _last_events() -> None:
+    """Wait until gRPC's thread has told of the calls that were cancelled; a loop that has ended can't be told, and it logs that.
+
+    It tells all loops of events in their order; that a new channel's state isn't READY is such an event.
+    """
+    async with grpc.aio.insecure_channel("localhost:1") as channel:  # never connected
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
 
 def is_cancelled() -> bool:

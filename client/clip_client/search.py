@@ -95,6 +95,9 @@ class Search:
     rebuild = blocking(SearchCalls.rebuild)
     close = blocking(SearchCalls.close)
 
+    def __repr__(self) -> str:
+        return self._calls.described("Search")
+
     def __enter__(self) -> Search:
         return self
 

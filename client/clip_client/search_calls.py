@@ -33,6 +33,15 @@ class SearchCalls:
         self.url = http.url
         self._http = http
         self._concurrency = concurrency
+        self._is_closed = False
+        concurrency.close_at_end(self.close)
+
+    def __repr__(self) -> str:
+        return self.described(type(self).__name__)
+
+    def described(self, kind: str) -> str:
+        """Return a client of this kind in a line: the sidecar, and its state."""
+        return f"<{kind} at {self.url}, {'closed' if self._is_closed else 'open'}>"
 
     async def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         """Return once the sidecar answers, its collections are open and its Triton is ready.
@@ -241,8 +250,10 @@ class SearchCalls:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.close()
-        await self._concurrency.close()
+        closable = await self._concurrency.close()
+        self._is_closed = True
+        if closable:
+            await self._http.close()
 
     async def _terms(self, what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
         mix = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else [*what]
