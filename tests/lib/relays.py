@@ -73,6 +73,8 @@ class _Calls(grpc.GenericRpcHandler):
     asks_for_client: bool = False
     token: str = ""
     forbidden: str = ""
+    port: int = 0
+    exchanged: tuple[bytes, bytes] = (b"", b"")  # of the same length, in answers
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -82,10 +84,10 @@ class _Calls(grpc.GenericRpcHandler):
                 pem, ca = self.certificates.pem(self.name).read_bytes(), self.certificates.ca.read_bytes()
                 pairs = [(self.certificates.key(self.name).read_bytes(), pem)]
                 port = relay.add_secure_port(
-                    "127.0.0.1:0", grpc.ssl_server_credentials(pairs, ca, require_client_auth=self.asks_for_client)
+                    f"127.0.0.1:{self.port}", grpc.ssl_server_credentials(pairs, ca, require_client_auth=self.asks_for_client)
                 )
             else:
-                port = relay.add_insecure_port("127.0.0.1:0")
+                port = relay.add_insecure_port(f"127.0.0.1:{self.port}")
             relay.start()
             yield f"127.0.0.1:{port}"
             relay.stop(None).wait()
@@ -99,7 +101,8 @@ class _Calls(grpc.GenericRpcHandler):
             if self.token and sent != f"Bearer {self.token}":
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
             try:
-                return self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                answer = self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                return answer.replace(*self.exchanged) if self.exchanged[0] else answer
             except grpc.RpcError as problem:
                 context.abort(problem.code(), problem.details())
 
