@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy.typing as npt
 import urllib3
 
-from clip_client import model_config
 from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, TooLarge, Unauthorized, Unavailable
+from clip_client.model_host import LOADING
 from clip_client.rest_tensors import JSON_LENGTH, answered_tensors, request_body
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
@@ -39,18 +40,27 @@ class RestConnection:
         self._options = options
 
     async def config(self, model: str, *, timeout_s: float) -> Any:
-        """Return the model's configuration, Triton's ``ModelConfig`` protobuf."""
+        """Return the model's configuration: the fields of Triton's ``ModelConfig`` that clients read."""
         answer = await self._asked(model, "GET", f"/v2/models/{model}/config", timeout_s)
         try:
-            return model_config.from_json(answer.body)
-        except ValueError as problem:
+            return _config(json.loads(answer.body))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+            raise self._foreign(answer) from problem
+
+    async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
+        """Return the server's name, its version, and the extensions of the protocol that it speaks."""
+        answer = await self._asked("its metadata", "GET", "/v2", timeout_s)
+        try:
+            described = json.loads(answer.body)
+            return str(described["name"]), str(described["version"]), [str(name) for name in described["extensions"]]
+        except (ValueError, KeyError, TypeError) as problem:
             raise self._foreign(answer) from problem
 
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if the server or a model isn't ready; empty if all are."""
         answer = await self._sent("GET", "/v2/health/ready", timeout_s)
         if answer.status in (400, 503) and not _error_text(answer):
-            return "the server is loading models"
+            return LOADING
         self._check(answer, "the server")
         for model in models:
             if (await self._sent("GET", f"/v2/models/{model}/ready", timeout_s)).status != 200:
@@ -165,6 +175,12 @@ class BlockingRest(RestConnection):
         except urllib3.exceptions.HTTPError as problem:
             raise Outage(str(problem)) from problem
         return Answer(answer.status, answer.headers, answer.data)
+
+
+def _config(described: Any) -> SimpleNamespace:
+    """Return a configuration in Triton's JSON with the names of its protobuf, which isn't loaded for this."""
+    parameters = {key: SimpleNamespace(string_value=str(one["string_value"])) for key, one in described["parameters"].items()}
+    return SimpleNamespace(max_batch_size=int(described["max_batch_size"]), parameters=parameters)
 
 
 def _error_text(answer: Answer) -> str:
