@@ -179,8 +179,11 @@ class BlockingRest(RestConnection):
 
 def _config(described: Any) -> SimpleNamespace:
     """Return a configuration in Triton's JSON with the names of its protobuf, which isn't loaded for this."""
-    parameters = {key: SimpleNamespace(string_value=str(one["string_value"])) for key, one in described["parameters"].items()}
-    return SimpleNamespace(max_batch_size=int(described["max_batch_size"]), parameters=parameters)
+    parameters = {
+        key: SimpleNamespace(string_value=str(one["string_value"])) for key, one in described.get("parameters", {}).items()
+    }
+    most, backend = int(described["max_batch_size"]), str(described.get("backend", ""))
+    return SimpleNamespace(max_batch_size=most, backend=backend, parameters=parameters)
 
 
 def _error_text(answer: Answer) -> str:

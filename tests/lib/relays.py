@@ -11,9 +11,9 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class _Calls(grpc.GenericRpcHandler):
     token: str = ""
     forbidden: str = ""
     port: int = 0
-    exchanged: tuple[bytes, bytes] = (b"", b"")  # of the same length, in answers
+    exchanged: Mapping[str, str] = field(default_factory=dict)  # of the same length, in answers
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -102,7 +102,9 @@ class _Calls(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
             try:
                 answer = self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
-                return answer.replace(*self.exchanged) if self.exchanged[0] else answer
+                for before, after in self.exchanged.items():
+                    answer = answer.replace(before.encode(), after.encode())
+                return answer
             except grpc.RpcError as problem:
                 context.abort(problem.code(), problem.details())
 
