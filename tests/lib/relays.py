@@ -201,13 +201,14 @@ def open_triton(server: Server, folder: Path) -> Iterator[str]:
     options = dict(option.split("=", 1) for option in first.cmdline()[1:] if "=" in option)
     kept = [one for one in first.cmdline()[1:] if one.split("=", 1)[0] not in (*changed, "--http-restricted-api", "--log-info")]
     assert changed.keys() <= options.keys()
+    kept = [one.replace("region-prefix-name=", "region-prefix-name=second-") for one in kept]  # of its shared memory
     command = [first.cmdline()[0], *kept, *(f"{name}={value}" for name, value in changed.items())]
     environment = {name: value for name, value in first.environ().items() if not name.startswith("CLIPSERVE_")}
     with open(folder / "log", "wb") as log:
         triton = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         while not _is_ready(str(path)):
-            assert triton.poll() is None, (folder / "log").read_text()
+            assert triton.poll() is None, f"{triton.poll()}: {(folder / 'log').read_text()}"
             time.sleep(0.1)
         yield str(path)
     finally:
