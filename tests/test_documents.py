@@ -118,6 +118,19 @@ def test_searches_on_the_command_line_run(
         assert cli.main([*words, "--url", sidecar.url]) == 0
 
 
+def small_commands() -> list[tuple[str, ...]]:
+    """Return the commands that compare, classify and inform; what stands on standard input isn't there."""
+    lines = [command.words[1:] for block in blocks("sh") for command in commands(block.content) if len(command.words) > 1]
+    return sorted({words for words in lines if words[0] in ("compare", "classify", "info") and "-" not in words})
+
+
+@pytest.mark.parametrize("words", small_commands(), ids=" ".join)
+def test_small_commands_run(words: tuple[str, ...], folder: Path, server: Server) -> None:
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    where = [] if "--local" in words else ["--address", server.address]
+    assert cli.main([*words, *where]) == 0
+
+
 def test_programs_of_the_system_run(folder: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.content.splitlines() if line.startswith(("openssl ", "chmod "))]
     assert lines
