@@ -218,8 +218,8 @@ def test_a_terminal_gets_columns(folder: Path, server: Server) -> None:
     assert heading.split() == ["label", "probability", "picture"]
 
 
-def test_a_reader_that_goes_away_ends_it_silently(folder: Path, server: Server) -> None:
-    words = ["classify", *[str(folder / "a.jpg")] * 400, "--labels", "cat,dog", "--address", server.address]
+def test_a_reader_that_goes_away_ends_it_silently(folder: Path, repository: Path) -> None:
+    words = ["classify", *[str(folder / "a.jpg")] * 400, "--labels", "cat,dog", "--local", str(repository)]
     process = subprocess.Popen([CLIPSERVE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout
     assert process.stderr
@@ -229,8 +229,8 @@ def test_a_reader_that_goes_away_ends_it_silently(folder: Path, server: Server) 
     process.stderr.close()
 
 
-def test_ctrl_c_is_quiet(folder: Path, server: Server) -> None:
-    words = ["classify", "-", "--labels", "cat,dog", "--address", server.address]
+def test_ctrl_c_is_quiet(folder: Path, repository: Path) -> None:
+    words = ["classify", "-", "--labels", "cat,dog", "--local", str(repository)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, "-c", QUIET, *words], **pipes)  # type: ignore[call-overload]
     process.stdin.write(os.fsencode(folder / "a.jpg") + b"\n" + b"\n".join([os.fsencode(folder / "b.jpg")] * 200) + b"\n")

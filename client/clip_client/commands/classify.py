@@ -77,7 +77,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         made,
         "clipserve classify photos --labels cat,dog,car",
         'clipserve classify photos/car.jpg --labels labels.txt --templates "a drawing of a {}." --top 3',
-        "clipserve classify - --labels cat,dog --json < names.txt",
+        "clipserve classify - --null --labels cat,dog --json",
     )
     return made
 

@@ -51,7 +51,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     help_texts.add_examples(
         made,
         'clipserve compare cat.jpg "a photo of a cat" "a photo of a dog"',
-        'clipserve compare - "a cat" "a dog" --json < cat.jpg',
+        'clipserve compare https://example.com/cat.jpg "a cat" "a dog" --json',
         'clipserve compare cat.jpg "a cat" "a dog" --local model_repository',
     )
     return made
