@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from relays import grpc_relay
 from servers import CLIPSERVE, Server
 from sidecars import PICTURES
 from terminals import run_in_terminal
@@ -22,6 +23,7 @@ from clip_client.prompt_templates import TEMPLATES
 
 TEXTS = ["a cat", "a dog", "two red squares"]
 LABELS = ["cat", "dog", "square"]
+SECRET = "s3cret-token-of-the-relay"
 QUIET = (  # Ctrl-C reaches a command that a shell runs in the background only so
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from clip_client.cli import main; "
     "sys.exit(main(sys.argv[1:]))"
@@ -90,6 +92,33 @@ def test_comparing_names_what_is_left_out(folder: Path, server: Server, capsys: 
     assert "none.jpg" in capsys.readouterr().err
     assert cli.main(["compare", str(folder / "a.jpg"), "a cat", "--address", "127.0.0.1:1"]) == 1
     assert "can't be reached" in capsys.readouterr().err
+
+
+def test_address_and_token_come_from_the_environment_or_the_options(
+    folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    words = ["compare", str(folder / "a.jpg"), "a cat", "a dog", "--json"]
+    with grpc_relay(server, token=SECRET) as address:
+        monkeypatch.setenv("CLIPSERVE_ADDRESS", address)
+        assert cli.main(words) == 1
+        assert "asks for a token" in capsys.readouterr().err
+        assert cli.main([*words, "--token-file", str(tmp_path / "token")]) == 0
+        monkeypatch.setenv("CLIPSERVE_TOKEN", SECRET)
+        assert cli.main(words) == 0
+        assert cli.main(["info", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])["server"]
+        assert (told["address"], told["ready"]) == (address, True)
+        monkeypatch.setenv("CLIPSERVE_TOKEN", "another")
+        assert cli.main(words) == 1
+        assert cli.main(["info"]) == 0
+        printed = capsys.readouterr()
+        assert "refuses the token" in printed.err
+        assert "refuses the token" in printed.out
+        assert SECRET not in printed.err + printed.out
+        assert "another" not in printed.err + printed.out
+    assert cli.main([*words, "--token-file", str(tmp_path / "none")]) == 1
+    assert "the token can't be read" in capsys.readouterr().err
 
 
 # classify

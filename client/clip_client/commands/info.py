@@ -14,10 +14,10 @@ from clip_client import help_texts
 from clip_client.clip import Clip
 from clip_client.command_runner import is_terminal
 from clip_client.commands.installed import engines_here, installed
+from clip_client.commands.model_options import add_server_options, client_of
 from clip_client.commands.published import published
 from clip_client.errors import ClipError
 from clip_client.model_repository import FOLDER
-from clip_client.ports import TRITON_ADDRESS
 from clip_client.printable_text import printable
 
 _TIMEOUT_S = 5.0
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = {
         "installed": installed(),
         "engines": engines_here(),
-        "server": served(arguments.address, arguments.name),
+        "server": served(arguments),
         "repository": published(arguments.repository),
     }
     if arguments.json:
@@ -49,10 +49,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         description="Tell what is installed, which engines and devices there are, what a server serves and a repository holds.",
         formatter_class=help_texts.Formatter,
     )
-    made.add_argument(
-        "--address", metavar="HOST:PORT", help=f"of Triton; that in CLIPSERVE_ADDRESS if left out, else {TRITON_ADDRESS}"
-    )
-    made.add_argument("--name", default="clip", help="what the checkpoint was published as (default: clip)")
+    add_server_options(made)
     made.add_argument("--repository", type=Path, default=FOLDER, metavar="DIR", help=f"of published models (default: {FOLDER})")
     made.add_argument("--json", action="store_true", help="for machines: one object")
     help_texts.add_version(made)
@@ -60,17 +57,16 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return made
 
 
-def served(address: str | None, name: str) -> dict[str, Any]:
+def served(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what a server says of itself and of a checkpoint, or the reason why it can't."""
     try:
-        options: dict[str, Any] = {"name": name, "timeout_s": _TIMEOUT_S}
-        with Clip(address, **options) if address else Clip(**options) as clip:
+        with client_of(arguments, timeout_s=_TIMEOUT_S) as clip:
             health = clip.health()
             state = {"address": health.address, "live": health.live, "ready": health.ready, "reason": health.reason}
             waiting = {model: reason for model, reason in health.models.items() if reason}
             return {**state, "models": waiting, **(_metadata(clip) if health.live else {})}
     except ClipError as problem:  # an address that none can be, say
-        return {"address": address or "", "live": False, "ready": False, "reason": str(problem), "models": {}}
+        return {"address": arguments.address or "", "live": False, "ready": False, "reason": str(problem), "models": {}}
 
 
 def _metadata(clip: Clip) -> dict[str, Any]:
