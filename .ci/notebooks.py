@@ -3,8 +3,8 @@
 python .ci/notebooks.py                # all of examples/notebooks, in order
 python .ci/notebooks.py 2-semantic     # those whose names begin so
 
-Each runs in a kernel of its own, in a temporary folder that they share: the checkpoint is exported once. HTML, and each picture as PNG, go to
-artifacts/notebooks; the notebooks themselves are kept without outputs. Exits with 1 if a cell fails.
+Each runs in a kernel of its own, in a temporary folder that they share: each variant is exported once. HTML, and pictures as
+PNG, go to artifacts/notebooks; the notebooks themselves stay without outputs. Exits with 1 if a cell fails.
 """
 
 from __future__ import annotations
