@@ -82,7 +82,7 @@ def repository(variant: str = "onnx-fp32") -> Path:
     published = folder() / "repositories" / variant
     if not published.exists():
         places = ("--artifacts", folder() / "artifacts", "--repository", published)
-        judged_on = ("--eval", sample(), "--calibration", sample(), "--json", _report(variant))
+        judged_on = ("--eval", sample(), "--json", _report(variant))
         run("export", "--quick", "--variants", variant, *judged_on, *places)
     return published
 
@@ -148,15 +148,13 @@ def bars(title: str, values: Mapping[str, float]) -> Figure:
 
 
 def points(names: tuple[str, str], values: Mapping[str, tuple[float, float]]) -> Figure:
-    """Draw a named point for each pair of values."""
+    """Draw a named point for each time with its share, from 0 to 1."""
     drawn = figure(6, 3.6)
     axes = drawn.subplots()
-    for label, (x, y) in values.items():
+    for n, (label, (x, y)) in enumerate(values.items()):
         axes.scatter(x, y, s=50, color=BEST)
-        axes.annotate(label, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
-    axes.set(xlabel=names[0], ylabel=names[1])
-    axes.set_xlim(left=0)
-    axes.margins(x=0.3, y=0.3)
+        axes.annotate(label, (x, y), xytext=(0, -16 - 13 * n), textcoords="offset points", fontsize=9, ha="center")
+    axes.set(xlabel=names[0], ylabel=names[1], xlim=(0, 1.25 * max(x for x, _ in values.values())), ylim=(0, 1.05))
     axes.grid(alpha=0.3)
     return drawn
 
