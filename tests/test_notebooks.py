@@ -49,4 +49,6 @@ def test_all_cells_run_and_what_they_draw_is_kept(tmp_path: Path, monkeypatch: p
     assert [path.name for path in NOTEBOOKS if not notebooks.shown(path, tmp_path / "shown")] == []
     shown = {path.stem: list((tmp_path / "shown").glob(f"{path.stem}-*.png")) for path in NOTEBOOKS}
     assert {stem: len(pictures) >= 2 for stem, pictures in shown.items()} == dict.fromkeys(shown, True)
+    pages = [(tmp_path / "shown" / f"{path.stem}.html").read_text(encoding="utf-8") for path in NOTEBOOKS]
+    assert not [page for page in pages if "<script" in page]
     assert not list((ROOT / "examples" / "notebooks").glob("*.html"))
