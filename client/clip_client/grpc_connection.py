@@ -141,7 +141,7 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 
 async def _last_events() -> None:
-    """Wait until gRPC's thread has told of the calls that were cancelled; a loop that has ended can't be told, and it logs that.
+    """Wait until gRPC's thread has told of calls that were cancelled; a loop that has ended can't be told, and that is logged.
 
     It tells all loops of events in their order; that a new channel's state isn't READY is such an event.
     """
