@@ -22,6 +22,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 300, 40, 6
 SIGNATURES_OF_OTHERS = {
     "query": "keyword-only options of the SDK, named as in the sidecar's API",
     "rows": "as query",
+    "encode": "sentence-transformers' own",
     "new_from_descr": "numpy's own C function",
 }
 """Functions whose parameters aren't ours to choose, and the reason."""

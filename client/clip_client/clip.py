@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from clip_client.awaited_host import AwaitedHost, BlockingHost
@@ -12,6 +14,7 @@ from clip_client.comparison import Comparison, Floats
 from clip_client.concurrency import Threads
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.images import ImageLike
+from clip_client.library_methods import LibraryMethods
 from clip_client.model_repository import FOLDER
 from clip_client.ports import TRITON_ADDRESS
 from clip_client.spec import ModelSpec
@@ -19,7 +22,7 @@ from clip_client.spec import ModelSpec
 __all__ = ["Clip", "Comparison", "Embeddings", "Floats", "ImageLike", "OnError", "Place", "TextLike"]
 
 
-class Clip:
+class Clip(LibraryMethods):
     """A client of the two ensembles of one checkpoint: on a Triton, or in this process (:meth:`local`).
 
     >>> with Clip("localhost:8001") as clip:
@@ -46,6 +49,7 @@ class Clip:
         options = ClipOptions(name, timeout_s, requests_in_flight, preprocess)
         from clip_client.triton import Triton  # gRPC is loaded for a server alone
 
+        self._opening = partial(type(self), address, **asdict(options))
         self._begin(Triton(address, timeout_s=timeout_s), options)
 
     @classmethod
@@ -81,6 +85,7 @@ class Clip:
         """
         options = ClipOptions(name, timeout_s)
         clip = cls.__new__(cls)
+        clip._opening = partial(cls.local, repository, name=name, device=device, threads=threads, timeout_s=timeout_s)
         clip._begin(_local_host(repository, name, device, threads), options)
         return clip
 
