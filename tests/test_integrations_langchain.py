@@ -18,6 +18,13 @@ from sidecars import PICTURES, Sidecar
 from clip_client import Clip, InvalidInput, NotFound, Search, Unavailable
 from clip_client.integrations.langchain import ClipserveEmbeddings, ClipserveRetriever
 
+for coroutine in (
+    EmbeddingsIntegrationTests.test_aembed_query,
+    EmbeddingsIntegrationTests.test_aembed_documents,
+    RetrieversIntegrationTests.test_ainvoke_returns_documents,
+):
+    pytest.mark.asyncio(coroutine)
+
 
 class TestUnits(EmbeddingsUnitTests):
     """LangChain's tests without a server."""
@@ -31,7 +38,6 @@ class TestUnits(EmbeddingsUnitTests):
         return {"address": "localhost:8001"}
 
 
-@pytest.mark.asyncio
 class TestEmbeddings(EmbeddingsIntegrationTests):
     """LangChain's tests with a server."""
 
@@ -48,7 +54,6 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
         return {"address": self.address}
 
 
-@pytest.mark.asyncio
 class TestRetriever(RetrieversIntegrationTests):
     """LangChain's tests with a sidecar."""
 

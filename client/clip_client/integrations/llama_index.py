@@ -13,7 +13,6 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
-from llama_index.core.callbacks import CallbackManager
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import ImageNode, ImageType, NodeWithScore, QueryBundle
 
@@ -103,11 +102,10 @@ class ClipserveRetriever(BaseRetriever):
         where: str = "",
         text: str = "caption",
         timeout_s: float = 60.0,
-        callback_manager: CallbackManager | None = None,
     ) -> None:
         if similarity_top_k < 1:
             raise InvalidInput(f"similarity_top_k is {similarity_top_k}: expected at least 1")
-        super().__init__(callback_manager=callback_manager)
+        super().__init__()
         self.collection = collection
         self.similarity_top_k = similarity_top_k
         self.where = where
