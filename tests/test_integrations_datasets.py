@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -147,3 +148,22 @@ def test_wrong_names_are_refused(clip: Clip) -> None:
         clip.map_images(3)
     with pytest.raises(InvalidInput, match=r"a row can't be a .*: call map without input_columns"):
         pictures(*files(JPEGS[:1])).map(clip.map_images(), input_columns=["image"])
+
+
+def test_a_pickled_client_asks_the_same_server_and_holds_no_secret(
+    clip: Clip, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSERVE_TOKEN", "s3cret")
+    with Clip(server.address, timeout_s=7) as first:
+        content = pickle.dumps(first)
+    assert b"s3cret" not in content
+    with pickle.loads(content) as second:
+        np.testing.assert_array_equal(second.embed_text("a"), clip.embed_text("a"))
+    for secret in ({"token": "s3cret"}, {"headers": {"x-key": "s3cret"}}):
+        with Clip(server.address, **secret) as named, pytest.raises(InvalidInput, match=rf"given {[*secret][0]} .*TOKEN"):
+            pickle.dumps(named)
+
+
+def test_a_pickled_local_client_opens_the_same_models(repository: Path) -> None:
+    with Clip.local(repository) as first, pickle.loads(pickle.dumps(first)) as second:
+        np.testing.assert_array_equal(first.embed_text("a"), second.embed_text("a"))

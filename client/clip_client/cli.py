@@ -9,6 +9,8 @@ from pathlib import Path
 from clip_client import command_runner
 
 USAGE_ERROR = 2
+_OF_UNIX = ("fcntl", "resource")
+"""Modules of Python that Windows lacks."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     try:
         return int(importlib.import_module(command.module).main(arguments))
     except ModuleNotFoundError as problem:
+        if problem.name in _OF_UNIX:
+            print(f"clipserve {name} runs on Linux and macOS, not on Windows: use WSL 2 or Docker", file=sys.stderr)
+            return USAGE_ERROR
         cure = _of_clone(name) or f"pip install 'clipserve[{command.extra}]'"
         print(f"clipserve {name} needs {problem.name}, which isn't installed: {cure}", file=sys.stderr)
         return USAGE_ERROR

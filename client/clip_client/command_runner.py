@@ -67,14 +67,22 @@ def _make_printable(stream: TextIO | None) -> None:
 
 def _nobody_reads() -> bool:
     """Tell a closed standard output from other broken pipes; it is replaced, or Python would complain when it ends."""
-    broken = False
-    for stream in (sys.stdout, sys.stderr):
-        poll = select.poll()
-        poll.register(stream.fileno(), 0)
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            broken = True
-    return broken
+    broken = [stream for stream in (sys.stdout, sys.stderr) if _is_broken(stream)]
+    for stream in broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(broken)
+
+
+def _is_broken(stream: TextIO) -> bool:
+    if sys.platform == "win32":  # which can't be asked, but what is left to write fails again
+        try:
+            stream.flush()
+        except OSError:
+            return True
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _unforeseen(command: str, problem: Exception) -> int:

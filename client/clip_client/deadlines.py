@@ -6,7 +6,6 @@ urllib3's timeouts are for one wait each; a server that sends a byte a second ne
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -38,7 +37,7 @@ class Deadline:
     def watch(self, connection: socket.socket) -> None:
         """Shut a connection when the time is over, also after TLS has taken its descriptor."""
         with self._lock:
-            self._sockets.append(socket.socket(fileno=os.dup(connection.fileno())))
+            self._sockets.append(connection.dup())
         if self.expired:
             self._shut()
 

@@ -44,7 +44,7 @@ class Names:
 
     def __init__(self, names: Iterable[str], folder: Path) -> None:
         self._exact = set(names)
-        self._folders = tuple(_composed(form) + "/" for form in (os.path.abspath(folder), os.path.realpath(folder)))
+        self._folders = tuple(_slashed(form) + "/" for form in (os.path.abspath(folder), os.path.realpath(folder)))
         self._composed: dict[str, list[str]] = {}
         self._folded: dict[str, list[str]] = {}
         for name in sorted(self._exact):
@@ -67,10 +67,15 @@ class Names:
         slashed = _composed(path.replace("\\", "/"))
         keys = []
         for form in dict.fromkeys((path, slashed)):
-            absolute = form if form.startswith("/") else _composed(os.path.abspath(form))
-            keys += [] if form.startswith("/") else [form]
+            absolute = form if form.startswith("/") else _slashed(os.path.abspath(form))
+            keys += [] if os.path.isabs(form) else [form]
             keys += [absolute.removeprefix(folder) for folder in self._folders if absolute.startswith(folder)]
         return keys
+
+
+def _slashed(path: str) -> str:
+    """Return an absolute path of this system with slashes."""
+    return _composed(path.replace(os.sep, "/"))
 
 
 def _composed(name: str) -> str:

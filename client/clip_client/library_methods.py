@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
+
+from clip_client.client_variables import TOKEN
+from clip_client.errors import InvalidInput
 
 if TYPE_CHECKING:
     from functools import partial
@@ -16,6 +20,8 @@ class LibraryMethods:
 
     _opening: partial[Clip]
     """Call that makes such a client, without secrets: a pickle is made of it."""
+    _secrets: Sequence[str] = ()
+    """Names of the secret arguments that this client was made with."""
 
     def map_images(
         self, column: str = "image", *, embedding: str = "image_embedding", error: str = "image_error"
@@ -77,6 +83,11 @@ class LibraryMethods:
         return encode(cast("Clip", self), inputs, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._secrets:
+            raise InvalidInput(
+                f"a client that was given {' and '.join(self._secrets)} can't be copied into another process, where a pickle would "
+                f"show them: set {TOKEN}, which each process reads, or make a client there"
+            )
         return self._opening, ()
 
 

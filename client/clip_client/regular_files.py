@@ -14,6 +14,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+_READING = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+"""Flags of opening: don't wait for pipes, hand nothing on to programs; Windows has the last alone, or it changes line ends."""
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in _READING)
+
 
 def read_picture(path: str | os.PathLike[str], most_bytes: int, *, name: str = "") -> bytes:
     """Return the bytes of a picture's file.
@@ -71,7 +75,7 @@ def _content(file: BinaryIO, most_bytes: int) -> bytes:
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading; raise InvalidInput if it isn't a file, or can't be opened."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        number = os.open(path, _FLAGS)
     except (OSError, ValueError) as problem:  # ValueError: a path with a NUL
         raise InvalidInput(f"can't be read ({reason(problem)}): check the path and its permissions") from problem
     mode = os.fstat(number).st_mode

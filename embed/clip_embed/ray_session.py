@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from clip_client.cores import cores
 from clip_client.errors import Unavailable
 
 _QUIET = {
@@ -127,9 +128,9 @@ def _check_listens(address: str) -> None:
 
 
 def _room_here(options: RayOptions) -> Room:
-    cores = len(os.sched_getaffinity(0))
-    workers = options.workers or max(1, cores // (options.cpus or _WORKER_CPUS))
-    return Room(workers, options.cpus or max(1, cores // workers), options.gpus)
+    here = cores()
+    workers = options.workers or max(1, here // (options.cpus or _WORKER_CPUS))
+    return Room(workers, options.cpus or max(1, here // workers), options.gpus)
 
 
 def _room_of_cluster(resources: dict[str, float], options: RayOptions) -> Room:

@@ -1,6 +1,8 @@
 """Pictures by URL or path, from where they may be taken and from nowhere else."""
 
+import fcntl
 import os
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +12,8 @@ from clip_client.errors import InvalidInput
 from clip_client.guarded_downloads import Guard
 from clip_client.regular_files import open_picture, picture_content
 from clip_search.options import FetchOptions
+
+_PATH_BYTES = 1024  # MAXPATHLEN of macOS
 
 
 def fetched(url: str, options: FetchOptions) -> bytes:
@@ -40,7 +44,7 @@ def opened(path: str, options: FetchOptions) -> BinaryIO:
     """
     file = open_picture(contained(path, options), name=path)
     try:
-        _check_inside(Path(os.readlink(f"/proc/self/fd/{file.fileno()}")), options, path)
+        _check_inside(_path_of(file), options, path)
     except BaseException:
         file.close()
         raise
@@ -55,6 +59,13 @@ def contained(path: str, options: FetchOptions) -> Path:
         raise InvalidInput(f"{path!r} isn't a path: {problem}") from problem
     _check_inside(file, options, path)
     return file
+
+
+def _path_of(file: BinaryIO) -> Path:
+    """Return the path of an open file, as the system knows it now."""
+    if sys.platform == "darwin":
+        return Path(os.fsdecode(fcntl.fcntl(file, fcntl.F_GETPATH, bytes(_PATH_BYTES)).rstrip(b"\0")))
+    return Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
 
 
 def _check_inside(file: Path, options: FetchOptions, name: str) -> None:

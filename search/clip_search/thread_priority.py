@@ -1,12 +1,15 @@
 """Priority of threads: work in the background takes a tenth of what a search gets."""
 
 import os
+import sys
 import threading
 
 _NICER, _NICEST = 10, 19
 
 
 def step_back() -> None:
-    """Lower the priority of this thread, and of those that it starts."""
+    """Lower the priority of this thread, and of those that it starts; outside of Linux only whole processes have one."""
+    if sys.platform != "linux":
+        return
     thread = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + _NICER, _NICEST))

@@ -21,6 +21,7 @@ from clip_client.errors import InvalidInput, Unavailable
 from clip_inside_triton import REQUIREMENTS, START
 
 PYTHONS = ((3, 10), (3, 12))  # first and last Python that the wheel's stubs and numpy 1.26 both exist for
+MACHINES = ("x86_64", "aarch64")  # that the wheel is made for, with glibc 2.35 or later
 
 Notice = Callable[[str], None]  # gets a line for each step of the work
 
@@ -126,8 +127,9 @@ def _check_platform() -> None:
         first, last = ("{}.{}".format(*version) for version in PYTHONS)
         raise InvalidInput(f"Triton's wheel runs on Python {first} to {last}, this is {_python()}: use one of those")
     system, machine = platform.system(), platform.machine()
-    if (system, machine) != ("Linux", "x86_64"):
-        raise InvalidInput(f"Triton's wheel is for Linux on x86_64, this is {system} on {machine}: docker compose up triton")
+    if system != "Linux" or machine not in MACHINES:
+        made = " and ".join(MACHINES)
+        raise InvalidInput(f"Triton's wheel is for Linux on {made}, this is {system} on {machine}: docker compose up triton")
 
 
 def _python() -> str:

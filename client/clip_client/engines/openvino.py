@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,10 @@ def _smallest(port: Any) -> list[int]:
 def _unload(file: Path) -> None:
     """Free the pages of a mapped file: at the first inference OpenVINO has copied its weights, and would keep both copies.
 
-    Pages that are read again come from the file.
+    Pages that are read again come from the file. Only Linux tells where a file is mapped; elsewhere both copies stay.
     """
+    if sys.platform != "linux":
+        return
     libc, maps = ctypes.CDLL(None), Path("/proc/self/maps")
     for line in maps.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if maps.exists() else ():
         if line.endswith(f" {file.resolve()}"):

@@ -22,7 +22,6 @@ from pydantic import ConfigDict, PrivateAttr
 from clip_client.clip import Clip
 from clip_client.comparison import Floats
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput
-from clip_client.integrations.opening import opened_clip
 
 _SECRETS = {"token", "headers", "api_key", "password"}
 _SHOWN = 5  # reasons of one warning
@@ -66,7 +65,7 @@ class ClipserveEmbeddings(EmbeddingFunction):
 
     def model_post_init(self, context: Any) -> None:
         """Make the client; it connects when it is first used."""
-        self._clip = opened_clip(self.address, self.name, self.timeout_s)
+        self._clip = Clip(self.address, name=self.name, timeout_s=self.timeout_s)
 
     def ndims(self) -> int:
         """Return the dimension of the vectors."""

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from clip_client.clip import Clip
 from clip_client.images import ImageLike
-from clip_client.integrations.opening import opened_clip, opened_search
 from clip_client.rows_and_hits import Hit
 from clip_client.search import Search
 
@@ -41,7 +40,7 @@ class ClipserveEmbeddings(BaseModel, Embeddings):
 
     def model_post_init(self, context: Any) -> None:
         """Make the client; it connects when it is first used."""
-        self._clip = opened_clip(self.address, self.name, self.timeout_s)
+        self._clip = Clip(self.address, name=self.name, timeout_s=self.timeout_s)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts.
@@ -98,7 +97,7 @@ class ClipserveRetriever(BaseRetriever):
 
     def model_post_init(self, context: Any) -> None:
         """Make the client; it connects when it is first used."""
-        self._search = opened_search(self.url, self.timeout_s)
+        self._search = Search(self.url, timeout_s=self.timeout_s)
 
     def _get_relevant_documents(
         self,

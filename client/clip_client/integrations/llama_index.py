@@ -18,8 +18,8 @@ from llama_index.core.schema import ImageNode, ImageType, NodeWithScore, QueryBu
 
 from clip_client.clip import Clip
 from clip_client.errors import InvalidInput
-from clip_client.integrations.opening import opened_clip, opened_search
 from clip_client.rows_and_hits import Hit, Term
+from clip_client.search import Search
 
 
 class ClipserveEmbedding(MultiModalEmbedding):
@@ -40,7 +40,7 @@ class ClipserveEmbedding(MultiModalEmbedding):
 
     def model_post_init(self, context: Any) -> None:
         """Make the client; it connects when it is first used."""
-        self._clip = opened_clip(self.address, self.model_name, self.timeout_s)
+        self._clip = Clip(self.address, name=self.model_name, timeout_s=self.timeout_s)
 
     @classmethod
     def class_name(cls) -> str:
@@ -110,7 +110,7 @@ class ClipserveRetriever(BaseRetriever):
         self.similarity_top_k = similarity_top_k
         self.where = where
         self.text = text
-        self._search = opened_search(url, timeout_s)
+        self._search = Search(url, timeout_s=timeout_s)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         term = _term(query_bundle)

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -197,5 +198,7 @@ def _clock() -> datetime:
 
 
 def _now_s() -> float:
-    """Time that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Time that goes on while the machine sleeps, as the usual clock of macOS does."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
