@@ -159,8 +159,8 @@ def test_a_pickled_client_asks_the_same_server_and_holds_no_secret(
     assert b"s3cret" not in content
     with pickle.loads(content) as second:
         np.testing.assert_array_equal(second.embed_text("a"), clip.embed_text("a"))
-    for secret in ({"token": "s3cret"}, {"headers": {"x-key": "s3cret"}}):
-        with Clip(server.address, **secret) as named, pytest.raises(InvalidInput, match=rf"given {[*secret][0]} .*TOKEN"):
+    for name, secret in (("token", "s3cret"), ("headers", {"x-key": "s3cret"})):
+        with Clip(server.address, **{name: secret}) as named, pytest.raises(InvalidInput, match=rf"given {name} .*TOKEN"):
             pickle.dumps(named)
 
 
