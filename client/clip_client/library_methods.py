@@ -85,8 +85,8 @@ class LibraryMethods:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._secrets:
             raise InvalidInput(
-                f"a client that was given {' and '.join(self._secrets)} can't be pickled, for others could read that: set {TOKEN}, "
-                "which each process reads, or make a client there"
+                f"a client that was given {' and '.join(self._secrets)} can't be pickled, for others could read that: "
+                f"set {TOKEN}, which each process reads, or make a client there"
             )
         return self._opening, ()
 
