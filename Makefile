@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-all check docs bench coverage load clean
+.PHONY: setup demo serve test test-all check docs notebooks bench coverage load clean
 
 setup: $(READY)
 
@@ -68,6 +68,11 @@ docs: setup $(DOCS_READY)
 	$(BIN)/python .ci/figures.py
 	$(BIN)/python .ci/reference.py
 	$(BIN)/python .ci/build_site.py $(ARGS)
+
+# Run examples/notebooks; pages and pictures go to artifacts/notebooks, e.g. make notebooks ARGS=2-semantic
+notebooks: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	$(BIN)/python .ci/notebooks.py $(ARGS)
 
 # Every table of docs/benchmarks.md, e.g. make bench ARGS='--photos FOLDER --peers FOLDER'
 bench: setup

@@ -187,7 +187,7 @@ def test_threads_can_share_a_client(clip: Clip, expected: tuple[np.ndarray, np.n
         (lambda clip: clip.embed_text(3), "texts can't be a int"),
         (lambda clip: clip.compare(JPEGS[0], "x", subject_type="img"), "a side can't be 'img'"),
         (lambda clip: Clip("localhost"), "expected host:port"),
-        (lambda clip: Clip("http://localhost:8001"), "expected host:port"),
+        (lambda clip: Clip("ftp://localhost:8001"), "expected host:port"),
         (lambda clip: Clip(timeout_s=0), "timeout_s is 0"),
         (lambda clip: Clip(requests_in_flight=0), "requests_in_flight is 0"),
     ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 from sidecars import Sidecar
 
 from clip_client import InvalidInput
+from clip_client.preprocess import open_image
 from clip_client.search import Row, Search
 from clip_client.thumbnails import thumbnail
 from pictures import awkward, encoded, hostile, picture
@@ -161,3 +163,22 @@ def test_over_http_a_turned_picture_is_upright_kept_or_read_from_its_file(sideca
         status, small = sidecar.ask("GET", f"/v1/collections/turned/thumbnails/{row['row']}")
         assert (status, Image.open(io.BytesIO(small)).size) == (200, (213, 320))
     file.unlink()
+
+
+def test_pixels_are_gone_before_their_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Image.Image] = []
+
+    def open_and_keep(content: bytes) -> Image.Image:
+        opened.append(open_image(content))
+        return opened[-1]
+
+    class Memory:
+        @contextlib.contextmanager
+        def held(self, size: int) -> Iterator[None]:
+            yield
+            with pytest.raises(ValueError, match="closed"):
+                opened[0].getpixel((0, 0))
+
+    monkeypatch.setattr("clip_client.thumbnails.open_image", open_and_keep)
+    assert thumbnail(encoded(BASE, "PNG"), Memory())
+    assert len(opened) == 1

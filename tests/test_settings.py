@@ -148,7 +148,7 @@ def test_a_file_that_isnt_text_is_named(tmp_path: Path) -> None:
         ("CLIPSERVE_SEARCH_IMAGES", "[/a, /b]", "CLIPSERVE_SEARCH_IMAGES is '\\[/a, /b\\]': Expecting value"),
         ("CLIPSERVE_SEARCH_IMAGES", "[" * 50_000, "CLIPSERVE_SEARCH_IMAGES is"),
         ("CLIPSERVE_SEARCH_PROT", "s3cret", r"variable CLIPSERVE_SEARCH_PROT: did you mean CLIPSERVE_SEARCH_PORT\?, or unset"),
-        ("CLIPSERVE_SEARCH_TOKEN", "s3cret", "did you mean CLIPSERVE_SEARCH_TOKEN_FILE"),
+        ("CLIPSERVE_SEARCH_TOKENS", "s3cret", "did you mean CLIPSERVE_SEARCH_TOKEN_FILE"),
         ("CLIPSERVE_SEARCH_VERBOSE", "s3cret", "variable CLIPSERVE_SEARCH_VERBOSE"),
     ],
 )
@@ -159,6 +159,19 @@ def test_what_is_wrong_in_the_environment_is_named(
     with pytest.raises(InvalidInput, match=message) as caught:
         taken()
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_sidecar_asks_for_the_token_that_its_clients_send(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLIPSERVE_SEARCH_TOKEN", "s3cret")
+    assert serve.parsed(taken()).http.token == "s3cret"
+    (tmp_path / "token").write_text("other")
+    assert serve.parsed(taken("--token-file", str(tmp_path / "token"))).http.token == "other"
+
+
+def test_clients_of_commands_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSERVE_URL", "https://search.example.org")
+    assert parser(["list"]).parse_args(["list"]).url == "https://search.example.org"
+    assert parser(["list"]).parse_args(["list", "--url", "http://localhost:1"]).url == "http://localhost:1"
 
 
 def test_a_variable_without_the_commands_name_is_warned_of(

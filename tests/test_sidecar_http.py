@@ -90,7 +90,13 @@ def test_reasons_by_position_arrive(code: int) -> None:
     assert caught.value.errors == {3: "too dark"}
 
 
-@pytest.mark.parametrize("code", [302, 401, 404, 413, 502, 504])
+@pytest.mark.parametrize(("code", "told"), [(401, "asks for a token: pass token"), (403, "asks for a token")])
+def test_a_proxy_that_asks_for_a_token_is_told(code: int, told: str) -> None:
+    with answering(code, b"<html>nginx</html>") as search, pytest.raises(Unauthorized, match=told):
+        search.stats("a")
+
+
+@pytest.mark.parametrize("code", [302, 404, 413, 502, 504])
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>nginx</html>", b"[]", b"null", b'{"detail": "Not Found"}', b'{"error": "x"}', told(errors=[1]), b"\xff"],

@@ -4,6 +4,7 @@
 connects to a server, engines when it opens models in this process.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from clip_client import former_names
@@ -24,12 +25,16 @@ from clip_client.spec import ModelSpec
 
 if TYPE_CHECKING:
     from clip_client.async_clip import AsyncClip
+    from clip_client.async_search import AsyncSearch
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
+    from clip_client.connection_options import Retries, Timeouts
     from clip_client.search import Search
+    from clip_client.tls import Tls
 
 __all__ = [
     "AsyncClip",
+    "AsyncSearch",
     "Clip",
     "ClipError",
     "Comparison",
@@ -39,9 +44,12 @@ __all__ = [
     "InvalidInput",
     "ModelSpec",
     "NotFound",
+    "Retries",
     "Search",
     "Stalled",
     "Timeout",
+    "Timeouts",
+    "Tls",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
@@ -50,17 +58,20 @@ __all__ = [
 former_names.add(__name__, NOW)
 
 
+_MODULES = {
+    "AsyncClip": "async_clip",
+    "AsyncSearch": "async_search",
+    "Clip": "clip",
+    "Comparison": "comparison",
+    "Embeddings": "clip_calls",
+    "Retries": "connection_options",
+    "Search": "search",
+    "Timeouts": "connection_options",
+    "Tls": "tls",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("Clip", "Comparison", "Embeddings"):
-        from clip_client import clip
-
-        return getattr(clip, name)
-    if name == "AsyncClip":
-        from clip_client import async_clip
-
-        return async_clip.AsyncClip
-    if name == "Search":
-        from clip_client import search
-
-        return search.Search
+    if name in _MODULES:
+        return getattr(import_module(f"clip_client.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

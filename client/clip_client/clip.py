@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from clip_client import connection_options
 from clip_client.awaited_host import AwaitedHost, BlockingHost
 from clip_client.blocking import blocking, run
 from clip_client.clip_calls import IN_FLIGHT, ClipCalls, ClipOptions, Embeddings, OnError, Place, TextLike
 from clip_client.comparison import Comparison, Floats
-from clip_client.concurrency import Threads
+from clip_client.concurrency import Concurrency, Threads
+from clip_client.connect import clip_host, servers_at
+from clip_client.connection_options import Retries, Timeouts
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.images import ImageLike
+from clip_client.model_host import ModelHost
 from clip_client.model_repository import FOLDER
-from clip_client.ports import TRITON_ADDRESS
 from clip_client.spec import ModelSpec
+from clip_client.tls import Tls
 
 __all__ = ["Clip", "Comparison", "Embeddings", "Floats", "ImageLike", "OnError", "Place", "TextLike"]
 
@@ -26,27 +31,41 @@ class Clip:
     ...     clip.compare("cat.jpg", ["a cat", "a dog"]).probabilities
 
     Args:
-        address: host and port of Triton's gRPC endpoint.
+        address: host and port of Triton's gRPC endpoint, or a URL with grpc, grpcs, http or https; several in a list, or with
+            commas between, take turns. None for the variable ``CLIPSERVE_ADDRESS``, or ``localhost:8001``.
         name: the checkpoint's, as it was published.
         timeout_s: bound on each request (a long list is many requests).
         requests_in_flight: most requests that are under way at once for a list.
         preprocess: place where images are decoded and resized, with the same result: the ``server``, or the ``client``, which
             spares a busy server the work.
+        token: sent with every request; None for the variable ``CLIPSERVE_TOKEN``, if it is set.
+        headers: sent with every request, too.
+        tls: certificates for grpcs and https; None for the system's, or those that the environment names.
+        timeouts: bounds on the parts of a request.
+        retries: repetitions while no server can be reached.
+
+    Raises:
+        InvalidInput: an argument or a variable can't be used.
     """
 
     def __init__(
         self,
-        address: str = TRITON_ADDRESS,
+        address: str | Iterable[str] | None = None,
         *,
         name: str = "clip",
         timeout_s: float = 30.0,
         requests_in_flight: int = IN_FLIGHT,
         preprocess: Place = "server",
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        timeouts: Timeouts | None = None,
+        retries: Retries | None = None,
     ) -> None:
-        options = ClipOptions(name, timeout_s, requests_in_flight, preprocess)
-        from clip_client.triton import Triton  # gRPC is loaded for a server alone
-
-        self._begin(Triton(address, timeout_s=timeout_s), options)
+        options, concurrency = ClipOptions(name, timeout_s, requests_in_flight, preprocess), Threads()
+        connection = connection_options.options(timeout_s, token, headers, tls, timeouts, retries)
+        host = clip_host(servers_at(address, connection), connection, concurrency, name=name)
+        self._begin(host, options, concurrency)
 
     @classmethod
     def local(
@@ -79,15 +98,14 @@ class Clip:
             ContractMismatch: models of several checkpoints, of another version, or damaged.
             Unavailable: a package isn't installed, or an export is writing.
         """
-        options = ClipOptions(name, timeout_s)
+        options, concurrency = ClipOptions(name, timeout_s), Threads()
         clip = cls.__new__(cls)
-        clip._begin(_local_host(repository, name, device, threads), options)
+        clip._begin(AwaitedHost(_local_host(repository, name, device, threads), concurrency), options, concurrency)
         return clip
 
-    def _begin(self, host: BlockingHost, options: ClipOptions) -> None:
+    def _begin(self, host: ModelHost, options: ClipOptions, concurrency: Concurrency) -> None:
         self.name = options.name
-        concurrency = Threads()
-        self._calls = ClipCalls(AwaitedHost(host, concurrency), options, concurrency)
+        self._calls = ClipCalls(host, options, concurrency)
 
     @property
     def spec(self) -> ModelSpec:
@@ -104,6 +122,9 @@ class Clip:
     count_tokens = blocking(ClipCalls.count_tokens)
     compare = blocking(ClipCalls.compare)
     close = blocking(ClipCalls.close)
+
+    def __repr__(self) -> str:
+        return self._calls.described("Clip")
 
     def __enter__(self) -> Clip:
         return self

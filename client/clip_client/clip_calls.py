@@ -67,6 +67,16 @@ class ClipCalls:
         self._concurrency = concurrency
         self._known: EmbeddingRequests | None = None
         self._known_outages = 0
+        self._is_closed = False
+        concurrency.close_at_end(self.close)
+
+    def __repr__(self) -> str:
+        return self.described(type(self).__name__)
+
+    def described(self, kind: str) -> str:
+        """Return a client of this kind in a line: its models, their host, and its state."""
+        known = f"fingerprint {self._known.model.spec.fingerprint}" if self._known else "not asked yet"
+        return f"<{kind} {self.name!r} at {self._host.address}, {'closed' if self._is_closed else known}>"
 
     async def spec(self) -> ModelSpec:
         """Return the spec of the checkpoint; fetched once.
@@ -164,8 +174,10 @@ class ClipCalls:
 
     async def close(self) -> None:
         """Close the connection; give back the memory of models in this process."""
-        await self._host.close()
-        await self._concurrency.close()
+        closable = await self._concurrency.close()
+        self._is_closed = True
+        if closable:
+            await self._host.close()
 
     async def _side(self, items: Any, tower: Tower) -> Floats:
         return await (self.embed_image(items) if tower == "image" else self.embed_text(items))

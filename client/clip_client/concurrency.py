@@ -18,6 +18,12 @@ _T = TypeVar("_T")
 class Concurrency(Protocol):
     """Ways of a client to wait, and to do several things at once."""
 
+    def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have the client closed by ``close`` where it can't outlast what it runs on."""
+
+    def check(self) -> None:
+        """Raise Unavailable or InvalidInput where the client can't be used: after its end, or elsewhere than it began."""
+
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, some at once; results in order. After a failure, which is raised, no more is begun."""
 
@@ -30,12 +36,18 @@ class Concurrency(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
-    async def close(self) -> None:
-        """Give back threads; work that hasn't begun is dropped."""
+    async def close(self) -> bool:
+        """Give back threads, and drop work that hasn't begun; return true if connections are there to be closed, too."""
 
 
 class Threads:
     """Threads that last for a call; nothing that is awaited suspends."""
+
+    def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do nothing: the process is all that it runs on."""
+
+    def check(self) -> None:
+        """Do nothing: any thread may use a blocking client, and its connection tells that it was closed."""
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, each in a thread where there are several."""
@@ -69,5 +81,6 @@ class Threads:
         """Wait in this thread."""
         time.sleep(seconds)
 
-    async def close(self) -> None:
-        """Do nothing: no thread outlasts a call."""
+    async def close(self) -> bool:
+        """Return true; no thread outlasts a call."""
+        return True

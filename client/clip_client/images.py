@@ -39,27 +39,7 @@ class Reader:
             return self._png(_copied(image))
         if isinstance(image, np.ndarray):
             return self._png(_picture(image))
-        return camera_files.as_jpeg(self._file(image), self.limits.image_pixels)
-
-    def _file(self, image: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
-        """Return the content of a file as it is."""
-        if isinstance(image, bytes | bytearray | memoryview):
-            return bytes(image)
-        if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
-            return self._downloaded(image)
-        if isinstance(image, str | os.PathLike):
-            return read_picture(image, camera_files.most_bytes(image, self.limits.image_bytes))
-        if hasattr(image, "read"):
-            return _read_all(image)
-        raise InvalidInput(
-            f"an image can't be a {type(image).__name__}: expected a path, a URL, bytes, a binary file, "
-            "a PIL image or a uint8 array [H, W, 3]"
-        )
-
-    def _downloaded(self, url: str) -> bytes:
-        from clip_client.downloads import Downloader, open_url  # urllib3 is loaded for URLs alone
-
-        return Downloader(open_url, self.limits.image_bytes, self.timeout_s).read(url)
+        return camera_files.as_jpeg(encoded_file(image, self.limits, self.timeout_s), self.limits.image_pixels)
 
     def _png(self, image: Image.Image) -> bytes:
         check_size(image.size, self.spec, self.limits)
@@ -77,6 +57,28 @@ def _read_all(file: BinaryIO) -> bytes:
     if not isinstance(content, bytes | bytearray):
         raise InvalidInput("the file object gave text: open it in binary mode, open(path, 'rb')")
     return bytes(content)
+
+
+def encoded_file(image: str | os.PathLike[str] | bytes | BinaryIO, limits: Limits, timeout_s: float) -> bytes:
+    """Return the content of an image's file as it is; raises as :meth:`Reader.read`."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+        return _downloaded(image, limits, timeout_s)
+    if isinstance(image, str | os.PathLike):
+        return read_picture(image, camera_files.most_bytes(image, limits.image_bytes))
+    if hasattr(image, "read"):
+        return _read_all(image)
+    raise InvalidInput(
+        f"an image can't be a {type(image).__name__}: expected a path, a URL, bytes, a binary file, "
+        "a PIL image or a uint8 array [H, W, 3]"
+    )
+
+
+def _downloaded(url: str, limits: Limits, timeout_s: float) -> bytes:
+    from clip_client.downloads import Downloader, open_url  # urllib3 is loaded for URLs alone
+
+    return Downloader(open_url, limits.image_bytes, timeout_s).read(url)
 
 
 def _copied(image: Image.Image) -> Image.Image:

@@ -40,7 +40,7 @@ class ModelHost(Protocol):
         """Give back what the host holds; later calls raise Unavailable."""
 
 
-def check_timeout(timeout_s: float) -> None:
+def check_timeout(timeout_s: float, name: str = "timeout_s") -> None:
     """Raise InvalidInput for a bound on a wait that isn't a number of seconds."""
-    if timeout_s is None or not timeout_s > 0:
-        raise InvalidInput(f"timeout_s is {timeout_s}: expected a number of seconds above 0")
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not timeout_s > 0:
+        raise InvalidInput(f"{name} is {timeout_s!r}: expected a number of seconds above 0")

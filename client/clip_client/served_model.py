@@ -1,10 +1,9 @@
 """A checkpoint as its host holds it, read from the configurations of the published models."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from clip_client.errors import ContractMismatch
-from clip_client.model_host import ModelHost
 from clip_client.model_repository import PUBLISH, preparer
 from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, ensemble
@@ -21,7 +20,14 @@ class ServedModel:
     preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
 
 
-async def served_model(host: ModelHost, name: str) -> ServedModel:
+class Configured(Protocol):
+    """Host, as far as its configurations are asked for."""
+
+    async def config(self, model: str) -> Any:
+        """Return a model's configuration."""
+
+
+async def served_model(host: Configured, name: str) -> ServedModel:
     """Ask a host for a published checkpoint.
 
     Raises:

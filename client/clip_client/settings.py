@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_client import help_texts
+from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.errors import InvalidInput
 
 CONFIG = "CLIPSERVE_CONFIG"
@@ -93,6 +94,8 @@ def _of_environment(prefix: str, known: Mapping[str, str]) -> dict[str, _Setting
     for variable, value in os.environ.items():
         if not variable.startswith(_PREFIX) or _SERVICE.search(f"{variable}={value}"):
             variables.pop(variable, None)
+        elif variable == SEARCH_TOKEN:  # no option: the sidecar and its clients read it
+            continue
         elif variable.startswith(prefix) and variable not in known:
             raise InvalidInput(f"no option has the variable {variable}: {_nearest(variable, known)}, or unset it")
         elif (meant := prefix + variable.removeprefix(_PREFIX)) in known:

@@ -1,27 +1,71 @@
-"""HTTP conversation with a search sidecar: requests, readiness; errors of ours instead of statuses and urllib3's."""
+"""HTTP conversation with a search sidecar, and its blocking form; errors of ours instead of statuses and urllib3's."""
+
+from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import Any, Protocol
 
 import urllib3
 
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable, error_class
+from clip_client import tls_faults
+from clip_client.concurrency import Concurrency
+from clip_client.connection import Outage, refused_token
+from clip_client.connection_options import Options
+from clip_client.errors import (
+    ClipError,
+    ContractMismatch,
+    InvalidInput,
+    Timeout,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    error_class,
+)
+from clip_client.retry_pauses import pauses_s
+from clip_client.server_addresses import ServerAddress
+from clip_client.tls import Tls
 
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
+_LARGE_BYTES = 65_536  # bodies from which on JSON isn't read or written on an event loop
+_QUESTIONS = ("/search", "/get", "/duplicates", "/compare", "/classify")  # paths of POST that change nothing
 
 
-class SidecarHttp:
-    """Connections to one sidecar; safe to use from several threads."""
+class Lost(Outage):
+    """The connection ended before the answer: the sidecar may have done what was asked."""
 
-    def __init__(self, url: str, *, token: str, timeout_s: float) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InvalidInput(f"the sidecar's URL is {url!r}: expected http://host:port")
+
+class AwaitableSidecar(Protocol):
+    """Requests to one sidecar, awaited on an event loop, or in threads by those that never suspend."""
+
+    @property
+    def url(self) -> str:
+        """URL of the sidecar."""
+
+    async def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
+        """Send a request, as :meth:`Sidecar.ask` does."""
+
+    async def content(self, path: str, most_bytes: int) -> bytes:
+        """Return the body of an answer that isn't JSON, as :meth:`Sidecar.content` does."""
+
+    async def not_ready(self) -> str:
+        """Return the parts that aren't ready, with reasons; empty when all are."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class Sidecar:
+    """Requests to one sidecar; its forms say how one is sent."""
+
+    def __init__(self, url: str, address: ServerAddress, options: Options, concurrency: Concurrency) -> None:
         self.url = url.rstrip("/")
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._pool = urllib3.PoolManager(headers=headers, timeout=timeout_s, retries=False, maxsize=_CONNECTIONS)
-        self._timeout_s = timeout_s
+        self._address = address
+        self._options = options
+        self._concurrency = concurrency
+        self._headers = {"content-type": "application/json", **options.sent_headers}
 
-    def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    async def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
         """Send a request, with ``content`` as its JSON body unless that is None, and return the answer's JSON object.
 
         Raises:
@@ -30,52 +74,164 @@ class SidecarHttp:
             Unavailable: the sidecar can't be reached, or says that it can't answer now.
             Timeout: the sidecar, or its Triton, is too slow.
         """
-        body = None if content is None else json.dumps(content).encode()
+        self._concurrency.check()
+        body = b"" if content is None else await self._apart(_dumped, content, _size(content))
+        status, answer = await self._asked(method, path, body)
+        if status >= 300:  # the sidecar never redirects
+            raise self._error(status, answer)
         try:
-            response = self._pool.request(method, self.url + path, body=body)
-        except urllib3.exceptions.HTTPError as problem:
-            raise self._failure(problem) from problem
-        if response.status >= 300:  # the sidecar never redirects
-            raise _error(response.status, response.data)
-        try:
-            return {**json.loads(response.data)}
+            return {**await self._apart(json.loads, answer, len(answer))}
         except (ValueError, TypeError) as problem:  # not JSON, or no object
-            raise _foreign(response.status) from problem
+            raise _foreign(status) from problem
 
-    def not_ready(self) -> str:
+    async def content(self, path: str, most_bytes: int) -> bytes:
+        """Return the body of an answer that isn't JSON.
+
+        Raises:
+            TooLarge: it has more bytes than ``most_bytes``.
+            ClipError: as :meth:`ask`.
+        """
+        self._concurrency.check()
+        status, answer = await self._asked("GET", path, b"", most_bytes)
+        if status >= 300:
+            raise self._error(status, answer)
+        if len(answer) > most_bytes:
+            raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected a picture of fewer")
+        return answer
+
+    async def not_ready(self) -> str:
         """Return the parts that aren't ready, with reasons; empty when all are."""
+        self._concurrency.check()
         try:
-            missing = json.loads(self._pool.request("GET", f"{self.url}/health/ready").data)["not_ready"]
-        except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            return f"no answer from a sidecar ({problem})"
+            _, answer = await self._sent("GET", "/health/ready", b"", self._options.request_s)
+            missing = {**json.loads(answer)["not_ready"]}
+        except (ClipError, ValueError, KeyError, TypeError) as problem:
+            fault = await self._fault(problem) if isinstance(problem, Outage) else ""
+            return f"no answer from a sidecar ({fault or problem})"
         return "; ".join(f"{name}: {reason}" for name, reason in missing.items())
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close the connections."""
+        raise NotImplementedError
+
+    async def _sent(
+        self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
+    ) -> tuple[int, bytes]:
+        """Return status and body, of which no more than a byte beyond ``most_bytes`` is read.
+
+        Raises:
+            Outage: the request wasn't sent.
+            Lost: no answer came.
+            Timeout: nor in time.
+        """
+        raise NotImplementedError
+
+    async def _asked(self, method: str, path: str, body: bytes, most_bytes: int | None = None) -> tuple[int, bytes]:
+        """Send a request, again where nobody is there; where its answer was lost only if it changes nothing."""
+        deadline = time.monotonic() + self._options.request_s
+        is_question = method == "GET" or path.endswith(_QUESTIONS)
+        problem: Outage | None = None
+        for pause_s in pauses_s(self._options.retries):
+            if pause_s:
+                if time.monotonic() + pause_s > deadline:
+                    break
+                await self._concurrency.sleep(pause_s)
+            try:
+                left_s = max(min(deadline - time.monotonic(), self._options.attempt_s), 0.001)
+                return await self._sent(method, path, body, left_s, most_bytes)
+            except Outage as outage:
+                problem = outage
+                if isinstance(outage, Lost) and not is_question:
+                    break
+        assert problem is not None  # noqa: S101  (there is one attempt at least)
+        fault = await self._fault(problem)
+        told = f": {fault}" if fault else f" ({problem}): start it, clipserve search serve"
+        raise Unavailable(f"{self.url} can't be reached{told}") from problem
+
+    async def _fault(self, problem: Exception) -> str:
+        told = str(problem)
+        [fault] = await self._concurrency.apply(
+            lambda address: tls_faults.fault(address, self._options, told), [self._address], 1
+        )
+        return fault
+
+    async def _apart(self, function: Any, value: Any, size: int) -> Any:
+        """Call a function, and where that takes long, wherever the client calls what blocks."""
+        if size < _LARGE_BYTES:
+            return function(value)
+        [result] = await self._concurrency.apply(function, [value], 1)
+        return result
+
+    def _timeout(self) -> Timeout:
+        s = min(self._options.request_s, self._options.attempt_s)
+        return Timeout(f"{self.url} didn't answer within {s:g} s: raise timeout_s or ask for less")
+
+    def _error(self, status: int, body: bytes) -> ClipError:
+        """Return the error that an answer stands for."""
+        try:
+            details = json.loads(body)["error"]
+            message, kind = details["message"], details["type"]
+            reasons = {int(n): reason for n, reason in details.get("errors", {}).items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if status in (401, 403):  # of a proxy
+                token = bool(self._options.token)
+                return Unauthorized(refused_token(self.url, had_token=token, is_forbidden=status == 403, answer=""))
+            return _foreign(status)
+        if kind == ContractMismatch.__name__:
+            return ContractMismatch(message)
+        error = error_class(status)
+        if issubclass(error, InvalidInput):
+            return error(message, errors=reasons)
+        return error(message)
+
+
+class SidecarHttp(Sidecar):
+    """Connections to one sidecar; safe to use from several threads."""
+
+    def __init__(self, url: str, address: ServerAddress, options: Options, concurrency: Concurrency) -> None:
+        super().__init__(url, address, options, concurrency)
+        context = (options.tls or Tls()).context() if address.is_secure else None
+        self._pool = urllib3.PoolManager(headers=self._headers, retries=False, maxsize=_CONNECTIONS, ssl_context=context)
+
+    async def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
 
-    def _failure(self, problem: urllib3.exceptions.HTTPError) -> ClipError:
-        refused = isinstance(problem, urllib3.exceptions.NewConnectionError)  # which urllib3 takes for a timeout
-        if isinstance(problem, urllib3.exceptions.TimeoutError) and not refused:
-            return Timeout(f"{self.url} didn't answer within {self._timeout_s:g} s: raise timeout_s or ask for less")
-        return Unavailable(f"{self.url} can't be reached ({problem}): start it, clipserve search serve")
+    async def _sent(
+        self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
+    ) -> tuple[int, bytes]:
+        timeout = urllib3.Timeout(connect=min(self._options.timeouts.connect_s, timeout_s), read=timeout_s)
+        try:
+            answer = self._pool.request(
+                method, self.url + path, body=body or None, timeout=timeout, preload_content=most_bytes is None, redirect=False
+            )
+            if most_bytes is None:
+                return answer.status, answer.data
+            with answer:
+                return answer.status, answer.read(most_bytes + 1, decode_content=True)
+        except (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+            urllib3.exceptions.SSLError,
+        ) as problem:
+            raise Outage(str(problem)) from problem
+        except urllib3.exceptions.TimeoutError as problem:
+            raise self._timeout() from problem
+        except urllib3.exceptions.HTTPError as problem:
+            raise Lost(str(problem)) from problem
 
 
 def _foreign(status: int) -> Unavailable:
     return Unavailable(f"the sidecar answers {status}: is something else listening there?")
 
 
-def _error(status: int, body: bytes) -> ClipError:
-    """Return the error that an answer stands for."""
-    try:
-        details = json.loads(body)["error"]
-        message, kind = details["message"], details["type"]
-        reasons = {int(n): reason for n, reason in details.get("errors", {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return _foreign(status)
-    if kind == ContractMismatch.__name__:
-        return ContractMismatch(message)
-    error = error_class(status)
-    if issubclass(error, InvalidInput):
-        return error(message, errors=reasons)
-    return error(message)
+def _dumped(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def _size(content: Any) -> int:
+    """Return about as many bytes as the large strings of a request have."""
+    if isinstance(content, str):
+        return len(content)
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sum(map(_size, values)) + 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from clip_client.blocking import run
 from clip_client.errors import InvalidInput, Unavailable
 
 _Item = TypeVar("_Item")
@@ -27,6 +28,12 @@ class Tasks:
         self._pool: ThreadPoolExecutor | None = None
         self._shared: dict[str, asyncio.Task[Any]] = {}
         self._closed = False
+        self._close: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._life: AsyncGenerator[None, None] | None = None
+
+    def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await ``close`` when the loop ends, if it does as asyncio.run lets it end, or when nobody has the client any more."""
+        self._close = close
 
     def check(self) -> None:
         """Refuse use after the end, in a forked process, or on a second loop.
@@ -35,18 +42,18 @@ class Tasks:
             Unavailable: it is closed, belongs to the process that this one was forked from, or its loop has ended.
             InvalidInput: it belongs to another loop.
         """
-        self._check_open()
         if os.getpid() != self._process:
             raise Unavailable(
                 f"{self._owner} belongs to process {self._process}, from which this one was forked: make one here"
             )
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop.is_closed():
+        if self._loop is not None and self._loop.is_closed():
             raise Unavailable(f"{self._owner} belongs to an event loop that has ended: make one per loop, in 'async with'")
-        if self._loop is not loop:
-            raise InvalidInput(f"{self._owner} belongs to another event loop: make one per loop, or use the blocking client")
+        self._check_open()
+        self._check_loop()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._life = self._live()
+            run(_begun(self._life))
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item in at most ``at_once`` tasks; a failure, or being cancelled, cancels the others."""
@@ -92,19 +99,44 @@ class Tasks:
         """Wait on the loop."""
         await asyncio.sleep(seconds)
 
-    async def close(self) -> None:
-        """Drop what hasn't begun; threads end when they have done what they began."""
+    async def close(self) -> bool:
+        """Drop what hasn't begun; threads end when they have done what they began.
+
+        Returns:
+            True if connections can be closed on this loop; false if they were, or went with their loop or process.
+
+        Raises:
+            InvalidInput: the client belongs to another loop, which still runs.
+        """
+        if self._closed or os.getpid() != self._process:
+            return False
+        self._check_loop()
         self._closed = True
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-        tasks = [task for task in self._shared.values() if task.get_loop() is asyncio.get_running_loop()]
+        if self._loop is not None and self._loop.is_closed():
+            return False
+        tasks = [*self._shared.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        return True
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        """Live as long as the loop, which closes such a generator before it ends, and does so when it is collected."""
+        try:
+            yield
+        finally:
+            if self._close is not None:
+                await self._close()
 
     def _begin(self, function: Callable[[_Item], _T], item: _Item) -> _T:
         self._check_open()
         return function(item)
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and not self._loop.is_closed() and self._loop is not asyncio.get_running_loop():
+            raise InvalidInput(f"{self._owner} belongs to another event loop: make one per loop, or use the blocking client")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -114,6 +146,10 @@ class Tasks:
         task = self._shared.pop(name)
         if not task.cancelled():
             task.exception()  # asked for, so that a failure that nobody waits for any longer isn't reported
+
+
+async def _begun(life: AsyncGenerator[None, None]) -> None:
+    await life.__anext__()
 
 
 async def _worker(

@@ -55,8 +55,8 @@ def thumbnail(encoded: bytes, memory: Memory | None = None, side: int = SIDE) ->
         )
     try:
         size = _drafted(image, side)
-        with memory.held(size) if memory else contextlib.nullcontext():
-            return _encoded(_small(image, side))
+        with memory.held(size) if memory else contextlib.nullcontext(), contextlib.closing(image):  # pixels go first
+            return _encoded(small(image, side))
     except ClipError:
         raise
     except Exception as problem:  # decoders raise anything
@@ -89,7 +89,8 @@ def _copies(image: Image.Image) -> int:
     return 0 if image.mode in _RESIZABLE else 4
 
 
-def _small(image: Image.Image, side: int) -> Image.Image:
+def small(image: Image.Image, side: int) -> Image.Image:
+    """Return a picture in RGB of at most ``side`` x ``side`` pixels, upright, on white; decoders raise anything."""
     image.load()
     orientation = image.getexif().get(_ORIENTATION, 1)  # once loaded: it may stand behind the pixels, and TIFFs turn themselves
     small = _plain(image)

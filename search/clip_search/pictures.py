@@ -83,9 +83,8 @@ def _read(source: str, options: Options, memory: Memory) -> Picture:
     file = fetch.opened(path, options.fetch)
     try:
         size = min(os.fstat(file.fileno()).st_size, _MOST_READ)
-        with memory.files.held(size):
-            content = picture_content(file, size, name=path)
-            return _picture(file, content, os.path.basename(path), memory)
+        with memory.files.held(size):  # the content has no name here: it is gone before its memory is given back
+            return _picture(file, picture_content(file, size, name=path), os.path.basename(path), memory)
     except BaseException:
         file.close()
         raise
@@ -93,13 +92,16 @@ def _read(source: str, options: Options, memory: Memory) -> Picture:
 
 def _fetched(source: str, options: Options, memory: Memory) -> Picture:
     with memory.files.held(options.fetch.image_bytes):
-        content = fetch.fetched(source, options.fetch)
-        file = _spooled(content, options)
-        try:
-            return _picture(file, content, unquote(os.path.basename(urlsplit(source).path)), memory)
-        except BaseException:
-            file.close()
-            raise
+        return _kept(fetch.fetched(source, options.fetch), unquote(os.path.basename(urlsplit(source).path)), options, memory)
+
+
+def _kept(content: bytes, name: str, options: Options, memory: Memory) -> Picture:
+    file = _spooled(content, options)
+    try:
+        return _picture(file, content, name, memory)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _spooled(content: bytes, options: Options) -> BinaryIO:

@@ -51,7 +51,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
 
 
 def client(arguments: argparse.Namespace, timeout_s: float = 60.0) -> Search:
-    """Make a client from the options."""
+    """Make a client from the options; the environment has what they leave open."""
     return Search(arguments.url, token=read_token(arguments.token_file), timeout_s=timeout_s)
 
 

@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client import command_runner, help_texts
+from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
 from clip_search.cli.verbs import VERBS
@@ -50,7 +52,8 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _client_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=f"http://{HttpOptions.host}:{HttpOptions.port}", help="where the sidecar listens")
+    usual = os.environ.get(URL) or f"http://{HttpOptions.host}:{HttpOptions.port}"
+    parser.add_argument("--url", default=usual, help="where the sidecar listens")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
 
 

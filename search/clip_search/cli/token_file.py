@@ -1,14 +1,19 @@
-"""Token of clients, read from a file: on a command line everybody could read it."""
+"""Token of clients, read from a file or the environment: on a command line everybody could read it."""
 
 from pathlib import Path
 
+from clip_client.client_variables import SEARCH_TOKEN
+from clip_client.connection_options import sent_token
 from clip_client.errors import InvalidInput
 
 
 def read_token(path: Path | None) -> str:
-    """Return the token in a file, empty for no file; raise InvalidInput if it can't be read or is empty."""
+    """Return the token in a file, or that of the environment for no file; raise InvalidInput if it can't be read or is empty.
+
+    The variable means the same on both sides: the sidecar asks for it, and its clients send it.
+    """
     if path is None:
-        return ""
+        return sent_token(None, SEARCH_TOKEN)
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:

@@ -1,0 +1,285 @@
+"""Verbs of the sidecar's HTTP API, written once as coroutines: :class:`AsyncSearch` has them, :class:`Search` runs them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from clip_client.concurrency import Concurrency
+from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.rows_and_hits import (
+    Added,
+    Duplicates,
+    Group,
+    Hit,
+    OnConflict,
+    Order,
+    Passing,
+    Row,
+    Term,
+    stored_row,
+)
+from clip_client.sidecar_http import AwaitableSidecar
+from clip_client.spec import Tower
+
+
+class SearchCalls:
+    """Calls to one sidecar."""
+
+    def __init__(self, http: AwaitableSidecar, concurrency: Concurrency) -> None:
+        self.url = http.url
+        self._http = http
+        self._concurrency = concurrency
+        self._is_closed = False
+        concurrency.close_at_end(self.close)
+
+    def __repr__(self) -> str:
+        return self.described(type(self).__name__)
+
+    def described(self, kind: str) -> str:
+        """Return a client of this kind in a line: the sidecar, and its state."""
+        return f"<{kind} at {self.url}, {'closed' if self._is_closed else 'open'}>"
+
+    async def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        """Return once the sidecar answers, its collections are open and its Triton is ready.
+
+        Raises:
+            Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
+        """
+        deadline = time.monotonic() + timeout_s
+        while reason := await self._http.not_ready():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self._http.url} isn't ready within {timeout_s:g} s: {reason}")
+            await self._concurrency.sleep(0.1)
+
+    async def collections(self) -> list[dict[str, Any]]:
+        """Return the statistics of every collection."""
+        return list((await self._http.ask("GET", "/v1/collections"))["collections"])
+
+    async def create(
+        self,
+        collection: str,
+        *,
+        dimension: int | None = None,
+        fingerprint: str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Make a collection; dimension and fingerprint are the served model's unless given.
+
+        Raises:
+            Conflict: it is there already.
+            InvalidInput: it can't be made.
+        """
+        description = {"name": collection, "dimension": dimension, "fingerprint": fingerprint, "columns": dict(columns or {})}
+        return await self._http.ask("POST", "/v1/collections", description)
+
+    async def drop(self, collection: str) -> None:
+        """Remove a collection for good.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        await self._http.ask("DELETE", _path(collection))
+
+    async def stats(self, collection: str) -> dict[str, Any]:
+        """Return the number of rows, the columns, and the index of each tower."""
+        return await self._http.ask("GET", _path(collection))
+
+    async def add(
+        self,
+        collection: str,
+        rows: Iterable[Row],
+        *,
+        on_conflict: OnConflict = "error",
+        fingerprint: str = "",
+        columns: Mapping[str, str] | None = None,
+    ) -> Added:
+        """Add rows in one request; returns once they are durable and searchable. A bad row is in ``errors`` and stops no other.
+
+        Args:
+            columns: kinds by name, for columns that the collection may lack; others get the kind of their first value.
+
+        Raises:
+            InvalidInput: no row is good.
+            Conflict: an id is there already and ``on_conflict`` is ``error``.
+            TooLarge: send fewer rows at once.
+            ContractMismatch: the collection holds vectors of another model.
+            Unavailable: the sidecar or Triton is down, or the disk is full.
+        """
+        [(sendable, unread)] = await self._concurrency.apply(_to_json, [rows], 1)
+        numbers = list(sendable)
+        if unread and not sendable:
+            raise InvalidInput(f"none of {len(unread)} rows can be sent; row 0: {unread[0]}", errors=unread)
+        request: dict[str, Any] = {"rows": list(sendable.values()), "on_conflict": on_conflict, "fingerprint": fingerprint}
+        if columns:
+            request["columns"] = dict(columns)
+        try:
+            answer = await self._http.ask("POST", _path(collection, "rows"), request)
+        except InvalidInput as problem:
+            if problem.errors:
+                problem.errors = {numbers[n]: reason for n, reason in problem.errors.items()} | unread
+            raise
+        errors = {numbers[int(error["index"])]: str(error["message"]) for error in answer["errors"]} | unread
+        return Added(answer["added"], answer["replaced"], answer["skipped"], answer["ids"], errors)
+
+    async def delete(self, collection: str, ids: Sequence[str] = (), *, where: str = "") -> int:
+        """Delete rows by ids or by filter; returns their number once they are gone."""
+        selection: dict[str, Any] = {"filter": where} if where else {"ids": list(ids)}
+        return int((await self._http.ask("POST", _path(collection, "delete"), selection))["deleted"])
+
+    async def get(self, collection: str, ids: Sequence[str], *, vectors: bool = False) -> list[dict[str, Any]]:
+        """Return rows by id, without those that aren't there. Vectors are float32 [D]."""
+        answer = await self._http.ask("POST", _path(collection, "get"), {"ids": list(ids), "vectors": vectors})
+        return [stored_row(row) for row in answer["rows"]]
+
+    async def rows(
+        self,
+        collection: str,
+        *,
+        where: str = "",
+        vectors: bool = False,
+        after: int = -1,
+        page: int = 1000,
+        order: Order = "number",
+        seed: int = 0,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over rows that a filter keeps.
+
+        Args:
+            after: number of the row behind which to begin.
+            page: rows that are fetched at a time; of another order than by number there is this one page, of 10,000 at most.
+            order: by ``number`` for all rows; ``newest``, or ``random`` by a ``seed``, for the first ones.
+        """
+        options = {"filter": where, "vectors": vectors, "limit": page, "order": order, "seed": seed}
+        following: int | None = after
+        while following is not None:
+            answer = await self._http.ask("GET", f"{_path(collection, 'rows')}?{urlencode({**options, 'after': following})}")
+            for row in answer["rows"]:
+                yield stored_row(row)
+            following = answer["next"]
+
+    async def query(
+        self,
+        collection: str,
+        what: str | Term | Sequence[Term],
+        *,
+        minus: Sequence[Term] = (),
+        k: int = 10,
+        offset: int = 0,
+        where: str = "",
+        threshold: float | None = None,
+        deduplicate: bool | float = False,
+        modality: Tower | None = None,
+        sort: str = "",
+        descending: bool = False,
+    ) -> list[Hit]:
+        """Search for a text, a term, or a weighted mix of terms, minus others; hits come best first.
+
+        Args:
+            sort: column by which the hits that pass, at most 10,000, are sorted instead, those without a value last.
+
+        Raises:
+            InvalidInput: a bad filter or column, nothing to look for.
+            NotFound: no such collection.
+            TooLarge: more was asked for at once than is allowed.
+            Unavailable: the sidecar is down, or Triton is and a text or an image was asked for.
+        """
+        query: dict[str, Any] = {
+            **await self._terms(what, minus),
+            "k": k,
+            "offset": offset,
+            "filter": where,
+            "threshold": threshold,
+            "deduplicate": deduplicate,
+            "modality": modality,
+        }
+        if sort:
+            query["sort"] = {"column": sort, "descending": descending}
+        return [Hit(**hit) for hit in (await self._http.ask("POST", _path(collection, "search"), query))["hits"]]
+
+    async def count(
+        self,
+        collection: str,
+        what: str | Term | Sequence[Term],
+        *,
+        minus: Sequence[Term] = (),
+        where: str = "",
+        threshold: float | None = None,
+        modality: Tower | None = None,
+    ) -> Passing:
+        """Return the number of rows that a search would pass, exactly up to 10,000; raises as :meth:`query`."""
+        query = {
+            **await self._terms(what, minus),
+            "k": 1,
+            "filter": where,
+            "threshold": threshold,
+            "modality": modality,
+            "count": True,
+        }
+        return Passing(**(await self._http.ask("POST", _path(collection, "search"), query))["passing"])
+
+    async def facets(self, collection: str, *, where: str = "", columns: Sequence[str] = ()) -> dict[str, Any]:
+        """Return by column the most frequent values or the range, as the API does; the user's columns unless some are named."""
+        options = urlencode({"filter": where, "columns": ",".join(columns)})
+        return await self._http.ask("GET", f"{_path(collection, 'facets')}?{options}")
+
+    async def duplicates(
+        self, collection: str, *, threshold: float = 0.95, where: str = "", limit: int = 50, offset: int = 0
+    ) -> Duplicates:
+        """Return groups of pictures that are as near as ``threshold``, the largest first.
+
+        Raises:
+            TooLarge, InvalidInput: an option that can't be used.
+        """
+        wanted = {"threshold": threshold, "filter": where, "limit": limit, "offset": offset}
+        answer = await self._http.ask("POST", _path(collection, "duplicates"), wanted)
+        groups = [Group([Hit(**hit) for hit in group["rows"]], group["size"]) for group in answer["groups"]]
+        return Duplicates(groups, answer["more"], answer["checked"])
+
+    async def keep_picture(self, image: str | os.PathLike[str] | bytes) -> str:
+        """Keep a small copy of a picture on the sidecar; return its id, which the page's address takes as ``#q=ID``."""
+        [term] = await self._concurrency.apply(Term.to_json, [Term(image=image)], 1)
+        return str((await self._http.ask("POST", "/v1/queries", {"image": term["image"]}))["id"])
+
+    async def rebuild(self, collection: str, *, wait: bool = False) -> dict[str, Any]:
+        """Index everything anew, in the background unless ``wait``."""
+        return await self._http.ask("POST", f"{_path(collection, 'rebuild')}?wait={str(wait).lower()}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        closable = await self._concurrency.close()
+        self._is_closed = True
+        if closable:
+            await self._http.close()
+
+    async def _terms(self, what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
+        mix = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else [*what]
+        terms = [*mix, *minus]
+        if any(term.image is not None for term in terms):  # files are read
+            [content] = await self._concurrency.apply(_to_terms, [terms], 1)
+        else:
+            content = _to_terms(terms)
+        return {"mix": content[: len(mix)], "minus": content[len(mix) :]}
+
+
+def _to_terms(terms: Sequence[Term]) -> list[dict[str, Any]]:
+    return [term.to_json() for term in terms]
+
+
+def _to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """Return rows as the API takes them, and reasons for those that can't be read, by position."""
+    sendable: dict[int, dict[str, Any]] = {}
+    unread: dict[int, str] = {}
+    for n, row in enumerate(rows):
+        try:
+            sendable[n] = row.to_json()
+        except ClipError as problem:
+            unread[n] = str(problem)
+    return sendable, unread
+
+
+def _path(collection: str, *parts: str) -> str:
+    return "/".join(["/v1/collections", quote(collection, safe=""), *parts])
