@@ -48,7 +48,8 @@ def main() -> None:
             found = pythons(extra, system)
             said = page[system][extra]
             differ += found != said
-            print(f"{extra or 'client':8} {system:15} {found}{'' if found == said else f', docs/install.md has: {said}'}", flush=True)
+            remark = "" if found == said else f"; docs/install.md has: {said}"
+            print(f"{extra or 'client':8} {system:15} {found}{remark}", flush=True)
     sys.exit(1 if differ else 0)
 
 
@@ -63,7 +64,8 @@ def promised() -> dict[str, dict[str, str]]:
 def pythons(extra: str, system: str) -> str:
     """Return the Pythons that an extra can be installed with, as a range; ``no`` for none."""
     with ThreadPoolExecutor(len(PYTHONS)) as pool:  # most of it is waiting for the index
-        taken = [version for version, can in zip(PYTHONS, pool.map(partial(resolves, extra, system), PYTHONS)) if can]
+        can = pool.map(partial(resolves, extra, system), PYTHONS)
+        taken = [version for version, is_taken in zip(PYTHONS, can, strict=True) if is_taken]
     if not taken:
         return "no"
     if taken != list(PYTHONS[PYTHONS.index(taken[0]) :][: len(taken)]):
@@ -82,8 +84,8 @@ def resolves(extra: str, system: str, python: str) -> bool:
 
 
 def _uv(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "uv", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "MACOSX_DEPLOYMENT_TARGET": _MACOS}, capture_output=True, text=True)
+    variables = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": _MACOS}
+    return subprocess.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT, env=variables, capture_output=True, text=True)
 
 
 if __name__ == "__main__":

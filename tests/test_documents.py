@@ -26,7 +26,8 @@ from pictures import jpegs
 
 LANGUAGES = {"mermaid", "python", "sh", "text"}
 FOREIGN_FLAGS = {
-    "--array", "--cov", "--enable-shared", "--index-url", "--model-id", "--no-binary", "--no-deps", "--profile", "--rm", "--user",
+    "--array", "--cov", "--enable-shared", "--index-url", "--model-id", "--no-binary", "--no-deps", "--profile",
+    "--rm", "--user",
 }  # fmt: skip
 """Flags in running text that aren't ours: of sbatch, pytest, Python's build, pip, infinity and docker."""
 TRITON, SIDECAR = "localhost:8001", "http://localhost:1234"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy.typing as npt
 import urllib3
 
-from clip_client import model_config
 from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, TooLarge, Unauthorized, Unavailable
+from clip_client.rest_config import RestConfig, rest_config
 from clip_client.rest_tensors import JSON_LENGTH, answered_tensors, request_body
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
@@ -38,11 +38,11 @@ class RestConnection:
         self.address = address
         self._options = options
 
-    async def config(self, model: str, *, timeout_s: float) -> Any:
-        """Return the model's configuration, Triton's ``ModelConfig`` protobuf."""
+    async def config(self, model: str, *, timeout_s: float) -> RestConfig:
+        """Return the model's configuration, as far as a client asks."""
         answer = await self._asked(model, "GET", f"/v2/models/{model}/config", timeout_s)
         try:
-            return model_config.from_json(answer.body)
+            return rest_config(answer.body)
         except ValueError as problem:
             raise self._foreign(answer) from problem
 
