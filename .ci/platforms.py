@@ -30,7 +30,7 @@ SYSTEMS = {
 }
 """Systems -> uv's names of them."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("", "local", "embed", "search", "export")
+EXTRAS = ("", "local", "embed", "search")
 _MACOS = "15.0"  # version that wheels may ask for
 _TABLE = re.compile(r"^\| (?P<system>[^|]+?) \| (?P<cells>.+) \|$", re.M)
 _HEADING = "## Where it installs"
