@@ -26,26 +26,36 @@ from clip_client.spec import ModelSpec
 if TYPE_CHECKING:
     from clip_client.async_clip import AsyncClip
     from clip_client.async_search import AsyncSearch
+    from clip_client.classification import Classification
     from clip_client.clip import Clip, Embeddings
     from clip_client.comparison import Comparison
     from clip_client.connection_options import Retries, Timeouts
+    from clip_client.embedded import Embedded
+    from clip_client.hits import Hits
     from clip_client.search import Search
+    from clip_client.server_health import Health, ServerMetadata
     from clip_client.tls import Tls
+    from clip_client.zero_shot_classifiers import ZeroShot
 
 __all__ = [
     "AsyncClip",
     "AsyncSearch",
+    "Classification",
     "Clip",
     "ClipError",
     "Comparison",
     "Conflict",
     "ContractMismatch",
+    "Embedded",
     "Embeddings",
+    "Health",
+    "Hits",
     "InvalidInput",
     "ModelSpec",
     "NotFound",
     "Retries",
     "Search",
+    "ServerMetadata",
     "Stalled",
     "Timeout",
     "Timeouts",
@@ -53,6 +63,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "ZeroShot",
 ]
 
 former_names.add(__name__, NOW)
@@ -61,13 +72,19 @@ former_names.add(__name__, NOW)
 _MODULES = {
     "AsyncClip": "async_clip",
     "AsyncSearch": "async_search",
+    "Classification": "classification",
     "Clip": "clip",
     "Comparison": "comparison",
+    "Embedded": "embedded",
     "Embeddings": "clip_calls",
     "Retries": "connection_options",
-    "Search": "search",
     "Timeouts": "connection_options",
     "Tls": "tls",
+    "Health": "server_health",
+    "Hits": "hits",
+    "Search": "search",
+    "ServerMetadata": "server_health",
+    "ZeroShot": "zero_shot_classifiers",
 }
 
 

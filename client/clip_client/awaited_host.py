@@ -25,6 +25,9 @@ class BlockingHost(Protocol):
     def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """As :meth:`ModelHost.not_ready`."""
 
+    def server(self) -> tuple[str, str, Sequence[str]]:
+        """As :meth:`ModelHost.server`."""
+
     def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]
     ) -> list[npt.NDArray[Any]]:
@@ -54,6 +57,10 @@ class AwaitedHost:
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if a model isn't ready; empty if all are."""
         return await self._awaited(lambda: self._host.not_ready(models, timeout_s=timeout_s))
+
+    async def server(self) -> tuple[str, str, Sequence[str]]:
+        """Return the host's own name, version and extensions."""
+        return await self._awaited(self._host.server)
 
     async def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]

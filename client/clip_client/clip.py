@@ -10,6 +10,7 @@ from clip_client import connection_options
 from clip_client.awaited_host import AwaitedHost, BlockingHost
 from clip_client.blocking import blocking, run
 from clip_client.clip_calls import IN_FLIGHT, ClipCalls, ClipOptions, Embeddings, OnError, Place, TextLike
+from clip_client.clip_tasks import BlockingTasks
 from clip_client.comparison import Comparison, Floats
 from clip_client.concurrency import Concurrency, Threads
 from clip_client.connect import clip_host, servers_at
@@ -24,7 +25,7 @@ from clip_client.tls import Tls
 __all__ = ["Clip", "Comparison", "Embeddings", "Floats", "ImageLike", "OnError", "Place", "TextLike"]
 
 
-class Clip:
+class Clip(BlockingTasks):
     """A client of the two ensembles of one checkpoint: on a Triton, or in this process (:meth:`local`).
 
     >>> with Clip("localhost:8001") as clip:

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, overload
 
-import numpy as np
-from PIL import Image
-
+from clip_client.clip_tasks import ClipTasks
 from clip_client.comparison import Comparison, Floats, compared
 from clip_client.concurrency import Concurrency
 from clip_client.embedding_requests import EmbeddingRequests
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_client.images import ImageLike
+from clip_client.html_tables import table
+from clip_client.images import ImageLike, is_one_image
 from clip_client.model_host import ModelHost, check_timeout
 from clip_client.served_model import served_model
 from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
@@ -28,6 +27,9 @@ IN_FLIGHT = 4
 """Requests of a list: in this process, one is encoded while the next are read and decoded."""
 
 
+_SHOWN = 20  # reasons that are shown
+
+
 class Embeddings(list["Floats | None"]):
     """Outcome of ``on_error="none"`` for a list: one embedding [D] per item, None where it failed.
 
@@ -38,6 +40,18 @@ class Embeddings(list["Floats | None"]):
     def __init__(self, rows: Iterable[Floats | None], errors: dict[int, str]) -> None:
         super().__init__(rows)
         self.errors = errors
+
+    def __repr__(self) -> str:
+        rows = [row for row in self if row is not None]
+        size = f" of float32 [{len(rows[0])}]" if rows else ""
+        reasons = [f"  {n}: {reason}" for n, reason in [*self.errors.items()][:_SHOWN]]
+        return "\n".join([f"Embeddings({len(rows)} of {len(self)} embedded{size})", *reasons])
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: items that failed, with their reasons."""
+        reasons = [[n, reason] for n, reason in [*self.errors.items()][:_SHOWN]]
+        summary = f"{len(self) - len(self.errors)} of {len(self)} embedded"
+        return table(reasons, head=["", summary], more=len(self.errors) - len(reasons))
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class ClipOptions:
             raise InvalidInput(f"preprocess is {self.preprocess!r}: expected 'server' or 'client'")
 
 
-class ClipCalls:
+class ClipCalls(ClipTasks):
     """Calls to the two ensembles of one checkpoint on any host."""
 
     def __init__(self, host: ModelHost, options: ClipOptions, concurrency: Concurrency) -> None:
@@ -121,7 +135,7 @@ class ClipCalls:
             InvalidInput: an image can't be read or decoded; for a list, ``errors`` maps its position to the reason.
             Unavailable, Timeout: the server is down or too slow.
         """
-        return await self._embed("image", images, _is_one_image(images), on_error)
+        return await self._embed("image", images, is_one_image(images), on_error)
 
     @overload
     async def embed_text(self, texts: TextLike | Iterable[TextLike], *, on_error: Literal["raise"] = "raise") -> Floats: ...
@@ -229,12 +243,6 @@ class ClipCalls:
             rows = Embeddings((None if n in errors else row for n, row in enumerate(embeddings)), reasons)
             return rows[0] if single else rows
         return embeddings[0] if single else embeddings
-
-
-def _is_one_image(images: Any) -> bool:
-    return isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | np.ndarray) or hasattr(
-        images, "read"
-    )
 
 
 def _summary(tower: Tower, batch: Sequence[Any], errors: dict[int, ClipError]) -> InvalidInput:

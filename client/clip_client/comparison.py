@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clip_client.html_tables import Bar, table
 from clip_client.spec import ModelSpec
+
+_ROWS, _COLUMNS = 20, 10  # shown in notebooks
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,6 +25,17 @@ class Comparison:
 
     cosines: Floats
     probabilities: Floats
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: a row per subject, with bars for its first prompts."""
+        shares, cosines = np.atleast_2d(self.probabilities), np.atleast_2d(self.cosines)
+        rows = [
+            [f"subject {n}", *(Bar(f"{cosine:.3f}", float(share)) for cosine, share in zip(*pair, strict=True))]
+            for n, pair in enumerate(zip(cosines[:_ROWS, :_COLUMNS], shares[:_ROWS, :_COLUMNS], strict=True))
+        ]
+        return table(
+            rows, head=["", *(f"prompt {n}" for n in range(shares[:, :_COLUMNS].shape[1]))], more=len(shares) - len(rows)
+        )
 
 
 def compared(subjects: Floats, prompts: Floats, spec: ModelSpec) -> Comparison:

@@ -34,6 +34,9 @@ class Connection(Protocol):
     async def config(self, model: str, *, timeout_s: float) -> Any:
         """Return a model's configuration, Triton's ``ModelConfig`` protobuf."""
 
+    async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
+        """Return the server's name, its version, and the extensions of the protocol that it speaks."""
+
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if the server or a model isn't ready; empty if all are."""
 

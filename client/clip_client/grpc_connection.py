@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unauthorized, Unavailable
+from clip_client.model_host import LOADING
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
 
@@ -49,10 +50,15 @@ class GrpcConnection:
         """Return the model's configuration, Triton's ``ModelConfig`` protobuf."""
         return (await self._asked(model, lambda client: client.get_model_config, timeout_s, model)).config
 
+    async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
+        """Return the server's name, its version, and the extensions of the protocol that it speaks."""
+        answer = await self._asked("its metadata", lambda client: client.get_server_metadata, timeout_s)
+        return answer.name, answer.version, [*answer.extensions]
+
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if the server or a model isn't ready; empty if all are."""
         if not await self._asked("the server", lambda client: client.is_server_ready, timeout_s):
-            return "the server is loading models"
+            return LOADING
         for model in models:
             if not await self._asked("the server", lambda client: client.is_model_ready, timeout_s, model):
                 return f"no model {model} is ready there"

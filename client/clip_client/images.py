@@ -3,7 +3,7 @@
 import io
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias, Union
+from typing import Any, BinaryIO, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,13 @@ class Reader:
         rgb = to_rgb(image, self.spec.transparency)
         resize(rgb, self.spec).save(buffer, "PNG", compress_level=1)  # light: the network is the faster part
         return buffer.getvalue()
+
+
+def is_one_image(images: Any) -> bool:
+    """Tell an image, or a text or bytes, from a list of them."""
+    return isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | np.ndarray) or hasattr(
+        images, "read"
+    )
 
 
 def _read_all(file: BinaryIO) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class LocalHost:
         """Return a model's configuration as it was when the repository was opened."""
         self._check_process()
         return self._configs[model]
+
+    def server(self) -> tuple[str, str, Sequence[str]]:
+        """Return this package's name and version."""
+        self._check_process()
+        return "clipserve in this process", metadata.version("clipserve"), ()
 
     def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Open the encoders of models; return an empty string, for they are ready then."""

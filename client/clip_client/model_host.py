@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
 
+LOADING = "the server is loading models"
+"""Reason of a server that is live and not ready."""
+
 
 class ModelHost(Protocol):
     """Models that are asked by their names: awaited on an event loop, or in threads by those that never suspend.
@@ -30,6 +33,9 @@ class ModelHost(Protocol):
 
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if a model isn't ready; empty if all are."""
+
+    async def server(self) -> tuple[str, str, Sequence[str]]:
+        """Return the host's own name, its version, and the extensions of its protocol."""
 
     async def infer(
         self, model: str, rows: Sequence[bytes] | npt.NDArray[np.uint8], name: str, outputs: Sequence[str]

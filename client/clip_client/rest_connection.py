@@ -13,6 +13,7 @@ import urllib3
 from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, TooLarge, Unauthorized, Unavailable
+from clip_client.model_host import LOADING
 from clip_client.rest_config import RestConfig, rest_config
 from clip_client.rest_tensors import JSON_LENGTH, answered_tensors, request_body
 from clip_client.server_addresses import ServerAddress
@@ -46,11 +47,20 @@ class RestConnection:
         except ValueError as problem:
             raise self._foreign(answer) from problem
 
+    async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
+        """Return the server's name, its version, and the extensions of the protocol that it speaks."""
+        answer = await self._asked("its metadata", "GET", "/v2", timeout_s)
+        try:
+            described = json.loads(answer.body)
+            return str(described["name"]), str(described["version"]), [str(name) for name in described["extensions"]]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise self._foreign(answer) from problem
+
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if the server or a model isn't ready; empty if all are."""
         answer = await self._sent("GET", "/v2/health/ready", timeout_s)
         if answer.status in (400, 503) and not _error_text(answer):
-            return "the server is loading models"
+            return LOADING
         self._check(answer, "the server")
         for model in models:
             if (await self._sent("GET", f"/v2/models/{model}/ready", timeout_s)).status != 200:

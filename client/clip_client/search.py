@@ -76,6 +76,7 @@ class Search:
         concurrency = Threads()
         http = SidecarHttp(*sidecar_at(url, options), options, concurrency)
         self._calls = SearchCalls(http, concurrency)
+        self._calls._shown = self.thumbnail
         self.url = http.url
 
     wait_ready = blocking(SearchCalls.wait_ready)
@@ -88,6 +89,7 @@ class Search:
     get = blocking(SearchCalls.get)
     rows = blocking_iterator(SearchCalls.rows)
     query = blocking(SearchCalls.query)
+    thumbnail = blocking(SearchCalls.thumbnail)
     count = blocking(SearchCalls.count)
     facets = blocking(SearchCalls.facets)
     duplicates = blocking(SearchCalls.duplicates)

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from clip_client.concurrency import Concurrency
-from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput, NotFound, Unavailable
+from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,
@@ -33,6 +34,7 @@ class SearchCalls:
         self.url = http.url
         self._http = http
         self._concurrency = concurrency
+        self._shown: Thumbnails | None = None  # fetches thumbnails for the tables of notebooks, which can't await
         self._is_closed = False
         concurrency.close_at_end(self.close)
 
@@ -175,7 +177,7 @@ class SearchCalls:
         modality: Tower | None = None,
         sort: str = "",
         descending: bool = False,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Search for a text, a term, or a weighted mix of terms, minus others; hits come best first.
 
         Args:
@@ -198,7 +200,15 @@ class SearchCalls:
         }
         if sort:
             query["sort"] = {"column": sort, "descending": descending}
-        return [Hit(**hit) for hit in (await self._http.ask("POST", _path(collection, "search"), query))["hits"]]
+        return self._hits((await self._http.ask("POST", _path(collection, "search"), query))["hits"])
+
+    async def thumbnail(self, hit: Hit) -> bytes | None:
+        """Return the thumbnail of a hit, a JPEG of at most 256 KB; None where it has none."""
+        path = thumbnail_path(hit)
+        try:
+            return await self._http.content(path, PICTURE_BYTES) if path else None
+        except NotFound:  # deleted since, or a source that isn't a picture
+            return None
 
     async def count(
         self,
@@ -236,7 +246,7 @@ class SearchCalls:
         """
         wanted = {"threshold": threshold, "filter": where, "limit": limit, "offset": offset}
         answer = await self._http.ask("POST", _path(collection, "duplicates"), wanted)
-        groups = [Group([Hit(**hit) for hit in group["rows"]], group["size"]) for group in answer["groups"]]
+        groups = [Group(self._hits(group["rows"]), group["size"]) for group in answer["groups"]]
         return Duplicates(groups, answer["more"], answer["checked"])
 
     async def keep_picture(self, image: str | os.PathLike[str] | bytes) -> str:
@@ -254,6 +264,9 @@ class SearchCalls:
         self._is_closed = True
         if closable:
             await self._http.close()
+
+    def _hits(self, rows: Iterable[Mapping[str, Any]]) -> Hits:
+        return Hits((Hit(**row) for row in rows), self._shown)
 
     async def _terms(self, what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
         mix = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else [*what]

@@ -52,6 +52,10 @@ class Servers:
         """Return a model's configuration, Triton's ``ModelConfig`` protobuf."""
         return await self._asked(lambda connection, timeout_s: connection.config(model, timeout_s=timeout_s))
 
+    async def server(self) -> tuple[str, str, Sequence[str]]:
+        """Return a server's name, its version, and the extensions of the protocol that it speaks."""
+        return await self._asked(lambda connection, timeout_s: connection.server(timeout_s=timeout_s))
+
     async def not_ready(self, models: Sequence[str], *, timeout_s: float) -> str:
         """Return a reason if no server is ready with these models; empty if one is."""
         self._concurrency.check()

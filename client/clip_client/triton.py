@@ -30,6 +30,10 @@ class Triton:
         """Return a reason if the server or a model isn't ready; empty if all are."""
         return run(self._servers.not_ready(models, timeout_s=timeout_s))
 
+    def server(self) -> tuple[str, str, Sequence[str]]:
+        """Return the server's name, its version, and the extensions of the protocol that it speaks."""
+        return run(self._servers.server())
+
     def statistics(self) -> Any:
         """Return every model's counters since the server started, Triton's ``ModelStatisticsResponse`` protobuf."""
         return run(self._servers.statistics())

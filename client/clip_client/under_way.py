@@ -1,0 +1,63 @@
+"""Requests under way beside the reading of a stream: interface, and its form for blocking clients, threads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from clip_client.blocking import run
+
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Running(Protocol):
+    """Work that was begun."""
+
+    def done(self) -> bool:
+        """Tell if it has ended."""
+
+    def result(self) -> Any:
+        """Return the result, or raise the error, of work that has ended."""
+
+
+class UnderWay(Protocol):
+    """Way of a client to have work done meanwhile.
+
+    Attributes:
+        on_loop: the work and what is iterated over may suspend.
+    """
+
+    on_loop: bool
+
+    def begin(self, work: Work) -> Any:
+        """Begin work."""
+
+    async def first(self, running: Sequence[Any]) -> None:
+        """Return once some of the work has ended."""
+
+    async def end(self, running: Sequence[Any]) -> None:
+        """Cancel work as far as that is possible, and return once it has ended."""
+
+
+class Threads:
+    """A thread for each work, which ends with it: nothing stays behind, wherever the stream is dropped."""
+
+    on_loop = False
+
+    def begin(self, work: Work) -> concurrent.futures.Future[Any]:
+        """Begin work in a thread of its own."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="clip_client-stream")
+        try:
+            return pool.submit(lambda: run(work()))
+        finally:
+            pool.shutdown(wait=False)
+
+    async def first(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
+        """Wait in this thread."""
+        concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
+
+    async def end(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
+        """Wait for the requests that were sent."""
+        concurrent.futures.wait(running)
