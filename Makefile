@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-all check docs notebooks bench coverage load clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load clean
 
 setup: $(READY)
 
@@ -42,6 +42,10 @@ serve: setup
 # Three processes by file, on two cores: many tests wait; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
 test: setup
 	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+
+# Long tests too, as CI does
+test-ci: setup
+	CLIPSERVE_TESTS=long $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 # Slow tests too, all variants timed as users time them, and more cases of each kind
 test-all: setup

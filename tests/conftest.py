@@ -20,7 +20,7 @@ import quick_exports
 import setuptools  # noqa: F401  (torch.compile refuses a distutils that another module has imported before setuptools)
 import sidecars
 import torch
-from amount import ALL
+from amount import ALL, LONG
 from servers import Server, running
 from sidecars import PICTURES, Sidecar
 from workers import WORKER, once
@@ -47,14 +47,15 @@ if WORKER:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first, and leave slow tests out unless all are wanted."""
+    """Put the longest files first; leave out slow and long tests, as the amount says."""
     ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow and not ALL:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
-        config.stash[LEFT_OUT] = len(slow)
+    rare = {"slow": ALL, "long": LONG}
+    left_out = {item for item in items for mark, wanted in rare.items() if item.get_closest_marker(mark) and not wanted}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+        config.stash[LEFT_OUT] = len(left_out)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -73,7 +74,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say what was left out."""
     if left_out := config.stash.get(LEFT_OUT, 0):
         terminalreporter.line(
-            f"{left_out} slow tests were left out, and others took fewer cases: make test-all runs everything"
+            f"{left_out} long and slow tests were left out, and others took fewer cases: make test-ci runs the long ones, "
+            "make test-all everything"
         )
 
 

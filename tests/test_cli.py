@@ -55,6 +55,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "no command 'exprot'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_script_is_the_command() -> None:
     script = Path(__file__).parents[1] / "export" / "all.py"
     result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)

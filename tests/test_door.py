@@ -40,7 +40,11 @@ def broken_command(code: str, **variables: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize(
     ("door_used", "encoding"),
-    [("clipserve", "LC_ALL=C"), ("all.py", "ascii"), pytest.param("module", "ascii", marks=pytest.mark.slow)],
+    [
+        ("clipserve", "LC_ALL=C"),
+        pytest.param("all.py", "ascii", marks=pytest.mark.long),
+        pytest.param("module", "ascii", marks=pytest.mark.slow),
+    ],
 )
 def test_an_export_of_a_folder_with_any_name(
     door_used: str, encoding: str, exported: Path, checkpoint: Path, tmp_path: Path
@@ -72,6 +76,7 @@ def test_an_error_that_names_such_a_folder(encoding: str, tmp_path: Path) -> Non
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.long
 def test_a_folder_whose_name_is_not_unicode(checkpoint: Path, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     shutil.copytree(checkpoint, os.fsdecode(folder))
@@ -127,6 +132,7 @@ def test_a_reader_that_goes_away_ends_it_silently(options: list[str], sidecar: S
     assert process.wait() in (1, command_runner.BROKEN_PIPE)
 
 
+@pytest.mark.long
 def test_an_export_whose_reader_goes_away(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(exported / "artifacts", tmp_path / "artifacts")
     where = ["--artifacts", tmp_path / "artifacts", "--repository", tmp_path / "repository"]

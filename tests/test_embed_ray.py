@@ -21,6 +21,8 @@ from clip_embed.engines.base import EngineOptions
 from clip_embed.fetch import FetchOptions
 from clip_embed.ray_worker import Order, Worker
 
+pytestmark = pytest.mark.long
+
 HERE = ("--engine", "ray", "--workers", 2, "--worker-cpus", 1)
 
 

@@ -21,6 +21,8 @@ from clip_export.evaluation.items import Evaluation
 from clip_export.variants.openvino_int8 import OpenVinoInt8
 from clip_export.variants.quantization import RECIPES
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 

@@ -68,6 +68,7 @@ def kill_before(step: int) -> None:
     sys.addaudithook(hook)
 
 
+@pytest.mark.long
 def test_a_kill_at_every_step_leaves_one_set_or_the_other(own: Path, others: Path, tmp_path: Path) -> None:
     kept = shutil.copytree(own, tmp_path / "kept")
     old, new = fingerprints(own), fingerprints(others)

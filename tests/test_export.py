@@ -160,6 +160,7 @@ def test_a_quick_export_publishes_the_first_that_passes_and_times_nothing(
     assert not (own / "artifacts" / "tiny" / "speed.json").exists()
 
 
+@pytest.mark.long
 def test_what_is_built_for_another_alone_is_not_judged(checkpoint: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(own / "artifacts" / "tiny" / "onnx-fp32")
     shutil.rmtree(own / "artifacts" / "tiny" / "openvino-fp16")
@@ -299,6 +300,7 @@ def test_a_damaged_report_is_written_anew(own: Path, checkpoint: Path) -> None:
     assert export(checkpoint, own, "--variants", "onnx-fp32") == 0
 
 
+@pytest.mark.long
 def test_what_older_builders_made_is_made_again(
     own: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

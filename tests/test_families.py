@@ -14,7 +14,7 @@ import open_clips
 import other_checkpoints
 import pytest
 import references
-from amount import ALL
+from amount import ALL, LONG
 from other_checkpoints import padded
 from servers import Server, running
 
@@ -102,7 +102,13 @@ KINDS: dict[str, tuple[Callable[[Path], list[str]], Callable[..., references.Pai
 """Functions that make a checkpoint and embed with its own library, by family."""
 PADDED = ("padded_clip", "padded_siglip2", "padded_chinese_clip")
 """Kinds like their neighbours, for the longer run."""
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in PADDED else name for name in KINDS]
+USUAL = ("b16", "siglip", "sentence_transformer", "open_clip_resnet")
+"""One kind of each way to a checkpoint, for every change."""
+WANTED = [name for name in KINDS if ALL or (name in USUAL if not LONG else name not in PADDED)]
+NAMES = [
+    pytest.param(name, marks=[] if name in USUAL else pytest.mark.slow if name in PADDED else pytest.mark.long)
+    for name in KINDS
+]
 
 IMAGES = [*pictures.jpegs(6), *pictures.awkward().values()]
 TEXTS = [
@@ -158,9 +164,8 @@ def test_the_gate_lets_every_kind_pass(name: str, exported: Callable[[str], dict
 
 @pytest.fixture(scope="module")
 def all_served(folder: Path, exported: Callable[[str], dict[Tower, Judged]]) -> Iterator[Server]:
-    for name in KINDS:
-        if ALL or name not in PADDED:
-            exported(name)
+    for name in WANTED:
+        exported(name)
     with running(folder / "repository") as server:
         yield server
 
@@ -197,8 +202,8 @@ def test_a_bad_item_leaves_its_neighbours_alone(name: str, all_served: Server) -
     ("name", "probabilities"),
     [
         ("siglip", references.siglip_probabilities),
-        ("siglip2", references.siglip_probabilities),
-        ("open_clip_siglip", open_clips.probabilities),
+        pytest.param("siglip2", references.siglip_probabilities, marks=pytest.mark.long),
+        pytest.param("open_clip_siglip", open_clips.probabilities, marks=pytest.mark.long),
     ],
 )
 def test_probabilities_are_those_of_the_library(

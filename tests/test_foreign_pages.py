@@ -148,16 +148,21 @@ def rebound(browser: Browser, target: dict[str, Any], port: int) -> dict[str, se
         return attack(page, target, "rebound.test", port)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same site", "another site"])
+@pytest.mark.parametrize(
+    "host", [pytest.param("127.0.0.1", marks=pytest.mark.long), "localhost"], ids=["same site", "another site"]
+)
 def test_the_sidecar_refuses_pages_of_others(browser: Browser, unharmed: Sidecar, host: str) -> None:
     check_refused(foreign(browser, SIDECAR, host, unharmed.port), SIDECAR)
 
 
+@pytest.mark.long
 def test_the_sidecar_refuses_a_name_that_was_pointed_at_it(browser: Browser, unharmed: Sidecar) -> None:
     check_refused(rebound(browser, SIDECAR, unharmed.port), SIDECAR)
 
 
-@pytest.mark.parametrize(("host", "door"), [("127.0.0.1", 0), ("localhost", 0), ("localhost", 2)])
+@pytest.mark.parametrize(
+    ("host", "door"), [pytest.param("127.0.0.1", 0, marks=pytest.mark.long), ("localhost", 0), ("localhost", 2)]
+)
 def test_triton_refuses_pages_of_others(browser: Browser, unharmed_triton: Server, host: str, door: int) -> None:
     check_refused(foreign(browser, TRITON, host, unharmed_triton.ports[door]), TRITON)
 

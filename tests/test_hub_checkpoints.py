@@ -113,6 +113,7 @@ print(find("org/clip", None).weight_files[0].resolve())
 """
 
 
+@pytest.mark.long
 def test_the_environments_variables_of_the_hub_work(server: Hub, tmp_path: Path) -> None:
     main = repository(tmp_path / "main", **{"config.json": CLIP, "model.safetensors": True})
     server.repositories["org/clip"] = Repository(main, gated=["hf_mine"])

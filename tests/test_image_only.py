@@ -28,6 +28,8 @@ from clip_export.checkpoints.find import find
 from clip_export.oracle import record
 from clip_export.oracle.comparison import Compared
 
+pytestmark = pytest.mark.long
+
 NO_TEXTS = "the model has an image tower alone"
 IMAGES = [*pictures.jpegs(4), *pictures.awkward().values()]
 

@@ -22,6 +22,8 @@ from clip_export.evaluation import items
 from clip_export.evaluation.gate import Allowed
 from clip_export.variants import named
 
+pytestmark = pytest.mark.long
+
 _WIDE = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 _GROWTH = """

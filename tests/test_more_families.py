@@ -32,6 +32,8 @@ from clip_export.oracle import comparison, items
 from clip_export.variants.base import Artefact, Source
 from clip_export.variants.onnx_fp32 import OnnxFp32
 
+pytestmark = pytest.mark.long
+
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "siglip": more_checkpoints.siglip,
     "siglip2": more_checkpoints.siglip2,

@@ -128,6 +128,7 @@ def test_a_separator_that_the_tower_looks_for(pool: str, tmp_path: Path) -> None
         families.of(checkpoint).spec(checkpoint, "clip")
 
 
+@pytest.mark.long
 def test_relative_positions_become_a_graph(tmp_path: Path) -> None:
     with open_clip_configs.small_timm():
         open_clip_configs.write("vit_relpos_medium_patch16_cls_224", tmp_path / "checkpoint")

@@ -222,6 +222,7 @@ def own(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "own"))
 
 
+@pytest.mark.long
 def test_a_fault_is_noticed_after_a_good_export_too(
     small: Path, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,6 +292,7 @@ class TestWithoutItsLibrary:
     def pair(self, small: Path, tmp_path: Path) -> list[str]:
         return ["--text-model", str(other_checkpoints.sentence_transformer(tmp_path / "text"))]
 
+    @pytest.mark.long
     def test_not_installed(
         self,
         pair: list[str],

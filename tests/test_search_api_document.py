@@ -164,6 +164,7 @@ def test_the_api_is_shown_and_tried_without_the_internet(page: Page, sidecar: Si
     asked_for_all(page)
 
 
+@pytest.mark.long
 def test_behind_a_token_the_page_asks_for_it(page: Page, guarded: Sidecar) -> None:
     page.goto(f"{guarded.url}/docs")
     expect(page.get_by_role("status")).to_contain_text("the token is missing or wrong")

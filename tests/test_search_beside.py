@@ -129,6 +129,7 @@ def test_drops_and_creations_by_turns_leave_what_the_last_one_made(alone: Sideca
     assert alone.ask("DELETE", "/v1/collections/a")[0] == 200
 
 
+@pytest.mark.long
 def test_rows_are_found_by_id_while_they_are_replaced(alone: Sidecar) -> None:
     create(alone, "a")
     alone.ask("POST", "/v1/collections/a/rows", rows(*range(50)))
@@ -209,6 +210,7 @@ def slowest(sidecar: Sidecar, asked: list[tuple[str, str, Any]], rounds: int = 5
     return took, seen
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_triton_that_stands_still_holds_up_only_what_needs_it(repository: Path, tmp_path: Path) -> None:
     server = Server(repository)
@@ -271,6 +273,7 @@ def given_up(sidecar: Sidecar, path: str, body: Any, seconds: float) -> int:
     return 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_mixed_load_with_clients_that_go_away_gives_no_fault(sidecar: Sidecar, photos: str, capfd: Any) -> None:
     image = [base64_of(picture) for picture in PICTURES]

@@ -283,6 +283,7 @@ def test_pictures_are_decoded_within_their_memory(server: Server, tmp_path: Path
         assert seen[0] - before < 400 * 10**6
 
 
+@pytest.mark.long
 def test_a_picture_that_finds_no_memory_fails_its_request_and_adds_nothing(server: Server, tmp_path: Path) -> None:
     with bounded_sidecar.running(tmp_path, server.address, decode_memory=150 * 10**6, wait_s=0.01) as sidecar:
         assert sidecar.ask("POST", "/v1/collections", {"name": "a"})[0] == 201
@@ -330,6 +331,7 @@ def slowest(asked: Callable[[], Any], rounds: int = 20) -> float:
     return max(took)
 
 
+@pytest.mark.long
 def test_only_what_is_fetched_waits_for_hosts_that_stand_still(server: Server, tmp_path: Path) -> None:
     """80 requests for pictures of one silent host: twice as many as there are threads, with bodies for more than the memory."""
     bounds = {"fetch_s": 3, "wait_s": 30, "body_bytes": 8 * MB, "body_memory": 1}

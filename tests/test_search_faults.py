@@ -22,6 +22,8 @@ from clip_client import ClipError, Unavailable
 from clip_client.search import Row, Search, Term
 from pictures import encoded, picture
 
+pytestmark = pytest.mark.long
+
 SIZE, PART = 64, 50
 KILLS = amount(2, 5, "KILLS")
 NOWHERE = "127.0.0.1:9"

@@ -107,7 +107,9 @@ def check_searches(world: World, draw: random.Random, rows: dict[str, Sent]) -> 
 
 
 @pytest.mark.timeout(600 + STEPS)
-@pytest.mark.parametrize(("engine", "steps"), [("faiss", STEPS), ("lancedb", max(100, STEPS // 10))])
+@pytest.mark.parametrize(
+    ("engine", "steps"), [("faiss", STEPS), pytest.param("lancedb", max(100, STEPS // 10), marks=pytest.mark.long)]
+)
 def test_many_clients_and_many_faults_leave_no_difference(tmp_path: Path, engine: str, steps: int) -> None:
     world = World(tmp_path, engine)
     with explained(world, SEED):

@@ -273,6 +273,7 @@ class TestCalibration:
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_weights_may_lie_beside_the_graph(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_fp32, "LARGEST_FILE_BYTES", 1000)
     variants = [
@@ -289,6 +290,7 @@ def test_weights_may_lie_beside_the_graph(checkpoint: Path, tmp_path: Path, monk
         assert files == {"model.onnx", "model.onnx.data", "spec.json", "report.json"}
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_nothing_half_published(checkpoint: Path, tmp_path: Path) -> None:
     where = ["--artifacts", str(tmp_path / "artifacts"), "--repository", str(tmp_path / "model_repository")]
     command = [sys.executable, "-m", "clip_export.cli", "--quick", "--model", str(checkpoint), *where, *FLOATS]

@@ -1,10 +1,11 @@
-"""The two amounts of tests: `make test` takes what every change can pay for, `make test-all` takes all there is."""
+"""Amounts of tests: `make test` takes what every change can pay for, CI the long ones too, `make test-all` all there is."""
 
 from __future__ import annotations
 
 import os
 
 ALL = os.environ.get("CLIPSERVE_TESTS") == "all"
+LONG = ALL or os.environ.get("CLIPSERVE_TESTS") == "long"
 
 
 def amount(usual: int, all_there_is: int, variable: str = "") -> int:
