@@ -42,33 +42,24 @@ class UnderWay(Protocol):
 
 
 class Threads:
-    """A thread for each work, which ends with it: nothing stays behind, wherever the stream is dropped."""
+    """Threads of one stream, which end with it.
+
+    They are few and stay: an interrupt while a thread is started would leave it to itself.
+    """
 
     on_loop = False
 
-    def __init__(self) -> None:
-        self._begun: list[tuple[concurrent.futures.Future[Any], ThreadPoolExecutor]] = []
+    def __init__(self, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="clip_client-stream")
 
     def begin(self, work: Work) -> concurrent.futures.Future[Any]:
-        """Begin work in a thread of its own."""
-        self._join(ended=True)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="clip_client-stream")
-        future = pool.submit(lambda: run(work()))
-        self._begun.append((future, pool))
-        pool.shutdown(wait=False)
-        return future
+        """Begin work in a thread."""
+        return self._pool.submit(lambda: run(work()))
 
     async def first(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
         """Wait in this thread."""
         concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
 
     async def end(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
-        """Wait for the requests that were sent, and for their threads."""
-        self._join(ended=False)
-
-    def _join(self, *, ended: bool) -> None:
-        """Wait for the threads of work that has ended, or of all."""
-        for future, pool in [*self._begun]:
-            if future.done() or not ended:
-                pool.shutdown(wait=True)
-                self._begun.remove((future, pool))
+        """Wait for the requests that were sent, and for the threads."""
+        self._pool.shutdown(cancel_futures=True)
