@@ -314,7 +314,9 @@ class Restarts:
 
 
 @pytest.mark.parametrize(
-    ("at", "count"), [([300], 1000), pytest.param([1000, 2500], 4000, marks=pytest.mark.slow)], ids=["once", "twice"]
+    ("at", "count"),
+    [pytest.param([300], 1000, marks=pytest.mark.long), pytest.param([1000, 2500], 4000, marks=pytest.mark.slow)],
+    ids=["once", "twice"],
 )
 def test_a_server_that_is_killed_and_started_again_costs_nothing(
     at: list[int], count: int, repository: Path, clip: Clip
