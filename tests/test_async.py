@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from documents import blocks
+from fastapi.testclient import TestClient
 from servers import Server, free_ports
 from sidecars import PICTURES, Sidecar
 
@@ -146,11 +149,7 @@ def test_a_cancelled_task_leaves_the_client_as_it_was(server: Server) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert asyncio.all_tasks() <= {asyncio.current_task(), *internal()}
         np.testing.assert_allclose(await asked.embed_text(TEXTS[:3]), whole, atol=1e-5)
-
-    def internal() -> set[Any]:  # of wait_for in Python 3.10 and 3.11
-        return {task for task in asyncio.all_tasks() if "ask" in repr(task.get_coro()) or "begun" in repr(task.get_coro())}
 
     with_clip(server, ask)
 
@@ -165,6 +164,44 @@ def test_a_task_that_is_cancelled_while_all_begin_stops_no_other(server: Server)
     first, *others = with_clip(server, ask)
     assert isinstance(first, asyncio.CancelledError)
     assert [row.shape for row in others] == [others[0].shape] * 4
+
+
+def test_no_request_is_cancelled_on_its_way(server: Server) -> None:
+    texts, before = TEXTS * 3, cancelled(server)
+
+    async def leave(asked: AsyncClip) -> None:
+        tasks = [asyncio.create_task(asked.embed_text(texts)) for _ in range(20)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        tasks = [asyncio.create_task(asked.embed_image(JPEGS)) for _ in range(4)]
+        await asked.embed_text("a cat")
+        with pytest.raises(InvalidInput):
+            await asyncio.gather(asked.embed_text(texts), asked.embed_image(b"no picture"))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asked.embed_text(texts), 0)
+        await asked.close()  # amid them
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with_clip(server, leave)
+    with ThreadPoolExecutor(4) as pool:
+        clip = Clip(server.address)
+        threads = [pool.submit(clip.embed_text, TEXTS * 10) for _ in range(4)]
+        clip.embed_text("a cat")
+        clip.close()
+        assert all(isinstance(thread.exception(LATE_S), Unavailable | None) for thread in threads)
+    assert cancelled(server) == before
+    with Clip(server.address) as clip:
+        assert clip.embed_text(texts).shape[0] == len(texts)
+
+
+def cancelled(server: Server) -> list[str]:
+    """Lines of the server's metrics that count cancelled requests."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports[2]}/metrics", timeout=LATE_S) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = sorted(line for line in lines if 'reason="CANCELED"' in line)
+    assert counts
+    return counts
 
 
 def test_closing_ends_what_is_under_way_with_an_error(server: Server) -> None:
@@ -340,6 +377,20 @@ def test_blocking_clients_have_every_call_with_its_signature(blocking: type, cal
 def is_call(member: Any) -> bool:
     """Return true for a coroutine method, or an asynchronous generator."""
     return inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+
+
+def test_the_service_of_the_page_answers(server: Server, clip: Clip) -> None:
+    [service] = [
+        piece.content for piece in blocks("python") if piece.document.name == "async.md" and "FastAPI" in piece.content
+    ]
+    defined: dict[str, Any] = {"__name__": "service"}
+    exec(compile(service.replace("localhost:8001", server.address), "service", "exec"), defined)
+    with TestClient(defined["app"]) as user:
+        answer = user.post("/is-it-a-cat", content=JPEGS[0])
+        refused = user.post("/is-it-a-cat", content=b"no picture")
+    expected = clip.compare(JPEGS[0], ["a cat", "something else"]).probabilities[0]
+    assert answer.json()["probability"] == pytest.approx(expected, abs=1e-3)
+    assert (refused.status_code, "picture" in refused.json()["detail"]) == (400, True)
 
 
 def test_a_coroutine_that_waits_for_a_loop_is_refused() -> None:

@@ -91,7 +91,7 @@ def test_python_snippets_run(snippet: Piece, folder: Path, server: Server, sidec
     if 'create("photos"' not in snippet.content:
         add_photos(sidecar)
     source = snippet.content.replace(TRITON, server.address).replace(SIDECAR, sidecar.url)
-    exec(compile(source, str(snippet), "exec"), {"__name__": "__main__"})
+    exec(compile(source, str(snippet), "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("snippet", blocks("sh"), ids=str)

@@ -15,8 +15,8 @@ from clip_client.tls import Tls
 class AsyncClip(ClipCalls):
     """A client of the two ensembles of one checkpoint on a Triton, for one event loop: :class:`Clip` with methods to await.
 
-    Any number of tasks may share it. Images are read in at most 16 threads of its own. A task that is cancelled cancels
-    its requests.
+    Any number of tasks may share it. Images are read in at most 16 threads of its own. A task that is cancelled stops
+    waiting; its request goes on to its end, since Triton may die of cancelled ones, and :meth:`close` waits for it.
 
     >>> async with AsyncClip("localhost:8001") as clip:
     ...     (await clip.compare("cat.jpg", ["a cat", "a dog"])).probabilities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,6 +14,9 @@ from clip_client.errors import Unavailable
 
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
+
+LAST_REQUESTS_S = 5.0
+"""Longest wait for requests that are under way when a client is closed: a batch takes less, and a server that hangs is left."""
 
 
 class Concurrency(Protocol):
@@ -30,6 +34,9 @@ class Concurrency(Protocol):
     async def apply(self, function: Callable[[_Item], _T], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Call a function that blocks for every item, some at once; results in order, or the first exception."""
 
+    async def complete(self, request: Coroutine[Any, Any, _T]) -> _T:
+        """Await a request that goes on to its end, whoever stops waiting for it: Triton mustn't see it cancelled."""
+
     async def once(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Await work whose outcome tasks that want it at the same time may share."""
 
@@ -37,17 +44,24 @@ class Concurrency(Protocol):
         """Wait."""
 
     async def close(self) -> bool:
-        """Give back threads, and drop work that hasn't begun; return true if connections are there to be closed, too."""
+        """Drop work that hasn't begun, wait for requests; return true if connections are there to be closed, too."""
 
 
 class Threads:
     """Threads that last for a call; nothing that is awaited suspends."""
 
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._requests: set[object] = set()  # without a lock, which a process that is forked meanwhile would never get
+        self._closed = False
+
     def close_at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do nothing: the process is all that it runs on."""
 
     def check(self) -> None:
-        """Do nothing: any thread may use a blocking client, and its connection tells that it was closed."""
+        """Raise Unavailable after the end; any thread may use a blocking client."""
+        if self._closed:
+            raise Unavailable("the client was closed: make a new client")
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, each in a thread where there are several."""
@@ -73,6 +87,15 @@ class Threads:
         with ThreadPoolExecutor(min(at_once, len(items))) as pool:
             return list(pool.map(function, items))
 
+    async def complete(self, request: Coroutine[Any, Any, _T]) -> _T:
+        """Await a request, and know of it meanwhile."""
+        mark = object()
+        self._requests.add(mark)
+        try:
+            return await request
+        finally:
+            self._requests.discard(mark)
+
     async def once(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do the work: a thread that waited for another's would wait for its failure, too, and then for its own."""
         return await work()
@@ -82,5 +105,9 @@ class Threads:
         time.sleep(seconds)
 
     async def close(self) -> bool:
-        """Return true; no thread outlasts a call."""
+        """Wait for the requests of other threads, a while; return true."""
+        self._closed = True
+        deadline = time.monotonic() + LAST_REQUESTS_S
+        while self._requests and os.getpid() == self._process and time.monotonic() < deadline:
+            time.sleep(0.01)
         return True

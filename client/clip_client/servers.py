@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class Servers:
         reasons, problems = [], dict[Connection, ClipError]()
         for server in self._servers:
             try:
-                reason = await server.connection.not_ready(models, timeout_s=timeout_s)
+                reason = await self._concurrency.complete(server.connection.not_ready(models, timeout_s=timeout_s))
             except ClipError as problem:
                 problems[server.connection] = problem
                 continue
@@ -86,7 +86,7 @@ class Servers:
         for server in self._servers:
             await server.connection.close()
 
-    async def _asked(self, send: Callable[[Connection, float], Awaitable[_T]]) -> _T:
+    async def _asked(self, send: Callable[[Connection, float], Coroutine[Any, Any, _T]]) -> _T:
         """Ask the server whose turn it is, then the others, then all again after a pause, within the time allowed.
 
         Raises:
@@ -105,7 +105,8 @@ class Servers:
                     break
                 try:
                     await self._compare(server)
-                    answer = await send(server.connection, max(min(left_s, self._options.attempt_s), _LEAST_S))
+                    allowed_s = max(min(left_s, self._options.attempt_s), _LEAST_S)
+                    answer = await self._concurrency.complete(send(server.connection, allowed_s))
                 except (Outage, Timeout) as problem:
                     self._fail(n)
                     problems[server.connection] = problem

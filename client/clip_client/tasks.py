@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from clip_client.blocking import run
+from clip_client.concurrency import LAST_REQUESTS_S
 from clip_client.errors import InvalidInput, Unavailable
 
 _Item = TypeVar("_Item")
@@ -27,6 +28,7 @@ class Tasks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._shared: dict[str, asyncio.Task[Any]] = {}
+        self._requests: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._close: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._life: AsyncGenerator[None, None] | None = None
@@ -79,6 +81,13 @@ class Tasks:
         loop, begin = asyncio.get_running_loop(), partial(self._begin, function)
         return await asyncio.gather(*(loop.run_in_executor(self._pool, begin, item) for item in items))
 
+    async def complete(self, request: Coroutine[Any, Any, _T]) -> _T:
+        """Await a request in a task of its own, which goes on when the caller is cancelled; the answer is dropped then."""
+        task = asyncio.ensure_future(request)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return await asyncio.shield(task)
+
     async def once(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Await work that tasks share while it is under way, with its failure; cancelling one of them doesn't end it."""
         self.check()
@@ -100,7 +109,7 @@ class Tasks:
         await asyncio.sleep(seconds)
 
     async def close(self) -> bool:
-        """Drop what hasn't begun; threads end when they have done what they began.
+        """Drop what hasn't begun, and wait for requests; threads end when they have done what they began.
 
         Returns:
             True if connections can be closed on this loop; false if they were, or went with their loop or process.
@@ -120,6 +129,8 @@ class Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=LAST_REQUESTS_S)
         return True
 
     async def _live(self) -> AsyncGenerator[None, None]:
