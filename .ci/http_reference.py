@@ -83,7 +83,7 @@ def schema(name: str, fields: Schema) -> str:
 def told(entry: Schema) -> str:
     """Return the meaning of a parameter or field, with its default and its bounds."""
     within = entry.get("schema", entry)
-    described = next((e["description"] for e in (entry, within, *within.get("anyOf", ())) if "description" in e), "")
+    described = next((e["description"] for e in (entry, *choices(within)) if "description" in e), "")
     default = within.get("default")
     parts = [plain(described), f"default {code(default)}" if default not in (None, "", [], {}) else "", bounds(within)]
     return "; ".join(part for part in parts if part)
@@ -91,10 +91,15 @@ def told(entry: Schema) -> str:
 
 def bounds(entry: Schema) -> str:
     """Return the bounds of a value in words."""
-    entries = [entry, *entry.get("anyOf", ())]
+    entries = choices(entry)
     least = next((e[key] for e in entries for key in ("minimum", "minLength", "minItems") if key in e), None)
     most = next((e[key] for e in entries for key in ("maximum", "maxLength", "maxItems") if key in e), None)
     return ", ".join([*([f"at least {least:,}"] if least else []), *([f"at most {most:,}"] if most else [])])
+
+
+def choices(entry: Schema) -> list[Schema]:
+    """Return a schema and those that it is one of."""
+    return [entry, *entry.get("anyOf", ()), *entry.get("oneOf", ())]
 
 
 def kind(entry: Schema) -> str:

@@ -3,14 +3,15 @@
 python .ci/notebooks.py                # all of examples/notebooks, in order
 python .ci/notebooks.py 2-semantic     # those whose names begin so
 
-Each runs in a kernel of its own, in a temporary folder that they share: the checkpoint is exported once. HTML, and each picture as PNG, go to
-artifacts/notebooks; the notebooks themselves are kept without outputs. Exits with 1 if a cell fails.
+Each runs in a kernel of its own, in a temporary folder that they share: each variant is exported once. HTML, and pictures as
+PNG, go to artifacts/notebooks; the notebooks themselves stay without outputs. Exits with 1 if a cell fails.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from nbconvert import HTMLExporter
 NOTEBOOKS = ROOT / "examples" / "notebooks"
 SHOWN = ROOT / "artifacts" / "notebooks"
 _CELL_S = 900  # a cell that exports, on a busy machine
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)  # the template's, which load formulas and diagrams from elsewhere
 
 
 def main(beginnings: Sequence[str]) -> int:
@@ -44,7 +46,7 @@ def shown(path: Path, folder: Path) -> bool:
     notebook, problem = executed(path)
     folder.mkdir(parents=True, exist_ok=True)
     page, _ = HTMLExporter().from_notebook_node(notebook)  # type: ignore[no-untyped-call]
-    (folder / f"{path.stem}.html").write_text(page, encoding="utf-8")
+    (folder / f"{path.stem}.html").write_text(_SCRIPT.sub("", page), encoding="utf-8")
     for number, picture in enumerate(pictures(notebook), 1):
         (folder / f"{path.stem}-{number:02}.png").write_bytes(picture)
     print(f"{path.name}: {problem or 'all cells ran'}, {time.monotonic() - start:.0f} s", flush=True)

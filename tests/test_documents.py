@@ -118,6 +118,19 @@ def test_searches_on_the_command_line_run(
         assert cli.main([*words, "--url", sidecar.url]) == 0
 
 
+def small_commands() -> list[tuple[str, ...]]:
+    """Return the commands that compare, classify and inform; what stands on standard input isn't there."""
+    lines = [command.words[1:] for block in blocks("sh") for command in commands(block.content) if len(command.words) > 1]
+    return sorted({words for words in lines if words[0] in ("compare", "classify", "info") and "-" not in words})
+
+
+@pytest.mark.parametrize("words", small_commands(), ids=" ".join)
+def test_small_commands_run(words: tuple[str, ...], folder: Path, server: Server) -> None:
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    where = [] if "--local" in words else ["--address", server.address]
+    assert cli.main([*words, *where]) == 0
+
+
 def test_programs_of_the_system_run(folder: Path) -> None:
     lines = [line for block in blocks("sh") for line in block.content.splitlines() if line.startswith(("openssl ", "chmod "))]
     assert lines
@@ -267,7 +280,7 @@ def test_the_routes_in_the_text_are_those_of_the_api(sidecar: Sidecar) -> None:
         f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}"
         for path, methods in api["paths"].items()
         for method in methods
-        if path.startswith(("/v1/collections", "/v1/queries"))
+        if path.startswith(("/v1/collections", "/v1/queries", "/v1/compare", "/v1/classify", "/clip/"))
     }
     spans = [span.content for span in code_spans() if span.document.name == "search.md"]
     told = [re.fullmatch(r"(GET|POST|DELETE) ([^?]*)(?:\?.*)?", span) for span in spans]

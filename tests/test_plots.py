@@ -39,6 +39,15 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if isinstance(text, mpl.text.Text) and text.get_text()]
 
 
+class Awaited:
+    """An asynchronous client."""
+
+    async def thumbnail(self, hit: Hit) -> bytes:
+        return JPEGS[0]
+
+    async def compare(self, *sides: Any) -> None: ...
+
+
 def hit(n: int, **values: Any) -> Hit:
     return Hit(
         **{"id": f"row-{n}", "row": n, "score": 0.9 - n / 10, "source": None, "thumbnail": None, "metadata": {}} | values
@@ -83,6 +92,7 @@ def test_a_probability_that_is_nearly_1_is_not_called_1() -> None:
         ((["a"], [0.5, 0.5]), "the source has 2 items, texts has 1"),
         ((["a"], [[0.5], [0.5]]), r"the source has 2 images: expected one"),
         ((["a"], [1.5]), "expected probabilities, not cosines or logits"),
+        ((["a"], Awaited()), "the source is an asynchronous client"),
         ((["a"], "x"), "the source is a str: expected a Clip, a Comparison"),
     ],
 )
@@ -137,6 +147,8 @@ def test_nothing_is_drawn_as_such() -> None:
         (lambda: plots.hits([1], [JPEGS[0]]), r"hits\[0\] is a int: expected a Hit"),
         (lambda: plots.hits([hit(0)], []), "pictures has 0 items, hits has 1"),
         (lambda: plots.hits([hit(0)], 5), "pictures is a int: expected a list of images"),
+        (lambda: plots.hits([hit(0)], picture()), "pictures is a Image: expected a list of images"),
+        (lambda: plots.hits([hit(0)], Awaited()), "pictures is an asynchronous client"),
         (lambda: plots.grid(JPEGS, ["a"]), "labels has 1 items, images has 3"),
         (lambda: plots.grid(JPEGS, columns=0), "columns is 0: expected a whole number of at least 1"),
         (lambda: plots.similarity([1, 2], ["a"], ["b"]), r"matrix has shape \[2\]: expected numbers \[N, M\]"),

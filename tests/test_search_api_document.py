@@ -20,6 +20,7 @@ TOKEN = "s3cret-token"
 PHOTOS, NEW = {"name": "photos"}, "/v1/collections"
 ROWS, ROW, SEARCH = (f"{NEW}/{{name}}/{path}" for path in ("rows", "rows/{id}", "search"))
 KNN = {"modality": "image", "num_images": 3, "num_result_ids": 6, "indice_name": "photos", "text": "a cat"}
+SENT = base64_of(PICTURES[0])
 EMBEDDINGS = {"model": "clip", "input": ["a cat"]}
 
 ANSWERS: list[tuple[int, str, str, Any]] = [
@@ -48,6 +49,18 @@ ANSWERS: list[tuple[int, str, str, Any]] = [
     (200, "GET", "/indices-list", None), (200, "GET", "/config.json", None),
     (200, "POST", "/v1/embeddings", EMBEDDINGS), (200, "POST", "/v1/embeddings", {**EMBEDDINGS, "encoding_format": "base64"}),
     (400, "POST", "/v1/embeddings", {**EMBEDDINGS, "input": ["data:;base64,AAAA"]}), (200, "GET", "/v1/models", None),
+    (200, "POST", "/v1/compare", {"subject": [SENT, "AAAA"], "prompt": ["a cat", "a dog"]}),
+    (200, "POST", "/v1/compare", {"subject": "a", "subject_type": "text", "prompt": SENT, "prompt_type": "image"}),
+    (400, "POST", "/v1/compare", {"subject": "AAAA", "prompt": "a"}),
+    (413, "POST", "/v1/compare", {"subject": ["a"] * 2049, "prompt": "a"}),
+    (200, "POST", "/v1/classify", {"images": [SENT, "AAAA"], "labels": ["cat", "dog"], "templates": "a {}", "top": 1}),
+    (400, "POST", "/v1/classify", {"images": SENT, "labels": ["cat", "cat"]}),
+    (200, "POST", "/clip/embed_image", {"image": {"type": "base64", "value": SENT}}),
+    (400, "POST", "/clip/embed_image", {"image": {"type": "numpy", "value": SENT}}),
+    (200, "POST", "/clip/embed_text", {"text": ["a cat"]}), (400, "POST", "/clip/embed_text", {}),
+    (200, "POST", "/clip/compare", {"subject": {"type": "base64", "value": SENT}, "prompt": {"cat": "a cat"}}),
+    (200, "POST", "/clip/compare", {"subject": "a", "subject_type": "text", "prompt": "b"}),
+    (400, "POST", "/clip/compare", {"subject": "a", "subject_type": "sound", "prompt": "b"}),
     (200, "GET", "/health/live", None), (200, "GET", "/health/ready", None),
     (200, "POST", f"{NEW}/{{name}}/delete", {"ids": ["p3"]}), (400, "POST", f"{NEW}/{{name}}/delete", {}),
     (200, "DELETE", ROW, None), (202, "POST", f"{NEW}/{{name}}/rebuild", None),
@@ -107,6 +120,19 @@ def test_errors_are_those_that_are_sent(document: dict[str, Any]) -> None:
         assert {"400", "401", "403", "default"} <= set(operation["responses"])
         assert "422" not in operation["responses"]
     assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
+
+
+def test_examples_are_bodies_that_are_taken(sidecar: Sidecar, document: dict[str, Any]) -> None:
+    shown = 0
+    for path, operations in document["paths"].items():
+        schema = (
+            operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        )
+        for example in schema.get("examples", []):
+            status, content = sidecar.ask("POST", path, example)
+            assert status == 200, (path, content)
+            shown += 1
+    assert shown == 5
 
 
 def test_the_token_is_in_the_document(sidecar: Sidecar, document: dict[str, Any]) -> None:

@@ -32,6 +32,9 @@ COMMANDS = {
     "embed": Command(
         "clip_embed.cli", "embed", "embed a long list of pictures and texts into files, resumable, on any number of machines"
     ),
+    "compare": Command("clip_client.commands.compare", "local", "compare a picture with texts"),
+    "classify": Command("clip_client.commands.classify", "local", "label pictures by texts, without training"),
+    "info": Command("clip_client.commands.info", "local", "tell what is installed, served and published"),
     "completion": Command("clip_client.completion", "completion", "print a script that completes commands in a shell"),
 }
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clip_client.command_runner import is_terminal
+from clip_client.printable_text import printable as printable
 
-_JOINER = "\u200d"  # not printable by Unicode, but part of emoji
 _PADDING = 3  # columns between two cells: a blank on either side, and the divider
 _LEAST_PROSE = 40  # columns that a cell of prose gets at least
 
@@ -27,12 +27,6 @@ class Console(rich_console.Console):
     def on_broken_pipe(self) -> None:
         """Let the command see that nobody reads any more."""
         raise  # rich calls this while it handles the BrokenPipeError
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Return a text whose characters move no cursor, but for those in ``keep``; others are escaped, as ``\\x1b`` is."""
-    shown = "".join(char if char.isprintable() or char in keep or char == _JOINER else repr(char)[1:-1] for char in text)
-    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, figures: Collection[str] = ()) -> None:

@@ -6,18 +6,22 @@ Everything is written below one folder, a temporary one unless ``CLIPSERVE_NOTEB
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 from IPython.display import Markdown
@@ -30,6 +34,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # bars are lef
 
 PICTURES = Path(__file__).resolve().parents[1] / "emoji" / "pictures"
 VARIANTS = ("onnx-fp32", "openvino-fp16", "openvino-int8")
+Key = TypeVar("Key", bound=Hashable)
 _STOP_S = 30.0
 _SERVERS: list[subprocess.Popen[bytes]] = []
 
@@ -77,8 +82,26 @@ def repository(variant: str = "onnx-fp32") -> Path:
     published = folder() / "repositories" / variant
     if not published.exists():
         places = ("--artifacts", folder() / "artifacts", "--repository", published)
-        run("export", "--quick", "--variants", variant, *_sample(), *places)
+        judged_on = ("--eval", sample(), "--json", _report(variant))
+        run("export", "--quick", "--variants", variant, *judged_on, *places)
     return published
+
+
+def report(variant: str) -> dict[str, Any]:
+    """Return what the export of a variant found, by tower."""
+    rows = json.loads(_report(variant).read_text(encoding="utf-8"))["variants"]
+    return {row["tower"]: row for row in rows if row["variant"] == variant}
+
+
+def medians(calls: Mapping[Key, Callable[[], object]], turns: int = 5) -> dict[Key, float]:
+    """Return the median milliseconds of each call; they take turns, so that a busy moment hits all, after one to warm up."""
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    for _ in range(turns + 1):
+        for key, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[key].append(1000 * (time.perf_counter() - start))
+    return {key: statistics.median(spent[1:]) for key, spent in times.items()}
 
 
 def sample() -> Path:
@@ -125,15 +148,13 @@ def bars(title: str, values: Mapping[str, float]) -> Figure:
 
 
 def points(names: tuple[str, str], values: Mapping[str, tuple[float, float]]) -> Figure:
-    """Draw a named point for each pair of values."""
+    """Draw a named point for each time with its share, from 0 to 1."""
     drawn = figure(6, 3.6)
     axes = drawn.subplots()
-    for label, (x, y) in values.items():
+    for n, (label, (x, y)) in enumerate(values.items()):
         axes.scatter(x, y, s=50, color=BEST)
-        axes.annotate(label, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
-    axes.set(xlabel=names[0], ylabel=names[1])
-    axes.set_xlim(left=0)
-    axes.margins(x=0.3, y=0.3)
+        axes.annotate(label, (x, y), xytext=(0, -16 - 13 * n), textcoords="offset points", fontsize=9, ha="center")
+    axes.set(xlabel=names[0], ylabel=names[1], xlim=(0, 1.25 * max(x for x, _ in values.values())), ylim=(0, 1.05))
     axes.grid(alpha=0.3)
     return drawn
 
@@ -142,9 +163,8 @@ def _cell(value: object) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-def _sample() -> tuple[object, ...]:
-    few = sample()
-    return ("--eval", few, "--calibration", few)
+def _report(variant: str) -> Path:
+    return folder() / f"{variant}.json"
 
 
 @atexit.register

@@ -57,6 +57,12 @@ def check(backend: str, device: str) -> None:
     _engine(backend).resolved(device)
 
 
+def devices(backend: str) -> list[str]:
+    """Return the devices that an engine has here; raises as :func:`opened` for a backend that can't be had."""
+    listed: list[str] = _engine(backend).devices()
+    return listed
+
+
 def _engine(backend: str) -> Any:
     if backend not in NAMES:
         reason = _ELSEWHERE.get(backend, f"backend {backend!r} has no engine")

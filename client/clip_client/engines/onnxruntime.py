@@ -46,7 +46,7 @@ def resolved(device: str) -> str:
     Raises:
         InvalidInput: this build of ONNX Runtime has none of that name.
     """
-    there = [name for name in onnxruntime.get_available_providers() if name != _REMOTE]
+    there = _providers()
     names: dict[str, str] = {name.upper(): name for name in there}
     names |= {name.removesuffix(_SUFFIX).upper(): name for name in there}
     names["AUTO"] = _CUDA if _CUDA in there else _CPU
@@ -56,3 +56,12 @@ def resolved(device: str) -> str:
         known = ", ".join(["AUTO", *(name.removesuffix(_SUFFIX) for name in there)])
         raise InvalidInput(f"{NAMES['onnxruntime']} has no device {device!r} here: expected one of {known}")
     return names[device.upper()]
+
+
+def devices() -> list[str]:
+    """Return the devices that this build has a provider for: ``CPU``, ``CUDA``."""
+    return [name.removesuffix(_SUFFIX) for name in _providers()]
+
+
+def _providers() -> list[str]:
+    return [name for name in onnxruntime.get_available_providers() if name != _REMOTE]

@@ -63,6 +63,12 @@ def resolved(device: str) -> str:
     return name
 
 
+def devices() -> list[str]:
+    """Return the devices of this machine that have a plugin, each with its full name: ``CPU (AMD EPYC 9R14)``."""
+    core = openvino.Core()
+    return [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
+
+
 def _unbound(properties: Mapping[str, str]) -> dict[str, str]:
     """Return properties with which a share of the cores may be any: or every process binds its threads to the first ones."""
     is_share = 0 < int(properties.get("INFERENCE_NUM_THREADS", 0)) < cores()

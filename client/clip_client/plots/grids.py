@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
+
+from PIL import Image
 
 from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike
@@ -129,7 +132,9 @@ def _frame(axes: Any) -> None:
 
 
 def _pictures_of(rows: list[Hit], pictures: Pictures) -> list[Picture]:
-    if isinstance(pictures, Thumbnails):
+    if isinstance(pictures, Thumbnails) and not isinstance(pictures, Image.Image):
+        if inspect.iscoroutinefunction(pictures.thumbnail):
+            raise InvalidInput("pictures is an asynchronous client: pass the images in a list, after await")
         return [_thumbnail(pictures, hit) for hit in rows[:_MOST]]
     if callable(pictures):
         return [attempt(lambda hit=hit: pictures(hit)) for hit in rows[:_MOST]]  # type: ignore[misc]

@@ -12,7 +12,20 @@ from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.sidecar import Sidecar
-from clip_search.web import collections, exploring, health, knn, openai, pages, queries, row_pictures, row_thumbnails
+from clip_search.web import (
+    classifying,
+    collections,
+    comparing,
+    exploring,
+    health,
+    knn,
+    openai,
+    pages,
+    queries,
+    roboflow,
+    row_pictures,
+    row_thumbnails,
+)
 from clip_search.web.api_document import Application
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
@@ -33,7 +46,9 @@ def app(sidecar: Sidecar) -> FastAPI:
     )  # fmt: skip
     application.state.shared = shared
     application.asks_token = bool(options.token)
-    for part in (collections, exploring, knn, openai, health, row_thumbnails, row_pictures, queries, pages):
+    vectors = (comparing, classifying, knn, openai, roboflow)
+    parts = (collections, exploring, *vectors, health, row_thumbnails, row_pictures, queries, pages)
+    for part in parts:
         application.include_router(part.router, responses=ANY_ROUTE)
     application.add_exception_handler(ClipError, _failed)
     application.add_exception_handler(HTTPException, _http)

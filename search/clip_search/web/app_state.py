@@ -10,8 +10,10 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
+from clip_search.lru import Lru
 from clip_search.sidecar import Sidecar
 from clip_search.web.body_reader import Body, Reader
 from clip_search.web.metrics import Metrics
@@ -21,6 +23,7 @@ from clip_search.web.thread_pool import Pool
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Out = TypeVar("_Out")
+_LABEL_SETS = 16  # of a thousand labels each, tens of megabytes
 _SMALL = 64 * 2**10  # bodies up to this size are parsed in a fraction of a millisecond: a thread would cost more
 
 
@@ -36,6 +39,7 @@ class State:
     metrics: Metrics
     reader: Reader
     sender: Sender
+    labels: Lru[tuple[str, ...], Floats] = field(default_factory=lambda: Lru(_LABEL_SETS))  # embeddings [L, D]
     opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
     searching: Pool = field(default_factory=_pool("the index"))  # for the index alone
     model: Pool = field(default_factory=_pool("the model"))  # waits for Triton

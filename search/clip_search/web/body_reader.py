@@ -17,7 +17,7 @@ from clip_search.options import Options
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-_BULK = re.compile(r"/v1/(embeddings|collections/[^/]+/rows)/?")
+_BULK = re.compile(r"/(v1/(embeddings|compare|classify|collections/[^/]+/rows)|clip/(embed_image|embed_text|compare))/?")
 _IN_MEMORY = 256 * 2**10  # largest body without a file: a search by vector or text has a few KB
 _COUNTED = 2**20
 """Requests that take less memory aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""

@@ -1,34 +1,23 @@
 """Routes of OpenAI's API: ``/v1/embeddings`` for texts and images, with infinity's ``modality``, and ``/v1/models``."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from clip_client.clip import Embeddings as Embedded
-from clip_client.errors import ClipError, InvalidInput
+from clip_client.errors import InvalidInput
 from clip_search.arrays import Floats
-from clip_search.budget import Share
-from clip_search.errors import Busy
-from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import post
 from clip_search.web.app_state import body, state
+from clip_search.web.embedding_inputs import MOST, Picture, embed_images, embed_texts
 from clip_search.web.guard import answer
-from clip_search.web.request_models import file_bytes
 from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1", tags=["openai"])
-_MOST = 2048  # as OpenAI has it
-_MOST_URLS = 64  # pictures fetched for one request, at most: each may take ten seconds
-_FETCHED = 16  # pictures in memory at once, each of up to 32 MB
-_READERS = 8  # threads that fetch; most of their time is spent waiting
 
 
 def _listed(value: Any) -> Any:
@@ -38,10 +27,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) and value else value
 
 
-_LIST = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST}
+_LIST = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST}
 Inputs = Annotated[
     list[str],
-    Field(min_length=1, max_length=_MOST),
+    Field(min_length=1, max_length=MOST),
     BeforeValidator(_listed),
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, _LIST]}),
 ]
@@ -93,13 +82,14 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
     inputs, size = sent.input, sidecar.embedder.spec.embedding_size
     if sent.dimensions not in (None, size):
         raise InvalidInput(f"dimensions is {sent.dimensions}, the model makes {size}: leave it out")
-    images = {n: item for n, item in enumerate(inputs) if _is_image(item, sent.modality)}
+    images = {
+        n: Picture(item, is_url=not item.startswith("data:")) for n, item in enumerate(inputs) if _is_image(item, sent.modality)
+    }
     texts = {n: item for n, item in enumerate(inputs) if n not in images}
     errors: dict[int, str] = {}
-    vectors = _images(sidecar, images, errors)
-    if texts and not errors:
-        rows = sidecar.embedder.texts([*texts.values()])
-        _take(vectors, errors, [*texts], rows)
+    vectors = embed_images(sidecar, images, errors)
+    if not errors:
+        vectors |= embed_texts(sidecar, texts, errors)
     if errors:
         n, reason = min(errors.items())
         raise InvalidInput(f"input {n} can't be embedded: {reason}", errors=errors)
@@ -108,46 +98,6 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
 
 def _is_image(item: str, modality: str | None) -> bool:
     return modality == "image" or (modality is None and item.startswith("data:"))
-
-
-def _images(sidecar: Sidecar, images: Mapping[int, str], errors: dict[int, str]) -> dict[int, Floats]:
-    """Embed images by position, some at a time; note those that can't be read or embedded."""
-    urls = sum(not item.startswith("data:") for item in images.values())
-    if urls > _MOST_URLS:
-        raise InvalidInput(f"{urls} pictures are to be fetched: expected at most {_MOST_URLS}; send more requests")
-    vectors: dict[int, Floats] = {}
-    numbers = [*images]
-    for start in range(0, len(numbers), _FETCHED):
-        part = numbers[start : start + _FETCHED]
-        with Share(sidecar.fetched) as share:
-            files = _files(sidecar, share, {n: images[n] for n in part})
-            errors.update({n: str(file) for n, file in files.items() if isinstance(file, ClipError)})
-            good = {n: file for n, file in files.items() if isinstance(file, bytes)}
-            rows = sidecar.embedder.images([*good.values()])
-        _take(vectors, errors, [*good], rows)
-    return vectors
-
-
-def _files(sidecar: Sidecar, share: Share, images: Mapping[int, str]) -> dict[int, bytes | ClipError]:
-    """Return the files by position, or the reason why there is none."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(images, pool.map(partial(_file, sidecar, share), images.values()), strict=True))
-
-
-def _file(sidecar: Sidecar, share: Share, image: str) -> bytes | ClipError:
-    """Return the encoded file of a data: URI or a URL, or the reason why there is none."""
-    try:
-        return file_bytes(image) if image.startswith("data:") else sidecar.image(Term("image_url", image), share)
-    except Busy:
-        raise
-    except ClipError as problem:
-        return problem
-
-
-def _take(vectors: dict[int, Floats], errors: dict[int, str], numbers: Sequence[int], rows: Embedded) -> None:
-    """Note each row's vector, or the reason why it has none."""
-    vectors.update({n: row for n, row in zip(numbers, rows, strict=True) if row is not None})
-    errors.update({numbers[at]: reason for at, reason in rows.errors.items()})
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

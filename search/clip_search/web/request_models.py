@@ -19,11 +19,11 @@ from clip_search.storage.rows import OnConflict
 
 MAX_ROWS = 10_000
 _MAX_TERMS = 32
-_MAX_TEXT = 128 * 1024
+MAX_TEXT = 128 * 1024
 
 Vector = Annotated[list[float] | str, Field(description="numbers, or base64 of little-endian float32")]
 Columns = Annotated[dict[str, str], Field(description="kinds by name: " + ", ".join([*TYPES, "decimal(P,S)"]))]
-Text = Annotated[str, Field(max_length=_MAX_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Base64 = Annotated[str, Field(description="an encoded file in base64, or a data: URI")]
 _Body = TypeVar("_Body", bound=BaseModel)
 

@@ -1,0 +1,1 @@
+"""Small commands of the SDK: ``clipserve compare``, ``clipserve classify``, ``clipserve info``."""

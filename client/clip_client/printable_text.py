@@ -1,0 +1,9 @@
+"""Texts of others as they can be printed: no character moves the cursor of a terminal."""
+
+_JOINER = "\u200d"  # not printable by Unicode, but part of emoji
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text whose characters move no cursor, but for those in ``keep``; others are escaped, as ``\\x1b`` is."""
+    shown = "".join(char if char.isprintable() or char in keep or char == _JOINER else repr(char)[1:-1] for char in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
