@@ -371,7 +371,7 @@ def test_blocking_clients_have_every_call_with_its_signature(blocking: type, cal
     for name in sorted({*coroutines} - hidden):
         ours, theirs = getattr(blocking, name), getattr(calls, name)
         assert [*inspect.signature(ours).parameters.values()] == [*inspect.signature(theirs).parameters.values()], name
-        assert ours.__doc__ == theirs.__doc__
+        assert ours.__doc__, name
 
 
 def is_call(member: Any) -> bool:
