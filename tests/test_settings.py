@@ -163,9 +163,10 @@ def test_what_is_wrong_in_the_environment_is_named(
 
 def test_the_sidecar_asks_for_the_token_that_its_clients_send(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLIPSERVE_SEARCH_TOKEN", "s3cret")
-    assert serve.parsed(taken()).http.token == "s3cret"
+    assert serve.parsed(parser(["serve"]).parse_args(["serve"])).http.token == "s3cret"
     (tmp_path / "token").write_text("other")
-    assert serve.parsed(taken("--token-file", str(tmp_path / "token"))).http.token == "other"
+    argv = ["serve", "--token-file", str(tmp_path / "token")]
+    assert serve.parsed(parser(argv).parse_args(argv)).http.token == "other"
 
 
 def test_clients_of_commands_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ class Connection(Protocol):
         """Address of the server."""
 
     async def config(self, model: str, *, timeout_s: float) -> Any:
-        """Return a model's configuration, Triton's ``ModelConfig`` protobuf."""
+        """Return a model's configuration: Triton's ``ModelConfig``, or over HTTP some of its fields."""
 
     async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
         """Return the server's name, its version, and the extensions of the protocol that it speaks."""

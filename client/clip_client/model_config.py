@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format, text_format
+from google.protobuf import text_format
 
 from clip_client.errors import ContractMismatch
 from clip_client.model_repository import CONFIG_FILE, PUBLISH
@@ -23,14 +23,6 @@ def read(model: Path) -> Any:
         return text_format.Parse(file.read_text(encoding="utf-8"), _model_config()())
     except (text_format.ParseError, OSError, ValueError, RecursionError) as problem:
         raise ContractMismatch(f"{file} isn't a model's configuration ({problem}): {PUBLISH}") from problem
-
-
-def from_json(content: bytes) -> Any:
-    """Return the configuration that Triton answers with over HTTP, a ``ModelConfig``; raise ValueError if it isn't one."""
-    try:
-        return json_format.Parse(content, _model_config()(), ignore_unknown_fields=True)
-    except (json_format.ParseError, RecursionError) as problem:
-        raise ValueError(f"no model's configuration: {problem}") from problem
 
 
 @cache

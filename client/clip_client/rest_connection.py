@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy.typing as npt
 import urllib3
 
-from clip_client import model_config
 from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, TooLarge, Unauthorized, Unavailable
@@ -40,11 +40,11 @@ class RestConnection:
         self._options = options
 
     async def config(self, model: str, *, timeout_s: float) -> Any:
-        """Return the model's configuration, Triton's ``ModelConfig`` protobuf."""
+        """Return the model's configuration: the fields of Triton's ``ModelConfig`` that clients read."""
         answer = await self._asked(model, "GET", f"/v2/models/{model}/config", timeout_s)
         try:
-            return model_config.from_json(answer.body)
-        except ValueError as problem:
+            return _config(json.loads(answer.body))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise self._foreign(answer) from problem
 
     async def server(self, *, timeout_s: float) -> tuple[str, str, Sequence[str]]:
@@ -175,6 +175,15 @@ class BlockingRest(RestConnection):
         except urllib3.exceptions.HTTPError as problem:
             raise Outage(str(problem)) from problem
         return Answer(answer.status, answer.headers, answer.data)
+
+
+def _config(described: Any) -> SimpleNamespace:
+    """Return a configuration in Triton's JSON with the names of its protobuf, which isn't loaded for this."""
+    parameters = {
+        key: SimpleNamespace(string_value=str(one["string_value"])) for key, one in described.get("parameters", {}).items()
+    }
+    most, backend = int(described["max_batch_size"]), str(described.get("backend", ""))
+    return SimpleNamespace(max_batch_size=most, backend=backend, parameters=parameters)
 
 
 def _error_text(answer: Answer) -> str:

@@ -8,16 +8,18 @@ import http.client
 import http.server
 import socket
 import ssl
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import trustme
-from servers import Server
+from servers import Server, free_ports
 
 _LENGTHS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
@@ -71,6 +73,8 @@ class _Calls(grpc.GenericRpcHandler):
     asks_for_client: bool = False
     token: str = ""
     forbidden: str = ""
+    port: int = 0
+    exchanged: Mapping[str, str] = field(default_factory=dict)  # of the same length, in answers
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -80,10 +84,10 @@ class _Calls(grpc.GenericRpcHandler):
                 pem, ca = self.certificates.pem(self.name).read_bytes(), self.certificates.ca.read_bytes()
                 pairs = [(self.certificates.key(self.name).read_bytes(), pem)]
                 port = relay.add_secure_port(
-                    "127.0.0.1:0", grpc.ssl_server_credentials(pairs, ca, require_client_auth=self.asks_for_client)
+                    f"127.0.0.1:{self.port}", grpc.ssl_server_credentials(pairs, ca, require_client_auth=self.asks_for_client)
                 )
             else:
-                port = relay.add_insecure_port("127.0.0.1:0")
+                port = relay.add_insecure_port(f"127.0.0.1:{self.port}")
             relay.start()
             yield f"127.0.0.1:{port}"
             relay.stop(None).wait()
@@ -97,7 +101,10 @@ class _Calls(grpc.GenericRpcHandler):
             if self.token and sent != f"Bearer {self.token}":
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
             try:
-                return self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                answer = self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                for before, after in self.exchanged.items():
+                    answer = answer.replace(before.encode(), after.encode())
+                return answer
             except grpc.RpcError as problem:
                 context.abort(problem.code(), problem.details())
 
@@ -114,12 +121,6 @@ class UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self.path)
-
-
-def http_socket(server: Server) -> str:
-    """Path of the socket on which the server's Triton speaks HTTP."""
-    [option] = [one for one in server.tritonserver().cmdline() if one.startswith("--http-address=unix:")]
-    return option.removeprefix("--http-address=unix:")
 
 
 class _Requests(http.server.BaseHTTPRequestHandler):
@@ -186,3 +187,38 @@ def http_relay(
     finally:
         relay.shutdown()
         relay.server_close()
+
+
+@contextlib.contextmanager
+def open_triton(server: Server, folder: Path) -> Iterator[str]:
+    """Socket of a second Triton beside a server, with the same models, which answers inference over HTTP, too."""
+    first, path = server.tritonserver(), folder / "http"
+    changed = {
+        "--http-address": f"unix:{path}",
+        "--grpc-port": str(free_ports(1)[0]),
+        "--metrics-address": f"unix:{folder / 'm'}",
+    }
+    options = dict(option.split("=", 1) for option in first.cmdline()[1:] if "=" in option)
+    kept = [one for one in first.cmdline()[1:] if one.split("=", 1)[0] not in (*changed, "--http-restricted-api", "--log-info")]
+    assert changed.keys() <= options.keys()
+    kept = [one.replace("region-prefix-name=", "region-prefix-name=second-") for one in kept]  # of its shared memory
+    command = [first.cmdline()[0], *kept, *(f"{name}={value}" for name, value in changed.items())]
+    environment = {name: value for name, value in first.environ().items() if not name.startswith("CLIPSERVE_")}
+    with open(folder / "log", "wb") as log:
+        triton = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not _is_ready(str(path)):
+            assert triton.poll() is None, f"{triton.poll()}: {(folder / 'log').read_text()}"
+            time.sleep(0.1)
+        yield str(path)
+    finally:
+        triton.terminate()
+        triton.wait()
+
+
+def _is_ready(path: str) -> bool:
+    connection = UnixConnection(path)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    return False
