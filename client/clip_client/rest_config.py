@@ -18,6 +18,7 @@ class Parameter:
 class RestConfig:
     """Part of a model's configuration, under the names of ``ModelConfig``."""
 
+    backend: str
     max_batch_size: int
     parameters: Mapping[str, Parameter]
 
@@ -32,4 +33,4 @@ def rest_config(content: bytes) -> RestConfig:
         raise ValueError(f"no model's configuration: {problem}") from problem
     if not isinstance(size, int):
         raise ValueError(f"no model's configuration: max_batch_size is {size!r}")
-    return RestConfig(size, values)
+    return RestConfig(str(config.get("backend", "")), size, values)
