@@ -198,7 +198,9 @@ def test_without_grpc_the_message_says_what_to_do() -> None:
 
 
 def test_a_configuration_over_http_needs_no_library() -> None:
-    config = rest_config(b'{"backend": "python", "max_batch_size": 32, "parameters": {"name": {"string_value": "clip"}}, "input": []}')
+    config = rest_config(
+        b'{"backend": "python", "max_batch_size": 32, "parameters": {"name": {"string_value": "clip"}}, "input": []}'
+    )
     assert (config.backend, config.max_batch_size) == ("python", 32)
     assert config.parameters["name"].string_value == "clip"
     for odd in (b"[]", b"<html>", b'{"parameters": 1}', b'{"max_batch_size": "8"}', b"\xff"):
