@@ -55,12 +55,17 @@ check: setup $(DOCS_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --package clip_client --platform win32
+	$(BIN)/mypy --package clip_client --package clip_search --package clip_embed --platform darwin
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/house_rules.py
 	$(BIN)/python .ci/links.py
 	$(BIN)/python .ci/figures.py --check
 	$(BIN)/python .ci/reference.py --check
 	$(BIN)/python .ci/build_site.py
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/python .ci/release_notes.py Unreleased > /dev/null
+	$(BIN)/python .ci/distribution.py
 
 # Fill in figures, write reference pages, build the site; make docs ARGS=--serve shows it at http://127.0.0.1:8010
 docs: setup $(DOCS_READY)

@@ -26,6 +26,7 @@ SIGNATURES_OF_OTHERS = {
     "Search.__init__": "as AsyncClip",
     "query": "keyword-only options of the SDK, named as in the sidecar's API",
     "rows": "as query",
+    "encode": "sentence-transformers' own",
     "new_from_descr": "numpy's own C function",
 }
 """Functions whose parameters aren't ours to choose, and the reason; a method may be named with its class."""

@@ -24,15 +24,16 @@ PICTURES = ROOT / "examples" / "emoji" / "pictures"
 _LOCAL = "local"
 _LEAST_COSINE = 0.999  # other processors round otherwise, and take other kernels
 _PROGRAM = r"""
-import json, os, platform, sys, time
+import json, platform, sys, time
+from pathlib import Path
 import numpy as np
 begun = time.perf_counter()
 import clip_client
 imported_ms = 1000 * (time.perf_counter() - begun)
-assert not clip_client.__file__.startswith(sys.argv[1]), f"{clip_client.__file__} is the clone's"
+assert Path(sys.prefix) in Path(clip_client.__file__).parents, f"{clip_client.__file__} isn't the wheel's"
 from clip_client import Clip, InvalidInput, Unavailable
 
-ask = json.loads(sys.argv[2])
+ask = json.loads(sys.argv[1])
 rows = []
 if ask["address"] or ask["repository"]:
     with Clip(ask["address"]) if ask["address"] else Clip.local(ask["repository"]) as clip:
@@ -73,7 +74,7 @@ def main() -> None:
         told = output([python.with_name(f"clipserve{python.suffix}"), "--version"], folder).strip()
         if told != f"clipserve {version}":
             sys.exit(f"clipserve --version prints {told!r}: expected the wheel's version, {version}")
-        used = json.loads(output([python, "-c", _PROGRAM, ROOT, json.dumps(asked(options))], folder))
+        used = json.loads(output([python, "-c", _PROGRAM, json.dumps(asked(options))], folder))
     print(f"{used['system']}: imported in {used['imported_ms']:.0f} ms, {len(used['embeddings'])} embeddings")
     if options.write:
         options.write.write_text(json.dumps(used["embeddings"]), encoding="utf-8")
@@ -125,7 +126,7 @@ def output(command: list[str | Path], folder: Path) -> str:
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     ended = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, encoding="utf-8")
     if ended.returncode:
-        sys.exit(f"{' '.join(map(str, command[:6]))} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+        sys.exit(f"{' '.join(map(str, command[:2]))} … ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     return ended.stdout
 
 

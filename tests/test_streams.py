@@ -158,6 +158,13 @@ def test_an_asynchronous_source_is_for_the_other_client(clip: Clip) -> None:
         clip.embed_texts(items())
 
 
+def test_models_in_this_process_stream_too(repository: Path, clip: Clip) -> None:
+    with Clip.local(repository) as local:
+        results = list(local.embed_texts(TEXTS[:70]))
+    np.testing.assert_allclose([result.embedding for result in results], clip.embed_text(TEXTS[:70]), atol=1e-5)
+    assert threads() == []
+
+
 def test_pictures_of_one_array_are_a_stream(clip: Clip) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     results = list(clip.embed_images(batch))
@@ -167,6 +174,8 @@ def test_pictures_of_one_array_are_a_stream(clip: Clip) -> None:
 def test_progress_says_at_the_end_what_was_read(clip: Clip, capfd: pytest.CaptureFixture[str]) -> None:
     list(clip.embed_images([small(0), b""], on_error="none", progress=True))
     assert capfd.readouterr().err.splitlines()[-1] == "2 images read = 1 embedded + 1 left out"
+    clip.embed_images([small(0)], progress=True)
+    assert capfd.readouterr().err == ""  # nothing was begun
     with clip.embed_texts((f"text {n}" for n in range(10_000)), progress=True) as stream:
         next(stream)
     ahead = stream.books.read - 1
@@ -305,7 +314,9 @@ class Restarts:
 
 
 @pytest.mark.parametrize(
-    ("at", "count"), [([300], 1000), pytest.param([1000, 2500], 4000, marks=pytest.mark.slow)], ids=["once", "twice"]
+    ("at", "count"),
+    [pytest.param([300], 1000, marks=pytest.mark.long), pytest.param([1000, 2500], 4000, marks=pytest.mark.slow)],
+    ids=["once", "twice"],
 )
 def test_a_server_that_is_killed_and_started_again_costs_nothing(
     at: list[int], count: int, repository: Path, clip: Clip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from clip_client import connection_options
@@ -17,6 +19,7 @@ from clip_client.connect import clip_host, servers_at
 from clip_client.connection_options import Retries, Timeouts
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.images import ImageLike
+from clip_client.library_methods import LibraryMethods
 from clip_client.model_host import ModelHost
 from clip_client.model_repository import FOLDER
 from clip_client.spec import ModelSpec
@@ -25,7 +28,7 @@ from clip_client.tls import Tls
 __all__ = ["Clip", "Comparison", "Embeddings", "Floats", "ImageLike", "OnError", "Place", "TextLike"]
 
 
-class Clip(BlockingTasks):
+class Clip(BlockingTasks, LibraryMethods):
     """A client of the two ensembles of one checkpoint: on a Triton, or in this process (:meth:`local`).
 
     >>> with Clip("localhost:8001") as clip:
@@ -65,8 +68,11 @@ class Clip(BlockingTasks):
     ) -> None:
         options, concurrency = ClipOptions(name, timeout_s, requests_in_flight, preprocess), Threads()
         connection = connection_options.options(timeout_s, token, headers, tls, timeouts, retries)
-        host = clip_host(servers_at(address, connection), connection, concurrency, name=name)
-        self._begin(host, options, concurrency)
+        servers = servers_at(address, connection)
+        again = {**asdict(options), "tls": tls, "timeouts": timeouts, "retries": retries}
+        self._opening = partial(type(self), [str(server) for server in servers], **again)
+        self._secrets = [name for name, value in {"token": token, "headers": headers}.items() if value]
+        self._begin(clip_host(servers, connection, concurrency, name=name), options, concurrency)
 
     @classmethod
     def local(
@@ -101,6 +107,7 @@ class Clip(BlockingTasks):
         """
         options, concurrency = ClipOptions(name, timeout_s), Threads()
         clip = cls.__new__(cls)
+        clip._opening = partial(cls.local, repository, name=name, device=device, threads=threads, timeout_s=timeout_s)
         clip._begin(AwaitedHost(_local_host(repository, name, device, threads), concurrency), options, concurrency)
         return clip
 

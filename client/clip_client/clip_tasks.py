@@ -138,6 +138,9 @@ class ClipTasks:
         """
         return await metadata_of(self._host, (await self._requests()).model)
 
+    def _threads(self) -> Threads:
+        return Threads(self._options.requests_in_flight)
+
     def _stream_on_loop(
         self, tower: Tower, items: Any, on_error: OnError, progress: bool
     ) -> tuple[Stream, AsyncIterator[Embedded]]:
@@ -195,14 +198,14 @@ class BlockingTasks:
                 raised something: the message names the position.
             Unavailable, Timeout: the server is down or too slow; the message names the positions.
         """
-        stream, results = self._calls._stream("image", images, on_error, progress, Threads())
+        stream, results = self._calls._stream("image", images, on_error, progress, self._calls._threads())
         return ItemStream(results, stream.books)
 
     def embed_texts(
         self, texts: Iterable[str | bytes], *, on_error: OnError = "raise", progress: bool = False
     ) -> ItemStream[Embedded]:
         """Embed any number of texts; takes, yields and raises as :meth:`embed_images`."""
-        stream, results = self._calls._stream("text", texts, on_error, progress, Threads())
+        stream, results = self._calls._stream("text", texts, on_error, progress, self._calls._threads())
         return ItemStream(results, stream.books)
 
     def zero_shot(self, labels: Iterable[str], *, templates: Templates = DEFAULT) -> ZeroShot:

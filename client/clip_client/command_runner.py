@@ -3,6 +3,7 @@
 import os
 import platform
 import select
+import stat
 import sys
 import tempfile
 import time
@@ -74,12 +75,8 @@ def _nobody_reads() -> bool:
 
 
 def _is_broken(stream: TextIO) -> bool:
-    if sys.platform == "win32":  # which can't be asked, but what is left to write fails again
-        try:
-            stream.flush()
-        except OSError:
-            return True
-        return False
+    if sys.platform == "win32":  # which can't be asked: a pipe it was
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     poll = select.poll()
     poll.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -55,8 +55,13 @@ class Connection(Protocol):
 def connection(address: ServerAddress, options: Options, *, on_loop: bool) -> Connection:
     """Return a connection that isn't open yet: awaited on an event loop, or blocking."""
     if address.scheme in GRPC:
-        from clip_client.grpc_connection import GrpcConnection  # gRPC is loaded where it is spoken
-
+        try:
+            from clip_client.grpc_connection import GrpcConnection  # gRPC is loaded where it is spoken
+        except ImportError as problem:
+            raise Unavailable(
+                f"{address} needs gRPC ({problem}): pip install 'tritonclient[grpc]', or, where there is none for this system, "
+                "the server's HTTP, http://host:8000"
+            ) from problem
         return GrpcConnection(address, options, on_loop=on_loop)
     if on_loop:
         from clip_client.rest_on_loop import RestOnLoop

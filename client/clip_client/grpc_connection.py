@@ -147,7 +147,7 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 
 async def _last_events() -> None:
-    """Wait until gRPC's thread has told of calls that were cancelled; a loop that has ended can't be told, and that is logged.
+    """Wait until gRPC's thread has told of the calls that were cancelled; it logs those that a loop's end hides from it.
 
     It tells all loops of events in their order; that a new channel's state isn't READY is such an event.
     """

@@ -24,7 +24,17 @@ class Books:
         self.read = self.embedded = self.left_out = 0
         self._noun = noun
         self._total = len(items) if isinstance(items, Sized) else None
-        self._bar = _bar(noun, self._total) if progress else None
+        self._progress = progress
+        self._bar: Any = None
+
+    def open(self) -> None:
+        """Show the bar, if one is wanted.
+
+        Raises:
+            Unavailable: tqdm isn't installed.
+        """
+        if self._progress:
+            self._bar = _bar(self._noun, self._total)
 
     def count(self, result: Embedded) -> None:
         """Count a result that comes out."""

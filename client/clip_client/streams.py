@@ -57,6 +57,7 @@ class Stream:
             ClipError: as the client's, when the retries are used up.
         """
         pending: deque[tuple[Part, Any]] = deque()
+        self.books.open()
         try:
             reader = _Reader(self.tower, items, self.books, await self.door.most())
             while pending or not reader.ended:

@@ -42,22 +42,24 @@ class UnderWay(Protocol):
 
 
 class Threads:
-    """A thread for each work, which ends with it: nothing stays behind, wherever the stream is dropped."""
+    """Threads of one stream, which end with it.
+
+    They are few and stay: an interrupt while a thread is started would leave it to itself.
+    """
 
     on_loop = False
 
+    def __init__(self, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="clip_client-stream")
+
     def begin(self, work: Work) -> concurrent.futures.Future[Any]:
-        """Begin work in a thread of its own."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="clip_client-stream")
-        try:
-            return pool.submit(lambda: run(work()))
-        finally:
-            pool.shutdown(wait=False)
+        """Begin work in a thread."""
+        return self._pool.submit(lambda: run(work()))
 
     async def first(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
         """Wait in this thread."""
         concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
 
     async def end(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
-        """Wait for the requests that were sent."""
-        concurrent.futures.wait(running)
+        """Wait for the requests that were sent, and for the threads."""
+        self._pool.shutdown(cancel_futures=True)

@@ -16,7 +16,6 @@ from clip_client.embedding_streams import AsyncItemStream, ItemStream
 from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike, is_one_image
 from clip_client.streams import OnError
-from clip_client.under_way import Threads
 from clip_client.zero_shot import Templates, checked_labels, checked_templates, label_embeddings, prompts
 
 if TYPE_CHECKING:
@@ -121,7 +120,8 @@ class ZeroShot:
 
     def stream(self, images: Any, *, on_error: OnError = "raise", progress: bool = False) -> ItemStream[Classified]:
         """Classify any number of images; takes, yields and raises as ``embed_images``."""
-        stream, results = self._calls._clip._stream("image", images, on_error, progress, Threads())
+        clip = self._calls._clip
+        stream, results = clip._stream("image", images, on_error, progress, clip._threads())
         return ItemStream(self._calls._each(results), stream.books)
 
     def __repr__(self) -> str:
