@@ -36,7 +36,7 @@ PICTURES = Path(__file__).resolve().parents[1] / "emoji" / "pictures"
 VARIANTS = ("onnx-fp32", "openvino-fp16", "openvino-int8")
 Key = TypeVar("Key", bound=Hashable)
 _STOP_S = 30.0
-_MAX_LOSS = 3  # points: a picture of the 96 in a sample is one
+_MAX_LOSS = 3  # points: a single picture of the 64 that a sample leaves to judge on is 1.6
 _SERVERS: list[subprocess.Popen[bytes]] = []
 
 
