@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 USER = Path(__file__).parent / "data" / "typed_user.py"
-pytestmark = pytest.mark.slow  # a checker reads numpy, too
+pytestmark = pytest.mark.long  # a checker reads numpy, too
 
 
 @pytest.fixture
