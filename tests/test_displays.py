@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from sidecars import Sidecar
 
 import pictures
 from clip_client import Clip, Hits, InvalidInput, NotFound, Search
@@ -69,14 +70,14 @@ def test_hits_of_a_search_are_shown_with_thumbnails(search: Search, photos: str)
     assert repr(hits).startswith(f"Hits(3)\n  1. {hits[0].score:.4f} '{hits[0].id}' {hits[0].source}\n")
 
 
-def test_hits_whose_rows_are_gone_are_shown_without(search: Search, photos: str) -> None:
-    hits = search.query(photos, "a picture", k=2)
-    search.delete(photos, [one.id for one in hits])
-    assert search.thumbnail(hits[0]) is None
-    check_html(hits._repr_html_())
-    assert "<img" not in hits._repr_html_()
-    search.close()
-    check_html(hits._repr_html_())
+def test_hits_whose_rows_are_gone_are_shown_without(sidecar: Sidecar, search: Search, photos: str) -> None:
+    with sidecar.client() as other:
+        hits = other.query(photos, "a picture", k=2)
+        search.delete(photos, [one.id for one in hits])
+        assert other.thumbnail(hits[0]) is None
+        check_html(hits._repr_html_())
+        assert "<img" not in hits._repr_html_()
+    check_html(hits._repr_html_())  # of a client that is closed
 
 
 def test_hits_are_still_a_list() -> None:

@@ -233,7 +233,8 @@ def is_read(name: str, sources: str) -> bool:
         prefix = f"CLIPSERVE_{words[0].upper()}_"
         if name.startswith(prefix):
             option = name.removeprefix(prefix).lower().replace("_", "-")
-            return not option or f"--{option}" in flags([CLIPSERVE, *words])
+            if not option or f"--{option}" in flags([CLIPSERVE, *words]):
+                return True
     return name in sources
 
 

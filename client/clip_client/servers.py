@@ -140,8 +140,9 @@ class Servers:
             if not isinstance(problem, Outage):
                 return problem
             fault = await self._fault(connection, problem)
-            told = f": {fault}" if fault else f" ({problem}): is it up? 'clipserve serve' starts one"
-            return Unavailable(f"{connection.address} can't be reached{told}")
+            if fault:
+                return Unavailable(f"{connection.address} can't be reached: {fault}")
+            return Unavailable(f"{connection.address} can't be reached ({problem}): is it up? 'clipserve serve' starts one")
         reasons = [
             f"{connection.address} ({await self._fault(connection, problem) or problem})"
             for connection, problem in problems.items()

@@ -145,8 +145,9 @@ class Sidecar:
                     break
         assert problem is not None  # noqa: S101  (there is one attempt at least)
         fault = await self._fault(problem)
-        told = f": {fault}" if fault else f" ({problem}): start it, clipserve search serve"
-        raise Unavailable(f"{self.url} can't be reached{told}") from problem
+        if fault:
+            raise Unavailable(f"{self.url} can't be reached: {fault}") from problem
+        raise Unavailable(f"{self.url} can't be reached ({problem}): start it, clipserve search serve") from problem
 
     async def _fault(self, problem: Exception) -> str:
         told = str(problem)

@@ -26,6 +26,7 @@ from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, overridden
 
 _STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
+_SHARED_BYTES = 16 * 2**20  # of each Python process at first: most never need more, and growing beside requests is a risk
 _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
@@ -153,6 +154,8 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         f"--model-repository={repository}",
         f"--backend-directory={_assemble_backends(environment, run)}",
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
+        f"--backend-config=python,shm-default-byte-size={_SHARED_BYTES}",
+        f"--backend-config=python,shm-growth-byte-size={_SHARED_BYTES}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_S}",
         f"--cache-directory={environment.tritonserver / 'caches'}",
         f"--http-address=unix:{run / http_gateway.HTTP_SOCKET}",

@@ -88,7 +88,7 @@ def _alive(name: str) -> bool:
         return True  # not ours
     try:
         return _start(int(match[1])) == int(match[2])
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

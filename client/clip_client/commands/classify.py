@@ -70,7 +70,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     )
     made.add_argument("--top", type=count, default=1, metavar="K", help="labels of each picture (default: 1)")
     made.add_argument("--json", action="store_true", help="for machines: an object a picture, one a line")
-    made.add_argument("-0", "--null", action="store_true", help="names on standard input end with a NUL each")
+    made.add_argument("--null", "-0", action="store_true", help="names on standard input end with a NUL each")
     add_model_options(made)
     help_texts.add_version(made)
     help_texts.add_examples(
