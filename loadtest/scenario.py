@@ -43,9 +43,11 @@ def serving(triton: str, name: str, samples: Samples, known: int, corrupt: float
     Raises:
         ClipError: if the server can't be reached or hasn't the checkpoint, or its answers depend on the rest of a batch.
     """
-    clip = Clip(triton, name=name)
-    images = references(clip.embed_image, samples.images[:known])
-    return Serving(clip, samples, images, references(clip.embed_text, samples.texts), corrupt)
+    with contextlib.ExitStack() as opened:
+        clip = opened.enter_context(Clip(triton, name=name))
+        images, texts = references(clip.embed_image, samples.images[:known]), references(clip.embed_text, samples.texts)
+        opened.pop_all()  # it stays open, for the load
+    return Serving(clip, samples, images, texts, corrupt)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,10 @@ class Servers:
                     continue
                 self._rota.answered(n)
                 return answer
-        raise await self._unavailable(problems)
+        try:
+            raise await self._unavailable(problems)
+        finally:
+            problems.clear()  # their tracebacks hold this frame, and it them: the client would wait for the garbage collector
 
     def _fail(self, number: int) -> None:
         self._rota.failed(number)

@@ -7,15 +7,26 @@ import sys
 
 import pyarrow as pa
 
-_M_ARENA_MAX = -8  # of glibc's <malloc.h>
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of glibc's <malloc.h>
 _ARENAS = 2
 """Heaps of glibc: threads of LanceDB come and go, and each of 8 heaps a core kept its peak."""
 
 
+_OWN_PAGES_BYTES = 4 * 2**20
+"""Size of a block from which on it has pages of its own, which are free as soon as it is: a picture's come in 16 MB.
+
+glibc would raise the bound to the size of the first such block that is freed, and keep what lies in heaps.
+"""
+
+
 def limit_heaps() -> None:
-    """Let all threads share few heaps; do nothing with another C library than glibc. Call it before threads start."""
+    """Let all threads share few heaps without large blocks; with another C library than glibc, do nothing.
+
+    Call it before threads start.
+    """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
 
 
 def trim() -> None:
