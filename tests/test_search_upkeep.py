@@ -70,12 +70,13 @@ def test_replacing_rows_for_ever_takes_no_more_files_memory_descriptors_and_thre
     replaced(collection, range(WARM))
     before, open_before = process.memory_info().rss, process.num_fds()
     replaced(collection, range(WARM, WARM + COMMITS))
-    threads_before = process.num_threads()  # LanceDB's pools have their size by now
+    between, threads_before = process.memory_info().rss, process.num_threads()  # LanceDB's pools have their size by now
     assert becomes(lambda: files(opener.folder) < 500), files(opener.folder)
-    assert (process.memory_info().rss - before) / COMMITS < 0.15 * MEBI
     assert process.num_fds() - open_before < 30
     replaced(collection, range(WARM + COMMITS, WARM + 2 * COMMITS))
     assert process.num_threads() - threads_before < 20
+    # What leaks, leaks in both rounds; this process holds the leftovers of other tests, too, which come and go.
+    assert min(between - before, process.memory_info().rss - between) / COMMITS < 0.15 * MEBI
 
 
 def test_caches_of_lancedb_are_let_go_with_the_files_that_they_describe(
