@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from documents import ROOT
 
@@ -20,7 +21,6 @@ def cells(path: Path) -> list[dict[str, Any]]:
 
 @by_name
 def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
-    nbformat = pytest.importorskip("nbformat")
     nbformat.validate(nbformat.read(path, as_version=4))
     for cell in cells(path):
         assert not cell.get("outputs")
