@@ -411,6 +411,11 @@ class TestOnALoop:
         asyncio.run(ask())
 
 
+def test_http_at_the_port_of_grpc_is_told(server: Server) -> None:
+    with Clip(server.http.removeprefix("http://")) as clip, pytest.raises(Unavailable, match="HTTP is spoken there, not gRPC"):
+        clip.embed_text("x")
+
+
 def test_http_without_inference_is_told(server: Server) -> None:
     told = "answers 404, not as a Triton does: clipserve serve answers inference over gRPC alone"
     with Clip(server.http) as clip:

@@ -126,3 +126,8 @@ def test_errors_are_the_clients(sidecar: Sidecar) -> None:
         ClipserveRetriever(url=sidecar.url, collection="nothing").invoke("a cat")
     with pytest.raises(Unavailable, match="can't be reached"):
         asyncio.run(ClipserveEmbeddings(address=f"127.0.0.1:{free_ports(1)[0]}", timeout_s=0.3).aembed_query("a"))
+
+
+def test_one_text_is_no_list_of_documents(server: Server) -> None:
+    with pytest.raises(InvalidInput, match="expected a list of texts; embed_query takes one"):
+        ClipserveEmbeddings(address=server.address).embed_documents("a cat")  # type: ignore[arg-type]

@@ -120,6 +120,7 @@ def test_what_goes_wrong_is_said_in_a_line(sidecar: Sidecar, tmp_path: Path) -> 
         (["--text-cache", "-1"], 2, "-1 entries of a cache: expected a number from 0 on"),
         (["--data", "s3://bucket/x"], 1, "name a local folder for the indexes, --index DIR"),
         (["--token-file", "/nowhere"], 1, "the token can't be read"),
+        (["--images", "/nowhere"], 1, "--images /nowhere: there is no such folder"),
         (["--triton", "nonsense"], 1, "expected host:port"),
     ],
 )

@@ -7,6 +7,8 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from clip_client import (
     Unavailable,
 )
 from clip_client.errors import http_status
+from clip_client.search import Row, Term
 from clip_search import errors
 
 MEANINGS = {
@@ -133,3 +136,34 @@ def test_an_error_comes_back_as_it_was_sent() -> None:
         with answering(http_status(kind("x")), told(kind.__name__)) as search, pytest.raises(kind) as caught:
             search.collections()
         assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (None, "what is a NoneType: expected a text, a Term or a list of Terms"),
+        (3, "what is a int"),
+        (b"\x89PNG", "what is a bytes"),
+        (Path("cat.jpg"), "what is a PosixPath"),
+        (["a cat"], r"what\[0\] is a str"),
+        ([Term(text="a cat"), None], r"what\[1\] is a NoneType"),
+        ("http://localhost/cat.jpg", "names a picture, perhaps: pass Term"),
+        (__file__, "names a picture, perhaps: pass Term"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_told(what: Any, told: str) -> None:
+    with Search("http://127.0.0.1:9") as search:
+        with pytest.raises(InvalidInput, match=told):
+            search.query("photos", what)
+        with pytest.raises(InvalidInput, match=told):
+            search.count("photos", what)
+
+
+def test_rows_that_are_none_are_told() -> None:
+    with Search("http://127.0.0.1:9") as search:
+        for rows in (None, "a.jpg", {"id": "a"}, Row(id="a")):
+            with pytest.raises(InvalidInput, match=f"rows is a {type(rows).__name__}: expected a list of Row"):
+                search.add("photos", rows)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="none of 2 rows can be sent; row 0: it is a dict: expected a Row") as refused:
+            search.add("photos", [{"id": "a"}, "a.jpg"])  # type: ignore[list-item]
+    assert refused.value.errors.keys() == {0, 1}

@@ -184,6 +184,15 @@ def test_prompts_are_all_templates_of_the_first_label_first() -> None:
     assert prompts(["a", "{b}"], ["x {}", "{} y {}"]) == ["x a", "a y a", "x {b}", "{b} y {b}"]
 
 
+def test_a_list_of_templates_may_name_some() -> None:
+    assert checked_templates(["openai-imagenet-7", "a {} icon"]) == (*TEMPLATES["openai-imagenet-7"], "a {} icon")
+
+
+def test_labels_that_differ_by_blanks_alone_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="labels 0 and 1 are both 'cat'"):
+        prompts(["cat", " cat "])
+
+
 def test_names_of_templates_stand_for_clips_own() -> None:
     assert {name: len(templates) for name, templates in TEMPLATES.items()} == {
         "openai-imagenet": 80,

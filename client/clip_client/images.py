@@ -49,6 +49,14 @@ class Reader:
         return buffer.getvalue()
 
 
+def names_image(text: str) -> bool:
+    """Tell if a text is the path of a file or a URL: where texts and images are taken, it may stand for the image."""
+    try:
+        return text.lower().startswith(("http://", "https://")) or os.path.isfile(text)
+    except ValueError:  # a NUL
+        return False
+
+
 def is_one_image(images: Any) -> bool:
     """Tell an image, or a text or bytes, from a list of them."""
     return isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | np.ndarray) or hasattr(

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client import camera_files
-from clip_client.errors import InvalidInput
+from clip_client.errors import ClipError, InvalidInput
 from clip_client.file_names import as_source
+from clip_client.images import names_image
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
 
@@ -130,6 +131,52 @@ class Row:
         if self.image is not None and not isinstance(self.image, bytes):
             row.setdefault("source", as_source(os.fspath(self.image)))
         return {**row, "metadata": {name: _metadata(name, value) for name, value in self.metadata.items()}}
+
+
+def as_terms(what: Any, name: str) -> list[Term]:
+    """Return what is searched for as terms: a text alone, a term alone, or a list of terms.
+
+    Raises:
+        InvalidInput: it is none of these, or a text that names a picture.
+    """
+    if isinstance(what, str):
+        if names_image(what):
+            raise InvalidInput(
+                f"{name} is {what[:200]!r}, which names a picture, perhaps: pass Term(image=…) or Term(image_url=…) for the "
+                "picture, Term(text=…) for the text"
+            )
+        return [Term(text=what)]
+    if isinstance(what, Term):
+        return [what]
+    if isinstance(what, Iterable) and not isinstance(what, bytes | bytearray | Mapping):
+        terms = list(what)
+        wrong = next(((n, term) for n, term in enumerate(terms) if not isinstance(term, Term)), None)
+        if wrong is None:
+            return terms
+        name, what = f"{name}[{wrong[0]}]", wrong[1]
+    raise InvalidInput(
+        f"{name} is a {type(what).__name__}: expected a text, a Term or a list of Terms, Term(image=…) for a picture"
+    )
+
+
+def rows_to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """Return rows as the API takes them, and reasons for those that can't be read, by position."""
+    if not isinstance(rows, Iterable) or isinstance(rows, str | bytes | Mapping):
+        raise InvalidInput(f"rows is a {type(rows).__name__}: expected a list of Row(…)")
+    sendable: dict[int, dict[str, Any]] = {}
+    unread: dict[int, str] = {}
+    for n, row in enumerate(rows):
+        try:
+            sendable[n] = _as_row(row).to_json()
+        except ClipError as problem:
+            unread[n] = str(problem)
+    return sendable, unread
+
+
+def _as_row(row: Any) -> Row:
+    if isinstance(row, Row):
+        return row
+    raise InvalidInput(f"it is a {type(row).__name__}: expected a Row, say Row(image='cat.jpg', metadata={{'animal': 'cat'}})")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from clip_client.concurrency import Concurrency
-from clip_client.errors import ClipError, InvalidInput, NotFound, Unavailable
+from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
 from clip_client.rows_and_hits import (
     Added,
@@ -21,6 +21,8 @@ from clip_client.rows_and_hits import (
     Passing,
     Row,
     Term,
+    as_terms,
+    rows_to_json,
     stored_row,
 )
 from clip_client.sidecar_http import AwaitableSidecar
@@ -111,7 +113,7 @@ class SearchCalls:
             ContractMismatch: the collection holds vectors of another model.
             Unavailable: the sidecar or Triton is down, or the disk is full.
         """
-        [(sendable, unread)] = await self._concurrency.apply(_to_json, [rows], 1)
+        [(sendable, unread)] = await self._concurrency.apply(rows_to_json, [rows], 1)
         numbers = list(sendable)
         if unread and not sendable:
             raise InvalidInput(f"none of {len(unread)} rows can be sent; row 0: {unread[0]}", errors=unread)
@@ -269,8 +271,8 @@ class SearchCalls:
         return Hits((Hit(**row) for row in rows), self._shown)
 
     async def _terms(self, what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
-        mix = [Term(text=what)] if isinstance(what, str) else [what] if isinstance(what, Term) else [*what]
-        terms = [*mix, *minus]
+        mix, dropped = as_terms(what, "what"), as_terms(minus, "minus")
+        terms = [*mix, *dropped]
         if any(term.image is not None for term in terms):  # files are read
             [content] = await self._concurrency.apply(_to_terms, [terms], 1)
         else:
@@ -280,18 +282,6 @@ class SearchCalls:
 
 def _to_terms(terms: Sequence[Term]) -> list[dict[str, Any]]:
     return [term.to_json() for term in terms]
-
-
-def _to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    """Return rows as the API takes them, and reasons for those that can't be read, by position."""
-    sendable: dict[int, dict[str, Any]] = {}
-    unread: dict[int, str] = {}
-    for n, row in enumerate(rows):
-        try:
-            sendable[n] = row.to_json()
-        except ClipError as problem:
-            unread[n] = str(problem)
-    return sendable, unread
 
 
 def _path(collection: str, *parts: str) -> str:

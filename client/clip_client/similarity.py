@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +10,7 @@ import numpy as np
 from clip_client.comparison import Floats
 from clip_client.embedded import Embedded
 from clip_client.errors import InvalidInput
-from clip_client.images import is_one_image
+from clip_client.images import is_one_image, names_image
 from clip_client.spec import TOWERS, Tower
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _kind(batch: Sequence[Any], name: str) -> _Kind:
 
 def _kind_of(item: Any, place: str, name: str) -> _Kind:
     if isinstance(item, str):
-        if item.lower().startswith(("http://", "https://")) or _is_file(item):
+        if names_image(item):
             raise InvalidInput(
                 f"{place}, {item[:200]!r}, is a text that names an image, perhaps: pass {name}_type='image' for the image, "
                 f"{name}_type='text' for the text"
@@ -91,13 +90,6 @@ def _kind_of(item: Any, place: str, name: str) -> _Kind:
 
 def _is_numbers(item: Any) -> bool:
     return isinstance(item, list | tuple) and bool(item) and all(isinstance(number, int | float) for number in item)
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return os.path.isfile(text)
-    except ValueError:  # a NUL
-        return False
 
 
 def _stacked(batch: Sequence[Any], name: str) -> Floats:

@@ -25,6 +25,8 @@ def fault(address: ServerAddress, options: Options, told: str = "") -> str:
         options: of the client.
         told: by the library that tried; refused connections aren't tried again.
     """
+    if "http1.x server" in told:  # gRPC's words
+        return "HTTP is spoken there, not gRPC: pass the port of gRPC, 8001 as a rule, or write http:// if that is meant"
     if "refused" in told:
         return ""
     try:

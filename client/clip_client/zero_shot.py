@@ -35,9 +35,9 @@ def checked_labels(labels: Iterable[str]) -> tuple[str, ...]:
             raise InvalidInput(f"label {n} is {_shown(label)}: expected a text")
         if not label.strip():
             raise InvalidInput(f"label {n} is empty: name it, or leave it out")
-        if label in positions:
-            raise InvalidInput(f"labels {positions[label]} and {n} are both {label!r}: pass each once")
-        positions[label] = n
+        if (plain := label.strip()) in positions:
+            raise InvalidInput(f"labels {positions[plain]} and {n} are both {plain!r}: pass each once")
+        positions[plain] = n
     if not listed:
         raise InvalidInput("there are no labels: pass at least one")
     return listed
@@ -55,7 +55,7 @@ def checked_templates(templates: Templates) -> tuple[str, ...]:
             raise InvalidInput(f"templates is {templates!r}: expected one of {names}, or a text with {_HOLE} for the label")
         listed: tuple[str, ...] = TEMPLATES.get(templates, (templates,))
     elif isinstance(templates, Iterable) and not isinstance(templates, bytes):
-        listed = tuple(templates)
+        listed = tuple(one for template in templates for one in _named(template))
     else:
         raise InvalidInput(f"templates is {_shown(templates)}: expected a name, a text with {_HOLE}, or a list of them")
     for n, template in enumerate(listed):
@@ -63,6 +63,11 @@ def checked_templates(templates: Templates) -> tuple[str, ...]:
     if not listed:
         raise InvalidInput(f"there are no templates: pass at least one, {DEFAULT!r} say")
     return listed
+
+
+def _named(template: str) -> tuple[str, ...]:
+    """Return the templates of a name, or what was passed as it is, which is checked later."""
+    return TEMPLATES.get(template, (template,)) if isinstance(template, str) else (template,)
 
 
 def prompts(labels: Iterable[str], templates: Templates = DEFAULT) -> list[str]:

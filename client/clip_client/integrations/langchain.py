@@ -17,6 +17,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from clip_client.clip import Clip
+from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike
 from clip_client.rows_and_hits import Hit
 from clip_client.search import Search
@@ -46,8 +47,10 @@ class ClipserveEmbeddings(BaseModel, Embeddings):
         """Embed texts.
 
         Raises:
-            InvalidInput: a text can't be embedded; ``errors`` maps its position to the reason.
+            InvalidInput: a text can't be embedded; ``errors`` maps its position to the reason. Or it is one text alone.
         """
+        if isinstance(texts, str | bytes):
+            raise InvalidInput(f"texts is {texts!r}: expected a list of texts; embed_query takes one")
         return self._clip.embed_text(texts).tolist()  # type: ignore[no-any-return]
 
     def embed_query(self, text: str) -> list[float]:

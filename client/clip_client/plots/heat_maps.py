@@ -35,9 +35,10 @@ def similarity(
     Args:
         matrix: [N, M]; what :meth:`clip_client.Clip.similarity` returns, or a :class:`~clip_client.Comparison`, of which the
             cosines are taken. NaN stands for an item that failed.
-        rows, columns: names of the N rows and M columns. A string is written; anything else is an image in any form that
+        rows: names of the N rows. A string is written; anything else is an image in any form that
             :meth:`clip_client.Clip.embed_image` takes, and drawn as a thumbnail (a file as a :class:`~pathlib.Path`). A
             picture that can't be read has the reason in its place.
+        columns: names of the M columns, as those of the rows.
         limits: values of the darkest and the brightest colour; the matrix's own if None, since cosines of a picture with
             texts lie close together.
 

@@ -8,7 +8,7 @@ import sys
 
 import uvicorn
 
-from clip_client.errors import Unavailable
+from clip_client.errors import InvalidInput, Unavailable
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
@@ -67,6 +67,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
         memory_bytes=int(arguments.memory * 2**30),
         threads=arguments.threads,
     )
+    if missing := [str(folder) for folder in arguments.images if not folder.is_dir()]:
+        raise InvalidInput(f"--images {missing[0]}: there is no such folder")
     networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
     fetch = FetchOptions(folders=tuple(arguments.images), networks=networks, ports=ports)
     http = HttpOptions(
