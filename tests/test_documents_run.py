@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import hub_server
+import img2dataset_outputs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,6 +78,7 @@ def shards(hub: Hub) -> dict[str, bytes]:
     """Shards in the folders that the documents name; by the names that they have in a bucket."""
     files = [shard(Path(f"shards/{n:05d}.tar"), captioned([content], n)) for n, content in enumerate(JPEGS)]
     shutil.copytree("shards", "data")
+    img2dataset_outputs.write(Path(), JPEGS[:12])
     return {str(file): file.read_bytes() for file in files}
 
 

@@ -468,6 +468,8 @@ class TestKinds:
         assert kind("00000.tar", "00001.tar", "00000.parquet", "00000_stats.json") == "webdataset"
         assert kind("a.jpg", "a.txt", "metadata.csv", "sub/captions.parquet") == "files"
         assert kind("a.parquet", "sub/b.parquet", "_SUCCESS", ".hidden.csv") == "parquet"
+        assert kind("00000.parquet", "00000_stats.json", "00001.parquet", "00001_stats.json") == "parquet"
+        assert kind("a_stats.json", "b.json") == "jsonl"
         assert kind("dataset_dict.json", "train/data.arrow") == "dataset"
         assert kind("README.md") == "files"
         with pytest.raises(
@@ -476,6 +478,8 @@ class TestKinds:
             kind("a.jpg", "b.tar")
         with pytest.raises(InvalidInput, match="is a mixture of csv files"):
             kind("a.csv", "b.parquet")
+        with pytest.raises(InvalidInput, match=r"is a mixture of files of JSON \(1\), parquet files \(1\)"):
+            kind("a.parquet", "b_stats.json")
 
     @pytest.mark.parametrize(
         ("name", "message"),

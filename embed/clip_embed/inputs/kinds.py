@@ -34,6 +34,7 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     UrlList.kind: url_list.ENDINGS,
 }
 _LOOKED_AT = 10_000  # files of a folder that tell its kind
+_STATS = "_stats.json"  # behind the name of a table: img2dataset's record of it
 _TAKEN = "a folder of pictures, shards (.tar), a table (.parquet, .csv, .tsv, .jsonl), a list (.txt) or a data set on disk"
 
 
@@ -95,7 +96,9 @@ def _table(name: str) -> str | None:
 def _kind_of_folder(location: str) -> str:
     """Tell the kind of a folder by the files in it."""
     counts = Counter[str]()
-    for name in islice(_names(location), _LOOKED_AT):
+    names = list(islice(_names(location), _LOOKED_AT))
+    tables = {name.removesuffix(ending) for name in names for ending in parquet.ENDINGS if name.endswith(ending)}
+    for name in names:
         base = name.rpartition("/")[2]
         if base in dataset.MARKS and base == name:
             return DataSet.kind
@@ -103,6 +106,8 @@ def _kind_of_folder(location: str) -> str:
             counts[Folder.kind] += 1
         elif _TAR.search(base):
             counts[WebDataset.kind] += 1
+        elif name.endswith(_STATS) and name.removesuffix(_STATS) in tables:
+            continue
         elif not any(part.startswith((".", "_")) for part in name.split("/")) and (kind := _table(base)):
             counts[kind] += 1
     # Texts and tables describe the pictures and shards that they lie beside.
