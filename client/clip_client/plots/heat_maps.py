@@ -39,8 +39,7 @@ def similarity(
             :meth:`clip_client.Clip.embed_image` takes, and drawn as a thumbnail (a file as a :class:`~pathlib.Path`). A
             picture that can't be read has the reason in its place.
         columns: names of the M columns, as those of the rows.
-        limits: values of the darkest and the brightest colour; the matrix's own if None, since cosines of a picture with
-            texts lie close together.
+        limits: values of the darkest and the brightest colour; the matrix's own if None, which may lie close together.
 
     Raises:
         InvalidInput: an argument of another type or shape.
