@@ -27,13 +27,13 @@ def main(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
     options = parsed(arguments)
-    limit_heaps()
     limit_threads(options.data)
     return serve(options)
 
 
 def serve(options: Options) -> int:
     """Serve until a signal; return the exit status."""
+    limit_heaps()
     listening = _listening(options.http)
     sidecar = Sidecar(options)
     if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
