@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,35 +33,35 @@ AnyImages = Iterable[ImageLike] | AsyncIterable[ImageLike]
 AnyTexts = Iterable[str | bytes] | AsyncIterable[str | bytes]
 
 
-class ClipTasks:
+class ClipTasks(ABC):
     """Tasks of :class:`~clip_client.clip_calls.ClipCalls`, which embeds."""
 
     name: str
     _host: Any
     _options: Any
 
+    @abstractmethod
     async def spec(self) -> ModelSpec:
         """Return the spec of the checkpoint."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait_ready(self, *, timeout_s: float) -> None:
         """Return once the models are ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def embed_image(self, images: Any) -> Any:
         """Embed one image or a list."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def embed_text(self, texts: Any) -> Any:
         """Embed one text or a list."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def embed_each(self, tower: Tower, items: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
-        raise NotImplementedError
 
-    async def _requests(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _requests(self) -> Any: ...
 
     def embed_images(
         self, images: AnyImages, *, on_error: OnError = "raise", progress: bool = False

@@ -20,6 +20,10 @@ class Outage(Unavailable):
     """Nobody answers, or a server on its way down: the request may be sent again, or to another server."""
 
 
+class Lost(Outage):
+    """The connection ended before the answer: the server may have done what was asked."""
+
+
 class Connection(Protocol):
     """Connection to one server. Of a blocking client its coroutines never suspend, and threads may share it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ class Answer:
     body: bytes
 
 
-class RestConnection:
+class RestConnection(ABC):
     """Conversation with one Triton; its forms say how a request is sent."""
 
     def __init__(self, address: ServerAddress, options: Options) -> None:
@@ -83,14 +84,14 @@ class RestConnection:
         """Refuse: nobody asks for them over HTTP."""
         raise InvalidInput(f"{self.address} is asked for its statistics over HTTP: pass its gRPC address")
 
+    @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _sent(
         self, method: str, path: str, timeout_s: float, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        raise NotImplementedError
+    ) -> Answer: ...
 
     async def _asked(
         self,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import urllib3
 
 from clip_client import tls_faults
 from clip_client.concurrency import Concurrency
-from clip_client.connection import Outage, refused_token
+from clip_client.connection import Lost, Outage, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import (
     ClipError,
@@ -29,10 +30,6 @@ from clip_client.tls import Tls
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
 _LARGE_BYTES = 65_536  # bodies from which on JSON isn't read or written on an event loop
 _QUESTIONS = ("/search", "/get", "/duplicates", "/compare", "/classify")  # paths of POST that change nothing
-
-
-class Lost(Outage):
-    """The connection ended before the answer: the sidecar may have done what was asked."""
 
 
 class AwaitableSidecar(Protocol):
@@ -55,7 +52,7 @@ class AwaitableSidecar(Protocol):
         """Close the connections."""
 
 
-class Sidecar:
+class Sidecar(ABC):
     """Requests to one sidecar; its forms say how one is sent."""
 
     def __init__(self, url: str, address: ServerAddress, options: Options, concurrency: Concurrency) -> None:
@@ -110,10 +107,11 @@ class Sidecar:
             return f"no answer from a sidecar ({fault or problem})"
         return "; ".join(f"{name}: {reason}" for name, reason in missing.items())
 
+    @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _sent(
         self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
     ) -> tuple[int, bytes]:
@@ -124,7 +122,6 @@ class Sidecar:
             Lost: no answer came.
             Timeout: nor in time.
         """
-        raise NotImplementedError
 
     async def _asked(self, method: str, path: str, body: bytes, most_bytes: int | None = None) -> tuple[int, bytes]:
         """Send a request, again where nobody is there; where its answer was lost only if it changes nothing."""
