@@ -12,7 +12,6 @@ import ctypes
 import fcntl
 import importlib.util
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -36,7 +35,7 @@ def obstacle() -> str:
     """Why there can be none here; empty if there can."""
     if importlib.util.find_spec("milvus") is None:
         return "there is no Milvus for this platform: pip install milvus==2.3.5"
-    probe = f"import ctypes; raise SystemExit(ctypes.CDLL(None).unshare({_NEW_USER | _NEW_NET}) and ctypes.CDLL(None).unshare({_NEW_NET}))"
+    probe = f"import ctypes; u = ctypes.CDLL(None).unshare; raise SystemExit(u({_NEW_NET}) and u({_NEW_USER | _NEW_NET}))"
     alone = subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
     return "" if alone else "no network of its own can be had here"
 
@@ -113,7 +112,7 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
             [programs / "milvus", "run", "standalone"],
-            cwd=folder, env=environment, stdout=log, stderr=log, preexec_fn=_dies_with_us,  # noqa: PLW1509
+            cwd=folder, env=environment, stdout=log, stderr=log, preexec_fn=_dies_with_us,
         )  # fmt: skip
 
 

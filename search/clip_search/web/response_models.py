@@ -63,7 +63,7 @@ class LanceIndex(TypedDict):
 
 
 class MilvusIndex(TypedDict):
-    """Index in a Milvus server; ``tail_rows`` new rows are compared one by one here, ``waiting_rows`` of them aren't there yet."""
+    """Index in a Milvus server; ``tail_rows`` new rows are compared one by one here, ``waiting_rows`` of them aren't there."""
 
     engine: Literal["milvus"]
     rows: int

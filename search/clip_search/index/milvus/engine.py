@@ -24,7 +24,6 @@ from clip_search.index.milvus.rows import MOST, MilvusRows
 from clip_search.index.milvus.tail import Unsettled
 from clip_search.index.tuning import SOURCES, Source
 from clip_search.options import IndexOptions
-from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.filters.milvus import milvus_filter
 from clip_search.storage.table import Table
@@ -94,10 +93,8 @@ class MilvusEngine:
         return vectors
 
     def check_room(self) -> None:
-        if self._unsettled.count_waiting() > _MOST_WAITING:
-            raise Unavailable(
-                f"{self._unsettled.count_waiting():,} rows wait for Milvus: no more are taken until it has them. {self._trouble}"
-            )
+        if (waiting := self._unsettled.count_waiting()) > _MOST_WAITING:
+            raise Unavailable(f"{waiting:,} rows wait for Milvus: no more are taken until it has them. {self._trouble}")
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         self._count = None
@@ -150,7 +147,7 @@ class MilvusEngine:
         self._connect(2**62)
         self._raise_trouble()
         self._seal_and_wait()
-        self._tuned = None
+        self._tuned, self._due = None, {}
         self._tune()
 
     def discard(self) -> None:

@@ -17,11 +17,12 @@ _READ_S, _WRITE_S, _SLOW_S = 10.0, 60.0, 300.0
 _BATCH_BYTES = 8 * 2**20  # Milvus and gRPC take 64 MB; its queue copes better with less
 _ROW_BYTES = 1_024  # guess at a row's columns
 _LISTED = 100_000  # row numbers that are asked for at once
+_UNINDEXED = 1_024  # rows of a segment below which Milvus makes no index: they are compared one by one
 _NAMED = 5_000  # rows in one deletion
 _LINKS, _CANDIDATES = 16, 128
 _METRIC = "IP"  # of vectors of unit length: the cosine
 _RECENT = "Bounded"
-"""Searches see all that is 5 s old, without the wait of up to 200 ms and more for what is newer: the engine has that in memory."""
+"""Searches see all that is 5 s old, without a wait of 200 ms and more for what is newer: the engine has that in memory."""
 _Out = TypeVar("_Out")
 
 
@@ -65,7 +66,7 @@ class MilvusRows:
 
     def vectors(self, rows: Rows) -> dict[int, Floats]:
         """Return vectors of rows, by row."""
-        more = {"filter": _among(rows), "output_fields": ["row", "vector"], "consistency_level": "Strong"}
+        more: dict[str, Any] = {"filter": _among(rows), "output_fields": ["row", "vector"], "consistency_level": "Strong"}
         return {one["row"]: np.asarray(one["vector"], np.float32) for one in self._ask(self._client.query, self.name, **more)}
 
     def put(self, rows: Rows, vectors: Floats, columns: Sequence[Mapping[str, Any]], *, anew: bool) -> None:
@@ -104,7 +105,7 @@ class MilvusRows:
         if not about or about.get("pending_index_rows", 0):
             return False
         loaded = self._ask(self._client.list_loaded_segments, self.name)
-        indexed = sum(one.num_rows for one in loaded if one.index_name)
+        indexed = sum(int(one.num_rows) for one in loaded if one.index_name or one.num_rows < _UNINDEXED)
         return indexed >= int(about.get("total_rows", 0))
 
     def drop(self) -> None:
@@ -119,7 +120,7 @@ class MilvusRows:
         )  # fmt: skip
 
     def _query(self, condition: str) -> Rows:
-        more = {"filter": condition, "output_fields": ["row"], "consistency_level": "Strong"}
+        more: dict[str, Any] = {"filter": condition, "output_fields": ["row"], "consistency_level": "Strong"}
         return np.array([one["row"] for one in self._ask(self._client.query, self.name, **more)], np.int64)
 
     def _make(self) -> None:
@@ -131,7 +132,7 @@ class MilvusRows:
         index = self._client.prepare_index_params()
         graph = {"M": _LINKS, "efConstruction": _CANDIDATES}
         index.add_index("vector", index_type="HNSW", metric_type=_METRIC, params=graph)
-        more = {"schema": schema, "index_params": index, "consistency_level": "Session"}
+        more: dict[str, Any] = {"schema": schema, "index_params": index, "consistency_level": "Session"}
         self._ask(self._client.create_collection, self.name, timeout_s=_WRITE_S, **more)
 
     def _about(self) -> str:

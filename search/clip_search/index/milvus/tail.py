@@ -11,7 +11,7 @@ from clip_search.index.part import Tail
 class Unsettled:
     """New rows with their vectors, of which the first ones were sent, and deleted rows; safe to use from several threads.
 
-    A search reads :attr:`tail` and :attr:`gone` before it asks the server: what moves meanwhile is found twice rather than never.
+    A search reads :attr:`tail` and :attr:`gone` before it asks the server: what moves is found twice rather than never.
     """
 
     def __init__(self, size: int) -> None:
@@ -54,8 +54,7 @@ class Unsettled:
 
     def count_waiting(self) -> int:
         """Return the number of rows that weren't sent."""
-        tail = self.tail
-        return int(np.count_nonzero(tail.rows[: tail.count] > self.sent))
+        return int(np.count_nonzero(self.tail.alive_rows() > self.sent))
 
     def note_sent(self, last: int) -> None:
         """Note that the server has all rows up to one."""

@@ -1,6 +1,6 @@
 """Filters that mean the same in Milvus: comparisons of plain columns with plain values, joined by AND and OR.
 
-Neither has NOT here, so it makes no difference that a missing value is false in Milvus and unknown in SQL. All other filters are
+There is no NOT, so it makes no difference that a missing value is false in Milvus and unknown in SQL. All other filters are
 answered by the table.
 """
 
