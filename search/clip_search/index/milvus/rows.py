@@ -27,7 +27,7 @@ _Out = TypeVar("_Out")
 
 
 class MilvusRows:
-    """One collection; each method has a deadline and raises Unavailable.
+    """One collection, made with its first row; each method has a deadline and raises Unavailable.
 
     Args:
         name: the collection's name in Milvus.
@@ -38,15 +38,16 @@ class MilvusRows:
     def __init__(self, options: MilvusOptions, name: str, table: str, size: int) -> None:
         self.name, self._options, self._table, self._size = name, options, table, size
         self._client: Any = None
+        self._is_made = False
 
     def open(self) -> None:
-        """Connect anew, make the collection unless it is there, and load it."""
+        """Connect anew, and load the collection if it is there."""
         self.close()
         self._client = server.client(self._options)
-        if not self._ask(self._client.has_collection, self.name):
-            self._make()
-        self._check(self._ask(self._client.describe_collection, self.name))
-        self._ask(self._client.load_collection, self.name, timeout_s=_SLOW_S)
+        self._is_made = self._ask(self._client.has_collection, self.name)
+        if self._is_made:
+            self._check(self._ask(self._client.describe_collection, self.name))
+            self._ask(self._client.load_collection, self.name, timeout_s=_SLOW_S)
 
     def close(self) -> None:
         """Close the connection."""
@@ -56,8 +57,8 @@ class MilvusRows:
 
     def numbers(self, last: int) -> Rows:
         """Return all rows, ascending; it looks up to ``last`` in steps, and for what is beyond at once."""
-        steps = [(f"row >= {first} and row < {first + _LISTED}") for first in range(0, last + 1, _LISTED)]
-        found = [self._query(step) for step in [*steps, f"row > {last}" if last >= 0 else "row >= 0"]]
+        steps = [f"row >= {first} and row < {first + _LISTED}" for first in range(0, last + 1, _LISTED) if self._is_made]
+        found = [self._query(step) for step in [*steps, f"row > {last}"]]
         return np.unique(np.concatenate(found))
 
     def there(self, rows: Rows) -> Rows:
@@ -71,6 +72,8 @@ class MilvusRows:
 
     def put(self, rows: Rows, vectors: Floats, columns: Sequence[Mapping[str, Any]], *, anew: bool) -> None:
         """Store rows; ``anew`` for rows that may be there already."""
+        if not self._is_made:
+            self._make()
         step = max(1, _BATCH_BYTES // (4 * self._size + _ROW_BYTES))
         send = self._client.upsert if anew else self._client.insert
         for start in range(0, len(rows), step):
@@ -80,7 +83,7 @@ class MilvusRows:
 
     def remove(self, rows: Rows) -> None:
         """Delete rows."""
-        for part in _parts(rows):
+        for part in _parts(rows) if self._is_made else ():
             self._ask(self._client.delete, self.name, filter=_among(part), timeout_s=_WRITE_S)
 
     def nearest(self, query: Floats, k: int, effort: int, condition: str) -> Found:
@@ -97,10 +100,13 @@ class MilvusRows:
 
     def seal(self) -> None:
         """Have all rows that were sent written and indexed soon."""
-        self._ask(self._client.flush, self.name, timeout_s=_SLOW_S)
+        if self._is_made:
+            self._ask(self._client.flush, self.name, timeout_s=_SLOW_S)
 
     def is_settled(self) -> bool:
         """Tell if all that was sealed is searched through its index."""
+        if not self._is_made:
+            return True
         about = self._ask(self._client.describe_index, self.name, "vector")
         if not about or about.get("pending_index_rows", 0):
             return False
@@ -111,8 +117,11 @@ class MilvusRows:
     def drop(self) -> None:
         """Remove the collection."""
         self._ask(self._client.drop_collection, self.name, timeout_s=_WRITE_S)
+        self._is_made = False
 
     def _searched(self, queries: Floats, k: int, effort: int, condition: str) -> Any:
+        if not self._is_made:
+            return [[]] * len(queries)
         effort = min(max(effort, k), 2 * MOST)
         return self._ask(
             self._client.search, self.name, list(queries), limit=k, filter=condition,
@@ -120,6 +129,8 @@ class MilvusRows:
         )  # fmt: skip
 
     def _query(self, condition: str) -> Rows:
+        if not self._is_made:
+            return np.empty(0, np.int64)
         more: dict[str, Any] = {"filter": condition, "output_fields": ["row"], "consistency_level": "Strong"}
         return np.array([one["row"] for one in self._ask(self._client.query, self.name, **more)], np.int64)
 
@@ -134,6 +145,7 @@ class MilvusRows:
         index.add_index("vector", index_type="HNSW", metric_type=_METRIC, params=graph)
         more: dict[str, Any] = {"schema": schema, "index_params": index, "consistency_level": "Session"}
         self._ask(self._client.create_collection, self.name, timeout_s=_WRITE_S, **more)
+        self._is_made = True
 
     def _about(self) -> str:
         return json.dumps({"clipserve": 1, "table": self._table, "size": self._size})
