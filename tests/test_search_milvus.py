@@ -58,7 +58,7 @@ class MilvusOpener(Opener):
 
     @property
     def there(self) -> MilvusRows:
-        """What is in Milvus."""
+        """Collection in Milvus."""
         assert self.collection
         engine: Any = self.collection.engines["image"]
         milvus: MilvusRows = engine._milvus

@@ -7,7 +7,7 @@ server has at a moment, and what it lacks or has too much is found by comparing 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import numpy as np
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
-from clip_search.arrays import Floats, Found, Rows, present
+from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.faiss_index import EFFORTS
 from clip_search.index.milvus.exact import exact
 from clip_search.index.milvus.filling import Filling
 from clip_search.index.milvus.measuring import QUERIES, Queries, loaded, measured, save
 from clip_search.index.milvus.rows import MOST, MilvusRows
+from clip_search.index.milvus.searching import Filter, asked, best
 from clip_search.index.milvus.tail import Unsettled
 from clip_search.index.tuning import SOURCES, Source
 from clip_search.options import IndexOptions
@@ -35,14 +36,8 @@ _AT_ONCE = 100_000  # rows that the server lacks and gets while the collection i
 _SENT_AT_ONCE, _GONE_AT_ONCE = 8_192, 1_000  # waiting rows and deletions that are sent with the change that made them so many
 _MOST_KEPT = 32_768  # rows in memory beside a server that takes rows in
 _MOST_WAITING = 131_072  # rows in memory beside one that doesn't; then changes are refused
-_NAMED = 10_000  # rows of a filter that are named to the server
-_SPARE = 4  # times as many hits as wanted are looked through for a filter that can't be told the server
 _UNTUNED = EFFORTS["hnsw"][-4]
-_INDEXING_S, _INDEXED_A_S, _POLL_S = (
-    120.0,
-    500,
-    0.5,
-)  # limit of the wait for an index: so long, and as long as so many rows a second
+_INDEXING_S, _INDEXED_A_S = 120.0, 500  # limit of the wait for an index: so long, and what so many rows a second take
 
 
 class MilvusEngine:
@@ -74,8 +69,8 @@ class MilvusEngine:
         kept = only() if where and (tail.count or milvus_filter(where, self._table.schema) is None) else None
         found = [tail.search(query, k, kept)] if tail.count else []
         if not self._is_all_here(tail):
-            found.append(self._asked(query, k, len(gone), where, kept))
-        scores, rows = _best(found, gone, k)
+            found.append(self._asked(query, (k, len(gone)), Filter.of(where, self._table.schema, kept)))
+        scores, rows = best(found, gone, k)
         if len(rows) < k and len(rows) < self._expected(where, only):  # rows without an index yet are searched by halves there
             return exact(self._table, self._tower, query, k, only())
         return scores, rows
@@ -146,7 +141,10 @@ class MilvusEngine:
             self._milvus.drop()
         self._connect(2**62)
         self._raise_trouble()
-        self._seal_and_wait()
+        sent = self._unsettled.sent
+        self._milvus.settle(_INDEXING_S + self.size() / _INDEXED_A_S)
+        if self.size() > self._options.exact_rows:
+            self._unsettled.settle(sent)
         self._tuned, self._due = None, {}
         self._tune()
 
@@ -178,25 +176,13 @@ class MilvusEngine:
             "trouble": self._trouble,
         }
 
-    def _asked(self, query: Floats, k: int, hidden: int, where: str, kept: Rows | None) -> Found:
-        """Ask the server; what it can't be told is looked up among more hits than are wanted."""
+    def _asked(self, query: Floats, wanted: tuple[int, int], chosen: Filter) -> Found:
         self._raise_trouble()
-        effort = self._tuned.tuned.effort if self._tuned else _UNTUNED
-        condition = (milvus_filter(where, self._table.schema) or "") if where else ""
-        if where and not condition and kept is not None:
-            if not len(kept):
-                return np.empty(0, np.float32), np.empty(0, np.int64)
-            condition = f"row in {kept.tolist()}" if len(kept) <= _NAMED else ""
-        wanted = k + hidden if condition or not where else _SPARE * k + hidden
         try:
-            scores, rows = self._milvus.nearest(query, min(wanted, MOST), effort, condition)
+            return asked(self._milvus, query, wanted, self._tuned.tuned.effort if self._tuned else _UNTUNED, chosen)
         except Unavailable as problem:
             self._note(problem)
             raise
-        if where and not condition and kept is not None:
-            here = present(kept, rows)
-            scores, rows = scores[here], rows[here]
-        return scores, rows
 
     def _expected(self, where: str, only: Callable[[], Rows | None]) -> int:
         kept = only() if where else None
@@ -263,17 +249,6 @@ class MilvusEngine:
             self._unsettled.settle(self._sealed)
             self._sealed = None
 
-    def _seal_and_wait(self) -> None:
-        deadline = time.monotonic() + _INDEXING_S + self.size() / _INDEXED_A_S
-        sent = self._unsettled.sent
-        self._milvus.seal()
-        while not self._milvus.is_settled():
-            if time.monotonic() > deadline:
-                raise Unavailable("Milvus hasn't indexed the rows in time: it goes on, look at its log")
-            time.sleep(_POLL_S)
-        if self.size() > self._options.exact_rows:
-            self._unsettled.settle(sent)
-
     def _tune(self) -> bool:
         """Measure the recall on text queries, and set the effort by it, once that says more than the last time."""
         size = self.size()
@@ -320,14 +295,3 @@ class MilvusEngine:
     def _raise_trouble(self) -> None:
         if self._trouble:
             raise Unavailable(self._trouble)
-
-
-def _best(found: Sequence[Found], gone: Rows, k: int) -> Found:
-    """Return the best of what was found, each row once, without those that are gone."""
-    scores, rows = (np.concatenate([part[n] for part in found]) for n in (0, 1))
-    order = np.argsort(-scores, kind="stable")
-    scores, rows = scores[order], rows[order]
-    _, first = np.unique(rows, return_index=True)
-    keep = np.sort(first)
-    keep = keep[~present(gone, rows[keep])][:k]
-    return scores[keep].astype(np.float32), rows[keep].astype(np.int64)

@@ -1,6 +1,7 @@
 """Rows of one tower in a collection of Milvus: their numbers, vectors and filterable columns."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ _ROW_BYTES = 1_024  # guess at a row's columns
 _LISTED = 100_000  # row numbers that are asked for at once
 _UNINDEXED = 1_024  # rows of a segment below which Milvus makes no index: they are compared one by one
 _NAMED = 5_000  # rows in one deletion
+_POLL_S = 0.5
 _LINKS, _CANDIDATES = 16, 128
 _METRIC = "IP"  # of vectors of unit length: the cosine
 _RECENT = "Bounded"
@@ -114,9 +116,19 @@ class MilvusRows:
         indexed = sum(int(one.num_rows) for one in loaded if one.index_name or one.num_rows < _UNINDEXED)
         return indexed >= int(about.get("total_rows", 0))
 
+    def settle(self, limit_s: float) -> None:
+        """Seal, and wait until all that was sent is searched through its index."""
+        deadline = time.monotonic() + limit_s
+        self.seal()
+        while not self.is_settled():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Milvus hasn't indexed the rows in {limit_s:.0f} s: it goes on, look at its log")
+            time.sleep(_POLL_S)
+
     def drop(self) -> None:
         """Remove the collection."""
-        self._ask(self._client.drop_collection, self.name, timeout_s=_WRITE_S)
+        if self._is_made:
+            self._ask(self._client.drop_collection, self.name, timeout_s=_WRITE_S)
         self._is_made = False
 
     def _searched(self, queries: Floats, k: int, effort: int, condition: str) -> Any:
