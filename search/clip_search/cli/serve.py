@@ -71,8 +71,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
             arguments.milvus_uri, token_in(arguments.milvus_token_file) if arguments.milvus_token_file else ""
         ),
     )
-    if missing := [str(folder) for folder in arguments.images if not folder.is_dir()]:
-        raise InvalidInput(f"--images {missing[0]}: there is no such folder")
+    if missing := [str(path) for path in arguments.images if not path.exists()]:
+        raise InvalidInput(f"--images {missing[0]}: there is no such folder or picture")
     networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
     fetch = FetchOptions(folders=tuple(arguments.images), networks=networks, ports=ports)
     http = HttpOptions(
