@@ -1,16 +1,25 @@
-"""Milvus engine on a real Milvus standalone: what holds for every engine, and what is its own."""
+"""Milvus engine on a real Milvus standalone: what holds for every engine, and what is its own.
+
+CLIPSERVE_MILVUS_KILLS=40 CLIPSERVE_TESTS=long python -m pytest tests/test_search_milvus.py -s -k kill      more than the few of CI
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import io
+import os
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import killed_collection
+import killed_milvus
 import milvus_servers
 import numpy as np
 import pytest
@@ -19,6 +28,7 @@ import test_search_commits
 import test_search_filters
 import test_search_numbers
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hit_ids, rows, settled
+from kill_ledger import Ledger, differences
 from milvus_servers import Milvus
 from sidecars import SIZE, unit
 
@@ -29,6 +39,9 @@ from clip_search.options import IndexOptions, MilvusOptions
 from clip_search.storage.filters.milvus import milvus_filter
 from clip_search.storage.rows import NewRow
 
+KILLS = int(os.environ.get("CLIPSERVE_MILVUS_KILLS", "2"))
+"""Half of the kills are of the collection's process alone, half of Milvus before."""
+SEED = int(os.environ.get("CLIPSERVE_KILL_SEED", "0"))
 NOWHERE = MilvusOptions("http://127.0.0.1:9", "root:secret")
 
 
@@ -197,6 +210,41 @@ def test_a_collection_of_somebody_else_is_left_alone(opener: MilvusOpener, milvu
         other.open()
     other.close()
     assert brute(VECTORS[1], 5, range(COUNT)) == hit_ids(collection, VECTORS[1], 5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300 + 120 * KILLS)
+def test_no_kill_loses_rows_or_has_them_twice(milvus: Milvus, tmp_path: Path) -> None:
+    draw = random.Random(SEED)
+    for life in range(KILLS):
+        command = [sys.executable, killed_milvus.__file__, str(tmp_path), milvus.uri]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"open\n"
+            time.sleep(draw.uniform(0.1, 3))
+            if life % 2:
+                milvus.kill()
+                milvus.start()
+                time.sleep(draw.uniform(0.1, 3))
+            assert process.poll() is None
+            process.kill()
+    ledger = Ledger(tmp_path / "ledger", killed_collection.SIZE)
+    store, collection = killed_milvus.opened(tmp_path, milvus.uri)
+    engines: Any = collection.engines
+    for engine in engines.values():
+        assert _waited(lambda engine=engine: not engine.stats()["trouble"], 120), engine.stats()
+        rows = collection.table.rows(engine._tower)
+        assert _waited(lambda engine=engine, rows=rows: np.array_equal(engine._milvus.numbers(int(rows[-1])), rows), 60)
+        count = engine._milvus._client.query(engine._milvus.name, output_fields=["count(*)"], consistency_level="Strong")
+        assert count[0]["count(*)"] == len(rows)
+    wrong = differences(collection, ledger, killed_collection.SIZE)
+    print(f"seed {SEED}: {KILLS} kills, {ledger.acknowledged} acknowledged changes")
+    for engine in engines.values():
+        engine.discard()
+    collection.close()
+    store.close()
+    assert not wrong
+    assert ledger.acknowledged
 
 
 def _waited(condition: Any, limit_s: float) -> bool:
