@@ -1,6 +1,6 @@
 """Milvus engine on a real Milvus standalone: what holds for every engine, and what is its own.
 
-CLIPSERVE_MILVUS_KILLS=40 CLIPSERVE_TESTS=long python -m pytest tests/test_search_milvus.py -s -k kill      more than the few of CI
+CLIPSERVE_MILVUS_KILLS=40 CLIPSERVE_TESTS=long python -m pytest tests/test_search_milvus.py -k no_kill    more than CI's
 """
 
 from __future__ import annotations
