@@ -31,6 +31,7 @@ from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hi
 from kill_ledger import Ledger, differences
 from milvus_servers import Milvus
 from sidecars import SIZE, unit
+from test_search_numbers import before_notes  # noqa: F401
 
 from clip_client import InvalidInput, Unavailable
 from clip_search.collection import Collection
@@ -258,6 +259,7 @@ _OF_FAISS = {
     "test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart",
     "test_an_index_is_tuned_again_on_what_people_ask",
     "test_a_rebuild_leaves_one_part_and_changes_no_answer",
+    "test_a_broken_index_is_made_again",
     "test_the_databases_own_index_finds_most_and_all_that_a_filter_keeps",
 }
 """Tests that look at the parts of one engine."""

@@ -59,12 +59,12 @@ class MilvusEngine:
         self._anew = False  # rows that wait may be there already
         self._sealed: int | None = None  # last row of those that are being indexed
         self._due: dict[str, float] = {}  # when something may be done again
-        self._last = -1
+        self._last = self._shown = -1  # last row that the server had, and that searches may show
         self._tuned = loaded(folder, table.identity)
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
         if exactly or k > MOST:
-            return exact(self._table, self._tower, query, k, only())
+            return exact(self._table, self._tower, query, k, only(), self._shown)
         tail, gone = self._unsettled.tail, self._unsettled.gone
         kept = only() if where and (tail.count or milvus_filter(where, self._table.schema) is None) else None
         found = [tail.search(query, k, kept)] if tail.count else []
@@ -72,7 +72,7 @@ class MilvusEngine:
             found.append(self._asked(query, (k, len(gone)), Filter.of(where, self._table.schema, kept)))
         scores, rows = best(found, gone, k)
         if len(rows) < k and len(rows) < self._expected(where, only):  # rows without an index yet are searched by halves there
-            return exact(self._table, self._tower, query, k, only())
+            return exact(self._table, self._tower, query, k, only(), self._shown)
         return scores, rows
 
     def size(self) -> int:
@@ -92,7 +92,7 @@ class MilvusEngine:
             raise Unavailable(f"{waiting:,} rows wait for Milvus: no more are taken until it has them. {self._trouble}")
 
     def append(self, rows: Rows, vectors: Floats) -> None:
-        self._count = None
+        self._count, self._shown = None, int(rows[-1])
         self._unsettled.append(rows, vectors)
         if self._unsettled.count_waiting() >= _SENT_AT_ONCE:
             self._attempt(self._send)
@@ -105,8 +105,7 @@ class MilvusEngine:
 
     def agree(self) -> None:
         """Compare row numbers with the table's, if the server answers; else it happens once it does."""
-        self._count = None
-        self._trouble = "it isn't compared with the table yet"
+        self._count, self._shown = None, max(self._shown, self._filling.last())
         self._connect(_AT_ONCE)
 
     def files(self) -> Mapping[Path, Sums]:
@@ -134,15 +133,16 @@ class MilvusEngine:
         return self._tune()
 
     def rebuild(self) -> None:
-        """Make the collection in Milvus anew from the table, and wait until it is indexed."""
-        with self._moving:
-            self._milvus.open()
-            self._trouble = "its collection is made anew"
-            self._milvus.drop()
-        self._connect(2**62)
+        """Send all rows anew, and wait until they are indexed; searches go on meanwhile."""
         self._raise_trouble()
-        sent = self._unsettled.sent
-        self._milvus.settle(_INDEXING_S + self.size() / _INDEXED_A_S)
+        with self._moving:
+            try:
+                self._filling.fill(self._table.rows(self._tower), lambda done, total: None)
+                sent = self._unsettled.sent
+                self._milvus.settle(_INDEXING_S + self.size() / _INDEXED_A_S)
+            except Unavailable as problem:
+                self._note(problem)
+                raise
         if self.size() > self._options.exact_rows:
             self._unsettled.settle(sent)
         self._tuned, self._due = None, {}
@@ -185,8 +185,7 @@ class MilvusEngine:
             raise
 
     def _expected(self, where: str, only: Callable[[], Rows | None]) -> int:
-        kept = only() if where else None
-        return self.size() if kept is None else len(kept)
+        return self.size() if not where or (kept := only()) is None else len(kept)
 
     def _is_all_here(self, tail: Any) -> bool:
         """Tell if a small collection is in memory as a whole, and searched exactly."""
@@ -196,7 +195,8 @@ class MilvusEngine:
         """Connect and bring the server's rows in line with the table's, unless it lacks more than ``most``."""
         with self._moving:
             try:
-                self._milvus.open()
+                if self._trouble:
+                    self._milvus.open()
                 missing, surplus, last = self._filling.compared()
                 self._last = max(self._last, last)
                 self._unsettled.hide(surplus)
@@ -207,6 +207,8 @@ class MilvusEngine:
                     return False
                 self._filling.fill(missing, self._tell)
                 self._unsettled.begin(*self._filling.newest(self._options.exact_rows, self._options.tail_rows))
+                later, _ = self._unsettled.waiting()
+                self._unsettled.hide(np.setdiff1d(later, self._table.there(later)))  # the table is an older one
             except Unavailable as problem:
                 self._note(problem)
                 return False
@@ -280,8 +282,8 @@ class MilvusEngine:
         return True
 
     def _attempt(self, change: Callable[[], None]) -> None:
-        """Change something there; a failure is noted, and mended later."""
-        if not self._trouble:
+        """Change something there, unless others are at it; a failure is noted, and mended later."""
+        if not self._trouble and not self._moving.locked():
             try:
                 change()
             except Unavailable as problem:

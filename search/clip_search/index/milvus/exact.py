@@ -1,5 +1,7 @@
 """Exact search through a table's vectors, batch by batch: for what Milvus can't answer, and to measure what it does."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from clip_client.spec import Tower
@@ -10,10 +12,11 @@ from clip_search.storage.table import Table
 _FEW = 1_000  # rows that are read one by one
 
 
-def exact(table: Table, tower: Tower, query: Floats, k: int, only: Rows | None) -> Found:
-    """Return the nearest to a query [D] of all rows, or of ``only`` (ascending)."""
+def exact(table: Table, tower: Tower, query: Floats, k: int, only: Rows | None, last: int) -> Found:
+    """Return the nearest to a query [D] of all rows up to ``last``, or of ``only`` (ascending)."""
     scores, rows = np.empty(0, np.float32), np.empty(0, np.int64)
-    for numbers, vectors in _batches(table, tower, only):
+    only = only if only is None else only[only <= last]
+    for numbers, vectors in _batches(table, tower, only, last):
         here, best = nearest(query, np.ascontiguousarray(vectors), k)
         scores, rows = np.concatenate([scores, here]), np.concatenate([rows, numbers[best]])
         order = np.argsort(-scores, kind="stable")[:k]
@@ -32,12 +35,11 @@ def exact_of_many(table: Table, tower: Tower, queries: Floats, k: int, last: int
     return rows
 
 
-def _batches(table: Table, tower: Tower, only: Rows | None):  # type: ignore[no-untyped-def]
+def _batches(table: Table, tower: Tower, only: Rows | None, last: int) -> Iterator[tuple[Rows, Floats]]:
     if only is None:
-        yield from table.vectors(tower, 0, 2**62)
+        yield from table.vectors(tower, 0, last)
     elif len(only) <= _FEW:
-        by_row = table.vectors_of(tower, only.tolist())
-        if by_row:
+        if by_row := table.vectors_of(tower, only.tolist()):
             yield np.array(list(by_row), np.int64), np.stack(list(by_row.values()))
     else:
         for rows, vectors in table.vectors(tower, int(only[0]), int(only[-1])):

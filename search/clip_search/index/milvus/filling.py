@@ -21,16 +21,20 @@ class Filling:
     def __init__(self, table: Table, tower: Tower, milvus: MilvusRows) -> None:
         self._table, self._tower, self._milvus = table, tower, milvus
 
+    def last(self) -> int:
+        """Return the table's last row; -1 if none."""
+        return _last(self._table.rows(self._tower))
+
     def compared(self) -> tuple[Rows, Rows, int]:
         """Return the rows that Milvus lacks, those that it has too much, and the last that it has; -1 if none.
 
         It lacks all of them if a sample of vectors shows others there: the table was another's, or an older one, for a while.
         """
         wanted = self._table.rows(self._tower)
-        there = self._milvus.numbers(int(wanted[-1]) if len(wanted) else -1)
+        there = self._milvus.numbers(_last(wanted))
         both = np.intersect1d(wanted, there)
         missing = np.setdiff1d(wanted, there) if self._are_same(both) else wanted
-        return missing, np.setdiff1d(there, wanted), int(there[-1]) if len(there) else -1
+        return missing, np.setdiff1d(there, wanted), _last(there)
 
     def fill(self, missing: Rows, tell: Callable[[int, int], None]) -> None:
         """Send rows of the table; ``tell`` hears how many of how many are sent."""
@@ -49,7 +53,7 @@ class Filling:
     def newest(self, most: int, last: int) -> tuple[Rows, Floats, int]:
         """Return all rows if they are at most so many, else the ``last``, with their vectors, and the greatest row."""
         rows = self._table.rows(self._tower)
-        greatest = int(rows[-1]) if len(rows) else -1
+        greatest = _last(rows)
         rows = rows if len(rows) <= most else rows[-last:]
         parts = list(self._vectors(rows))
         if not parts:
@@ -81,3 +85,7 @@ class Filling:
         ours = self._table.vectors_of(self._tower, sample.tolist())
         theirs = self._milvus.vectors(sample) if len(sample) else {}
         return all(np.allclose(theirs.get(row, np.nan), vector, atol=1e-5) for row, vector in ours.items())
+
+
+def _last(rows: Rows) -> int:
+    return int(rows[-1]) if len(rows) else -1
