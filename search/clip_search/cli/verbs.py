@@ -119,6 +119,17 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="is made if it isn't there")
 
 
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    place = "http://HOST:PORT/COLLECTION of a sidecar, or DATABASE/COLLECTION of a folder or object store that none has open"
+    parser.add_argument("source", help=place)
+    parser.add_argument("target", help="as the source; the collection is made if it isn't there")
+    parser.add_argument("--source-token-file", type=Path, metavar="FILE", help="what the source's sidecar asks for, if it does")
+    parser.add_argument("--target-token-file", type=Path, metavar="FILE", help="what the target's sidecar asks for, if it does")
+    parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
+    _json_option(parser)
+    _errors_option(parser)
+
+
 VERBS = {
     "serve": Verb(
         "serve.main",
@@ -201,6 +212,14 @@ VERBS = {
         "write a folder as clip-retrieval's",
         ("embeddings/ --collection photos",),
         _export_options,
+    ),
+    "copy": Verb(
+        "copying.command.copy",
+        "copy a collection to another sidecar or database, and compare",
+        ("search-data/photos http://localhost:1234/photos", "http://localhost:1234/photos s3://bucket/search/photos"),
+        _copy_options,
+        is_client=False,
+        has_collection=False,
     ),
 }
 """Verbs by name, in the order of the help."""

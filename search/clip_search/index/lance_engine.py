@@ -36,6 +36,9 @@ class LanceEngine:
             vectors[n] = by_row.get(row, 0)
         return vectors
 
+    def check_room(self) -> None:
+        pass  # the table says so itself
+
     def append(self, rows: Rows, vectors: Floats) -> None:
         self._new += len(rows)
 
@@ -65,6 +68,9 @@ class LanceEngine:
             self._table.index_vectors(self._tower)
             self._indexed = True
         self._new = 0
+
+    def discard(self) -> None:
+        pass  # it goes with the table
 
     def stats(self) -> dict[str, Any]:
         return {"engine": "lancedb", "rows": self.size(), "indexed": self._indexed}

@@ -62,6 +62,21 @@ class LanceIndex(TypedDict):
     indexed: bool
 
 
+class MilvusIndex(TypedDict):
+    """Index in a Milvus server; ``tail_rows`` new rows are compared one by one here, ``waiting_rows`` of them aren't there."""
+
+    engine: Literal["milvus"]
+    rows: int
+    tail_rows: int
+    waiting_rows: int
+    effort: int
+    queries: int
+    source: str
+    recall: float | None
+    recall_target: float
+    trouble: Annotated[str, Field(description="why the server can't be searched; empty if it can")]
+
+
 class Statistics(TypedDict):
     """Statistics of a collection."""
 
@@ -73,7 +88,7 @@ class Statistics(TypedDict):
     table_version: int
     model: Annotated[str, Field(description="name of the served model; empty if unknown")]
     notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
-    indexes: dict[Tower, FaissIndex | LanceIndex]
+    indexes: dict[Tower, FaissIndex | LanceIndex | MilvusIndex]
 
 
 class Collections(TypedDict):
