@@ -43,14 +43,17 @@ def test_few_queries_or_rows_claim_nothing(queries: np.ndarray, batches: list) -
     assert lance_tuned(lambda query, effort: NUMBERS[:0], iter(batches), queries, 0.98)[1:] == (0.0, 0)
 
 
-@pytest.mark.parametrize(("rows", "gigabytes", "bits"), [(200_000, 4, 3), (10_000_000, 2, 1), (10_000_000, 5, 3), (10**9, 1, 1)])
+@pytest.mark.parametrize(
+    ("rows", "gigabytes", "bits"), [(200_000, 4, 3), (10_000_000, 2, 1), (10_000_000, 5, 3), (10**9, 1, 1)]
+)
 def test_more_bits_are_taken_where_memory_allows(rows: int, gigabytes: float, bits: int) -> None:
     assert bits_for(rows, 512, int(gigabytes * 2**30)) == bits
 
 
 @pytest.mark.parametrize(
     "note", [{}, {"index": "x"}, {"index": "x", "built_rows": 1, "rows": 1, "probes": 0}, {"odd": 1},
-             {"index": "x", "built_rows": 1, "rows": 1, "source": "nobody"}, {"index": "x", "built_rows": 1, "rows": 1, "recall": "1"}]
+             {"index": "x", "built_rows": 1, "rows": 1, "source": "nobody"},
+             {"index": "x", "built_rows": 1, "rows": 1, "recall": "1"}]
 )  # fmt: skip
 def test_a_note_that_cannot_be_used_is_none(note: dict) -> None:
     assert LanceTuned.read(note) is None

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import browsers
 import numpy as np
-import object_stores
-import page_world
 import pytest
 import sidecars
 from collections_on_disk import COUNT, VECTORS, fill, hit_ids, rows
-from object_stores import SHORT
 from page_world import opened
 from playwright.sync_api import expect
-from seaweed import Seaweed
-from servers import CLIPSERVE, free_ports
 from sidecars import SIZE, unit
 
 from clip_client import Unauthorized, Unavailable
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.search import Row, Term
-from clip_search.errors import NotFound, ReadOnly
+from clip_search.errors import ReadOnly
 from clip_search.options import IndexOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.database import Database
@@ -70,9 +64,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     writer = sidecar(tmp_path / "db")
     fill(writer.create("a", SIZE, "model1", {}))
     index = [IndexOptions(engine=engine, exact_rows=400, tail_rows=200) for engine in ENGINES]  # type: ignore[arg-type]
-    readers = [
-        sidecar(tmp_path / "db", index_folder=tmp_path / each.engine, read_only=True, index=each) for each in index
-    ]
+    readers = [sidecar(tmp_path / "db", index_folder=tmp_path / each.engine, read_only=True, index=each) for each in index]
     yield World(tmp_path, writer, readers)
     for each in (*readers, writer):
         each.close()
@@ -189,7 +181,8 @@ def test_over_http_and_on_the_page(world: World, tmp_path: Path) -> None:
         assert search.query("a", Term(vector=VECTORS[9]), k=1)[0].id == "r9"
         search.rebuild("a", wait=True)  # its own index
         listed = reader.ask("GET", "/v1/collections")[1]
-        assert listed["read_only"] and listed["collections"][0]["read_only"]
+        assert listed["read_only"]
+        assert listed["collections"][0]["read_only"]
         assert 0 <= search.stats("a")["behind_s"] < 60
         assert set(reader.ask("GET", "/health/ready")[1]["behind_s"]) == {"a"}
         assert b'clipserve_collection_behind_seconds{collection="a"}' in reader.ask("GET", "/metrics")[1]

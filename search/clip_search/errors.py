@@ -27,7 +27,9 @@ class ReadOnly(ClipError):
     """A change was sent to a sidecar that only reads."""
 
     def __init__(self) -> None:
-        super().__init__("this sidecar only reads (--read-only): send changes to the one that writes, they are seen here soon after")
+        super().__init__(
+            "this sidecar only reads (--read-only): send changes to the one that writes, they are seen here soon after"
+        )
 
 
 def status(problem: ClipError) -> int:

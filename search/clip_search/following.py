@@ -41,7 +41,8 @@ class Follower:
         """Return the reason why it is too far behind; empty while it isn't."""
         if self.behind_s <= _LATE_S:
             return ""
-        return f"{self.behind_s:.0f} s behind the sidecar that writes ({self._problem or 'catching up'}): searches go on without its latest changes"
+        reason = self._problem or "catching up"
+        return f"{self.behind_s:.0f} s behind the sidecar that writes ({reason}): searches go on without its latest changes"
 
     def close(self) -> None:
         """Look no more; a look under way is waited for a moment."""
@@ -61,7 +62,8 @@ class Follower:
                 self._failures, self._problem = 0, ""
             except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
                 self._failed(problem)
-            pause_s = max(PAUSE_S, _WORKING_SHARE * (time.monotonic() - start))
+            share = 1 if self._failures else _WORKING_SHARE
+            pause_s = max(PAUSE_S, share * (time.monotonic() - start))
 
     def _failed(self, problem: BaseException) -> None:
         if self._closing.is_set() or isinstance(problem, NotFound):

@@ -215,7 +215,7 @@ class Sidecar:
             self._try_to_open(name)
 
     def _is_replaced(self, collection: Collection) -> bool:
-        """Tell if another table has its name; LanceDB doesn't tell if that has fewer versions, so a fresh handle is asked at times."""
+        """Tell if another table has its name; of one with fewer versions only a fresh handle tells, which is asked at times."""
         if self._looks % _LOOKS == 0:
             return self.database.open(collection.name).identity != collection.table.identity
         return collection.table.is_replaced

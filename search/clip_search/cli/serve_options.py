@@ -22,7 +22,12 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip
     index = IndexOptions()
-    add("--engine", choices=get_args(Engine), default=index.engine, help="index in memory, or LanceDB's own on disk or in the object store")
+    add(
+        "--engine",
+        choices=get_args(Engine),
+        default=index.engine,
+        help="index in memory, or LanceDB's own on disk or in the object store",
+    )
     add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
         help="of the true nearest 10, to be found by text queries")  # fmt: skip
     add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")

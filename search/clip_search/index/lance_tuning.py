@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clip_search.arrays import Floats, Rows
-from clip_search.index.tuning import AT, ENOUGH, SOURCES, Shares, Source, least_effort, recalls
+from clip_search.index.tuning import AT, ENOUGH, SOURCES, Shares, Source, least_effort
 from clip_search.storage.vector_index import Effort
 
 PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -58,7 +58,7 @@ class LanceTuned:
 
 
 def lance_tuned(search: Search, batches: Batches, queries: Floats, target: float) -> tuple[Effort, float, int]:
-    """Find the least effort that reaches the target on queries [Q, D]: first the lists to be read, then the candidates to be refined.
+    """Find the least effort that reaches the target on queries [Q, D]: first the lists, then the candidates to be refined.
 
     Returns:
         The effort; the recall at 10 that was measured with it; the number of queries, 0 if they are too few to measure.
@@ -71,7 +71,7 @@ def lance_tuned(search: Search, batches: Batches, queries: Floats, target: float
 
     @cache
     def shares(effort: Effort) -> Shares:
-        return recalls([search(query, effort) for query in queries], truth)
+        return np.array([np.isin(true, search(query, effort)).mean() for query, true in zip(queries, truth, strict=True)])
 
     wide = (1 + target) / 2  # half of what may be missed is left to the refining
     probes = least_effort(PROBES, lambda probes: shares(Effort(probes, REFINES[-1])), wide)
@@ -81,7 +81,7 @@ def lance_tuned(search: Search, batches: Batches, queries: Floats, target: float
 
 
 def exact(batches: Batches, queries: Floats, k: int) -> Rows:
-    """Return the rows of the ``k`` nearest to each query [Q, D] among all vectors, int64 [Q, k], in one pass; fewer if there are fewer."""
+    """Return the rows of the ``k`` nearest to each query [Q, D] among all vectors, int64 [Q, k at most], in one pass."""
     scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for here, vectors in batches:
         scores = np.concatenate([scores, queries @ vectors.T], axis=1)

@@ -23,7 +23,7 @@ _METADATA_BYTES = 32 * 2**20
 """Bound on LanceDB's cache of metadata. Its own is 1 GB, and each commit adds something that is never read again."""
 
 _PATIENCE = {"client_max_retries": "3", "client_retry_timeout": "20"}
-"""Limit on LanceDB's own retries of a request to an object store, in seconds: its default of 180 would hold up a whole sidecar."""
+"""Limits on LanceDB's retries of a request to an object store, in seconds; its own of 180 would hold up a whole sidecar."""
 
 _GRACE_S = 60.0
 """Age up to which old versions stay in an object store: sidecars that only read may be seconds behind."""

@@ -191,7 +191,7 @@ class Table:
         return pa.Table.from_batches(batches, kinds if not batches else None).sort_by("row")
 
     def nearest(self, query: Floats, tower: Tower, k: int, where: str, effort: Effort | None) -> tuple[Floats, Rows]:
-        """Return cosines and rows of the nearest to a query [D], best first; through LanceDB's index with an effort, exactly without."""
+        """Return cosines and rows of the nearest to a query [D], best first; exactly, or by LanceDB's index with an effort."""
         search = vector_index.prepared(self._handle.raw, tower_column(tower), query, effort).limit(k)
         if where:
             search = search.where(checked(where, self.schema), prefilter=True)

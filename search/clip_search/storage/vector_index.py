@@ -11,7 +11,10 @@ import pyarrow as pa
 from clip_search.arrays import Floats
 
 _NOTE = "clipserve_tuned"  # key in the metadata of the vectors' column
-BITS = (3, 1)  # RaBitQ's bits for each number of a vector, best first; more bits mean fewer exact comparisons for the same recall
+BITS = (
+    3,
+    1,
+)  # RaBitQ's bits for each number of a vector, best first; more bits mean fewer exact comparisons for the same recall
 _ROW_BYTES = 24  # of a row's number and factors, beside its bits
 _RESULT = ["row", "_distance"]  # LanceDB warns in its log, at each search, if `_distance` isn't named
 

@@ -91,7 +91,9 @@ class _Collections(Collector):
             "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
         )
         behind = GaugeMetricFamily(
-            "clipserve_collection_behind_seconds", "Time for which changes may have gone unseen, with --read-only", labels=["collection"]
+            "clipserve_collection_behind_seconds",
+            "Time for which changes may have gone unseen, with --read-only",
+            labels=["collection"],
         )
         for collection in self._sidecar.collections():
             if collection.behind_s is not None:
