@@ -7,7 +7,7 @@ import pytest
 from sidecars import unit
 
 from clip_search.index.lance_tuning import PROBES, REFINES, LanceTuned, exact, lance_tuned
-from clip_search.storage.vector_index import Effort, bits_for
+from clip_search.storage.vector_index import Effort, bits_for, sample_rate
 
 VECTORS, QUERIES = unit(500), unit(40, seed=3)
 NUMBERS = np.arange(1000, 1500)
@@ -48,6 +48,11 @@ def test_few_queries_or_rows_claim_nothing(queries: np.ndarray, batches: list) -
 )
 def test_more_bits_are_taken_where_memory_allows(rows: int, gigabytes: float, bits: int) -> None:
     assert bits_for(rows, 512, int(gigabytes * 2**30)) == bits
+
+
+@pytest.mark.parametrize(("rows", "gigabytes", "sample"), [(200_000, 4, 256), (10_000_000, 2, 53), (10**9, 1, 32)])
+def test_k_means_is_trained_on_what_memory_holds(rows: int, gigabytes: float, sample: int) -> None:
+    assert sample_rate(rows, 512, int(gigabytes * 2**30)) == sample
 
 
 @pytest.mark.parametrize(

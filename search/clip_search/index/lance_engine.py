@@ -19,7 +19,7 @@ from clip_search.index.tuning import AT, SOURCES, Source
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.table import MOST_ROWS, Table
-from clip_search.storage.vector_index import Effort, IndexState, bits_for
+from clip_search.storage.vector_index import Effort, IndexState, bits_for, sample_rate
 
 _LOG = logging.getLogger(__name__)
 _QUERIES = 128  # a standard error of some 0.3 % at a recall of 0.98; each is a search of its own
@@ -99,7 +99,9 @@ class LanceEngine:
 
     def rebuild(self) -> None:
         if not self._table.read_only and self.size() > self._options.exact_rows:
-            self._table.index_vectors(self._tower, bits_for(self.size(), self._size, self._options.memory_bytes))
+            rows, memory_bytes = self.size(), self._options.memory_bytes
+            bits, sample = bits_for(rows, self._size, memory_bytes), sample_rate(rows, self._size, memory_bytes)
+            self._table.index_vectors(self._tower, bits, sample)
             self._look()
             if self._state:
                 self._tune(self._state, self._state.rows)

@@ -240,10 +240,10 @@ class Table:
             with self._rewriting, warnings.catch_warnings(action="ignore"):
                 self._handle.write(partial(self._handle.raw.create_index, name, config=kind))
 
-    def index_vectors(self, tower: Tower, bits: int) -> None:
+    def index_vectors(self, tower: Tower, bits: int, sample: int) -> None:
         """Build LanceDB's own vector index anew; raises as :meth:`append`."""
         with self._rewriting:
-            self._handle.write(lambda: vector_index.build(self._handle.raw, tower_column(tower), bits))
+            self._handle.write(lambda: vector_index.build(self._handle.raw, tower_column(tower), bits, sample))
 
     def _change_schema(self, lock: threading.Lock, change: Callable[[], Any]) -> None:
         with lock:

@@ -16,6 +16,8 @@ BITS = (
     1,
 )  # RaBitQ's bits for each number of a vector, best first; more bits mean fewer exact comparisons for the same recall
 _ROW_BYTES = 24  # of a row's number and factors, beside its bits
+_LIST_ROWS = 4_096  # vectors in a list: some hundred thousand of them are read in a search of ten millions
+_SAMPLE, _LEAST_SAMPLE = 256, 32  # vectors a list that k-means is trained on
 _RESULT = ["row", "_distance"]  # LanceDB warns in its log, at each search, if `_distance` isn't named
 
 
@@ -43,11 +45,18 @@ def bits_for(rows: int, size: int, memory_bytes: int) -> int:
     return next((bits for bits in BITS if 2 * rows * (_ROW_BYTES + bits * size // 8) <= memory_bytes), BITS[-1])
 
 
-def build(table: Any, column: str, bits: int) -> None:
-    """Build the index of a column anew, through LanceDB's handle."""
+def sample_rate(rows: int, size: int, memory_bytes: int) -> int:
+    """Return the number of vectors a list to train k-means on: LanceDB's own, or as many as an eighth of the memory holds."""
+    lists = max(1, rows // _LIST_ROWS)
+    return max(_LEAST_SAMPLE, min(_SAMPLE, memory_bytes // 8 // (4 * size * lists)))
+
+
+def build(table: Any, column: str, bits: int, sample: int) -> None:
+    """Build the index of a column anew, through LanceDB's handle; ``sample`` vectors a list train it."""
     import lancedb.index
 
-    table.create_index(column, config=lancedb.index.IvfRq(distance_type="cosine", num_bits=bits))
+    config = lancedb.index.IvfRq(distance_type="cosine", num_bits=bits, sample_rate=sample, target_partition_size=_LIST_ROWS)
+    table.create_index(column, config=config)
 
 
 def state(table: Any, column: str) -> IndexState | None:
