@@ -27,6 +27,7 @@ _RETUNE_S = 5.0  # pause between two looks for better queries to tune on
 _GROWN = 1.1  # times the rows at the last tuning from which the recall is measured anew
 _BUILT_ANEW = 1.25  # times the rows of the build from which lists are made anew: each list was made for the rows of then
 _MOST_SEGMENTS = 200  # each is searched by itself
+_HITS_A_LIST = 256  # most hits that are asked of a list on average, a sixteenth of its vectors
 _MOST_REFINED = 4_000  # candidates that are read from the table for a search, beside the k that were asked for
 
 
@@ -47,8 +48,12 @@ class LanceEngine:
         self._look()
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
-        effort = None if exactly or not self._state else self._effort(self._state, k, only() if where else None)
-        return self._table.nearest(query, self._tower, k, where, effort)
+        kept = only() if where and self._state and not exactly else None
+        effort = None if exactly or not self._state else self._effort(self._state, k, kept)
+        nearest = self._table.nearest(query, self._tower, k, where, effort)
+        if effort and len(nearest[1]) < min(k, self.size() if kept is None else len(kept)):
+            return self._table.nearest(query, self._tower, k, where, None)  # too few in the lists that were read
+        return nearest
 
     def size(self) -> int:
         count = self._count
@@ -138,11 +143,12 @@ class LanceEngine:
         """Return the effort for ``k`` hits among the rows of a filter; None if these are few enough to be compared each."""
         effort = self._tuned.effort if self._tuned else LanceTuned(state.id, 0, 0).effort
         refine = max(1, min(effort.refine, -(-_MOST_REFINED // k)))
+        probes = max(effort.probes, k // _HITS_A_LIST)
         if only is None:
-            return Effort(effort.probes, refine)
+            return Effort(probes, refine)
         if len(only) <= self._options.exact_rows:
             return None
-        return Effort(int(effort.probes * max(1.0, self.size() / len(only))), refine)  # as many candidates as without a filter
+        return Effort(int(probes * max(1.0, self.size() / len(only))), refine)  # as many candidates as without a filter
 
     def _take_in(self, state: IndexState) -> None:
         """Index new rows: as a segment, or all anew once the build is outgrown."""

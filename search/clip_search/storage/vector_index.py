@@ -73,8 +73,7 @@ def prepared(table: Any, column: str, query: Floats, effort: Effort | None) -> A
     search = table.search(query, vector_column_name=column).distance_type("cosine").select(_RESULT)
     if effort is None:
         return search.bypass_vector_index()
-    # a filter may leave less than k in the lists that are read: as many more are read then as it takes
-    return search.maximum_nprobes(0).minimum_nprobes(effort.probes).refine_factor(effort.refine)
+    return search.nprobes(effort.probes).refine_factor(effort.refine)
 
 
 def noted(schema: pa.Schema, column: str) -> dict[str, Any]:
