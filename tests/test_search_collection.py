@@ -37,8 +37,15 @@ def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: In
     assert len(collection.table) == 499
 
 
-def test_the_databases_own_index_is_tuned_on_texts_and_says_so(opener: Opener) -> None:
-    collection = opener.open(LANCE)
+@pytest.fixture
+def few(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """One with few texts to tune on: each is a search for every effort that is tried."""
+    monkeypatch.setattr(opener, "texts", lambda count, fingerprint, size: (unit(40, size, seed=5), opener.source))
+    return opener
+
+
+def test_the_databases_own_index_is_tuned_on_texts_and_says_so(few: Opener) -> None:
+    collection = few.open(LANCE)
     fill(collection)
     collection.rebuild()
     stats = collection.engines["image"].stats()
@@ -54,20 +61,20 @@ def test_the_databases_own_index_is_tuned_on_texts_and_says_so(opener: Opener) -
     assert "words" not in hit_ids(collection, VECTORS[6], COUNT)  # it has no picture
     assert len(hit_ids(collection, VECTORS[6], COUNT + 1)) == COUNT + 1
     kept = {name: stats[name] for name in ("probes", "refine", "queries", "source")}
-    again = opener.open(LANCE).engines["image"].stats()
+    again = few.open(LANCE).engines["image"].stats()
     assert {name: again[name] for name in kept} == kept
     assert again["recall"] >= stats["recall"]
 
 
-def test_the_databases_own_index_takes_in_new_rows_and_is_tuned_again(opener: Opener) -> None:
+def test_the_databases_own_index_takes_in_new_rows_and_is_tuned_again(few: Opener) -> None:
     options = IndexOptions(engine="lancedb", exact_rows=400, tail_rows=20)
-    collection = opener.open(options)
+    collection = few.open(options)
     engine = collection.engines["image"]
     fill(collection)
-    opener.source = "vectors"
+    few.source = "vectors"
     collection.rebuild()
     assert engine.stats()["source"] == "vectors"
-    opener.source = "asked"
+    few.source = "asked"
     assert settled(lambda: engine.stats()["source"] == "asked")
     more = [NewRow(f"m{n}", {"image": vector}) for n, vector in enumerate(unit(120, seed=8))]
     collection.add(more, on_conflict="error", fingerprint="").result()
@@ -77,12 +84,12 @@ def test_the_databases_own_index_takes_in_new_rows_and_is_tuned_again(opener: Op
     assert "m5" not in hit_ids(collection, more[5].vectors["image"], 20)
 
 
-def test_an_index_of_an_older_version_is_tuned_as_it_is(opener: Opener) -> None:
-    fill(opener.open())
-    opener.close()
-    table = lancedb.connect(opener.folder / "db").open_table("a")
+def test_an_index_of_an_older_version_is_tuned_as_it_is(few: Opener) -> None:
+    fill(few.open())
+    few.close()
+    table = lancedb.connect(few.folder / "db").open_table("a")
     table.create_index("vector_image", config=lancedb.index.IvfHnswSq(distance_type="cosine"))
-    collection = opener.open(LANCE)
+    collection = few.open(LANCE)
     assert hit_ids(collection, VECTORS[5], 1) == ["r5"]
     assert settled(lambda: (collection.engines["image"].stats()["recall"] or 0) >= 0.98)
     assert collection.engines["image"].stats()["kind"] == "IvfHnswSq"

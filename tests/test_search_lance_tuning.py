@@ -50,7 +50,7 @@ def test_more_bits_are_taken_where_memory_allows(rows: int, gigabytes: float, bi
     assert bits_for(rows, 512, int(gigabytes * 2**30)) == bits
 
 
-@pytest.mark.parametrize(("rows", "gigabytes", "sample"), [(200_000, 4, 256), (10_000_000, 2, 53), (10**9, 1, 32)])
+@pytest.mark.parametrize(("rows", "gigabytes", "sample"), [(200_000, 4, 256), (10_000_000, 2, 32), (10**9, 1, 32)])
 def test_k_means_is_trained_on_what_memory_holds(rows: int, gigabytes: float, sample: int) -> None:
     assert sample_rate(rows, 512, int(gigabytes * 2**30)) == sample
 

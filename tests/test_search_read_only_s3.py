@@ -90,8 +90,13 @@ def test_readers_follow_the_writer_and_outlive_it(store: Seaweed, tmp_path: Path
         with again.client() as search:
             search.add("a", [Row(id="later", vector=-new[0])])
         seen(readers, lambda reader: hits(reader, -new[0], 1) == ["later"], "an add of the next writer")
+        store.process.send_signal(signal.SIGSTOP)  # takes connections and doesn't answer
+        start = time.monotonic()
+        assert hits(readers[0], -new[0], 1) == ["later"]
+        assert readers[0].ask("GET", "/v1/collections/a")[0] == 200
+        print(f"asked in {time.monotonic() - start:.2f} s while the store stood still")
+        store.process.send_signal(signal.SIGCONT)
         store.stop()
-        time.sleep(3)
         assert hits(readers[0], -new[0], 1) == ["later"]  # from memory
         lag = readers[0].ask("GET", "/v1/collections/a")[1]
         print("without the store:", lag.get("behind_s"), lag.get("message"))

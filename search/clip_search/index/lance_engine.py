@@ -27,7 +27,7 @@ _RETUNE_S = 5.0  # pause between two looks for better queries to tune on
 _GROWN = 1.1  # times the rows at the last tuning from which the recall is measured anew
 _BUILT_ANEW = 1.25  # times the rows of the build from which lists are made anew: each list was made for the rows of then
 _MOST_SEGMENTS = 200  # each is searched by itself
-_HITS_A_LIST = 256  # most hits that are asked of a list on average, a sixteenth of its vectors
+_HITS_A_LIST = 256  # most hits that are asked of a list on average, an eighth of its vectors
 _MOST_REFINED = 4_000  # candidates that are read from the table for a search, beside the k that were asked for
 
 

@@ -13,7 +13,7 @@ from clip_search.arrays import Floats, Rows
 from clip_search.index.tuning import AT, ENOUGH, SOURCES, Shares, Source, least_effort
 from clip_search.storage.vector_index import Effort
 
-PROBES = tuple(2**n for n in range(2, 11))  # to a thousand lists of some four thousand vectors
+PROBES = tuple(2**n for n in range(2, 11))  # to a thousand lists of some two thousand vectors
 REFINES = (2, 3, 5, 8, 12, 20, 32, 50)
 _UNTUNED = Effort(128, 20)  # more than is likely to be needed; no recall is claimed
 

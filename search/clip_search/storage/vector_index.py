@@ -16,7 +16,7 @@ BITS = (
     1,
 )  # RaBitQ's bits for each number of a vector, best first; more bits mean fewer exact comparisons for the same recall
 _ROW_BYTES = 24  # of a row's number and factors, beside its bits
-_LIST_ROWS = 4_096  # vectors in a list: some hundred thousand of them are read in a search of ten millions
+_LIST_ROWS = 2_048  # vectors in a list; LanceDB splits one that grows to several times as many
 _SAMPLE, _LEAST_SAMPLE = 256, 32  # vectors a list that k-means is trained on
 _RESULT = ["row", "_distance"]  # LanceDB warns in its log, at each search, if `_distance` isn't named
 
