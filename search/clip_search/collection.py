@@ -21,6 +21,7 @@ from clip_search.following import Follower
 from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine, Queries
 from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.milvus.engine import MilvusEngine
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
@@ -195,6 +196,8 @@ class Collection:
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
         self._upkeep.join()
+        for engine in self.engines.values():
+            engine.discard()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _follow(self) -> None:
@@ -210,4 +213,7 @@ class Collection:
     def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options, queries)
+        if self._options.engine == "milvus":
+            folder = folder.with_name(f"milvus-{tower}")
+            return MilvusEngine(self.table, tower, folder, self.about.size, self._options, queries)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)

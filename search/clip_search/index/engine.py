@@ -46,6 +46,9 @@ class Engine(Keeper, Protocol):
     def vectors(self, rows: Rows) -> Floats:
         """Return vectors of rows, float32 [n, D]; zeros for a row without one."""
 
+    def check_room(self) -> None:
+        """Raise Unavailable if no more rows can be taken in, before they are written to the table."""
+
     def append(self, rows: Rows, vectors: Floats) -> None:
         """Take in rows that are new in the table."""
 
@@ -63,6 +66,9 @@ class Engine(Keeper, Protocol):
 
     def rebuild(self) -> None:
         """Index everything anew."""
+
+    def discard(self) -> None:
+        """Remove what is kept outside of this machine, of a collection that was dropped."""
 
     def stats(self) -> dict[str, Any]:
         """Return kind, size and recall of the index, ready for JSON."""
@@ -87,6 +93,9 @@ class FaissEngine:
 
     def vectors(self, rows: Rows) -> Floats:
         return self.index.vectors(rows)
+
+    def check_room(self) -> None:
+        pass  # memory grows with the rows
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         self.index.append(rows, vectors)
@@ -144,6 +153,9 @@ class FaissEngine:
                 part = self._replaced(part)
             if part:
                 part.folder = None
+
+    def discard(self) -> None:
+        pass  # all is in the folder
 
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot

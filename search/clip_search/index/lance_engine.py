@@ -68,6 +68,9 @@ class LanceEngine:
             vectors[n] = by_row.get(row, 0)
         return vectors
 
+    def check_room(self) -> None:
+        pass  # the table says so itself
+
     def append(self, rows: Rows, vectors: Floats) -> None:
         self._count = None
 
@@ -110,6 +113,9 @@ class LanceEngine:
             self._look()
             if self._state:
                 self._tune(self._state, self._state.rows)
+
+    def discard(self) -> None:
+        pass  # it goes with the table
 
     def stats(self) -> dict[str, Any]:
         state, tuned = self._state, self._tuned
