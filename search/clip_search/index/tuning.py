@@ -1,6 +1,7 @@
 """Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -17,7 +18,7 @@ AT = 10  # neighbours over which recall is counted
 Source = Literal["vectors", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 """Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
-_ENOUGH = 8  # fewer queries say nothing about a recall
+ENOUGH = 8  # fewer queries say nothing about a recall
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,21 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     efforts = EFFORTS[index.kind]
     if index.kind == "flat":
         return Tuned(efforts[-1], 1.0, target, 0, source)
-    if len(queries) < _ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
+    if len(queries) < ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
         return Tuned(efforts[-4], 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
     def shares(effort: int) -> Shares:
         return recalls(index.search(queries, AT, effort)[1], truth)
 
-    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
-    effort = efforts[min(least, len(efforts) - 1)]
+    effort = least_effort(efforts, shares, target)
     return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
+
+
+def least_effort(efforts: Sequence[int], shares: Callable[[int], Shares], target: float) -> int:
+    """Return the least of ascending efforts whose recall reaches the target, else the greatest; ``shares`` measures one."""
+    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
+    return efforts[min(least, len(efforts) - 1)]
 
 
 def _reaches(shares: Shares, target: float) -> bool:
