@@ -17,8 +17,9 @@ from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
 from clip_search.errors import NotFound
 from clip_search.index.duplicates import Neighbours, neighbours
-from clip_search.index.engine import Engine, FaissEngine, Queries
+from clip_search.index.engine import Engine, FaissEngine
 from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.part_builder import Queries
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_search.arrays import Floats, Positions
-from clip_search.index.faiss_index import EFFORTS, VectorIndex
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.kinds import EFFORTS
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 

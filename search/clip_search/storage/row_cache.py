@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +57,7 @@ class Deck:
         Raises:
             derived_files.Damaged, OSError, pa.ArrowInvalid: it isn't what was written.
         """
-        state = _state(path)
+        state = derived_files.state(path)
         sums = derived_files.check(path, checksum)
         with pa.memory_map(str(path)) as file:
             cards = pa.ipc.open_file(file).read_all()
@@ -66,7 +65,7 @@ class Deck:
 
     def is_touched(self) -> bool:
         """Tell if somebody wrote to its file, or removed it; to read what a file was cut of would end the process."""
-        return self.path is not None and _state(self.path) != self.state
+        return self.path is not None and derived_files.state(self.path) != self.state
 
 
 class RowCache:
@@ -288,11 +287,3 @@ def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     if columns is None:
         return [name for name in names if name not in _NOT_SHOWN]
     return [name for name in columns if name in names]
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -165,6 +165,10 @@ class Table:
             size = batch[column].type.list_size
             yield batch["row"].to_numpy(), batch[column].flatten().to_numpy().reshape(-1, size)  # [n * D] -> [n, D]
 
+    def vector_size(self, tower: Tower) -> int:
+        """Return the number of dimensions of a tower's vectors."""
+        return int(self.schema.field(tower_column(tower)).type.list_size)
+
     def cards(self, first: int, last: int) -> pa.Table:
         """Return all but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
         columns = [name for name in self.schema.names if name not in HEAVY]
