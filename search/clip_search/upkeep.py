@@ -61,8 +61,7 @@ class Upkeep:
         """Compact the table, index everything anew and swap it in."""
         with self._lock:
             self._optimize()
-            last = self._cards.boundary
-            self._cards.replace(self._table.cards(0, last), last)
+            self._cards.remake()
             for engine in self._engines.values():
                 engine.rebuild()
 
