@@ -96,7 +96,7 @@ def main() -> None:
         peaks = {**watch.peaks, **again.peaks}
     table = Table(["phase", "seconds", "anonymous MB at most", "resident MB at most"], [[n, *p] for n, p in peaks.items()])
     figures = Table(["figure", "value"], [
-        ["recall at 10", recall], ["p50 ms", float(np.percentile(times_ms, 50))], ["p95 ms", float(np.percentile(times_ms, 95))],
+        ["recall at 10", recall], *([f"p{percent} ms", float(np.percentile(times_ms, percent))] for percent in (50, 95)),
         ["restart s", restart_s], ["files of the index MB", index_mb], ["index", described(stats)],
         ["rows imported a second", options.rows / peaks["import"][0]],
     ])  # fmt: skip

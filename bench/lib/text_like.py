@@ -1,4 +1,4 @@
-"""Clustered vectors and queries that lie as far from them as texts do from pictures, reproducible and in pieces of any number."""
+"""Clustered vectors, made in pieces, and queries that lie as far from them as texts do from pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
