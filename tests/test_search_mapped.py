@@ -14,6 +14,7 @@ from collections_on_disk import COUNT, VECTORS, Opener, brute, fill, hit_ids, ro
 from sidecars import unit
 
 from clip_search.collection import Collection
+from clip_search.errors import StorageFull
 from clip_search.index import mapped_index
 from clip_search.index.kinds import LISTS, Kind
 from clip_search.index.part import Part
@@ -170,4 +171,21 @@ def test_new_rows_go_to_files_during_a_long_build(tmp_path: Path, monkeypatch: p
     )
     assert not {"r460", "r7"} & set(hit_ids(collection, VECTORS[7], COUNT))
     assert log.getvalue() == ""
+    opener.close()
+
+
+def test_rows_beyond_the_memory_are_refused_before_they_are_written(tmp_path: Path) -> None:
+    opener = Opener(tmp_path)
+    collection = opener.open()
+    fill(collection)
+    small = IndexOptions(memory_bytes=8 * COUNT * 76)  # an eighth is for rows, of 64 + 4 + 8 bytes each
+    collection = opener.open(small)
+    with pytest.raises(StorageFull, match=r"a: 1,001 vectors of 32 take 0.44 GB of memory at least, --memory is 0.0"):
+        collection.add(rows(7), on_conflict="replace", fingerprint="")
+    assert len(collection.table) == COUNT
+    opener.close()
+    with pytest.raises(StorageFull, match="or --engine lancedb, which searches on disk"):
+        opener.open(IndexOptions(memory_bytes=8 * COUNT * 75))
+    opener.database.close()
+    assert len(opener.open(IndexOptions(engine="lancedb", memory_bytes=8 * COUNT * 75)).table) == COUNT
     opener.close()

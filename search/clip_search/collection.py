@@ -15,9 +15,10 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.errors import NotFound
+from clip_search.errors import NotFound, StorageFull
 from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine
+from clip_search.index.kinds import too_many
 from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.part_builder import Queries
 from clip_search.index.tuning import Source
@@ -47,6 +48,7 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
+        self._check_room(sum(table.count(tower) for tower in TOWERS))
         acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
         acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
@@ -68,8 +70,11 @@ class Collection:
         Raises:
             ContractMismatch: vectors of another model.
             InvalidInput: an id twice; by the future, if no row's metadata fit.
+            StorageFull: more rows than can be served within the memory.
         """
         self.about.check_fingerprint(fingerprint, self.name)
+        vectors = sum(len(row.vectors) for row in rows)
+        self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
@@ -167,6 +172,12 @@ class Collection:
         self.table.drop(drop)
         self._upkeep.join()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _check_room(self, vectors: int) -> None:
+        """Raise StorageFull for more vectors than an engine in memory can serve."""
+        options = self._options
+        if options.engine == "faiss" and (reason := too_many(vectors, self.about.size, options.memory_bytes)):
+            raise StorageFull(f"collection {self.name}: {reason}")
 
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""

@@ -23,7 +23,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=get_args(Engine), default=index.engine, help="index in memory, or LanceDB's own on disk")
     add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
         help="of the true nearest 10, to be found by text queries")  # fmt: skip
-    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")
+    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what the process may take")
     add("--exact-rows", type=count, default=index.exact_rows, metavar="N", help="up to so many rows are searched exactly")
     add("--threads", type=count, default=index.threads, metavar="N", help="used while an index is built")
     _access_options(parser)

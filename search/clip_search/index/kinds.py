@@ -31,6 +31,7 @@ PROCESS_BYTES = 450 * 2**20
 """Memory of the sidecar with its libraries, an empty collection and a search under way."""
 ROW_BYTES = 64
 """Memory of a row beside its index: hash of its id 8, number in the row cache 8, in the index 13; as much in reading."""
+_LEAST_ROOM = 8  # of the memory, an eighth is for rows, however little there is
 _TRAINING_ROWS_PER_LIST, _LEAST_ROWS_PER_LIST = 32, 8  # of k-means; faiss warns below 39 rows a list
 _TRAINING_SHARE = 12
 """Part of the memory that a training sample may take: faiss holds it three times at most, beside what is served."""
@@ -50,14 +51,25 @@ def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kin
     """Return the kind for a size: exact, else the most precise lists of which two fit: one is served while one is built."""
     if rows <= exact_rows:
         return "flat"
-    room = memory_bytes - PROCESS_BYTES - rows * ROW_BYTES
+    room = room_for_rows(memory_bytes) - rows * ROW_BYTES
     fitting = (kind for kind in LISTS if 2 * rows * (code_bytes(kind, size) + NUMBERED_BYTES) <= room)
     return next(fitting, LISTS[-1])
 
 
-def least_bytes(rows: int, size: int) -> int:
-    """Return the memory without which so many rows can't be served from memory."""
-    return PROCESS_BYTES + rows * (ROW_BYTES + code_bytes(LISTS[-1], size) + NUMBERED_BYTES)
+def room_for_rows(memory_bytes: int) -> int:
+    """Return the bytes that the process leaves to rows and indexes."""
+    return max(memory_bytes - PROCESS_BYTES, memory_bytes // _LEAST_ROOM)
+
+
+def too_many(vectors: int, size: int, memory_bytes: int) -> str:
+    """Return the reason why so many vectors can't be served within the memory; empty if they can."""
+    needed = vectors * (ROW_BYTES + code_bytes(LISTS[-1], size) + NUMBERED_BYTES)
+    if needed <= room_for_rows(memory_bytes):
+        return ""
+    return (
+        f"{vectors:,} vectors of {size} take {(needed + PROCESS_BYTES) / 2**30:.2f} GB of memory at least, --memory is "
+        f"{memory_bytes / 2**30:g}: pass more, or --engine lancedb, which searches on disk"
+    )
 
 
 def lists_for(rows: int) -> int:

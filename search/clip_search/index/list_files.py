@@ -21,7 +21,7 @@ from clip_search.storage.derived_files import Sink, Sums
 
 LISTS, VECTORS, STARTS, ROWS = "lists.bin", "vectors.f16", "starts.npy", "rows.npy"
 _BUCKET_BYTES, _MOST_BUCKETS = 32 * 2**20, 256
-"""What is sorted at a time, and the files that are open at once."""
+"""Size of a file that is sorted at a time, and the files that are open at once."""
 _RECORDS = 16_384  # that are copied at a time
 
 
