@@ -20,6 +20,7 @@ from clip_search.index.kinds import LISTS, Kind
 from clip_search.index.part import Part
 from clip_search.index.tuning import AT, Tuned, recalls, tuned
 from clip_search.options import IndexOptions
+from clip_search.storage.rows import NewRow
 
 OPTIONS = IndexOptions(exact_rows=400, tail_rows=100, mapped_bytes=0)
 MANY = 3000
@@ -189,3 +190,39 @@ def test_rows_beyond_the_memory_are_refused_before_they_are_written(tmp_path: Pa
     opener.database.close()
     assert len(opener.open(IndexOptions(engine="lancedb", memory_bytes=8 * COUNT * 75)).table) == COUNT
     opener.close()
+
+
+def sources(collection: Collection) -> list[str]:
+    return [part["source"] for part in collection.stats()["indexes"]["image"]["parts"]]
+
+
+def test_without_a_text_tower_an_index_is_tuned_on_what_lies_as_far_as_texts(tmp_path: Path) -> None:
+    opener = Opener(tmp_path)
+    opener.texts = lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
+    collection = opener.open(OPTIONS)
+    fill(collection)
+    collection.rebuild()
+    [part] = collection.stats()["indexes"]["image"]["parts"]
+    assert (part["source"], part["queries"]) == ("made", 500)
+    assert part["recall"] >= 0.97
+    captions = [NewRow(f"t{n}", {"text": vector}) for n, vector in enumerate(unit(40, seed=8))]
+    collection.add(captions, on_conflict="error", fingerprint="").result()
+    collection.engines["image"]._retune_at = 0
+    collection.maintain()
+    assert sources(collection) == ["captions"]
+    opener.close()
+
+
+def test_texts_that_an_index_was_tuned_on_are_kept_for_when_there_are_none(serving: Opener, log: io.StringIO) -> None:
+    assert sources(serving.collection) == ["texts"]
+    serving.texts = lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
+    collection = serving.open(OPTIONS)
+    collection.rebuild()
+    assert sources(collection) == ["texts"]
+    serving.close()
+    [path] = (serving.folder / "a" / "image").glob("queries-*.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+    collection = serving.open(OPTIONS)
+    assert f"{path} isn't what was written: the index is tuned on other queries" in log.getvalue()
+    collection.rebuild()
+    assert sources(collection) == ["made"]

@@ -20,7 +20,6 @@ from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine
 from clip_search.index.kinds import too_many
 from clip_search.index.lance_engine import LanceEngine
-from clip_search.index.part_builder import Queries
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
@@ -53,8 +52,9 @@ class Collection:
         acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
-        queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
-        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
+        self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
+        self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
+        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
         self._commits = Commits(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
@@ -185,7 +185,22 @@ class Collection:
             with contextlib.suppress(ClipError):
                 wait([self.writer.look_again()], _SURE_S)
 
-    def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
+    def _queries(self, tower: Tower, count: int) -> tuple[Floats, Source]:
+        """Return queries to tune a tower's index on: texts through the model, else the captions that are here."""
+        queries, source = self._texts(count)
+        if len(queries) or tower == "text":
+            return queries, source
+        engine = self.engines["text"]
+        scale, captions = self._captions
+        if engine.size().bit_length() != scale:  # looked at anew when they have doubled
+            rows = self.table.rows("text")
+            chosen = np.sort(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
+            captions = engine.vectors(chosen)
+            self._captions = engine.size().bit_length(), captions[captions.any(1)]
+        return self._captions[1][:count], "captions"
+
+    def _engine(self, tower: Tower, folder: Path) -> Engine:
+        queries = partial(self._queries, tower)
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)

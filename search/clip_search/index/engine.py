@@ -199,11 +199,14 @@ class FaissEngine:
                 part.save(self._builder.new_folder())
         about = {part.folder.name: part.about() for part in now.parts if part.folder}
         self._last = self.last_row()
-        derived_files.write_manifest(self._folder, {"table": self._table.identity, "last": self._last, "parts": about})
+        queries = self._builder.saved.save()
+        content = {"table": self._table.identity, "last": self._last, "parts": about, "queries": queries}
+        derived_files.write_manifest(self._folder, content)
         self._manifest = derived_files.manifest_sums(self._folder)
         self._unsaved = False
         with self._sealing:
-            derived_files.remove_others(self._folder, {part.folder.name for part in self.index.snapshot.parts if part.folder})
+            keep = {part.folder.name for part in self.index.snapshot.parts if part.folder}
+            derived_files.remove_others(self._folder, {*keep, queries.get("name", "")})
 
     def _seal(self) -> None:
         """Move the tail to a file once it is large, in pieces that end where a build under way does."""

@@ -16,7 +16,8 @@ from clip_search.index import mapped_index
 from clip_search.index.faiss_index import VectorIndex
 from clip_search.index.kinds import RERANKED, Kind, kind_for, training_rows
 from clip_search.index.part import Part, Tail
-from clip_search.index.tuning import Source, Tuned, tuned
+from clip_search.index.saved_queries import SavedQueries
+from clip_search.index.tuning import ENOUGH, SOURCES, Source, Tuned, made, tuned
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
 from clip_search.storage.table import Table
@@ -33,6 +34,7 @@ class PartBuilder:
 
     def __init__(self, table: Table, tower: Tower, folder: Path, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
+        self.saved = SavedQueries(folder, table.identity)
 
     def part(self, rows: Rows, size: int) -> Part:
         """Index rows of the table (ascending) that have vectors of this size."""
@@ -68,12 +70,25 @@ class PartBuilder:
 
     def tune(self, index: VectorIndex) -> Tuned:
         """Find an index's effort by the best queries that there are."""
-        queries, source = self._queries(_QUERIES)
+        queries, source = self._best()
+        if not len(queries) and index.kind != "flat" and len(index):
+            queries, source = made(index, _QUERIES), "made"
         return tuned(index, queries, source, self._options.recall_target)
 
     def source(self) -> Source:
         """Return where queries would come from now."""
-        return self._queries(_QUERIES)[1]
+        queries, source = self._best()
+        return source if len(queries) else "made"
+
+    def _best(self) -> tuple[Floats, Source]:
+        """Return the best queries that there are, saved ones among them; keep them if they are texts."""
+        queries, source = self._queries(_QUERIES)
+        queries, source = (queries, source) if len(queries) >= ENOUGH else (queries[:0], "vectors")
+        saved = self.saved.get()
+        if saved and SOURCES.index(saved[1]) > SOURCES.index(source):
+            return saved
+        self.saved.put(queries, source)
+        return queries, source
 
     def vectors(self, rows: Rows, size: int) -> Floats:
         """Return vectors of rows (ascending) from the table, float32 [n, size], by row."""

@@ -13,12 +13,13 @@ from clip_search.index.kinds import EFFORTS
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
+_NEAR = 0.3  # cosine of a picture and its text in CLIP
 AT = 10  # neighbours over which recall is counted
 
-Source = Literal["vectors", "texts", "asked"]
+Source = Literal["vectors", "made", "captions", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
-_ENOUGH = 8  # fewer queries say nothing about a recall
+"""Sources of queries, from worst to best: none, random directions, the collection's own texts, texts of all sorts, people's."""
+ENOUGH = 8  # fewer queries say nothing about a recall
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,20 @@ class Tuned:
     source: Source  # where these came from, one of `SOURCES`
 
 
+def made(index: VectorIndex, count: int) -> Floats:
+    """Return queries [n, D] that lie as far from the vectors as texts do: random directions, half of them near a vector.
+
+    On a trained CLIP they need a little more effort than its texts do, and stored vectors as queries less than half.
+    """
+    draw = np.random.default_rng(0)
+    stored = index.vectors(draw.integers(len(index), size=count))
+    away = draw.standard_normal(stored.shape, np.float32)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    near = np.where(np.arange(count) < count // 2, _NEAR, 0.0)[:, None]
+    queries = near * stored + np.sqrt(1 - near**2) * away
+    return np.asarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), np.float32)
+
+
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
     """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half; else the greatest.
 
@@ -41,7 +56,7 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     efforts = EFFORTS[index.kind]
     if index.kind == "flat":
         return Tuned(efforts[-1], 1.0, target, 0, source)
-    if len(queries) < _ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
+    if len(queries) < ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
         return Tuned(efforts[-4], 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
