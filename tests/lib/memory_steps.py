@@ -21,12 +21,12 @@ from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.rows import NewRow
 from clip_search.storage.schema import About
 
-BATCH = 5_000
+BATCH, STATUS = 5_000, Path("/proc/self/status")
 
 
 def anonymous_mb() -> float:
     """Return memory that the system can't take back."""
-    return next(int(line.split()[1]) / 1000 for line in Path("/proc/self/status").open() if line.startswith("RssAnon"))
+    return next(1024 * int(line.split()[1]) / 10**6 for line in STATUS.read_text().splitlines() if line.startswith("RssAnon"))
 
 
 def drawn(first: int, count: int, size: int) -> np.ndarray:
