@@ -15,11 +15,12 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.errors import NotFound, ReadOnly
+from clip_search.errors import NotFound, ReadOnly, StorageFull
 from clip_search.followed import Followed
 from clip_search.following import Follower
 from clip_search.index.duplicates import Neighbours, neighbours
-from clip_search.index.engine import Engine, FaissEngine, Queries
+from clip_search.index.engine import Engine, FaissEngine
+from clip_search.index.kinds import too_many
 from clip_search.index.lance_engine import LanceEngine
 from clip_search.index.milvus.engine import MilvusEngine
 from clip_search.index.tuning import Source
@@ -50,13 +51,15 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
+        self._check_room(sum(table.count(tower) for tower in TOWERS))
         acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
         if not table.read_only:
             acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
-        queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
-        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
+        self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
+        self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
+        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
         kind = Followed if table.read_only else Commits
         self._commits = kind(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
@@ -80,9 +83,12 @@ class Collection:
             ContractMismatch: vectors of another model.
             InvalidInput: an id twice; by the future, if no row's metadata fit.
             ReadOnly: it is another sidecar's.
+            StorageFull: more rows than can be served within the memory.
         """
         self.check_writable()
         self.about.check_fingerprint(fingerprint, self.name)
+        vectors = sum(len(row.vectors) for row in rows)
+        self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
@@ -204,13 +210,34 @@ class Collection:
         """Take in what the table's owner has committed."""
         self.writer.submit(Follow()).result()
 
+    def _check_room(self, vectors: int) -> None:
+        """Raise StorageFull for more vectors than an engine in memory can serve."""
+        options = self._options
+        if options.engine == "faiss" and (reason := too_many(vectors, self.about.size, options.memory_bytes)):
+            raise StorageFull(f"collection {self.name}: {reason}")
+
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
         if self._commits.unsure:
             with contextlib.suppress(ClipError):
                 wait([self.writer.look_again()], _SURE_S)
 
-    def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
+    def _queries(self, tower: Tower, count: int) -> tuple[Floats, Source]:
+        """Return queries to tune a tower's index on: texts through the model, else the captions that are here."""
+        queries, source = self._texts(count)
+        if len(queries) or tower == "text":
+            return queries, source
+        engine = self.engines["text"]
+        scale, captions = self._captions
+        if engine.size().bit_length() != scale:  # looked at anew when they have doubled
+            rows = self.table.rows("text")
+            chosen = np.sort(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
+            captions = engine.vectors(chosen)
+            self._captions = engine.size().bit_length(), captions[captions.any(1)]
+        return self._captions[1][:count], "captions"
+
+    def _engine(self, tower: Tower, folder: Path) -> Engine:
+        queries = partial(self._queries, tower)
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options, queries)
         if self._options.engine == "milvus":

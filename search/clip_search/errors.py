@@ -20,7 +20,7 @@ class Busy(Unavailable):
 
 
 class StorageFull(Unavailable):
-    """The disk has no room for what was sent."""
+    """The disk has no room for what was sent, or the memory of an index."""
 
 
 class ReadOnly(ClipError):

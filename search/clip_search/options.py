@@ -41,7 +41,8 @@ class IndexOptions:
     recall_target: float = 0.98  # share of the true nearest 10 that an approximate search must find
     exact_rows: int = 10_000  # a collection of up to this many rows is searched exactly
     tail_rows: int = 8_192  # new rows that are searched exactly before they get a part; more while rows keep coming
-    memory_bytes: int = 4 * 2**30  # largest index; a collection that needs more gets a smaller kind
+    memory_bytes: int = 4 * 2**30  # memory of the process; a collection that needs more gets a smaller kind of index
+    mapped_bytes: int = 32 * 2**20  # vectors of a part from which on it is written to files and searched there
     threads: int = max(1, (os.cpu_count() or 2) // 2)  # of a build; searches go on beside it on the other half of the cores
     milvus: MilvusOptions = field(default_factory=MilvusOptions)
 

@@ -62,8 +62,7 @@ class Upkeep:
         with self._lock:
             if not self._table.read_only:
                 self._optimize()
-            last = self._cards.boundary
-            self._cards.replace(self._table.cards(0, last), last)
+            self._cards.remake()
             for engine in self._engines.values():
                 engine.rebuild()
 

@@ -32,7 +32,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--milvus-token-file", type=Path, metavar="FILE", help="with what it asks for, USER:PASSWORD or an API key")
     add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
         help="of the true nearest 10, to be found by text queries")  # fmt: skip
-    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")
+    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what the process may take")
     add("--exact-rows", type=count, default=index.exact_rows, metavar="N", help="up to so many rows are searched exactly")
     add("--threads", type=count, default=index.threads, metavar="N", help="used while an index is built")
     _access_options(parser)

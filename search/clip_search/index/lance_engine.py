@@ -13,9 +13,8 @@ import numpy as np
 
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
-from clip_search.index.engine import Queries
 from clip_search.index.lance_tuning import LanceTuned, lance_tuned
-from clip_search.index.tuning import AT, SOURCES, Source
+from clip_search.index.tuning import AT, SOURCES, Queries, Source
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.table import MOST_ROWS, Table

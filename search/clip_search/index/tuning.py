@@ -9,15 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_search.arrays import Floats, Positions
-from clip_search.index.faiss_index import EFFORTS, VectorIndex
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.kinds import EFFORTS
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
+_NEAR = 0.3  # cosine of a picture and its text in CLIP
 AT = 10  # neighbours over which recall is counted
 
-Source = Literal["vectors", "texts", "asked"]
+Source = Literal["vectors", "made", "captions", "texts", "asked"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""Sources of queries, from worst to best: stored vectors, texts of all sorts, people's queries."""
+"""Sources of queries, from worst to best: none, random directions, the collection's own texts, texts of all sorts, people's."""
+Queries = Callable[[int], "tuple[Floats, Source]"]
+"""Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
+QUERIES = 500  # a standard error of 1 % at a recall of 0.95
 ENOUGH = 8  # fewer queries say nothing about a recall
 
 
@@ -30,6 +35,20 @@ class Tuned:
     target: float  # what was asked for
     queries: int  # how many were tried
     source: Source  # where these came from, one of `SOURCES`
+
+
+def made(index: VectorIndex, count: int) -> Floats:
+    """Return queries [n, D] that lie as far from the vectors as texts do: random directions, half of them near a vector.
+
+    On a trained CLIP they need a little more effort than its texts do, and stored vectors as queries less than half.
+    """
+    draw = np.random.default_rng(0)
+    stored = index.vectors(draw.integers(len(index), size=count))
+    away = draw.standard_normal(stored.shape, np.float32)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    near = np.where(np.arange(count) < count // 2, _NEAR, 0.0)[:, None]
+    queries = near * stored + np.sqrt(1 - near**2) * away
+    return np.asarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), np.float32)
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:

@@ -26,6 +26,7 @@ from clip_search.storage.widening import finish_widening, whole, widen
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
+_NAMED = 250  # ids in a condition: LanceDB has a copy of it for each file, and 2,000 in 800 files took a gigabyte
 _MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
 _SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
 MOST_ROWS = 2**62  # row numbers are int64
@@ -132,7 +133,8 @@ class Table:
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the row by id of the ids that are there."""
-        batches = self._handle.scan(["id", "row"], _among("id", ids), _SCAN_ROWS) if ids else ()
+        some = (ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED))
+        batches = (batch for named in some for batch in self._handle.scan(["id", "row"], _among("id", named), _SCAN_ROWS))
         return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -182,6 +184,10 @@ class Table:
         ):
             size = batch[column].type.list_size
             yield batch["row"].to_numpy(), batch[column].flatten().to_numpy().reshape(-1, size)  # [n * D] -> [n, D]
+
+    def vector_size(self, tower: Tower) -> int:
+        """Return the number of dimensions of a tower's vectors."""
+        return int(self.schema.field(tower_column(tower)).type.list_size)
 
     def cards(self, first: int, last: int) -> pa.Table:
         """Return all but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
