@@ -41,7 +41,8 @@ class IndexOptions:
     recall_target: float = 0.98  # share of the true nearest 10 that an approximate search must find
     exact_rows: int = 10_000  # a collection of up to this many rows is searched exactly
     tail_rows: int = 8_192  # new rows that are searched exactly before they get a part; more while rows keep coming
-    memory_bytes: int = 4 * 2**30  # largest index; a collection that needs more gets a smaller kind
+    memory_bytes: int = 4 * 2**30  # memory of the process; a collection that needs more gets a smaller kind of index
+    mapped_bytes: int = 32 * 2**20  # vectors of a part from which on it is written to files and searched there
     threads: int = max(1, (os.cpu_count() or 2) // 2)  # of a build; searches go on beside it on the other half of the cores
     milvus: MilvusOptions = field(default_factory=MilvusOptions)
 
@@ -114,17 +115,26 @@ class Options:
     fetch: FetchOptions = field(default_factory=FetchOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
     bounds: Bounds = field(default_factory=Bounds)
+    read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
+
+    def __post_init__(self) -> None:
+        if self.read_only and self.index.engine == "milvus":
+            raise InvalidInput(
+                "--read-only takes no --engine milvus, whose server the writing sidecar fills: pass faiss or lancedb"
+            )
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of the derived indexes; raise InvalidInput if an object store has none that was named."""
+        """Return the folder of the derived indexes; raise InvalidInput if none was named that has to be."""
         if self.index_folder:
             return self.index_folder
+        if self.read_only:
+            raise InvalidInput("--read-only needs a folder of its own for the indexes: name a local one, --index DIR")
         if "://" in self.data:
             raise InvalidInput(f"{self.data} is an object store: name a local folder for the indexes, --index DIR")
         return Path(self.data) / INDEXES
 
     @property
     def queries(self) -> Path:
-        """Return the folder of pictures of queries; a database in an object store has them beside its indexes."""
-        return (self.indexes if "://" in self.data else Path(self.data)) / QUERIES
+        """Return the folder of pictures of queries; beside the indexes if the database is an object store, or another's."""
+        return (self.indexes if "://" in self.data or self.read_only else Path(self.data)) / QUERIES

@@ -61,10 +61,21 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
     _search_options(parser)
     parser.add_argument("-k", type=count, default=10, help="how many")
     parser.add_argument("--open", action="store_true", help="show the search on the page")
+    _output_options(parser, "the paths alone")
+
+
+def _output_options(parser: argparse.ArgumentParser, paths: str) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="for machines")
-    output.add_argument("-f", "--files-only", action="store_true", help="print the paths alone, one a line")
-    output.add_argument("-0", "--null", action="store_true", help="print the paths alone, each with a NUL behind it")
+    output.add_argument("-f", "--files-only", action="store_true", help=f"print {paths}, one a line")
+    output.add_argument("-0", "--null", action="store_true", help=f"print {paths}, each with a NUL behind it")
+
+
+def _duplicates_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threshold", type=float, default=0.95, metavar="SCORE", help="least cosine of a pair, 0.5 to 1")
+    parser.add_argument("--filter", default="", metavar="SQL", help='only rows that it keeps, e.g. "year > 2000"')
+    parser.add_argument("--limit", type=count, metavar="N", help="groups, the largest first; all if unset")
+    _output_options(parser, "the paths of all but each group's first picture")
 
 
 def _filter_options(parser: argparse.ArgumentParser) -> None:
@@ -179,6 +190,16 @@ VERBS = {
         "copy the best matches to a folder",
         ('"a red car" cars/ --num-results 50 --collection photos',),
         _filter_options,
+    ),
+    "duplicates": Verb(
+        "duplicates.duplicates",
+        "find pictures that are nearly the same",
+        (
+            "--collection photos",
+            "--collection photos --threshold 0.98 --json",
+            "--collection photos -0 | xargs -0 mv -t twice/",
+        ),
+        _duplicates_options,
     ),
     "import": Verb(
         "clip_retrieval.importing.import_",

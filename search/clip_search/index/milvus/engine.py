@@ -16,14 +16,14 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
-from clip_search.index.faiss_index import EFFORTS
+from clip_search.index.kinds import EFFORTS
 from clip_search.index.milvus.exact import exact
 from clip_search.index.milvus.filling import Filling
-from clip_search.index.milvus.measuring import QUERIES, Queries, loaded, measured, save
+from clip_search.index.milvus.measuring import loaded, measured, save
 from clip_search.index.milvus.rows import MOST, MilvusRows
 from clip_search.index.milvus.searching import Filter, asked, best
 from clip_search.index.milvus.tail import Unsettled
-from clip_search.index.tuning import SOURCES, Source
+from clip_search.index.tuning import QUERIES, SOURCES, Queries, Source
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.filters.milvus import milvus_filter

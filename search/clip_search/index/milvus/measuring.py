@@ -1,6 +1,5 @@
 """Recall of a collection in Milvus: measured on text queries beside exact search, and noted beside the database."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,11 +12,6 @@ from clip_search.index.milvus.rows import MilvusRows
 from clip_search.index.tuning import Source, Tuned, tuned
 from clip_search.storage import derived_files
 from clip_search.storage.table import Table
-
-QUERIES = 500
-
-Queries = Callable[[int], "tuple[Floats, Source]"]
-"""Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
 
 
 @dataclass(frozen=True)
