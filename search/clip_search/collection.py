@@ -15,7 +15,9 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.errors import NotFound, StorageFull
+from clip_search.errors import NotFound, ReadOnly, StorageFull
+from clip_search.followed import Followed
+from clip_search.following import Follower
 from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine
 from clip_search.index.kinds import too_many
@@ -29,7 +31,7 @@ from clip_search.storage.row_cache import RowCache
 from clip_search.storage.rows import NewRow, OnConflict
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
-from clip_search.storage.writer import Add, Added, Delete, Writer
+from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
@@ -37,6 +39,7 @@ Texts = Callable[..., "tuple[Floats, Source]"]
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
 _GRAPHS = 2  # graphs of neighbours that are remembered: 26 MB each, for other thresholds and further pages
 _MOST_COMPARED, _COMPARING_S = 100_000, 15.0  # pictures among which near duplicates are looked for, and the time for it
+_LEAVE_S = 2.0  # for a read under way of a collection that is only read
 _SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
@@ -49,18 +52,26 @@ class Collection:
         self._options = options
         self._check_room(sum(table.count(tower) for tower in TOWERS))
         acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
-        acknowledged.check()
+        if not table.read_only:
+            acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
         self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
         self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
-        self._commits = Commits(table, self.cards, self.engines, acknowledged)
+        kind = Followed if table.read_only else Commits
+        self._commits = kind(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
         self._neighbours: Lru[tuple[str, int], Neighbours] = Lru(_GRAPHS)
         self.writer = Writer(self._commits.apply, name)
         self._upkeep = Upkeep(name, self._commits, self.writer)
+        self._follower = Follower(f"collection {name}", self._follow) if table.read_only else None
+
+    def check_writable(self) -> None:
+        """Raise ReadOnly for a collection of another sidecar."""
+        if self.table.read_only:
+            raise ReadOnly
 
     def add(
         self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
@@ -71,7 +82,9 @@ class Collection:
             ContractMismatch: vectors of another model.
             InvalidInput: an id twice; by the future, if no row's metadata fit.
             StorageFull: more rows than can be served within the memory.
+            ReadOnly: it is another sidecar's.
         """
+        self.check_writable()
         self.about.check_fingerprint(fingerprint, self.name)
         vectors = sum(len(row.vectors) for row in rows)
         self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
@@ -86,6 +99,7 @@ class Collection:
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
+        self.check_writable()
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> Found:
@@ -140,8 +154,21 @@ class Collection:
             "fingerprint": self.about.fingerprint,
             "columns": own_columns(self.table.schema),
             "table_version": self.table.version,
+            "read_only": self.table.read_only,
+            "behind_s": self.behind_s,
             "indexes": {tower: engine.stats() for tower, engine in self.engines.items()},
         }
+
+    @property
+    def behind_s(self) -> float | None:
+        """Time for which changes may have gone unseen; None for a collection of our own."""
+        return self._follower.behind_s if self._follower else None
+
+    def trouble(self) -> str:
+        """Return the reason why it doesn't do its work; empty while it does."""
+        if not self.writer.alive:
+            return "its writer has stopped"
+        return self._follower.trouble() if self._follower else ""
 
     def maintain(self) -> None:
         """Do one round of upkeep, as the background does: checks of files; compaction and index builds that are due."""
@@ -156,9 +183,12 @@ class Collection:
         return self._upkeep.rebuild_soon()
 
     def close(self) -> None:
-        """Finish what was queued and stop."""
+        """Finish what was queued and stop; a collection that is only read has nothing to finish."""
         self._upkeep.stop()
-        self.writer.close(Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment"))
+        if self._follower:
+            self._follower.close()
+        why = Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment")
+        self.writer.close(why, _LEAVE_S if self._follower else None)
         self._upkeep.join()
 
     def drop(self, drop: Callable[[], None]) -> None:
@@ -178,6 +208,10 @@ class Collection:
         options = self._options
         if options.engine == "faiss" and (reason := too_many(vectors, self.about.size, options.memory_bytes)):
             raise StorageFull(f"collection {self.name}: {reason}")
+
+    def _follow(self) -> None:
+        """Take in what the table's owner has committed."""
+        self.writer.submit(Follow()).result()
 
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
@@ -202,5 +236,5 @@ class Collection:
     def _engine(self, tower: Tower, folder: Path) -> Engine:
         queries = partial(self._queries, tower)
         if self._options.engine == "lancedb":
-            return LanceEngine(self.table, tower, self.about.size, self._options)
+            return LanceEngine(self.table, tower, self.about.size, self._options, queries)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)

@@ -96,17 +96,20 @@ class Options:
     fetch: FetchOptions = field(default_factory=FetchOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
     bounds: Bounds = field(default_factory=Bounds)
+    read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of the derived indexes; raise InvalidInput if an object store has none that was named."""
+        """Return the folder of the derived indexes; raise InvalidInput if none was named that has to be."""
         if self.index_folder:
             return self.index_folder
+        if self.read_only:
+            raise InvalidInput("--read-only needs a folder of its own for the indexes: name a local one, --index DIR")
         if "://" in self.data:
             raise InvalidInput(f"{self.data} is an object store: name a local folder for the indexes, --index DIR")
         return Path(self.data) / INDEXES
 
     @property
     def queries(self) -> Path:
-        """Return the folder of pictures of queries; a database in an object store has them beside its indexes."""
-        return (self.indexes if "://" in self.data else Path(self.data)) / QUERIES
+        """Return the folder of pictures of queries; beside the indexes if the database is an object store, or another's."""
+        return (self.indexes if "://" in self.data or self.read_only else Path(self.data)) / QUERIES

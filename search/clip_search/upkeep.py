@@ -52,15 +52,16 @@ class Upkeep:
             self._seen_commits = commits
             if self._commits.unsure:
                 self._writer.look_again().result()
-            if self._is_compaction_due(commits, pausing=patience == 1):
+            if not self._table.read_only and self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.is_due:
                 self._cards.save()
 
     def rebuild(self) -> None:
-        """Compact the table, index everything anew and swap it in."""
+        """Compact the table if it is ours, index everything anew and swap it in."""
         with self._lock:
-            self._optimize()
+            if not self._table.read_only:
+                self._optimize()
             self._cards.remake()
             for engine in self._engines.values():
                 engine.rebuild()

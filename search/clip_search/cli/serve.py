@@ -81,7 +81,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(
-        arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http
+        arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
+        read_only=arguments.read_only,
     )  # fmt: skip
 
 

@@ -222,8 +222,7 @@ class FaissEngine:
                 self._unsaved = self.index.seal(tail, part) or self._unsaved
 
     def _search_table(self, query: Floats, k: int, where: str) -> Found:
-        hits = self._table.nearest(query, self._tower, k, where, exactly=True)
-        return np.array([1 - hit["_distance"] for hit in hits], np.float32), np.array([hit["row"] for hit in hits], np.int64)
+        return self._table.nearest(query, self._tower, k, where, None)
 
     def _replaced(self, part: Part) -> Part | None:
         """Replace a part by an exact one from the table; None if no rows of it are left."""

@@ -1,6 +1,7 @@
 """Tuning of an approximate index: the least effort whose results reach the recall target, beside exact search."""
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -63,9 +64,14 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     def shares(effort: int) -> Shares:
         return recalls(index.search(queries, AT, effort)[1], truth)
 
-    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
-    effort = efforts[min(least, len(efforts) - 1)]
+    effort = least_effort(efforts, shares, target)
     return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
+
+
+def least_effort(efforts: Sequence[int], shares: Callable[[int], Shares], target: float) -> int:
+    """Return the least of ascending efforts whose recall reaches the target, else the greatest; ``shares`` measures one."""
+    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
+    return efforts[min(least, len(efforts) - 1)]
 
 
 def _reaches(shares: Shares, target: float) -> bool:

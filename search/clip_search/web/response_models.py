@@ -55,11 +55,20 @@ class FaissIndex(TypedDict):
 
 
 class LanceIndex(TypedDict):
-    """LanceDB's own index on disk."""
+    """LanceDB's own index on disk; ``tail_rows`` rows that aren't in it yet are compared one by one."""
 
     engine: Literal["lancedb"]
     rows: int
     indexed: bool
+    kind: str
+    indexed_rows: int
+    tail_rows: int
+    probes: Annotated[int | None, Field(description="lists that a search reads")]
+    refine: Annotated[int | None, Field(description="times k: candidates that are compared exactly")]
+    queries: int
+    source: str | None
+    recall: float | None
+    recall_target: float
 
 
 class Statistics(TypedDict):
@@ -71,6 +80,8 @@ class Statistics(TypedDict):
     fingerprint: str
     columns: Annotated[dict[str, str], Field(description="kinds by name")]
     table_version: int
+    read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database")]
+    behind_s: Annotated[float | None, Field(description="seconds for which changes may have gone unseen, if it only reads")]
     model: Annotated[str, Field(description="name of the served model; empty if unknown")]
     notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
     indexes: dict[Tower, FaissIndex | LanceIndex]
@@ -80,6 +91,7 @@ class Collections(TypedDict):
     """Statistics of all collections."""
 
     collections: list[Statistics]
+    read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database: it refuses changes")]
 
 
 class Dropped(TypedDict):
@@ -253,6 +265,7 @@ class Readiness(TypedDict):
 
     ready: bool
     not_ready: dict[str, str]
+    behind_s: NotRequired[dict[str, float]]
 
 
 def failures(*codes: int) -> Responses:
@@ -263,7 +276,7 @@ def failures(*codes: int) -> Responses:
 _REASONS = {
     400: "The request can't be used; the message says what was expected.",
     401: "The token is missing or wrong.",
-    403: "A page of another site asks, or a host name that isn't the sidecar's.",
+    403: "A page of another site asks, or a host name that isn't the sidecar's; or a change, of a sidecar that only reads.",
     404: "There is no such collection or row.",
     409: "The name or id is there already, or the vectors are another model's.",
     413: "The body or a file is too large, or more is asked for than is allowed.",
