@@ -20,7 +20,7 @@ from clip_client import Unauthorized, Unavailable
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.search import Row, Term
 from clip_search.errors import ReadOnly
-from clip_search.options import IndexOptions, Options
+from clip_search.options import IndexOptions, MilvusOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.database import Database
 from clip_search.storage.rows import NewRow
@@ -156,6 +156,8 @@ def test_a_reader_starts_again_from_its_own_files_and_catches_up(world: World) -
 def test_it_wants_a_folder_of_its_own_and_a_database_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--read-only needs a folder of its own for the indexes: name a local one, --index"):
         Options(str(tmp_path), read_only=True).indexes  # noqa: B018
+    with pytest.raises(InvalidInput, match=r"--read-only takes no --engine milvus, .* pass faiss or lancedb"):
+        Options(str(tmp_path), read_only=True, index=IndexOptions(engine="milvus", milvus=MilvusOptions("http://127.0.0.1:9")))
     with pytest.raises(Unavailable, match=r"nowhere can't be read: there is no such folder; name that of another sidecar"):
         Database(str(tmp_path / "nowhere"), tmp_path / "index", read_only=True)
     assert not (tmp_path / "nowhere").exists()

@@ -22,6 +22,7 @@ from clip_search.index.duplicates import Neighbours, neighbours
 from clip_search.index.engine import Engine, FaissEngine
 from clip_search.index.kinds import too_many
 from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.milvus.engine import MilvusEngine
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
@@ -81,8 +82,8 @@ class Collection:
         Raises:
             ContractMismatch: vectors of another model.
             InvalidInput: an id twice; by the future, if no row's metadata fit.
-            StorageFull: more rows than can be served within the memory.
             ReadOnly: it is another sidecar's.
+            StorageFull: more rows than can be served within the memory.
         """
         self.check_writable()
         self.about.check_fingerprint(fingerprint, self.name)
@@ -201,17 +202,19 @@ class Collection:
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
         self._upkeep.join()
+        for engine in self.engines.values():
+            engine.discard()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _follow(self) -> None:
+        """Take in what the table's owner has committed."""
+        self.writer.submit(Follow()).result()
 
     def _check_room(self, vectors: int) -> None:
         """Raise StorageFull for more vectors than an engine in memory can serve."""
         options = self._options
         if options.engine == "faiss" and (reason := too_many(vectors, self.about.size, options.memory_bytes)):
             raise StorageFull(f"collection {self.name}: {reason}")
-
-    def _follow(self) -> None:
-        """Take in what the table's owner has committed."""
-        self.writer.submit(Follow()).result()
 
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
@@ -237,4 +240,7 @@ class Collection:
         queries = partial(self._queries, tower)
         if self._options.engine == "lancedb":
             return LanceEngine(self.table, tower, self.about.size, self._options, queries)
+        if self._options.engine == "milvus":
+            folder = folder.with_name(f"milvus-{tower}")
+            return MilvusEngine(self.table, tower, folder, self.about.size, self._options, queries)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)

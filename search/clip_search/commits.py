@@ -120,6 +120,8 @@ class Commits:
 
     def _write(self, adds: Sequence[Add]) -> list[Added | InvalidInput | Conflict]:
         self._be_sure()
+        for engine in self.engines.values():
+            engine.check_room()
         there = self.table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
         columns = self.columns()
         plans = [_planned(add, there, columns) for add in adds]

@@ -26,8 +26,10 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=get_args(Engine),
         default=index.engine,
-        help="index in memory, or LanceDB's own on disk or in the object store",
+        help="index in memory, LanceDB's own on disk or in the object store, or a Milvus server's",
     )
+    add("--milvus-uri", default="", metavar="URI", help="of that server, http://HOST:19530; a path names a database")
+    add("--milvus-token-file", type=Path, metavar="FILE", help="with what it asks for, USER:PASSWORD or an API key")
     add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
         help="of the true nearest 10, to be found by text queries")  # fmt: skip
     add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what the process may take")

@@ -15,9 +15,9 @@ from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.block_checks import Keeper
 from clip_search.index.mapped_index import INDEX
 from clip_search.index.part import Part
-from clip_search.index.part_builder import PartBuilder, Queries, loaded
+from clip_search.index.part_builder import PartBuilder, loaded
 from clip_search.index.snapshot import Index, Snapshot
-from clip_search.index.tuning import SOURCES
+from clip_search.index.tuning import SOURCES, Queries
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sums
@@ -46,6 +46,9 @@ class Engine(Keeper, Protocol):
     def vectors(self, rows: Rows) -> Floats:
         """Return vectors of rows, float32 [n, D]; zeros for a row without one."""
 
+    def check_room(self) -> None:
+        """Raise Unavailable if no more rows can be taken in, before they are written to the table."""
+
     def append(self, rows: Rows, vectors: Floats) -> None:
         """Take in rows that are new in the table."""
 
@@ -63,6 +66,9 @@ class Engine(Keeper, Protocol):
 
     def rebuild(self) -> None:
         """Index everything anew."""
+
+    def discard(self) -> None:
+        """Remove what is kept outside of this machine, of a collection that was dropped."""
 
     def stats(self) -> dict[str, Any]:
         """Return kind, size and recall of the index, ready for JSON."""
@@ -94,6 +100,9 @@ class FaissEngine:
         if any(part.is_lost or part.is_touched() for part in self.index.snapshot.parts):
             return self._builder.vectors_of(rows, self.index.size)
         return self.index.vectors(rows)
+
+    def check_room(self) -> None:
+        pass  # memory grows with the rows
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         self.index.append(rows, vectors)
@@ -161,6 +170,9 @@ class FaissEngine:
                 part = self._replaced(part)
             if part:
                 part.folder = None
+
+    def discard(self) -> None:
+        pass  # all is in the folder
 
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot

@@ -14,8 +14,7 @@ import numpy as np
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.lance_tuning import LanceTuned, lance_tuned
-from clip_search.index.part_builder import Queries
-from clip_search.index.tuning import AT, SOURCES, Source
+from clip_search.index.tuning import AT, SOURCES, Queries, Source
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.table import MOST_ROWS, Table
@@ -68,6 +67,9 @@ class LanceEngine:
             vectors[n] = by_row.get(row, 0)
         return vectors
 
+    def check_room(self) -> None:
+        pass  # the table says so itself
+
     def append(self, rows: Rows, vectors: Floats) -> None:
         self._count = None
 
@@ -110,6 +112,9 @@ class LanceEngine:
             self._look()
             if self._state:
                 self._tune(self._state, self._state.rows)
+
+    def discard(self) -> None:
+        pass  # it goes with the table
 
     def stats(self) -> dict[str, Any]:
         state, tuned = self._state, self._tuned

@@ -17,16 +17,12 @@ from clip_search.index.faiss_index import VectorIndex
 from clip_search.index.kinds import RERANKED, Kind, kind_for, training_rows
 from clip_search.index.part import Part, Tail
 from clip_search.index.saved_queries import SavedQueries
-from clip_search.index.tuning import ENOUGH, SOURCES, Source, Tuned, made, tuned
+from clip_search.index.tuning import ENOUGH, QUERIES, SOURCES, Queries, Source, Tuned, made, tuned
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
 from clip_search.storage.table import Table
 
 _LOG = logging.getLogger(__name__)
-_QUERIES = 500  # a standard error of 1 % at a recall of 0.95
-
-Queries = Callable[[int], "tuple[Floats, Source]"]
-"""Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
 
 
 class PartBuilder:
@@ -72,7 +68,7 @@ class PartBuilder:
         """Find an index's effort by the best queries that there are."""
         queries, source = self._best()
         if not len(queries) and index.kind != "flat" and len(index):
-            queries, source = made(index, _QUERIES), "made"
+            queries, source = made(index, QUERIES), "made"
         return tuned(index, queries, source, self._options.recall_target)
 
     def source(self) -> Source:
@@ -82,7 +78,7 @@ class PartBuilder:
 
     def _best(self) -> tuple[Floats, Source]:
         """Return the best queries that there are, saved ones among them; keep them if they are texts."""
-        queries, source = self._queries(_QUERIES)
+        queries, source = self._queries(QUERIES)
         queries, source = (queries, source) if len(queries) >= ENOUGH else (queries[:0], "vectors")
         saved = self.saved.get()
         if saved and SOURCES.index(saved[1]) > SOURCES.index(source):

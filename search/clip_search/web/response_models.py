@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from clip_client.spec import Tower
+from clip_search.web.index_models import FaissIndex, LanceIndex, MilvusIndex
 
 Vector: TypeAlias = Annotated[str, Field(description="little-endian float32 in base64")]
 Metadata: TypeAlias = Annotated[dict[str, Any], Field(description="values by column")]
@@ -30,47 +31,6 @@ class Failure(TypedDict):
     error: FailureDetails
 
 
-class IndexPart(TypedDict):
-    """Part of a faiss index, and the recall that was measured when it was tuned."""
-
-    kind: str
-    rows: int
-    hidden: int
-    effort: int
-    recall: float
-    target: float
-    queries: int
-    source: str
-
-
-class FaissIndex(TypedDict):
-    """Index in memory; ``tail_rows`` new rows are compared one by one."""
-
-    engine: Literal["faiss"]
-    rows: int
-    parts: list[IndexPart]
-    tail_rows: int
-    recall: float | None
-    recall_target: float
-
-
-class LanceIndex(TypedDict):
-    """LanceDB's own index on disk; ``tail_rows`` rows that aren't in it yet are compared one by one."""
-
-    engine: Literal["lancedb"]
-    rows: int
-    indexed: bool
-    kind: str
-    indexed_rows: int
-    tail_rows: int
-    probes: Annotated[int | None, Field(description="lists that a search reads")]
-    refine: Annotated[int | None, Field(description="times k: candidates that are compared exactly")]
-    queries: int
-    source: str | None
-    recall: float | None
-    recall_target: float
-
-
 class Statistics(TypedDict):
     """Statistics of a collection."""
 
@@ -84,7 +44,7 @@ class Statistics(TypedDict):
     behind_s: Annotated[float | None, Field(description="seconds for which changes may have gone unseen, if it only reads")]
     model: Annotated[str, Field(description="name of the served model; empty if unknown")]
     notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
-    indexes: dict[Tower, FaissIndex | LanceIndex]
+    indexes: dict[Tower, FaissIndex | LanceIndex | MilvusIndex]
 
 
 class Collections(TypedDict):
