@@ -43,7 +43,7 @@ NOTES = (
     "that any further: it stops after the answer has left.",
     "Decoding and resizing are one step of the server. For one client their times are those in a process of their own, and "
     "*crop, hand-over* is the rest of the step; photos of 16 clients are prepared in batches, and their step is divided in "
-    "the same proportions.",
+    "the same proportions. A text tower of OpenVINO tokenises by itself, within *encode*.",
 )
 
 PATIENCE_S = 5  # Triton counts a request a little after its answer; seconds are plenty
@@ -82,11 +82,9 @@ def main() -> None:
 
 def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:
     """Return the parts of one run; their sum is the time that the clients saw."""
-    whole = ensemble(clip.name, run.tower)
-    models = (f"{whole}_{PREPARE[run.tower]}", f"{whole}_encoder")
-    before = serving.work()
+    models, before = serving.steps(ensemble(clip.name, run.tower)), serving.work()
     seen = load(request, run.clients, run.requests)
-    prepare, encode = work_since(before, models, run.requests, serving)
+    *prepare, encode = work_since(before, models, run.requests, serving)
     return divide(seen.mean_ms, seen.client_ms, prepare, encode)
 
 
@@ -102,14 +100,14 @@ def work_since(before: Mapping[str, Work], models: Sequence[str], requests: int,
     raise SystemExit(f"Triton didn't count {requests} requests in {PATIENCE_S} s: is somebody else using this server?")
 
 
-def divide(seen_ms: float, client_ms: float, prepare: Work, encode: Work) -> Parts:
-    """Divide the time that a client saw into parts; the rest is the network's."""
+def divide(seen_ms: float, client_ms: float, prepare: Sequence[Work], encode: Work) -> Parts:
+    """Divide the time that a client saw into parts; the rest is the network's. An encoder may prepare by itself."""
     known = {
         "client": client_ms,
-        "queue": prepare.queue_ms + encode.queue_ms,
-        "prepare": prepare.infer_ms,
+        "queue": sum(each.queue_ms for each in (*prepare, encode)),
+        **({"prepare": sum(each.infer_ms for each in prepare)} if prepare else {}),
         "encode": encode.infer_ms,
-        "copies": prepare.input_ms + encode.input_ms,
+        "copies": sum(each.input_ms for each in (*prepare, encode)),
     }
     return {**known, "network": seen_ms - sum(known.values())}
 
@@ -141,7 +139,7 @@ def preparation_ms(files: Sequence[bytes], spec: ModelSpec) -> tuple[float, floa
 def with_shares(parts: Parts, shares: Parts) -> Parts:
     """Replace the preparation by its shares."""
     rest = {part: ms for part, ms in parts.items() if part != "prepare"}
-    return rest | {part: share * parts["prepare"] for part, share in shares.items()}
+    return rest | {part: share * parts["prepare"] for part, share in shares.items() if "prepare" in parts}
 
 
 def table(parts: Mapping[Run, Parts]) -> Table:
