@@ -19,7 +19,7 @@ from PIL import Image
 
 from clip_client import Clip
 from clip_client.preprocess import resize, to_rgb
-from clip_client.spec import ModelSpec, Tower, ensemble
+from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
 from lib.checkpoints import checkpoint, exported
 from lib.load import Request, load
 from lib.options import TURNS, parsed, setting
@@ -32,7 +32,6 @@ from lib.tables import Table, shown
 from lib.triton_work import Work
 from lib.turns import answers_in_turns
 
-PREPARE: dict[Tower, str] = {"image": "preprocess", "text": "tokenize"}
 ORDER = ("client", "network", "queue", "decode", "resize", "crop, hand-over", "tokenise", "encode", "copies")
 TITLE = "Where a request's time goes"
 NOTES = (
@@ -68,9 +67,9 @@ def main() -> None:
     options = parsed(__doc__, {"--rounds": (5, TURNS), "--requests": (96, "of each client in one turn")})
     files = [path.read_bytes() for path in photos(options.photos)]
     _, repository = exported(checkpoint(options.model), options.photos)
-    runs = [Run(tower, clients, clients * options.requests) for tower in PREPARE for clients in (1, 16)]
+    runs = [Run(tower, clients, clients * options.requests) for tower in TOWERS for clients in (1, 16)]
     with served(repository) as serving, Clip(serving.address) as clip:
-        requests = {tower: sdk_request(clip, tower, files) for tower in PREPARE}
+        requests = {tower: sdk_request(clip, tower, files) for tower in TOWERS}
         ways = {run: partial(measured, serving, clip, run, requests[run.tower]) for run in runs}
         measurements = answers_in_turns(ways, options.rounds, "breakdown")
         parts = {run: medians(each) for run, each in measurements.items()}

@@ -17,6 +17,7 @@ from servers import Server
 
 import pictures
 from clip_client import Clip
+from clip_client.spec import TOWERS
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
@@ -90,7 +91,7 @@ def test_the_parts_add_up_to_what_the_client_saw() -> None:
 
 
 def test_a_real_server_tells_the_parts(serving: Serving, clip: Clip) -> None:
-    requests = {tower: sdk_request(clip, tower, PHOTOS) for tower in breakdown.PREPARE}
+    requests = {tower: sdk_request(clip, tower, PHOTOS) for tower in TOWERS}
     runs = [breakdown.Run("image", 2, 12), breakdown.Run("text", 1, 12)]
     parts = {run: breakdown.measured(serving, clip, run, requests[run.tower]) for run in runs}
     assert all(ms > 0 for each in parts.values() for ms in each.values())

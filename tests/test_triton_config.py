@@ -163,7 +163,9 @@ def test_the_encoder_refuses_both_or_neither(openvino_server: Server) -> None:
 
 
 @pytest.mark.long
-def test_an_older_repository_with_two_steps_answers_the_same(both_backends: Path, openvino_server: Server, tmp_path: Path) -> None:
+def test_an_older_repository_with_two_steps_answers_the_same(
+    both_backends: Path, openvino_server: Server, tmp_path: Path
+) -> None:
     older = Path(shutil.copytree(both_backends, tmp_path / "older"))
     ensemble, encoder = (parse(older / name / "config.pbtxt") for name in ("clip_text", "clip_text_encoder"))
     del encoder.input[1:], encoder.output[1:], ensemble.ensemble_scheduling.step[:]
