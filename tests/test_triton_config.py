@@ -32,9 +32,10 @@ DOCUMENTED = {
         "INFERENCE_PRECISION_HINT",
         "INFERENCE_NUM_THREADS",
         "CPU_RUNTIME_CACHE_CAPACITY",
+        "FIXED_SHAPES_BYTES",
     },
 }
-"""Parameters in the README of triton-inference-server/onnxruntime_backend, and properties that OpenVINO's CPU plugin reads."""
+"""Parameters in the README of triton-inference-server/onnxruntime_backend, properties that OpenVINO's CPU plugin reads, our own."""
 
 
 def parse(path: Path) -> ModelConfig:
