@@ -266,6 +266,28 @@ def test_lists_of_other_programs(content: bytes, names: list[Any], tmp_path: Pat
     ]
 
 
+def test_names_that_end_with_a_nul_are_no_text_with_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["\ufeffa.jpg", "b\n.jpg", "\udcff\udcfec.jpg"]
+    for first in (0, 2):
+        wanted = names[first:] + names[:first]
+        (tmp_path / "list").write_bytes(b"".join(os.fsencode(name) + b"\0" for name in wanted))
+        with (tmp_path / "list").open() as listed:
+            monkeypatch.setattr(sys, "stdin", listed)
+            assert list(picture_names.picture_names(["-"], print, null=True)) == [(name, "") for name in wanted]
+
+
+@pytest.mark.parametrize("pieces", [(b"\xef\xbb\xbf", b"a.jpg\n"), (b"\xff", b"\xfea\0.", b"\0j\0p\0g\0\n\0"), (b"a.", b"jpg")])
+def test_a_list_may_come_in_pieces(pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as listed:
+        monkeypatch.setattr(sys, "stdin", listed)
+        came = iter([*pieces, b""])
+        monkeypatch.setattr(picture_names.os, "read", lambda *_: next(came))
+        [(name, reason)] = picture_names.picture_names(["-"], print, null=False)
+    os.close(writing)
+    assert (name, reason) == ("a.jpg", "")
+
+
 def test_a_closed_standard_input_and_names_of_nothing_are_items_of_their_own(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

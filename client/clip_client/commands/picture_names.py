@@ -90,7 +90,7 @@ def _listed(end: bytes) -> Iterator[str]:
         InvalidInput: standard input is closed, or no list of names.
     """
     rest = b""
-    for piece in _pieces(_stdin()):
+    for piece in _pieces(_stdin(), may_have_mark=end == b"\n"):
         *names, rest = (rest + piece).split(end)
         yield from _decoded(names, end)
         if len(rest) > _MOST_NAME:
@@ -98,16 +98,22 @@ def _listed(end: bytes) -> Iterator[str]:
     yield from _decoded([rest], end)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what comes, without a byte order mark; UTF-16, which PowerShell writes, as UTF-8."""
+def _pieces(file: BinaryIO, *, may_have_mark: bool) -> Iterator[bytes]:
+    """Yield what comes; a text without its byte order mark, and UTF-16, which PowerShell writes, as UTF-8."""
     piece = os.read(file.fileno(), _PIECE_BYTES)
-    while len(piece) < _LONGEST_MARK and piece[:1] in _MARKS_BEGIN and (more := os.read(file.fileno(), _PIECE_BYTES)):
+    while (
+        may_have_mark
+        and len(piece) < _LONGEST_MARK
+        and piece[:1] in _MARKS_BEGIN
+        and (more := os.read(file.fileno(), _PIECE_BYTES))
+    ):
         piece += more
-    wide = codecs.getincrementaldecoder("utf-16")("replace") if piece.startswith(_UTF16) else None
-    piece = piece.removeprefix(codecs.BOM_UTF8)
-    while piece:
-        yield wide.decode(piece).encode() if wide else piece
-        piece = os.read(file.fileno(), _PIECE_BYTES)
+    is_wide = may_have_mark and piece.startswith(_UTF16)
+    wide = codecs.getincrementaldecoder("utf-16")("replace") if is_wide else None
+    text = piece.removeprefix(codecs.BOM_UTF8 if may_have_mark else b"")
+    while piece:  # not the text: a mark may come alone
+        yield wide.decode(text).encode() if wide else text
+        text = piece = os.read(file.fileno(), _PIECE_BYTES)
 
 
 def _decoded(names: Sequence[bytes], end: bytes) -> Iterator[str]:
