@@ -214,6 +214,53 @@ def test_a_collection_of_somebody_else_is_left_alone(opener: MilvusOpener, milvu
     assert brute(VECTORS[1], 5, range(COUNT)) == hit_ids(collection, VECTORS[1], 5)
 
 
+@pytest.mark.slow
+def test_filters_mean_the_same_in_milvus(opener: MilvusOpener) -> None:
+    collection = opener.open(replace(opener.options, exact_rows=10))
+    draw = random.Random(SEED)
+    signs = "".join(map(chr, range(32, 127)))
+    texts = ["".join(draw.choices(signs, k=draw.choice((1, 3, 8, 255, 256, 257)))) for _ in range(60)] + [
+        "",
+        "'",
+        " a ",
+        "%",
+        "null",
+    ]
+    values: dict[str, list[Any]] = {
+        "year": [0, -1, 1, 7, 2**53 - 1, 1 - 2**53, 2**53 + 1, -(2**62)],
+        "price": [0.0, -0.5, 3.0, 1e299, -1e299, 1.0000000000000002, float("inf"), float("-inf"), float("nan")],
+        "flag": [True, False],
+        "caption": texts,
+    }
+    kinds = {"year": "int", "price": "float", "flag": "bool", "caption": "string"}
+    sent = [{name: draw.choice(those) for name, those in values.items() if draw.random() < 0.8} for _ in range(600)]
+    new = [NewRow(f"r{n}", {"image": VECTORS[n]}, metadata) for n, metadata in enumerate(sent)]
+    collection.add(new, on_conflict="error", fingerprint="", columns=kinds).result()
+    assert settled(lambda: opener.stats()["waiting_rows"] == 0)
+
+    def literal(name: str) -> str:
+        value = draw.choice([one for one in values[name] if not isinstance(one, float) or abs(one) < 1e300])
+        return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value).lower()
+
+    def condition(depth: int) -> str:
+        if depth and draw.random() < 0.6:
+            return f"({condition(depth - 1)} {draw.choice(('AND', 'OR'))} {condition(depth - 1)})"
+        name = draw.choice([*values])
+        if name in ("year", "price") and draw.random() < 0.3:
+            return f"{name} BETWEEN {literal(name)} AND {literal(name)}"
+        if name != "flag" and draw.random() < 0.3:
+            return f"{name} IN ({', '.join(literal(name) for _ in range(3))})"
+        return f"{name} {draw.choice(('=', '<', '<=', '>', '>=')) if name in ('year', 'price') else '='} {literal(name)}"
+
+    pushed = 0
+    for _ in range(300):
+        where = condition(3)
+        if expression := milvus_filter(where, collection.table.schema):
+            pushed += 1
+            assert sorted(opener.there._query(expression).tolist()) == collection.matching(where).tolist(), where
+    assert pushed > 50
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300 + 120 * KILLS)
 def test_no_kill_loses_rows_or_has_them_twice(milvus: Milvus, tmp_path: Path) -> None:
