@@ -185,7 +185,7 @@ class Collection:
 
     def close(self) -> None:
         """Finish what was queued and stop; a collection that is only read has nothing to finish."""
-        self._upkeep.stop()
+        self._stop_upkeep()
         if self._follower:
             self._follower.close()
         why = Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment")
@@ -198,13 +198,19 @@ class Collection:
         Raises:
             ClipError: the table can't be removed; what was queued is in it.
         """
-        self._upkeep.stop()
+        self._stop_upkeep()
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
         self._upkeep.join()
         for engine in self.engines.values():
             engine.discard()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stop_upkeep(self) -> None:
+        self._upkeep.stop()
+        for engine in self.engines.values():
+            if isinstance(engine, LanceEngine):
+                engine.stop()
 
     def _follow(self) -> None:
         """Take in what the table's owner has committed."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clip_client.errors import Unavailable
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.lance_tuning import LanceTuned, lance_tuned
@@ -41,6 +42,7 @@ class LanceEngine:
         self._table, self._tower, self._size, self._options, self._queries = table, tower, size, options, queries
         self._version = -1  # of the table at the last look
         self._retune_at = 0.0
+        self._stopped = False
         self._count: int | None = None
         self._state: IndexState | None = None
         self._tuned: LanceTuned | None = None
@@ -115,6 +117,10 @@ class LanceEngine:
 
     def discard(self) -> None:
         pass  # it goes with the table
+
+    def stop(self) -> None:
+        """End tuning that is under way: LanceDB mustn't be at work when the process ends."""
+        self._stopped = True
 
     def stats(self) -> dict[str, Any]:
         state, tuned = self._state, self._tuned
@@ -195,6 +201,8 @@ class LanceEngine:
             vectors, source = self._made(), "made"
 
         def search(query: Floats, effort: Effort) -> Rows:
+            if self._stopped:
+                raise Unavailable("the collection is closed: its index is tuned another time")
             return self._table.nearest(query, self._tower, AT, "", effort)[1]
 
         target = self._options.recall_target
