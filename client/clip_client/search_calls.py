@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from clip_client.arrow_calls import ArrowCalls
 from clip_client.concurrency import Concurrency
 from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
@@ -29,7 +30,7 @@ from clip_client.sidecar_http import AwaitableSidecar
 from clip_client.spec import Tower
 
 
-class SearchCalls:
+class SearchCalls(ArrowCalls):
     """Calls to one sidecar."""
 
     def __init__(self, http: AwaitableSidecar, concurrency: Concurrency) -> None:

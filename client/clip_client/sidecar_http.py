@@ -27,6 +27,9 @@ from clip_client.retry_pauses import pauses_s
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
 
+ARROW = "application/vnd.apache.arrow.stream"
+"""Media type of rows as an Arrow IPC stream."""
+
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
 _LARGE_BYTES = 65_536  # bodies from which on JSON isn't read or written on an event loop
 _QUESTIONS = ("/search", "/get", "/duplicates", "/compare", "/classify")  # paths of POST that change nothing
@@ -63,7 +66,7 @@ class Sidecar(ABC):
         self._headers = {"content-type": "application/json", **options.sent_headers}
 
     async def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
-        """Send a request, with ``content`` as its JSON body unless that is None, and return the answer's JSON object.
+        """Send a request, with ``content`` as its JSON body unless it is bytes or None, and return the answer's JSON object.
 
         Raises:
             InvalidInput: or its subclass that the status stands for.
@@ -72,7 +75,9 @@ class Sidecar(ABC):
             Timeout: the sidecar, or its Triton, is too slow.
         """
         self._concurrency.check()
-        body = b"" if content is None else await self._apart(_dumped, content, _size(content))
+        body = content if isinstance(content, bytes) else b""
+        if content is not None and not isinstance(content, bytes):
+            body = await self._apart(_dumped, content, _size(content))
         status, answer = await self._asked(method, path, body)
         if status >= 300:  # the sidecar never redirects
             raise self._error(status, answer)
@@ -93,7 +98,7 @@ class Sidecar(ABC):
         if status >= 300:
             raise self._error(status, answer)
         if len(answer) > most_bytes:
-            raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected a picture of fewer")
+            raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected fewer")
         return answer
 
     async def not_ready(self) -> str:
@@ -106,6 +111,10 @@ class Sidecar(ABC):
             fault = await self._fault(problem) if isinstance(problem, Outage) else ""
             return f"no answer from a sidecar ({fault or problem})"
         return "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+
+    def _sent_headers(self, path: str) -> dict[str, str]:
+        """Return the headers of a request, with the type of its body."""
+        return self._headers | ({"content-type": ARROW} if path.partition("?")[0].endswith("/arrow") else {})
 
     @abstractmethod
     async def close(self) -> None:
@@ -201,7 +210,13 @@ class SidecarHttp(Sidecar):
         timeout = urllib3.Timeout(connect=min(self._options.timeouts.connect_s, timeout_s), read=timeout_s)
         try:
             answer = self._pool.request(
-                method, self.url + path, body=body or None, timeout=timeout, preload_content=most_bytes is None, redirect=False
+                method,
+                self.url + path,
+                body=body or None,
+                headers=self._sent_headers(path),
+                timeout=timeout,
+                preload_content=most_bytes is None,
+                redirect=False,
             )
             if most_bytes is None:
                 return answer.status, answer.data

@@ -29,7 +29,7 @@ class SidecarOnLoop(Sidecar):
         self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
     ) -> tuple[int, bytes]:
         request = method, self.url + path, body or None
-        async with self._session.answer(request, timeout_s, lambda _: self._timeout()) as answer:
+        async with self._session.answer(request, timeout_s, lambda _: self._timeout(), self._sent_headers(path)) as answer:
             content = await (answer.read() if most_bytes is None else _first(answer, most_bytes + 1))
             return answer.status, content
 

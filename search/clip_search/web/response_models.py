@@ -105,6 +105,12 @@ class Added(TypedDict):
     errors: list[RowError]
 
 
+class ArrowAdded(Added):
+    """Outcome of an addition of Arrow rows; ``others`` has positions of rows whose ids belong to rows with other vectors."""
+
+    others: list[int]
+
+
 class Row(TypedDict):
     """Row of a collection; vectors are there on request, ``thumbnail`` is the path of a picture."""
 
