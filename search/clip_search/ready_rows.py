@@ -18,7 +18,7 @@ from clip_client.spec import TOWERS
 from clip_client.thumbnails import thumbnail
 from clip_search.arrays import Floats, Mask
 from clip_search.collection import Collection
-from clip_search.folders.values import Lost, is_string, kind_for, values
+from clip_search.imports.values import Lost, is_string, kind_for, values
 from clip_search.ingest import AddOptions, Outcome, once, side_by_side, stored
 from clip_search.sidecar import Sidecar
 from clip_search.storage.kinds import shown, word
@@ -87,7 +87,7 @@ def check_schema(schema: pa.Schema, size: int) -> dict[str, str]:
     for name in towers:
         _check_vectors(name, schema.field(name).type, size)
     for name, expected, fits in (("thumbnail", "binary", is_type.is_binary), *((name, "string", is_string) for name in _TEXTS)):
-        if name in schema.names and not fits(schema.field(name).type):
+        if name in schema.names and not (fits(schema.field(name).type) or is_type.is_null(schema.field(name).type)):
             raise InvalidInput(f"column {name} is {_named(schema.field(name).type)}: expected {expected}")
     return {field.name: _kind(field) for field in schema if field.name not in RESERVED and not is_type.is_null(field.type)}
 

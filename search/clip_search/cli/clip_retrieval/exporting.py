@@ -18,6 +18,7 @@ from clip_client.errors import NotFound
 from clip_client.progress_bars import ProgressBar
 from clip_client.search import Search
 from clip_client.spec import TOWERS, Tower
+from clip_search import memory_trim
 from clip_search.arrays import Floats
 from clip_search.cli.commands import batches, client
 from clip_search.index.faiss_index import FlatFile
@@ -25,11 +26,12 @@ from clip_search.storage.kinds import arrow_type, checked_value
 
 _PARTITION = 1_000_000  # rows in a file, as clip-retrieval's inference writes by default
 _BARE = ("row has", "rows have")
-_TOGETHER = 5_000  # rows in a step of the export: ten megabytes of vectors
+_TOGETHER = 2_000  # rows in a step of the export: some megabytes of vectors
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write all rows of a collection as clip-retrieval's inference and index commands do."""
+    memory_trim.return_at_once()
     with client(arguments) as search:
         stats = search.stats(arguments.collection)
         writer = _Writer(arguments.folder, stats)

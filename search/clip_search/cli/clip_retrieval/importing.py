@@ -9,20 +9,22 @@ from clip_client.counting import counted
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, NotFound
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import OnConflict, Search
+from clip_search import memory_trim
 from clip_search.cli.books import Books
 from clip_search.cli.clip_retrieval.json_rows import JsonRows
 from clip_search.cli.commands import client, ensure
-from clip_search.folders import runs
-from clip_search.folders.chunks import Source
-from clip_search.folders.columns import ForeignColumns
-from clip_search.folders.sources import opened
-from clip_search.folders.steps import Import, Send, Sent, Step
+from clip_search.imports import runs
+from clip_search.imports.chunks import Source
+from clip_search.imports.columns import ForeignColumns
+from clip_search.imports.sources import opened
+from clip_search.imports.steps import Import, Send, Sent, Step
 
 _APART = "--prefix TEXT gives the rows of each folder ids of their own, --replace takes these instead"
 
 
 def import_(arguments: argparse.Namespace) -> int:
     """Add the vectors and metadata of a folder; a row's id is its number there, behind the prefix."""
+    memory_trim.return_at_once()
     source = opened(arguments.folder)
     fingerprint = runs.fingerprint(source.schemas(), arguments.fingerprint, arguments.folder)
     with client(arguments) as search, Books(arguments.errors, say) as books:

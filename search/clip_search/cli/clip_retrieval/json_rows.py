@@ -14,8 +14,8 @@ import pyarrow as pa
 from clip_client.search import OnConflict, Row, Search
 from clip_search.arrays import Floats
 from clip_search.cli.commands import batches
-from clip_search.folders.steps import Sent
-from clip_search.folders.values import kind_for, values
+from clip_search.imports.steps import Sent
+from clip_search.imports.values import kind_for, values
 from clip_search.storage.schema import RESERVED
 
 _LOOKED_UP = 1_000  # rows, of which a sidecar tells at once

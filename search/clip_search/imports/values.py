@@ -34,6 +34,8 @@ def kind_for(type: pa.DataType) -> str:
     if is_type.is_decimal(type) and type.precision <= 38 and 0 <= type.scale <= type.precision:
         return f"decimal({type.precision},{type.scale})"
     if _is_list(type):
+        if _is_list(_stored(type.value_type)):  # said at once: a type may be nested so deep that looking inside takes for ever
+            return "string"
         inner = kind_for(type.value_type)
         return f"list<{inner}>" if inner in ("string", "int", "float", "bool") and not _is_text(type.value_type) else "string"
     return next((kind for kind, fits in _FITS if fits(type)), "string")

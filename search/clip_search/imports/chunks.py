@@ -13,6 +13,7 @@ from clip_client.spec import Tower
 from clip_search.arrays import Floats, Mask
 
 TOGETHER = 2_000  # rows that are read, and sent, at once
+BUFFER_BYTES = 2**20  # of a column of a parquet file: without it, whole row groups are read at once
 _LEAST_SQUARE = 1e-24  # of a length that is told from 0
 
 

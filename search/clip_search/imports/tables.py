@@ -14,8 +14,8 @@ import pyarrow.types as is_type
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
-from clip_search.folders.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.folders.runs import part_of, plain_schema, run_of, without_thumbnails
+from clip_search.imports.chunks import BUFFER_BYTES, TOGETHER, Chunk, Vectors, origin
+from clip_search.imports.runs import part_of, plain_schema, run_of, without_thumbnails
 from clip_search.storage.kinds import word
 
 _NOT_ROWS = ("errors.parquet",)
@@ -115,7 +115,7 @@ class ParquetPiece:
     def read(self) -> Iterator[Rows]:
         """Yield the rows, group by group."""
         first = 0
-        with pq.ParquetFile(self._file) as opened:
+        with pq.ParquetFile(self._file, buffer_size=BUFFER_BYTES) as opened:
             for group in range(opened.num_row_groups):
                 end = first + opened.metadata.row_group(group).num_rows
                 try:

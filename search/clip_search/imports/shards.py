@@ -15,9 +15,8 @@ from clip_client.embedded_files import FOLDERS
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Mask
-from clip_search.folders.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.folders.runs import part_of, plain_schema, run_of, without_thumbnails
-from clip_search.index.faiss_index import stored_vectors
+from clip_search.imports.chunks import BUFFER_BYTES, TOGETHER, Chunk, Vectors, origin
+from clip_search.imports.runs import part_of, plain_schema, run_of, without_thumbnails
 
 _NUMBER = re.compile(r"[0-9]{1,18}$")
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
@@ -252,6 +251,8 @@ def _header_rows(path: Path) -> int | None:
 
 
 def _index(path: Path) -> Part:
+    from clip_search.index.faiss_index import stored_vectors  # faiss takes 40 MB
+
     try:
         index = stored_vectors(path)
     except InvalidInput as problem:
@@ -269,7 +270,7 @@ def _parquet(path: Path) -> Part:
 
 def _batches(part: Part) -> Iterator[tuple[int, pa.RecordBatch | None, str]]:
     """Yield rows, or a count of unreadable rows with the reason; a damaged group of rows leaves the others."""
-    with pq.ParquetFile(part.path) as file:
+    with pq.ParquetFile(part.path, buffer_size=BUFFER_BYTES) as file:
         for group in range(file.num_row_groups):
             left = file.metadata.row_group(group).num_rows
             try:

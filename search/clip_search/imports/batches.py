@@ -11,9 +11,9 @@ import pyarrow as pa
 from clip_client.embedded_files import FOLDERS
 from clip_client.spec import Tower
 from clip_search.arrays import Mask
-from clip_search.folders.chunks import Chunk, Vectors
-from clip_search.folders.columns import ForeignColumns
-from clip_search.folders.values import is_string, values
+from clip_search.imports.chunks import Chunk, Vectors
+from clip_search.imports.columns import ForeignColumns
+from clip_search.imports.values import is_string, values
 from clip_search.storage.schema import tower_column
 
 Reasons = list[tuple[str, str]]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from clip_search.folders.batches import Batch, Reasons, row_name
-from clip_search.folders.chunks import Chunk, Source
-from clip_search.folders.columns import ForeignColumns
+from clip_search.imports.batches import Batch, Reasons, row_name
+from clip_search.imports.chunks import Chunk, Source
+from clip_search.imports.columns import ForeignColumns
 from clip_search.storage.kinds import word
 
 _AHEAD = 2  # batches that are read while one is added

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from clip_client.errors import InvalidInput
-from clip_search.folders.values import Lost, is_string, kind_for, merged, typed
+from clip_search.imports.values import Lost, is_string, kind_for, merged, typed
 from clip_search.storage.kinds import word
 from clip_search.storage.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
