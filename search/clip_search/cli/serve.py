@@ -67,8 +67,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
         memory_bytes=int(arguments.memory * 2**30),
         threads=arguments.threads,
     )
-    if missing := [str(folder) for folder in arguments.images if not folder.is_dir()]:
-        raise InvalidInput(f"--images {missing[0]}: there is no such folder")
+    if missing := [str(path) for path in arguments.images if not path.exists()]:
+        raise InvalidInput(f"--images {missing[0]}: there is no such folder or picture")
     networks, ports = tuple(arguments.allow_network), tuple(arguments.allow_port)
     fetch = FetchOptions(folders=tuple(arguments.images), networks=networks, ports=ports)
     http = HttpOptions(
