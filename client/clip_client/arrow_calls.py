@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
 from clip_client.concurrency import Concurrency
@@ -53,6 +55,41 @@ class ArrowCalls:
         answer = await self._http.ask("POST", f"{_path(collection)}?{urlencode(options)}", body)
         errors = {int(error["index"]): str(error["message"]) for error in answer["errors"]}
         return Added(answer["added"], answer["replaced"], answer["skipped"], answer["ids"], errors, answer["others"])
+
+    async def import_folder(
+        self,
+        collection: str,
+        folder: str | os.PathLike[str],
+        *,
+        prefix: str = "",
+        on_conflict: Literal["skip", "replace"] = "skip",
+        fingerprint: str = "",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Let the sidecar read a folder of its own machine; iterate over the outcomes of some rows at a time.
+
+        An outcome has ``rows``, ``added``, ``unchanged``, ``replaced``, and lists of names with reasons: ``left_out``, and
+        ``notes`` on rows that are in.
+        Whoever stops iterating ends the import; another goes on, since rows that are there are unchanged.
+
+        Args:
+            folder: of ``clipserve embed`` or clip-retrieval, below the folders that the sidecar reads (``--images``).
+            prefix: in front of each row's number, which together are its id.
+            fingerprint: of the model that made the vectors, if its files don't say.
+
+        Raises:
+            InvalidInput: the sidecar may not read it, there is another folder, or it can't be imported.
+            NotFound: no such collection, or a sidecar that is older than this verb.
+        """
+        path = os.path.realpath(folder)
+        wanted: dict[str, Any] = {"folder": path, "prefix": prefix, "on_conflict": on_conflict, "fingerprint": fingerprint}
+        if os.path.isdir(path):
+            status = os.stat(path)
+            wanted["state"] = [status.st_ino, status.st_mtime_ns]
+        async with contextlib.aclosing(
+            self._http.lines(f"/v1/collections/{quote(collection, safe='')}/import", wanted)
+        ) as lines:
+            async for line in lines:
+                yield line
 
     async def arrow_rows(
         self, collection: str, *, where: str = "", vectors: bool = False, after: int = -1, page: int = 5000

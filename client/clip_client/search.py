@@ -89,6 +89,7 @@ class Search:
     delete = blocking(SearchCalls.delete)
     get = blocking(SearchCalls.get)
     rows = blocking_iterator(SearchCalls.rows)
+    import_folder = blocking_iterator(SearchCalls.import_folder)
     arrow_rows = blocking_iterator(SearchCalls.arrow_rows)
     query = blocking(SearchCalls.query)
     thumbnail = blocking(SearchCalls.thumbnail)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from clip_search.imports.batches import Batch, Reasons, row_name
-from clip_search.imports.chunks import Chunk, Source
+from clip_search.imports.chunks import TOGETHER, Chunk, Source
 from clip_search.imports.columns import ForeignColumns
 from clip_search.storage.kinds import word
 
@@ -74,7 +75,7 @@ class Import:
         waiting: deque[tuple[Chunk, Batch | None, Future[Sent]]] = deque()
         threads = ThreadPoolExecutor(1, thread_name_prefix="import")
         try:
-            for chunk in map(self._of_one_size, self.source.chunks()):
+            for chunk in self._chunks():
                 batch = None if chunk.problem else Batch(chunk, self.columns, self.prefix)
                 rows = batch.rows if batch else None
                 waiting.append((chunk, batch, threads.submit(send, rows) if rows else _nothing()))
@@ -86,6 +87,13 @@ class Import:
             threads.shutdown(cancel_futures=True)
         lost = [(column, reason, count) for column in self.columns for reason, count in column.lost.items()]
         yield Step(notes=[(f"column {word(column.key[0])}", f"{count} values: {reason}") for column, reason, count in lost])
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """Yield the folder's chunks; a file that can't be read is many rows, which come in parts."""
+        for chunk in map(self._of_one_size, self.source.chunks()):
+            cuts = range(TOGETHER, len(chunk.numbers), TOGETHER) if chunk.problem else ()
+            for first, end in itertools.pairwise([0, *cuts, len(chunk.numbers)]):
+                yield replace(chunk, numbers=chunk.numbers[first:end]) if cuts else chunk
 
     def _of_one_size(self, chunk: Chunk) -> Chunk:
         """Return a chunk, with a problem if its vectors aren't as long as the folder's first."""

@@ -2,11 +2,16 @@
 
 import argparse
 import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from clip_client.counting import counted
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, NotFound
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, NotFound, Unavailable
+from clip_client.host_names import is_loopback
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import OnConflict, Search
 from clip_search import memory_trim
@@ -49,6 +54,8 @@ class _Import:
         self._search, self._books = search, books
         self._collection, self._fingerprint = arguments.collection, fingerprint
         self._prefix: str = arguments.prefix
+        self._folder: Path = arguments.folder
+        self._may_lie_there = not arguments.send and is_loopback(urlsplit(search.url).hostname or "")
         self._on_conflict: OnConflict = "replace" if arguments.replace else "skip"
 
     def run(self, folder: Source) -> None:
@@ -62,14 +69,41 @@ class _Import:
         columns = ForeignColumns(folder.schemas(), about["columns"])
         for told in filter(None, (column.told() for column in columns)):
             say(told)
-        steps = Import(folder, columns, self._prefix, f"id {{id}} has another vector in {self._collection}: {_APART}")
         with (
             ProgressBar(desc="importing", total=folder.rows, unit=" rows") as bar,
-            contextlib.closing(steps.steps(self._sender())) as outcomes,
+            contextlib.closing(self._steps(folder, columns)) as steps,
         ):
-            for step in outcomes:
+            for step in steps:
                 self._enter(step)
                 bar.update(step.rows)
+
+    def _steps(self, folder: Source, columns: ForeignColumns) -> Generator[Step]:
+        """Yield the outcomes: of the sidecar that reads the folder itself where it may, else of what is sent to it."""
+        if self._may_lie_there:
+            read_there = self._read_there()
+            with contextlib.closing(read_there), contextlib.suppress(InvalidInput):
+                first = next(read_there)
+                say(f"the sidecar reads {self._folder} itself")
+                yield first
+                try:
+                    yield from read_there
+                except InvalidInput as problem:
+                    raise Unavailable(str(problem)) from problem
+                return
+        sending = Import(folder, columns, self._prefix, f"id {{id}} has another vector in {self._collection}: {_APART}")
+        yield from sending.steps(self._sender())
+
+    def _read_there(self) -> Generator[Step]:
+        lines = self._search.import_folder(
+            self._collection,
+            self._folder,
+            prefix=self._prefix,
+            on_conflict="replace" if self._on_conflict == "replace" else "skip",
+            fingerprint=self._fingerprint,
+        )
+        with contextlib.closing(cast("Generator[dict[str, Any]]", lines)):
+            for line in lines:
+                yield Step(**line)
 
     def _enter(self, step: Step) -> None:
         self._books.added += step.added
