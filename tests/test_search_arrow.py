@@ -17,7 +17,7 @@ import sidecars
 from sidecars import PICTURES, Sidecar
 
 from clip_client.errors import Conflict, InvalidInput, NotFound, TooLarge
-from clip_client.search import Row, Search
+from clip_client.search import Row, Search, Term
 from clip_search import ready_rows
 from clip_search.web import arrow_stream
 
@@ -268,3 +268,46 @@ def test_a_sidecar_without_arrow_says_that_nothing_is_there(client: Search) -> N
         client.add_arrow("nobody", table())
     with pytest.raises(InvalidInput, match="rows is a list: expected a pyarrow Table"):
         client.add_arrow(NAME, [Row(vector=unit(1)[0])])  # type: ignore[arg-type]
+
+
+def test_a_search_gives_a_hundred_thousand_ids_and_scores(client: Search, sidecar: Sidecar) -> None:
+    vectors = unit(24_000)
+    for start in range(0, 24_000, 8_000):
+        part = vectors[start : start + 8_000]
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), SIZE)  # [n, D] -> [n * D]
+        numbers = range(start, start + 8_000)
+        client.add_arrow(NAME, pa.table({"id": [str(n) for n in numbers], "vector_image": lists, "n": numbers}))
+    scores = vectors @ vectors[7]
+    order = np.argsort(-scores, kind="stable")
+    hits = client.query(NAME, Term(vector=vectors[7]), k=100_000)
+    np.testing.assert_allclose([hit.score for hit in hits], scores[order], atol=1e-5)
+    assert {hit.id for hit in hits} == {str(n) for n in range(24_000)}
+    assert not any(hit.metadata for hit in hits)
+    page = client.query(NAME, Term(vector=vectors[7]), k=3, offset=23_000)
+    np.testing.assert_allclose([scores[hit.metadata["n"]] for hit in page], scores[order[23_000:23_003]], atol=1e-5)
+    assert len(client.query(NAME, Term(vector=vectors[7]), k=50_000, where="n < 15000")) == 15_000
+    asked = {
+        "modality": "image",
+        "num_images": 2,
+        "num_result_ids": 20_000,
+        "indice_name": NAME,
+        "embedding_input": vectors[7].tolist(),
+    }
+    status, answer = sidecar.ask("POST", "/knn-service", asked)
+    assert (status, len(answer)) == (200, 20_000)
+    assert {entry.keys() == {"id", "similarity"} for entry in answer[2:]} == {True}
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"k": 10**9}, "k + offset is 1,000,000,000: expected at most 100,000"),
+        ({"k": 1, "offset": 100_000}, "k + offset is 100,001: expected at most 100,000"),
+        ({"k": 10_001}, "send columns [] for the ids and scores of up to 100,000"),
+        ({"k": 10_001, "columns": [], "sort": {"column": "id"}}, "k + offset is 10,001: expected at most 10,000"),
+    ],
+)
+def test_longer_lists_are_refused_with_the_bound(client: Search, sidecar: Sidecar, asked: dict[str, Any], reason: str) -> None:
+    status, answer = sidecar.ask("POST", f"/v1/collections/{NAME}/search", {"vector": [1.0] * SIZE, **asked})
+    assert status == 413
+    assert reason in answer["message"]

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.types as is_type
 
 from clip_client.errors import InvalidInput
-from clip_client.spec import TOWERS
+from clip_client.spec import TOWERS, Tower
 from clip_client.thumbnails import thumbnail
-from clip_search.arrays import Floats, Mask
+from clip_search.arrays import Floats, Mask, Rows, present
 from clip_search.collection import Collection
 from clip_search.imports.values import Lost, is_string, kind_for, values
 from clip_search.ingest import AddOptions, Outcome, once, side_by_side, stored
@@ -205,13 +205,24 @@ def _others(collection: Collection, rows: Mapping[int, NewRow], there: Mapping[s
     """Return the positions of rows that have other vectors than the rows with their ids."""
     others: set[int] = set()
     for tower in TOWERS:
-        ours = {n: row.vectors[tower] for n, row in rows.items() if tower in row.vectors}
-        stored = collection.table.vectors_of(tower, [there[rows[n].id] for n in ours])
-        others.update(n for n, vector in ours.items() if not _are_close(vector, stored.get(there[rows[n].id])))
+        ours = {n: row for n, row in rows.items() if tower in row.vectors}
+        numbers = np.array([there[row.id] for row in ours.values()], np.int64)
+        known, vectors = _stored_vectors(collection, tower, numbers)
+        matrix = np.array([row.vectors[tower] for row in ours.values()], np.float32)  # [n, D]
+        here = present(known, numbers)
+        same = np.zeros(len(numbers), bool)
+        theirs = vectors[np.searchsorted(known, numbers[here])]
+        cosines = np.einsum("ij,ij->i", matrix[here], theirs)  # [m, D], [m, D] -> [m]
+        same[here] = cosines >= _SAME * np.sqrt(np.einsum("ij,ij->i", theirs, theirs))
+        others.update(n for n, is_same in zip(ours, same.tolist(), strict=True) if not is_same)
     return tuple(sorted(others))
 
 
-def _are_close(ours: Floats, theirs: Floats | None) -> bool:
-    if theirs is None:
-        return False
-    return float(ours @ theirs) >= _SAME * float(np.linalg.norm(theirs))
+def _stored_vectors(collection: Collection, tower: Tower, numbers: Rows) -> tuple[Rows, Floats]:
+    """Return those of rows that have a vector, ascending, and the vectors [n, D]."""
+    size, column = collection.about.size, tower_column(tower)
+    if not len(numbers):
+        return numbers, np.empty((0, size), np.float32)
+    table = collection.table.read(np.unique(numbers), ["row", column])
+    table = table.filter(pc.is_valid(table[column]))
+    return table["row"].to_numpy(), np.asarray(table[column].combine_chunks().flatten()).reshape(-1, size)  # [n * D] -> [n, D]
