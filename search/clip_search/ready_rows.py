@@ -205,7 +205,8 @@ def _others(collection: Collection, rows: Mapping[int, NewRow], there: Mapping[s
     """Return the positions of rows that have other vectors than the rows with their ids."""
     others: set[int] = set()
     for tower in TOWERS:
-        ours = {n: row for n, row in rows.items() if tower in row.vectors}
+        if not (ours := {n: row for n, row in rows.items() if tower in row.vectors}):
+            continue
         numbers = np.array([there[row.id] for row in ours.values()], np.int64)
         known, vectors = _stored_vectors(collection, tower, numbers)
         matrix = np.array([row.vectors[tower] for row in ours.values()], np.float32)  # [n, D]
@@ -221,8 +222,6 @@ def _others(collection: Collection, rows: Mapping[int, NewRow], there: Mapping[s
 def _stored_vectors(collection: Collection, tower: Tower, numbers: Rows) -> tuple[Rows, Floats]:
     """Return those of rows that have a vector, ascending, and the vectors [n, D]."""
     size, column = collection.about.size, tower_column(tower)
-    if not len(numbers):
-        return numbers, np.empty((0, size), np.float32)
     table = collection.table.read(np.unique(numbers), ["row", column])
     table = table.filter(pc.is_valid(table[column]))
     return table["row"].to_numpy(), np.asarray(table[column].combine_chunks().flatten()).reshape(-1, size)  # [n * D] -> [n, D]

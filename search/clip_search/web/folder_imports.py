@@ -11,13 +11,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from clip_client.errors import ClipError
-from clip_search.errors import status
 from clip_search.folder_import import FolderImport, begun
 from clip_search.imports.steps import Step
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import body_of
 from clip_search.web.app_state import State, body, collection, state
+from clip_search.web.guard import failure
 from clip_search.web.request_models import Body
 from clip_search.web.response_models import failures
 
@@ -58,9 +57,8 @@ async def _lines(shared: State, steps: Generator[Step]) -> AsyncIterator[bytes]:
     try:
         while (step := await shared.importing.run(next, steps, None)) is not None:
             yield orjson.dumps(dataclasses.asdict(step)) + b"\n"
-    except ClipError as problem:
-        told = {"message": str(problem), "type": type(problem).__name__, "code": status(problem)}
-        yield orjson.dumps({"error": told}) + b"\n"
+    except Exception as problem:  # the status is sent already: a last line tells what other routes do with theirs
+        yield bytes(failure(problem).body) + b"\n"
     finally:
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(steps.close)
