@@ -24,7 +24,7 @@ import pictures
 from clip_client.embedded_files import FINGERPRINT, RUN
 from clip_embed.outputs import kinds
 from clip_search.cli import parser
-from clip_search.cli.clip_retrieval.sources import opened
+from clip_search.imports.sources import opened
 
 NOBODY = "127.0.0.1:9"
 JPEGS = pictures.jpegs(7)

@@ -153,7 +153,7 @@ def test_rows_are_found_by_id_while_they_are_replaced(alone: Sidecar) -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/collections/a/search", {"vector": [1] * SIZE, "k": 10_001}),
+        ("/v1/collections/a/search", {"vector": [1] * SIZE, "k": 100_001}),
         ("/v1/collections/a/search", {"vector": [1] * SIZE, "k": 2**70}),
         ("/v1/collections/a/search", {"vector": [1] * SIZE, "k": 10_000, "offset": 1}),
         ("/v1/collections/a/search", {"vector": [1] * SIZE, "k": 1, "offset": 10_000}),
@@ -161,7 +161,13 @@ def test_rows_are_found_by_id_while_they_are_replaced(alone: Sidecar) -> None:
         ("/knn-service", {"modality": "image", "num_images": 10_001, "indice_name": "a", "embedding_input": [1] * SIZE}),
         (
             "/knn-service",
-            {"modality": "image", "num_images": 1, "num_result_ids": 10_001, "indice_name": "a", "embedding_input": [1] * SIZE},
+            {
+                "modality": "image",
+                "num_images": 1,
+                "num_result_ids": 100_001,
+                "indice_name": "a",
+                "embedding_input": [1] * SIZE,
+            },
         ),
         ("/metadata", {"ids": [1] * 10_001, "indice_name": "a"}),
         ("/v1/collections/a/rows?limit=10001", None),

@@ -12,7 +12,7 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors
+from clip_search.index.faiss_index import FlatFile, VectorIndex, stored_vectors
 from clip_search.index.kinds import kind_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
@@ -203,10 +203,10 @@ def test_index_files_of_others(tmp_path: Path) -> None:
     file = FlatFile(tmp_path / "image.index", unit(10).shape[1])
     file.add(unit(10))
     file.close()
-    np.testing.assert_array_equal(file_vectors(tmp_path / "image.index"), unit(10))
+    np.testing.assert_array_equal(stored_vectors(tmp_path / "image.index").reconstruct_n(0, 10), unit(10))
     (tmp_path / "broken.index").write_bytes(b"no index")
     with pytest.raises(ValueError, match="import the embeddings' folder instead"):
-        file_vectors(tmp_path / "broken.index")
+        stored_vectors(tmp_path / "broken.index")
 
 
 def test_a_search_is_right_while_rows_of_the_tail_are_hidden() -> None:

@@ -10,3 +10,8 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Tell if a host is this machine by its name or address."""
+    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)

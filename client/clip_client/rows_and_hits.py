@@ -181,13 +181,18 @@ def _as_row(row: Any) -> Row:
 
 @dataclass(frozen=True)
 class Added:
-    """Outcome of an add: counts, ids of the rows that are there now, and the reason by position of each that isn't."""
+    """Outcome of an add: counts, ids of the rows that are there now, and the reason by position of each that isn't.
+
+    Attributes:
+        others: positions of skipped rows whose ids belong to rows with other vectors; only where they were compared.
+    """
 
     added: int
     replaced: int
     skipped: int
     ids: list[str]
     errors: dict[int, str]
+    others: Sequence[int] = ()
 
     @property
     def sent(self) -> int:

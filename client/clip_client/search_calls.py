@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from clip_client.arrow_calls import ArrowCalls
 from clip_client.concurrency import Concurrency
 from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
@@ -28,8 +29,10 @@ from clip_client.rows_and_hits import (
 from clip_client.sidecar_http import AwaitableSidecar
 from clip_client.spec import Tower
 
+_DESCRIBED = 10_000  # hits that come with metadata unless others are asked for
 
-class SearchCalls:
+
+class SearchCalls(ArrowCalls):
     """Calls to one sidecar."""
 
     def __init__(self, http: AwaitableSidecar, concurrency: Concurrency) -> None:
@@ -179,18 +182,20 @@ class SearchCalls:
         modality: Tower | None = None,
         sort: str = "",
         descending: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> Hits:
         """Search for a text, a term, or a weighted mix of terms, minus others; hits come best first.
 
         Args:
+            k: at most 100,000 with offset; more than 10,000 hits come without metadata, which :meth:`get` gives.
             sort: column by which the hits that pass, at most 10,000, are sorted instead, those without a value last.
 
         Raises:
-            InvalidInput: a bad filter or column, nothing to look for.
+            InvalidInput, TooLarge: a bad filter or column, nothing to look for, more at once than is allowed.
             NotFound: no such collection.
-            TooLarge: more was asked for at once than is allowed.
             Unavailable: the sidecar is down, or Triton is and a text or an image was asked for.
         """
+        sent = [] if columns is None and k > _DESCRIBED else columns
         query: dict[str, Any] = {
             **await self._terms(what, minus),
             "k": k,
@@ -199,9 +204,9 @@ class SearchCalls:
             "threshold": threshold,
             "deduplicate": deduplicate,
             "modality": modality,
+            "columns": sent,
         }
-        if sort:
-            query["sort"] = {"column": sort, "descending": descending}
+        query |= {"sort": {"column": sort, "descending": descending}} if sort else {}
         return self._hits((await self._http.ask("POST", _path(collection, "search"), query))["hits"])
 
     async def thumbnail(self, hit: Hit) -> bytes | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 import urllib3
@@ -27,6 +29,15 @@ from clip_client.retry_pauses import pauses_s
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
 
+ARROW = "application/vnd.apache.arrow.stream"
+"""Media type of rows as an Arrow IPC stream."""
+
+_NOT_SENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+)
+_MOST_TOLD = 2**20  # bytes of an answer that refuses a request
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
 _LARGE_BYTES = 65_536  # bodies from which on JSON isn't read or written on an event loop
 _QUESTIONS = ("/search", "/get", "/duplicates", "/compare", "/classify")  # paths of POST that change nothing
@@ -44,6 +55,9 @@ class AwaitableSidecar(Protocol):
 
     async def content(self, path: str, most_bytes: int) -> bytes:
         """Return the body of an answer that isn't JSON, as :meth:`Sidecar.content` does."""
+
+    def lines(self, path: str, content: Any) -> AsyncGenerator[dict[str, Any]]:
+        """Send a request, and iterate over the lines of its answer, as :meth:`Sidecar.lines` does."""
 
     async def not_ready(self) -> str:
         """Return the parts that aren't ready, with reasons; empty when all are."""
@@ -63,7 +77,7 @@ class Sidecar(ABC):
         self._headers = {"content-type": "application/json", **options.sent_headers}
 
     async def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
-        """Send a request, with ``content`` as its JSON body unless that is None, and return the answer's JSON object.
+        """Send a request, with ``content`` as its JSON body unless it is bytes or None, and return the answer's JSON object.
 
         Raises:
             InvalidInput: or its subclass that the status stands for.
@@ -72,7 +86,9 @@ class Sidecar(ABC):
             Timeout: the sidecar, or its Triton, is too slow.
         """
         self._concurrency.check()
-        body = b"" if content is None else await self._apart(_dumped, content, _size(content))
+        body = content if isinstance(content, bytes) else b""
+        if content is not None and not isinstance(content, bytes):
+            body = await self._apart(_dumped, content, _size(content))
         status, answer = await self._asked(method, path, body)
         if status >= 300:  # the sidecar never redirects
             raise self._error(status, answer)
@@ -93,8 +109,29 @@ class Sidecar(ABC):
         if status >= 300:
             raise self._error(status, answer)
         if len(answer) > most_bytes:
-            raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected a picture of fewer")
+            raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected fewer")
         return answer
+
+    async def lines(self, path: str, content: Any) -> AsyncGenerator[dict[str, Any]]:
+        """Send a request with JSON, and iterate over its answer, a JSON object a line; whoever stops closes the connection.
+
+        Raises:
+            ClipError: as :meth:`ask`; that of a line with ``error``.
+        """
+        self._concurrency.check()
+        try:
+            async with contextlib.aclosing(self._streamed(path, _dumped(content))) as lines:
+                async for line in lines:
+                    told = {**json.loads(line)}
+                    if "error" in told:
+                        raise self._error(int(told["error"]["code"]), line)
+                    yield told
+        except Outage as problem:
+            raise Unavailable(f"{self.url} can't be reached, or stopped in the middle ({problem})") from problem
+        except (ValueError, TypeError, KeyError) as problem:
+            if isinstance(problem, ClipError):
+                raise
+            raise _foreign(200) from problem
 
     async def not_ready(self) -> str:
         """Return the parts that aren't ready, with reasons; empty when all are."""
@@ -107,9 +144,17 @@ class Sidecar(ABC):
             return f"no answer from a sidecar ({fault or problem})"
         return "; ".join(f"{name}: {reason}" for name, reason in missing.items())
 
+    def _sent_headers(self, path: str) -> dict[str, str]:
+        """Return the headers of a request, with the type of its body."""
+        return self._headers | ({"content-type": ARROW} if path.partition("?")[0].endswith("/arrow") else {})
+
     @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
+
+    @abstractmethod
+    def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
+        """Send a POST, and iterate over the lines of the answer as they come; raises as :meth:`_sent`."""
 
     @abstractmethod
     async def _sent(
@@ -201,22 +246,40 @@ class SidecarHttp(Sidecar):
         timeout = urllib3.Timeout(connect=min(self._options.timeouts.connect_s, timeout_s), read=timeout_s)
         try:
             answer = self._pool.request(
-                method, self.url + path, body=body or None, timeout=timeout, preload_content=most_bytes is None, redirect=False
+                method,
+                self.url + path,
+                body=body or None,
+                headers=self._sent_headers(path),
+                timeout=timeout,
+                preload_content=most_bytes is None,
+                redirect=False,
             )
             if most_bytes is None:
                 return answer.status, answer.data
             with answer:
                 return answer.status, answer.read(most_bytes + 1, decode_content=True)
-        except (
-            urllib3.exceptions.NewConnectionError,
-            urllib3.exceptions.ConnectTimeoutError,
-            urllib3.exceptions.SSLError,
-        ) as problem:
-            raise Outage(str(problem)) from problem
-        except urllib3.exceptions.TimeoutError as problem:
-            raise self._timeout() from problem
         except urllib3.exceptions.HTTPError as problem:
-            raise Lost(str(problem)) from problem
+            raise self._of_library(problem) from problem
+
+    async def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
+        timeout = urllib3.Timeout(connect=self._options.timeouts.connect_s, read=self._options.request_s)
+        try:
+            answer = self._pool.request(
+                "POST", self.url + path, body=body, timeout=timeout, preload_content=False, redirect=False
+            )
+            with answer:
+                if answer.status >= 300:
+                    raise self._error(answer.status, answer.read(_MOST_TOLD))
+                for line in answer:
+                    yield line
+        except urllib3.exceptions.HTTPError as problem:
+            raise self._of_library(problem) from problem
+
+    def _of_library(self, problem: urllib3.exceptions.HTTPError) -> ClipError | Outage:
+        """Return the error of ours for one of urllib3's."""
+        if isinstance(problem, _NOT_SENT):
+            return Outage(str(problem))
+        return self._timeout() if isinstance(problem, urllib3.exceptions.TimeoutError) else Lost(str(problem))
 
 
 def _foreign(status: int) -> Unavailable:

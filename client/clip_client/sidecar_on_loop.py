@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from clip_client.concurrency import Concurrency
@@ -12,6 +13,8 @@ from clip_client.sidecar_http import Sidecar
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
+
+_LONGEST_S = 7 * 24 * 3600.0  # of an answer that comes line by line
 
 
 class SidecarOnLoop(Sidecar):
@@ -29,9 +32,17 @@ class SidecarOnLoop(Sidecar):
         self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
     ) -> tuple[int, bytes]:
         request = method, self.url + path, body or None
-        async with self._session.answer(request, timeout_s, lambda _: self._timeout()) as answer:
+        async with self._session.answer(request, timeout_s, lambda _: self._timeout(), self._sent_headers(path)) as answer:
             content = await (answer.read() if most_bytes is None else _first(answer, most_bytes + 1))
             return answer.status, content
+
+    async def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
+        request = "POST", self.url + path, body
+        async with self._session.answer(request, _LONGEST_S, lambda _: self._timeout()) as answer:
+            if answer.status >= 300:
+                raise self._error(answer.status, await answer.read())
+            async for line in answer.content:
+                yield line
 
 
 async def _first(answer: ClientResponse, most_bytes: int) -> bytes:

@@ -143,8 +143,12 @@ class Collection:
 
     def present(self, ids: Sequence[str]) -> set[str]:
         """Return the ids that the collection has, of those given."""
+        return set(self.numbers(ids))
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the numbers of rows by id, of those that the collection has."""
         self._make_sure()
-        return set(self.table.rows_of(self._commits.known.maybe(ids)))
+        return self.table.rows_of(self._commits.known.maybe(ids))
 
     def stats(self) -> dict[str, Any]:
         """Return size, model, columns and indexes, ready for JSON."""

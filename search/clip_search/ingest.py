@@ -78,8 +78,8 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
     waiting = {n: row for n, row in rows.items() if row.id not in there}
     _embed_images(sidecar, collection, read, waiting, errors)
     _embed_texts(sidecar, collection, read, waiting, errors)
-    good = _once({n: row for n, row in waiting.items() if n not in errors}, errors)
-    added = _stored(collection, good, options, errors)
+    good = once({n: row for n, row in waiting.items() if n not in errors}, errors)
+    added = stored(collection, good, options, errors)
     skipped = added.skipped + len(rows) - len(waiting)
     if not added.added + added.replaced + skipped:
         n, reason = min(errors.items())
@@ -92,7 +92,7 @@ def needs_model(item: Item) -> bool:
     return bool(item.image or (item.text is not None and "text" not in item.vectors))
 
 
-def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
+def once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
     """Return the first row of each id; note the others."""
     first: dict[str, int] = {}
     for n, row in rows.items():
@@ -101,7 +101,7 @@ def _once(rows: dict[int, NewRow], errors: dict[int, str]) -> dict[int, NewRow]:
     return {n: rows[n] for n in first.values()}
 
 
-def _stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions, errors: dict[int, str]) -> Added:
+def stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions, errors: dict[int, str]) -> Added:
     """Write rows; note those that the writer refused."""
     if not rows:
         return Added(0, 0, 0, [])
@@ -143,12 +143,12 @@ def _embed_images(
         sidecar.check_model(collection)
     for images in _parts(pictures):
         with Share(sidecar.fetched) as share:
-            files = _side_by_side(images, partial(sidecar.image, share=share), errors)
+            files = side_by_side(images, partial(sidecar.image, share=share), errors)
             needed = [n for n in files if "image" not in rows[n].vectors]
             embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
             _take(rows, "image", needed, embedded, errors)
             good = {n: file for n, file in files.items() if n not in errors}
-            small = _side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=step_back)
+            small = side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=step_back)
         for n, picture in small.items():
             rows[n].thumbnail = picture
 
@@ -179,7 +179,7 @@ def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedde
             rows[n].vectors[tower] = vector
 
 
-def _side_by_side(
+def side_by_side(
     items: Mapping[int, Any],
     work: Callable[[Any], _Out],
     errors: dict[int, str],

@@ -13,7 +13,8 @@ from clip_client.errors import InvalidInput
 Engine = Literal["faiss", "lancedb", "milvus"]
 
 CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
-MAX_RESULTS = 10_000  # most hits of a search, offset included
+MAX_RESULTS = 10_000  # most hits with metadata in an answer, most rows of a list
+MAX_RANKED = 100_000  # most hits of a search, offset included
 INDEXES = "indexes"  # folder of the indexes, in the folder of a database
 QUERIES = ".clipserve-queries"  # folder of pictures that links to a search refer to, in the folder of a database
 

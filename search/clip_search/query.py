@@ -10,7 +10,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.arrays import Floats
 from clip_search.errors import TooLarge
-from clip_search.options import MAX_RESULTS
+from clip_search.options import MAX_RANKED, MAX_RESULTS
 
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
 IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")  # kinds of terms that are pictures
@@ -59,7 +59,12 @@ class Query:
     def __post_init__(self) -> None:
         if not self.terms:
             raise InvalidInput("nothing to look for: send text, image, image_url, vector, id or a mix of them")
-        check_most("k + offset", self.k + self.offset)
+        check_most("k + offset", self.k + self.offset, MAX_RANKED if self.sort is None else MAX_RESULTS)
+        if self.k > MAX_RESULTS and self.columns != ():
+            raise TooLarge(
+                f"k is {self.k:,}: expected at most {MAX_RESULTS:,} hits with metadata; send columns [] for the ids and scores "
+                f"of up to {MAX_RANKED:,}"
+            )
         if self.same is not None:
             check_most("k + offset with deduplicate", self.k + self.offset, _MOST_COMPARED)
 
@@ -69,7 +74,12 @@ class Query:
         if self.sort:
             return MAX_RESULTS if self.same is None else _MOST_COMPARED
         own = sum(term.kind == "id" for term in self.terms)
-        return min((self.k + self.offset) * (2 if self.same else 1) + own, MAX_RESULTS)
+        return min((self.k + self.offset) * (2 if self.same else 1) + own, MAX_RANKED)
+
+    @property
+    def is_long(self) -> bool:
+        """True if so many hits are looked for that every vector is compared."""
+        return self.wanted > MAX_RESULTS
 
 
 @dataclass(frozen=True)

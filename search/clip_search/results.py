@@ -29,7 +29,7 @@ def search(collection: Collection, tower: Tower, query: Query, vectors: Sequence
         _check_sortable(collection, query.sort.column)
     with timed("knn_index_time"):
         ask = _vector(query, vectors), tower, query.wanted, query.where
-        scores, rows = collection.search(*ask, exactly=query.sort is not None)
+        scores, rows = collection.search(*ask, exactly=query.sort is not None or query.is_long)
     keep = ~np.isin(rows, _own(collection, query))
     if query.threshold is not None:
         keep &= scores >= query.threshold

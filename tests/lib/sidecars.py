@@ -56,7 +56,7 @@ class Sidecar:
         """Resident memory in bytes."""
         return psutil.Process(self.process.pid).memory_info().rss
 
-    def wait_open(self, timeout_s: float = 30) -> float:
+    def wait_open(self, timeout_s: float = 120) -> float:
         """Wait until all collections are open; seconds since this was called."""
         start = time.monotonic()
         while "collections" in self.missing() and time.monotonic() - start < timeout_s:

@@ -112,6 +112,7 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fingerprint", default="", help="of the model that made the vectors, if its files don't say")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="in front of each row's number, which together are its id")
     parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
+    parser.add_argument("--send", action="store_true", help="send the rows, though a sidecar here could read the folder itself")
     _errors_option(parser)
 
 

@@ -206,31 +206,44 @@ def nearest_of_blocks(queries: Floats, k: int, blocks: Iterable[tuple[Positions,
     return best.D, best.I
 
 
-def file_vectors(path: Path) -> Floats:
-    """Return all vectors of another program's index file, float32 [N, D]; raise InvalidInput if it isn't one, or keeps none."""
+_COUNT_AT = 8  # behind the kind of index (4 bytes) and D (4 bytes)
+
+
+def stored_vectors(path: Path) -> Any:
+    """Return another program's index with its ``reconstruct_n``; raise InvalidInput if it isn't one, or keeps no vectors."""
     try:
         index = faiss.read_index(str(path))
         if isinstance(inverted := faiss.try_extract_index_ivf(index), faiss.IndexIVF):
             inverted.make_direct_map()
-        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
+        index.reconstruct_n(0, min(1, index.ntotal))
     except RuntimeError as problem:
         raise InvalidInput(f"{path} can't be used ({problem}): import the embeddings' folder instead") from problem
+    return index
 
 
 class FlatFile:
-    """Exact index file of vectors [N, D] for other programs, written when it is closed."""
+    """Exact index file of vectors [N, D] for other programs, written as the vectors come.
+
+    It is faiss's file of an empty IndexFlatIP whose two counts are corrected at the end: of vectors, and of their numbers.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path = path
-        self._index = faiss.IndexFlatIP(size)
+        self._size, self._rows = size, 0
+        self._file = path.open("wb")
+        self._file.write(faiss.serialize_index(faiss.IndexFlatIP(size)).tobytes())
 
     def add(self, vectors: Floats) -> None:
         """Append vectors [n, D]."""
-        self._index.add(np.ascontiguousarray(vectors))
+        self._file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        self._rows += len(vectors)
 
     def close(self) -> None:
-        """Write the file."""
-        faiss.write_index(self._index, str(self._path))
+        """Complete the file."""
+        with self._file as file:
+            end = len(faiss.serialize_index(faiss.IndexFlatIP(self._size)))
+            for place, count in ((_COUNT_AT, self._rows), (end - 8, self._rows * self._size)):
+                file.seek(place)
+                file.write(count.to_bytes(8, "little"))
 
 
 def _empty(kind: Kind, size: int, rows: int) -> Any:

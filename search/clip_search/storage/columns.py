@@ -24,6 +24,7 @@ class Columns:
         self._large: set[str] = set()
         self.new: dict[str, str] = {}  # kinds by name of columns to be added
         self.widened: set[str] = set()  # int columns of the table that are to hold floats
+        self._kinds = dict(known)  # of all so far
 
     def fresh(self) -> Columns:
         """Return the table's columns without the additions of rows."""
@@ -35,24 +36,34 @@ class Columns:
         Raises:
             InvalidInput: if a name or a value doesn't fit; nothing has changed then.
         """
+        if self._fits(metadata):
+            return
         kinds = {name: self._kind(name, value, declared) for name, value in metadata.items() if value is not None}
-        new = {name: kind for name, kind in kinds.items() if self._now(name) is None}
+        new = {name: kind for name, kind in kinds.items() if self._kinds.get(name) is None}
         check_new_columns([*self._known, *self.new], new)
         for name, kind in kinds.items():
             checked_value(name, kind, metadata[name])
         for name, kind in kinds.items():
-            if self._now(name) == "int" and kind == "float":
+            if self._kinds.get(name) == "int" and kind == "float":
                 self._widen(name)
         self.new.update(new)
+        self._kinds.update(new)
         self._large.update(name for name, kind in kinds.items() if kind == "int" and abs(metadata[name]) > EXACT)
 
-    def _now(self, name: str) -> str | None:
-        """Return the kind of a column so far."""
-        return "float" if name in self.widened else self.new.get(name) or self._known.get(name)
+    def _fits(self, metadata: Mapping[str, Any]) -> bool:
+        """Tell if a row's metadata change nothing, as nearly all do; raises as :meth:`take`."""
+        for name, value in metadata.items():
+            kind = self._kinds.get(name)
+            if value is None:
+                continue
+            if kind is None or (kind == "int" and (type(value) is not int or abs(value) > EXACT)):
+                return False
+            checked_value(name, kind, value)
+        return True
 
     def _kind(self, name: str, value: Any, declared: Mapping[str, str]) -> str:
         """Return the kind of a column once it holds this value."""
-        now = self._now(name)
+        now = self._kinds.get(name)
         if now is None:
             check_column(name)
             return declared.get(name) or kind_by(name, value)
@@ -73,6 +84,7 @@ class Columns:
             self.new[name] = "float"
         else:
             self.widened.add(name)
+        self._kinds[name] = "float"
 
 
 def refused(columns: Columns, rows: Iterable[NewRow], declared: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
-from clip_search.arrays import Floats, Rows
+from clip_search.arrays import Floats, Rows, present
 from clip_search.storage import vector_index
 from clip_search.storage.filters.sql import checked
 from clip_search.storage.handle import FILTER_TIME, Handle
@@ -29,6 +29,7 @@ _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
 _NAMED = 250  # ids in a condition: LanceDB has a copy of it for each file, and 2,000 in 800 files took a gigabyte
 _MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
 _SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
+_DENSE = 2  # times as many numbers as rows: up to here a range is read, and its other rows dropped
 MOST_ROWS = 2**62  # row numbers are int64
 
 
@@ -143,6 +144,18 @@ class Table:
             raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
         batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
         return {values.pop("row"): values for batch in batches for values in batch.to_pylist()}
+
+    def read(self, rows: Rows, columns: Sequence[str]) -> pa.Table:
+        """Return columns of the rows that are there, of those given (ascending), by row."""
+        names = list(dict.fromkeys(["row", *columns]))
+        batches: list[pa.RecordBatch] = []
+        if len(rows):
+            first, last = int(rows[0]), int(rows[-1])
+            is_dense = last - first < _DENSE * len(rows)
+            condition = f"row >= {first} AND row <= {last}" if is_dense else _among("row", rows.tolist())
+            batches = list(self._handle.scan(names, condition, _VECTOR_ROWS))
+        table = pa.Table.from_batches(batches, pa.schema([self.schema.field(name) for name in names]))
+        return table.filter(pa.array(present(rows, table["row"].to_numpy()))).sort_by("row").select(columns)
 
     def page(self, where: str, after: int, limit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return the first rows after a row that a client's filter keeps, by number; raises as :meth:`matching`."""

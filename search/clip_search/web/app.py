@@ -13,10 +13,12 @@ from starlette.requests import ClientDisconnect
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.sidecar import Sidecar
 from clip_search.web import (
+    arrow,
     classifying,
     collections,
     comparing,
     exploring,
+    folder_imports,
     health,
     knn,
     openai,
@@ -47,7 +49,7 @@ def app(sidecar: Sidecar) -> FastAPI:
     application.state.shared = shared
     application.asks_token = bool(options.token)
     vectors = (comparing, classifying, knn, openai, roboflow)
-    parts = (collections, exploring, *vectors, health, row_thumbnails, row_pictures, queries, pages)
+    parts = (collections, arrow, folder_imports, exploring, *vectors, health, row_thumbnails, row_pictures, queries, pages)
     for part in parts:
         application.include_router(part.router, responses=ANY_ROUTE)
     application.add_exception_handler(ClipError, _failed)

@@ -42,8 +42,10 @@ class State:
     labels: Lru[tuple[str, ...], Floats] = field(default_factory=lambda: Lru(_LABEL_SETS))  # embeddings [L, D]
     opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
     searching: Pool = field(default_factory=_pool("the index"))  # for the index alone
+    ranking: Pool = field(default_factory=_pool("long lists of hits", threads=2))  # a hundred megabytes each meanwhile
     model: Pool = field(default_factory=_pool("the model"))  # waits for Triton
     fetching: Pool = field(default_factory=_pool("pictures that are fetched"))  # waits for other hosts, then for Triton
+    importing: Pool = field(default_factory=_pool("imports of folders", threads=2))  # each has some ten megabytes
     writing: Pool = field(default_factory=_pool("the table"))  # waits for the disk
     pictures: Pool = field(default_factory=_pool("small pictures", threads=8))  # waits for memory to decode pictures
     full: Pool = field(default_factory=_pool("pictures in full", threads=8))  # reads files, and waits for memory to decode them

@@ -17,14 +17,18 @@ from clip_search.options import Options
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-_BULK = re.compile(r"/(v1/(embeddings|compare|classify|collections/[^/]+/rows)|clip/(embed_image|embed_text|compare))/?")
+_BULK = re.compile(
+    r"/(v1/(embeddings|compare|classify|collections/[^/]+/(rows|arrow))|clip/(embed_image|embed_text|compare))/?"
+)
 _IN_MEMORY = 256 * 2**10  # largest body without a file: a search by vector or text has a few KB
 _COUNTED = 2**20
 """Requests that take less memory aren't counted: a search by vector mustn't wait for large bodies that wait for Triton."""
 _WRITERS = 8  # threads that write or read bodies' files; a disk isn't faster with more
+_ARROW = re.compile(r"/v1/collections/[^/]+/arrow/?")
+_ARROW_COPIES = 5  # itself, the vectors of unit length, the table that is written, and the index's
 _COPIES, _WIDE_COPIES = 3, 10
 """Copies of a body: itself, its strings, the files in base64; a text with an emoji takes four bytes for each character."""
-_VALUE_BYTES = 112
+VALUE_BYTES = 112
 """Most memory of a JSON value beside its characters, while it is parsed: 106 for a number that might be a text."""
 _MARKS = (b",", b":", b"[", b"{")  # characters in front of each value but the outermost
 
@@ -39,6 +43,11 @@ class Reader:
         self.folder = options.indexes
         self.writers = anyio.CapacityLimiter(_WRITERS)
 
+    def body(self, scope: MutableMapping[str, Any], receive: Receive) -> "Body":
+        """Return the body of a request."""
+        path = scope["path"]
+        return Body(self, receive, self.limit(path), is_text=not _ARROW.fullmatch(path))
+
     def limit(self, path: str) -> int:
         """Return the largest body of a path, in bytes: of many rows or inputs, or of one search."""
         return self._most if _BULK.fullmatch(path) else min(self._most, self.bounds.search_bytes)
@@ -47,8 +56,8 @@ class Reader:
 class Body:
     """Body of one request, and the ``size`` of what has arrived."""
 
-    def __init__(self, reader: Reader, receive: Receive, limit: int) -> None:
-        self._reader, self._receive, self._limit = reader, receive, limit
+    def __init__(self, reader: Reader, receive: Receive, limit: int, *, is_text: bool = True) -> None:
+        self._reader, self._receive, self._limit, self._is_text = reader, receive, limit, is_text
         self.size, self._values, self._is_wide, self._waited_s = 0, 0, False, 0.0
         self._pieces: list[bytes] = []
         self._file: IO[bytes] | None = None
@@ -88,8 +97,9 @@ class Body:
         piece = message.get("body", b"")
         self.size += len(piece)
         check_size(self.size, self._limit)
-        self._values += sum(map(piece.count, _MARKS))
-        self._is_wide |= not piece.isascii() or b"\\" in piece
+        if self._is_text:
+            self._values += sum(map(piece.count, _MARKS))
+            self._is_wide |= not piece.isascii() or b"\\" in piece
         self._pieces.append(piece)
         return bool(message.get("more_body", False))
 
@@ -126,7 +136,8 @@ class Body:
         return self._file.read()
 
     async def _take(self) -> None:
-        size = (_WIDE_COPIES if self._is_wide else _COPIES) * self.size + _VALUE_BYTES * self._values
+        copies = _WIDE_COPIES if self._is_wide else _COPIES if self._is_text else _ARROW_COPIES
+        size = copies * self.size + VALUE_BYTES * self._values
         if size > _COUNTED:
             await self._reader.memory.take_soon(size)
             self._in_memory = size

@@ -131,13 +131,18 @@ async def search_rows(request: Request, name: str) -> Response:
     """Search by text, image, URL, vector, id, or a weighted mix of them, minus others."""
     start, shared = time.perf_counter(), state(request)
     named, sent = collection(request), await body(request, bodies.Search)
-    searched = await search(shared, named, await off_loop(request, sent.query), count=sent.count)
+    query = await off_loop(request, sent.query)
+    searched = await search(shared, named, query, count=sent.count)
     total_ms = _ms(time.perf_counter() - start)
     times = {"embed": _ms(searched.embed_s), "search": _ms(searched.search_s), "total": total_ms}
     rendering, passing = Rendering(shared.sidecar, named), searched.passing
     counted = {"passing": {"rows": passing.rows, "more": passing.more}} if passing else {}
-    hits = [rendering.hit(hit) for hit in searched.hits]
-    return answer({"hits": hits, **counted, "took_ms": total_ms, "milliseconds": times})
+
+    def rendered() -> Response:
+        hits = [rendering.hit(hit) for hit in searched.hits]
+        return answer({"hits": hits, **counted, "took_ms": total_ms, "milliseconds": times})
+
+    return await shared.ranking.run(rendered) if query.is_long else rendered()
 
 
 def _ms(seconds: float) -> float:

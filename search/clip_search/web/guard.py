@@ -16,7 +16,7 @@ from clip_client.host_names import is_address
 from clip_search.errors import status
 from clip_search.options import HttpOptions
 from clip_search.storage.kinds import for_json
-from clip_search.web.body_reader import Body, Reader, Receive, check_size
+from clip_search.web.body_reader import Reader, Receive, check_size
 from clip_search.web.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         start, seen = time.perf_counter(), [0]
-        scope["body"] = body = Body(self._reader, receive, self._reader.limit(scope["path"]))
+        scope["body"] = body = self._reader.body(scope, receive)
 
         async def counted(message: MutableMapping[str, Any]) -> None:
             seen[0] = message.get("status", seen[0])

@@ -15,7 +15,7 @@ from clip_client.spec import Tower
 from clip_search.arrays import Rows
 from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
-from clip_search.query import SAME, Hit, Query, Term
+from clip_search.query import SAME, Hit, Query, Term, check_most
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import post
 from clip_search.web.app_state import State, body, off_loop, state
@@ -82,7 +82,7 @@ async def knn_service(request: Request) -> Response:
         named = shared.sidecar.collection(sent.indice_name)
         hits = (await search(shared, named, await off_loop(request, _query, sent))).hits
         threads = shared.pictures if shared.sidecar.options.fetch.folders else shared.searching
-        return answer(await threads.run(_described, shared, named, hits, sent.num_images))
+        return await threads.run(_described, shared, named, hits, sent.num_images)
 
 
 @post(router, "/metadata", Metadata, list[answers.RowMetadata], 404, 413, 503)
@@ -126,21 +126,24 @@ def _cards(named: Collection, rows: Rows) -> list[tuple[int, dict[str, Any]]]:
 def _query(sent: Knn) -> Query:
     tower: Tower = "image" if sent.modality == "image" else "text"
     k = max(sent.num_images, sent.num_result_ids or sent.num_images)
-    return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower)
+    check_most("num_images", sent.num_images)
+    return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower, columns=())
 
 
-def _described(shared: State, named: Collection, hits: list[Hit], detailed: int) -> list[dict[str, Any]]:
-    """Return numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
+def _described(shared: State, named: Collection, hits: list[Hit], detailed: int) -> Response:
+    """Answer with numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
     options = shared.sidecar.options
     entries: list[dict[str, Any]] = [{"id": hit.row, "similarity": hit.score} for hit in hits]
     with shared.metrics.timed("metadata_get_time"):
         kept = thumbnails_of(named, [hit.row for hit in hits[: min(detailed, _MOST_PICTURES)] if hit.card["has_thumbnail"]])
-        for n, (entry, hit) in enumerate(zip(entries[:detailed], hits, strict=False)):
-            entry.update(_chosen(hit.card, options.http.columns))
-            paths = (hit.card.get("image_path"), hit.card["source"]) if n < _MOST_PICTURES else ()
+        cards = named.cards.take(np.array([hit.row for hit in hits[:detailed]], np.int64))
+        for n, (entry, hit, taken) in enumerate(zip(entries[:detailed], hits, cards, strict=False)):
+            card = taken or hit.card
+            entry.update(_chosen(card, options.http.columns))
+            paths = (card.get("image_path"), card["source"]) if n < _MOST_PICTURES else ()
             if picture := kept.get(hit.row) or picture_at(paths, shared.sidecar):
                 entry["image"] = base64.b64encode(picture).decode()
-    return entries
+    return answer(entries)
 
 
 def _chosen(card: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:

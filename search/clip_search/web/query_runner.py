@@ -36,7 +36,7 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
         hits = results.search(collection, tower, query, vectors, shared.metrics.timed)
         return hits, results.passing(collection, tower, query, vectors) if count else None
 
-    hits, passing = await shared.searching.run(ask, vectors)
+    hits, passing = await (shared.ranking if query.is_long else shared.searching).run(ask, vectors)
     return Searched(hits, passing, embedded - start, time.perf_counter() - embedded)
 
 

@@ -77,6 +77,23 @@ class Added(TypedDict):
     errors: list[RowError]
 
 
+class ArrowAdded(Added):
+    """Outcome of an addition of Arrow rows; ``others`` has positions of rows whose ids belong to rows with other vectors."""
+
+    others: list[int]
+
+
+class ImportStep(TypedDict):
+    """Outcome of some rows of a folder; items are pairs of a name and a reason, ``notes`` of rows that are in, in part."""
+
+    rows: int
+    added: int
+    unchanged: int
+    replaced: int
+    left_out: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+
+
 class Row(TypedDict):
     """Row of a collection; vectors are there on request, ``thumbnail`` is the path of a picture."""
 

@@ -3,18 +3,22 @@
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_client.counting import counted
 from clip_client.embedded_files import FOLDERS
+from clip_client.errors import NotFound
 from clip_client.progress_bars import ProgressBar
+from clip_client.search import Search
 from clip_client.spec import TOWERS, Tower
+from clip_search import memory_trim
 from clip_search.arrays import Floats
 from clip_search.cli.commands import batches, client
 from clip_search.index.faiss_index import FlatFile
@@ -22,16 +26,17 @@ from clip_search.storage.kinds import arrow_type, checked_value
 
 _PARTITION = 1_000_000  # rows in a file, as clip-retrieval's inference writes by default
 _BARE = ("row has", "rows have")
-_TOGETHER = 1_000  # rows in a step of the export: some megabytes of vectors
+_TOGETHER = 2_000  # rows in a step of the export: some megabytes of vectors
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write all rows of a collection as clip-retrieval's inference and index commands do."""
+    memory_trim.return_at_once()
     with client(arguments) as search:
         stats = search.stats(arguments.collection)
         writer = _Writer(arguments.folder, stats)
         with ProgressBar(desc="exporting", total=stats["rows"], unit=" rows") as bar:
-            for rows in batches(search.rows(arguments.collection, vectors=True), _TOGETHER):
+            for rows in _tables(search, stats):
                 writer.write(rows)
                 bar.update(len(rows))
         writer.close()
@@ -39,6 +44,30 @@ def export(arguments: argparse.Namespace) -> int:
         print(told)
     print(f"{counted(writer.rows, 'row')} exported to {arguments.folder}")
     return 0
+
+
+def _tables(search: Search, stats: Mapping[str, Any]) -> Iterator[pa.Table]:
+    """Yield all rows; in JSON from a sidecar that knows no Arrow."""
+    is_begun = False
+    try:
+        for table in search.arrow_rows(stats["name"], vectors=True, page=_TOGETHER):
+            is_begun = True
+            yield table
+    except NotFound:
+        if is_begun:
+            raise
+        for rows in batches(search.rows(stats["name"], vectors=True), _TOGETHER):
+            yield _table(rows, stats)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> pa.Table:
+    """Return rows that came as JSON as a table."""
+    vectors = pa.list_(pa.float32(), stats["dimension"])
+    fixed = {"id": pa.string(), "source": pa.string(), **{f"vector_{tower}": vectors for tower in TOWERS}}
+    columns = {name: pa.array([row.get(name) for row in rows], type) for name, type in fixed.items()}
+    for name, kind in stats["columns"].items():
+        columns[name] = pa.array([_value(name, kind, row["metadata"].get(name)) for row in rows], _type(kind))
+    return pa.table(columns)
 
 
 class _Writer:
@@ -53,12 +82,12 @@ class _Writer:
         self._vectors = [_Vectors(folder, tower, size) for tower in TOWERS if indexes[tower]["rows"]]
         self._files: list[_Metadata | _Vectors] = [self._metadata, *self._vectors]
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, rows: pa.Table) -> None:
         """Append rows."""
         start = 0
         while start < len(rows):
             partition, at = divmod(self.rows, _PARTITION)
-            part = rows[start : start + _PARTITION - at]
+            part = rows.slice(start, _PARTITION - at)
             for file in self._files:
                 if at == 0:
                     file.begin(f"{partition:0{self._width}d}")
@@ -105,15 +134,13 @@ class _Vectors:
         self.written.add(path)
         self._file = _NpyFile(path, self._size)
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, rows: pa.Table) -> None:
         """Append the rows' vectors."""
         vectors: Floats = np.zeros((len(rows), self._size), np.float32)
-        for n, row in enumerate(rows):
-            vector = row.get(f"vector_{self.tower}")
-            if vector is None:
-                self.missing += 1
-            else:
-                vectors[n] = vector
+        column = rows[f"vector_{self.tower}"].combine_chunks()
+        there = np.asarray(column.is_valid())
+        vectors[there] = np.asarray(column.flatten()).reshape(-1, self._size)  # [n * D] -> [n, D], without nulls
+        self.missing += len(there) - int(np.count_nonzero(there))
         if self._file:
             self._file.append(vectors)
         self._index.add(vectors)
@@ -156,7 +183,7 @@ class _Metadata:
         self._folder, self._kinds = folder / "metadata", kinds
         self._folder.mkdir(parents=True, exist_ok=True)
         self._source = "source" if "image_path" in kinds else "image_path"
-        own = [pa.field(name, arrow_type(kind) or pa.string()) for name, kind in kinds.items()]
+        own = [pa.field(name, _type(kind)) for name, kind in kinds.items()]
         self._schema = pa.schema([(self._source, pa.string()), ("id", pa.string()), *own])
         self.written: set[Path] = set()
         self._file: pq.ParquetWriter | None = None
@@ -168,14 +195,15 @@ class _Metadata:
         self.written.add(path)
         self._file = pq.ParquetWriter(path, self._schema)
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, rows: pa.Table) -> None:
         """Append the rows' metadata."""
-        sources = [None if row["source"] == row["metadata"].get("image_path") else row["source"] for row in rows]
-        columns = [sources, [row["id"] for row in rows]]
-        columns += [[_value(name, kind, row["metadata"].get(name)) for row in rows] for name, kind in self._kinds.items()]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        source = rows["source"]
+        if "image_path" in self._kinds:
+            is_there = pc.fill_null(pc.equal(source, rows["image_path"]), fill_value=False)
+            source = pc.if_else(is_there, pa.scalar(None, pa.string()), source)
+        columns = [source, rows["id"], *(_written(rows[name], name, kind) for name, kind in self._kinds.items())]
         if self._file:
-            self._file.write_table(pa.table(arrays, schema=self._schema))
+            self._file.write_table(pa.table(columns, schema=self._schema))
 
     def end(self) -> None:
         """Finish the file."""
@@ -183,10 +211,21 @@ class _Metadata:
             self._file.close()
 
 
+def _type(kind: str) -> pa.DataType:
+    return arrow_type(kind) or pa.string()
+
+
+def _written(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
+    """Return a column as a table has it; JSON text for a type that no collection makes."""
+    if arrow_type(kind) is not None:
+        return column.cast(_type(kind))
+    return pa.chunked_array([pa.array([_value(name, kind, value) for value in column.to_pylist()], pa.string())])
+
+
 def _value(name: str, kind: str, value: Any) -> Any:
     """Return a value as its type in a table has it; JSON text for an unknown type."""
     if arrow_type(kind) is None:
-        return None if value is None else json.dumps(value)
+        return None if value is None else json.dumps(value, default=str)
     return checked_value(name, kind, value)
 
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as is_type
 
-from clip_search.storage.kinds import for_json
+from clip_client.errors import InvalidInput
+from clip_search.storage.kinds import arrow_type, checked_value, for_json
 
 NOT_FINITE = "not finite: null stands for it"
 _NOT_EXACT = "a whole number that no float is equal to: null stands for it"
@@ -33,6 +34,8 @@ def kind_for(type: pa.DataType) -> str:
     if is_type.is_decimal(type) and type.precision <= 38 and 0 <= type.scale <= type.precision:
         return f"decimal({type.precision},{type.scale})"
     if _is_list(type):
+        if _is_list(_stored(type.value_type)):  # said at once: a type may be nested so deep that looking inside takes for ever
+            return "string"
         inner = kind_for(type.value_type)
         return f"list<{inner}>" if inner in ("string", "int", "float", "bool") and not _is_text(type.value_type) else "string"
     return next((kind for kind, fits in _FITS if fits(type)), "string")
@@ -69,6 +72,39 @@ def values(array: pa.Array, kind: str, lost: Lost) -> list[Any]:
     if kind == "binary" or kind.startswith("decimal("):
         return [None if value is None else for_json(value) for value in listed]
     return listed
+
+
+def typed(array: pa.Array, kind: str, lost: Lost) -> pa.Array:
+    """Return an array as a table has a column of a kind; count values that can't be kept, which are null then."""
+    array, target = _plain(array), arrow_type(kind)
+    try:
+        if kind == kind_for(array.type) and not _is_text(array.type):
+            return _cast(array, target, kind, lost)
+    except pa.ArrowException:
+        pass  # a value among them doesn't fit: each is looked at
+    return pa.array([_checked(kind, value, lost) for value in values(array, kind, lost)], target)
+
+
+def _cast(array: pa.Array, target: pa.DataType, kind: str, lost: Lost) -> pa.Array:
+    """Return an array in one step; raise pa.ArrowException if a value doesn't fit."""
+    array.validate(full=True)
+    if kind in ("timestamp", "date"):
+        return _within_years(array, lost)
+    if kind == "list<float>":
+        raise pa.ArrowInvalid("each list is looked at")
+    array = array.cast(target)
+    if kind == "float" and not pc.all(finite := pc.is_finite(array)).as_py() and len(array) > array.null_count:
+        lost[NOT_FINITE] += pc.sum(pc.invert(finite)).as_py()
+        return pc.if_else(finite, array, pa.scalar(None, target))
+    return array
+
+
+def _checked(kind: str, value: Any, lost: Lost) -> Any:
+    try:
+        return checked_value("", kind, value)
+    except InvalidInput:
+        lost[_UNREADABLE] += 1
+        return None
 
 
 def _is_list(type: pa.DataType) -> bool:
@@ -219,7 +255,13 @@ def _finite(value: float | int | None, lost: Lost) -> float | int | None:
 
 
 def _times(array: pa.Array, lost: Lost) -> list[str | None]:
-    """Return timestamps in UTC to the microsecond, and dates unchanged."""
+    """Return timestamps in UTC to the microsecond, and dates unchanged, as text."""
+    texts = _within_years(array, lost).cast(pa.string())
+    return list(pc.replace_substring(texts, " ", "T").to_pylist())
+
+
+def _within_years(array: pa.Array, lost: Lost) -> pa.Array:
+    """Return timestamps in UTC to the microsecond, and dates; null for those that Python can't tell."""
     if is_type.is_date32(array.type):
         numbers, first, end = array.cast(pa.int32()), _FIRST_S // 86_400, _END_S // 86_400
     else:
@@ -231,5 +273,4 @@ def _times(array: pa.Array, lost: Lost) -> list[str | None]:
     if beyond.any():
         lost[_BEYOND] += int(beyond.sum())
         array = pc.if_else(pa.array(beyond), pa.scalar(None, array.type), array)
-    texts = array.cast(target, safe=False).cast(pa.string())
-    return list(pc.replace_substring(texts, " ", "T").to_pylist())
+    return array.cast(target, safe=False)

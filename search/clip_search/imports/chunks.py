@@ -6,15 +6,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from clip_client.spec import Tower
-from clip_search.arrays import Floats
+from clip_search.arrays import Floats, Mask
 
 TOGETHER = 2_000  # rows that are read, and sent, at once
+BUFFER_BYTES = 2**20  # of a column of a parquet file: without it, whole row groups are read at once
+_LEAST_SQUARE = 1e-24  # of a length that is told from 0
 
-Vectors = Sequence[Floats | None]
-"""Vectors of rows, float32 [D] each; None for a row that is known to have none."""
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of rows.
+
+    Attributes:
+        matrix: float32 [n, D].
+        there: bool [n]; False for a row that is known to have none.
+    """
+
+    matrix: Floats
+    there: Mask
+
+    def have_direction(self) -> Mask:
+        """Tell which rows have a vector of finite numbers and a length, bool [n]."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("ij,ij->i", self.matrix, self.matrix)  # [n, D] -> [n]
+        return np.asarray(self.there & np.isfinite(squares) & (squares >= _LEAST_SQUARE))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_client.errors import InvalidInput
-from clip_search.cli.clip_retrieval.chunks import Source
-from clip_search.cli.clip_retrieval.runs import has_run, unfinished
-from clip_search.cli.clip_retrieval.shards import has_vectors, open_folder
-from clip_search.cli.clip_retrieval.tables import lance_tables, parquet_tables
+from clip_search.imports.chunks import Source
+from clip_search.imports.runs import has_run, unfinished
+from clip_search.imports.shards import has_vectors, open_folder
+from clip_search.imports.tables import lance_tables, parquet_tables
 
 
 def opened(folder: Path) -> Source:

@@ -14,8 +14,8 @@ import pyarrow.types as is_type
 
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
-from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, without_thumbnails
+from clip_search.imports.chunks import BUFFER_BYTES, TOGETHER, Chunk, Vectors, origin
+from clip_search.imports.runs import part_of, plain_schema, run_of, without_thumbnails
 from clip_search.storage.kinds import word
 
 _NOT_ROWS = ("errors.parquet",)
@@ -115,7 +115,7 @@ class ParquetPiece:
     def read(self) -> Iterator[Rows]:
         """Yield the rows, group by group."""
         first = 0
-        with pq.ParquetFile(self._file) as opened:
+        with pq.ParquetFile(self._file, buffer_size=BUFFER_BYTES) as opened:
             for group in range(opened.num_row_groups):
                 end = first + opened.metadata.row_group(group).num_rows
                 try:
@@ -211,9 +211,8 @@ def _chunk(numbers: Sequence[int], batch: pa.RecordBatch, start: str) -> Chunk:
 
 
 def _vectors(column: pa.Array) -> Vectors:
-    """Return the vectors of a column, float32 [D] each; None where it is null."""
     size = column.type.list_size
     values = np.asarray(column.values)[column.offset * size : (column.offset + len(column)) * size]
     with np.errstate(over="ignore"):  # becomes infinity, which is refused
-        rows = values.reshape(-1, size).astype(np.float32)
-    return [row if there else None for row, there in zip(rows, np.asarray(column.is_valid()), strict=True)]
+        matrix = values.reshape(-1, size).astype(np.float32)  # [n * D] -> [n, D]
+    return Vectors(matrix, np.asarray(column.is_valid()))

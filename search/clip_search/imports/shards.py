@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 from clip_client.embedded_files import FOLDERS
 from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS, Tower
-from clip_search.arrays import Floats
-from clip_search.cli.clip_retrieval.chunks import TOGETHER, Chunk, Vectors, origin
-from clip_search.cli.clip_retrieval.runs import part_of, plain_schema, run_of, without_thumbnails
-from clip_search.index.faiss_index import file_vectors
+from clip_search.arrays import Floats, Mask
+from clip_search.imports.chunks import BUFFER_BYTES, TOGETHER, Chunk, Vectors, origin
+from clip_search.imports.runs import part_of, plain_schema, run_of, without_thumbnails
 
 _NUMBER = re.compile(r"[0-9]{1,18}$")
 _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
@@ -32,7 +31,8 @@ class Part:
 
     path: Path
     rows: int | None  # how many it has, or says to have; None if that can't be told
-    vectors: Any = None  # numbers [rows, D], on disk
+    size: int = 0  # D, if it has vectors
+    index: Any = None  # of faiss, that keeps the vectors; None for another file
     schema: pa.Schema | None = None  # of a table
     problem: str = ""  # why it can't be read; empty if it can
 
@@ -41,6 +41,15 @@ class Part:
         """Number at the end of the name."""
         match = _NUMBER.search(self.path.stem)
         return int(match[0]) if match else None
+
+    def read(self, first: int, last: int) -> Floats:
+        """Return the vectors of rows ``first`` to ``last`` (excluded), float32 [n, D].
+
+        The file is mapped for this alone: pages that stay mapped count as memory of the process.
+        """
+        if self.index is not None:
+            return np.asarray(self.index.reconstruct_n(first, min(last, self.rows or 0) - first), np.float32)
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[first:last], np.float32)
 
     def label(self) -> str:
         """Return the name with the folder's."""
@@ -91,11 +100,13 @@ class Shard:
         if problem:
             return Chunk(numbers, problem=problem, origin=self.origin)
         stored = {tower: _vectors(parts, first, first + rows) for tower, parts in self.vectors.items()}
-        vectors: dict[Tower, Vectors] = {**stored}
-        if self.origin:  # zeros stand for a vector that isn't there
-            vectors = {tower: [vector if vector.any() else None for vector in rows] for tower, rows in stored.items()}
+        vectors = {tower: Vectors(matrix, self._there(matrix)) for tower, matrix in stored.items()}
         plain, thumbnails = without_thumbnails(metadata) if self.origin and metadata is not None else (metadata, ())
         return Chunk(numbers, vectors, plain, origin=self.origin, thumbnails=thumbnails)
+
+    def _there(self, matrix: Floats) -> Mask:
+        """Tell which rows have a vector, bool [n]: zeros stand for none in folders of ``clipserve embed``."""
+        return np.asarray(matrix.any(1)) if self.origin else np.ones(len(matrix), bool)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ class Folder:
     def size(self) -> int:
         """Size D of the first vectors that can be read."""
         readable = (part for shard in self.shards if not shard.problem for parts in shard.vectors.values() for part in parts)
-        return int(next(readable).vectors.shape[1])
+        return next(readable).size
 
     @property
     def rows(self) -> int:
@@ -226,7 +237,7 @@ def _npy(path: Path) -> Part:
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         rows = len(vectors) if vectors.ndim > 1 else None
         return Part(path, rows, problem=f"holds {vectors.dtype} {list(vectors.shape)}: expected numbers [rows, D]")
-    return Part(path, len(vectors), vectors)
+    return Part(path, *vectors.shape)
 
 
 def _header_rows(path: Path) -> int | None:
@@ -240,11 +251,13 @@ def _header_rows(path: Path) -> int | None:
 
 
 def _index(path: Path) -> Part:
+    from clip_search.index.faiss_index import stored_vectors  # faiss takes 40 MB
+
     try:
-        vectors = file_vectors(path)
+        index = stored_vectors(path)
     except InvalidInput as problem:
         return Part(path, None, problem=f"can't be read ({problem})")
-    return Part(path, len(vectors), vectors)
+    return Part(path, index.ntotal, index.d, index=index)
 
 
 def _parquet(path: Path) -> Part:
@@ -257,7 +270,7 @@ def _parquet(path: Path) -> Part:
 
 def _batches(part: Part) -> Iterator[tuple[int, pa.RecordBatch | None, str]]:
     """Yield rows, or a count of unreadable rows with the reason; a damaged group of rows leaves the others."""
-    with pq.ParquetFile(part.path) as file:
+    with pq.ParquetFile(part.path, buffer_size=BUFFER_BYTES) as file:
         for group in range(file.num_row_groups):
             left = file.metadata.row_group(group).num_rows
             try:
@@ -268,12 +281,13 @@ def _batches(part: Part) -> Iterator[tuple[int, pa.RecordBatch | None, str]]:
                 yield left, None, f"metadata/{part.path.name} can't be read ({problem})"
 
 
-def _vectors(parts: Sequence[Part], first: int, last: int) -> list[Floats]:
-    """Return rows ``first`` to ``last`` (excluded) of consecutive files, float32 [D] each."""
+def _vectors(parts: Sequence[Part], first: int, last: int) -> Floats:
+    """Return rows ``first`` to ``last`` (excluded) of consecutive files, float32 [n, D]."""
     pieces: list[Floats] = []
     for part in parts:
-        rows = part.vectors[max(0, first) : max(0, last)]
-        with np.errstate(over="ignore"):  # becomes infinity, which is refused
-            pieces += list(np.asarray(rows, np.float32))
-        first, last = first - len(part.vectors), last - len(part.vectors)
-    return pieces
+        count = part.rows or 0
+        if first < count and last > 0:
+            with np.errstate(over="ignore"):  # becomes infinity, which is refused
+                pieces.append(part.read(max(0, first), last))
+        first, last = first - count, last - count
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

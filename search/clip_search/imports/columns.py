@@ -4,12 +4,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from clip_client.errors import InvalidInput
-from clip_search.cli.clip_retrieval.values import Lost, is_string, kind_for, merged, values
+from clip_search.imports.values import Lost, is_string, kind_for, merged, typed
 from clip_search.storage.kinds import word
 from clip_search.storage.schema import LONGEST_COLUMN, MAX_COLUMNS, RESERVED, check_column, fitted_column
 
@@ -65,16 +64,14 @@ class ForeignColumns:
         column = self._columns.get((key, 0))
         return column.name or "" if column else ""
 
-    def rows(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-        """Return the metadata of each row."""
-        metadata: list[dict[str, Any]] = [{} for _ in range(len(batch))]
+    def arrays(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Return the columns that are kept, by the collection's names, as its table has them."""
+        arrays: dict[str, pa.Array] = {}
         for position, (key, _) in enumerate(_fields(batch.schema)):
             column = self._columns.get(key)
             if column is not None and column.name is not None:
-                for row, value in zip(metadata, values(batch.column(position), column.kind, column.lost), strict=True):
-                    if value is not None:
-                        row[column.name] = value
-        return metadata
+                arrays[column.name] = typed(batch.column(position), column.kind, column.lost)
+        return arrays
 
     def _named(self, kinds: Mapping[Key, str]) -> Iterable[Column]:
         """Return columns with names of their own; those that can keep theirs come first."""

@@ -1,0 +1,1 @@
+"""Folders of vectors and metadata that other programs, or clipserve embed, wrote."""
