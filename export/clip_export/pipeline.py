@@ -187,9 +187,9 @@ def _chosen(
 def _objection(options: Options, tower: Tower, row: Judged | None, rows: Rows) -> str:
     """Return the reason that a tower isn't published; empty if it is."""
     if row is None:
-        named = options.chosen[tower]
-        reasons = [row.reason for row in rows if isinstance(row, Missing) and named and row.variant == named.name]
-        why = f"{named.name}: {reasons[0]}" if named and reasons else "no variant that Triton serves passes the gate"
+        asked = options.chosen[tower]
+        reasons = [row.reason for row in rows if isinstance(row, Missing) and asked and row.variant == asked.name]
+        why = f"{asked.name}: {reasons[0]}" if asked and reasons else "no variant that Triton serves passes the gate"
         return f"the {tower} tower isn't published: {why}; build others with --variants, or name one with --{tower}-variant"
     if named(row.variant).approximates and not options.allowed.approximate:
         return (

@@ -257,7 +257,10 @@ def _verdict(report: Report, row: Judged) -> str:
 
 
 def _tries(row: Judged) -> str:
-    told = [f"{attempt.recipe or 'built once'}: {_cost(row, attempt)}{'; '.join(attempt.failures) or 'passed'}" for attempt in row.tries]
+    told = [
+        f"{attempt.recipe or 'built once'}: {_cost(row, attempt)}{'; '.join(attempt.failures) or 'passed'}"
+        for attempt in row.tries
+    ]
     return f"{row.variant} of the {row.tower} tower, {counted(len(told), 'try', 'tries')}: " + " → ".join(told)
 
 

@@ -123,7 +123,7 @@ class MergedOpenClip(MergedEncoder):
 
     def embedded(self, normalised: Tensor) -> Tensor:
         """As MergedEncoder."""
-        tokens: Tensor = self.visual._embeds(normalised)  # noqa: SLF001  (its forward calls it too; there is no public name)
+        tokens: Tensor = self.visual._embeds(normalised)
         return tokens
 
     def pooled(self, hidden: Tensor, sizes: Tensor | None) -> Tensor:

@@ -111,4 +111,3 @@ class OpenClipLayer(MergedLayer):
         """As MergedLayer."""
         scaled: Tensor = self.layer.ls_2(self.layer.mlp(self.layer.ln_2(hidden)))
         return scaled
-

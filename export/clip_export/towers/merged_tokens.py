@@ -58,7 +58,7 @@ class TokenMerging(nn.Module):
 
 
 class ProportionalAttention(nn.Module):
-    """Attention that counts each token by its size; a module, so that its nodes in an exported graph have a name of their own."""
+    """Attention that counts each token by its size; a module, so that its nodes in an exported graph have a name."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, sizes: Tensor | None) -> Tensor:
         """query [N, H, M, W / H], key and value [N, H, L, W / H], sizes [N, L, 1] -> [N, M, W]."""

@@ -47,7 +47,9 @@ class OpenVinoInt8Merged(OpenVinoInt8):
             raise UnfitError("tokens are joined in image towers only")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             try:
-                OnnxFp32().build(dataclasses.replace(source, module=partial(_merged, source.module, source.recipe.joined)), Path(scratch))
+                OnnxFp32().build(
+                    dataclasses.replace(source, module=partial(_merged, source.module, source.recipe.joined)), Path(scratch)
+                )
             except CannotMergeError as problem:
                 raise UnfitError(str(problem)) from problem
             model = openvino.convert_model(Path(scratch) / ONNX_FILE)
