@@ -52,10 +52,11 @@ def result(
     rows = [row(name, timings, embeddings) for name in timings]
     conditions = setting(options)
     notes = (
-        f"One picture through the image tower, {options.rounds} rounds in turns: {conditions['model']}, {conditions['photos']}. "
+        f"One picture through the image tower, {options.rounds} rounds in turns: "
+        f"{conditions['model']}, {conditions['photos']}. "
         "The ways are those of [marqo's study](https://github.com/wanliAlex/fast-clip-research) of CLIP, and the variants that "
-        "clipserve would serve (*merged* is "
-        "[approximate](export.md#fewer-tokens)). ± is the standard deviation over the rounds; *largest difference* is that of "
+        "clipserve would serve (*merged* is [approximate](export.md#fewer-tokens)). "
+        "± is the standard deviation over the rounds; *largest difference* is that of "
         f"any number of {JUDGED} embeddings of unit length.",
     )
     columns = ("way", "ms", "±", "times as fast as torch", "cosine, mean", "largest difference")

@@ -1,4 +1,4 @@
-"""Ways to run an image tower that a study of marqo's compares (github.com/wanliAlex/fast-clip-research), each by its own library."""
+"""Ways to run an image tower that marqo's study compares (wanliAlex/fast-clip-research on GitHub), each by its own library."""
 
 from __future__ import annotations
 

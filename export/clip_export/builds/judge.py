@@ -97,7 +97,7 @@ class Judge:
         return self._gate.retrieval({"image": image.embeddings, "text": text.embeddings})
 
     def _first_good(self, variant: Variant, tower: Tower) -> Judged:
-        """Go through the recipes until one passes, of an approximation through all; keep the first, else the nearest to torch."""
+        """Go through the recipes until one passes, of an approximation through all; keep the first, else the nearest."""
         folder = self._artifacts.folder / variant.name / tower
         best = self._kept(variant, tower, folder)
         tries = list(best.tries) if best else []

@@ -83,7 +83,7 @@ class MergedClip(MergedEncoder):
 
 
 class MergedSiglip(MergedEncoder):
-    """A vision model of transformers that is pooled by the attention of a learnt probe; it counts joined tokens by their size."""
+    """A vision model of transformers that is pooled by the attention of a learnt probe, which counts joined tokens."""
 
     protected = False
 

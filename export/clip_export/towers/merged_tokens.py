@@ -1,7 +1,7 @@
 """Join similar tokens of a vision transformer from layer to layer: less arithmetic, other embeddings.
 
-Token Merging (ToMe) without training: Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023. Between attention and MLP each
-layer joins its most similar pairs of tokens; attention counts a token as often as it has been joined ("proportional attention").
+Token Merging (ToMe) without training: Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023. Between attention and MLP
+each layer joins its most similar pairs of tokens; attention counts a token as often as it has been joined.
 """
 
 from __future__ import annotations

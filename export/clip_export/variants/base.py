@@ -88,8 +88,8 @@ class Variant(ABC):
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
         recipes: ways to quantise, tried in order until one passes the gate; empty where nothing is quantised.
-        approximates: name of the variant whose embeddings it gives up for speed, which the user has to allow; all of its recipes
-            are tried, and the first that passes is kept. Empty for variants that compute the checkpoint's own operations.
+        approximates: name of the variant that it gives up for speed, which the user has to allow; all of its recipes are tried,
+            and the first that passes is kept. Empty for variants that compute the checkpoint's own operations.
     """
 
     name: ClassVar[str]
