@@ -235,7 +235,7 @@ def test_without_a_terminal_it_ends_once_all_is_added(repository: Path, tmp_path
     run = Up(tmp_path / "photos" / "list.txt", repository=repository, data=tmp_path / "data", port=free_ports(1)[0])
     assert run.ended() == 1
     assert "3 lines = 2 to be added + 1 repeated + 0 left out" in run.out
-    assert books(run.out) == [(2, 1, 0, 0, 1)]
+    assert books(run.out) == [(2, 1, 0, 0, 1)], run.err
     assert "left out not there.jpg: a link to nothing" in run.err
 
 
