@@ -29,6 +29,33 @@ SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "nu
 PATCHES = {"image_size": 224, "patch_size": 32}
 
 
+@pytest.fixture(scope="module", name="spec")
+def _spec() -> ModelSpec:
+    """Square pictures of 224 pixels; nothing is exported for it."""
+    return ModelSpec(
+        name="clip",
+        checkpoint="random",
+        revision="",
+        family="clip",
+        image_size=224,
+        resize_mode="squash",
+        resize_size=224,
+        interpolation="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        context_length=77,
+        padding="trailing",
+        pad_token=0,
+        end_token=1,
+        embedding_size=16,
+        logit_scale=100.0,
+        logit_bias=0.0,
+        activation="softmax",
+        weights_sha256="",
+        tokenizer_sha256="",
+    )
+
+
 def merged_one_by_one(keys: Floats, hidden: Floats, sizes: Floats, count: int, protected: bool) -> tuple[Floats, Floats]:
     """Bipartite soft matching of one picture, written from the paper's appendix D: [L, …] -> [L - count, …]."""
     unit = [key / math.sqrt((key**2).sum()) for key in keys]
@@ -175,8 +202,8 @@ def test_the_last_layer_gets_the_tokens_that_are_left(spec: ModelSpec) -> None:
 
 
 def test_other_towers_are_refused_with_the_reason(spec: ModelSpec) -> None:
-    with pytest.raises(CannotMergeError, match="a Conv2d isn't built as CLIP's or SigLIP's vision transformer"):
-        merge_tokens(ImageTower(nn.Conv2d(3, 4, 7), spec), 0.5)
+    with pytest.raises(CannotMergeError, match="a Sequential isn't built as CLIP's or SigLIP's vision transformer"):
+        merge_tokens(ImageTower(nn.Sequential(nn.Conv2d(3, 4, 224), nn.Flatten()), spec), 0.5)
     with pytest.raises(CannotMergeError, match="tokens of a Linear can't be joined"):
         merge_tokens(nn.Linear(3, 4), 0.5)
 
