@@ -231,7 +231,7 @@ def test_open_clips_tower_joins_as_transformers_does(spec: ModelSpec) -> None:
         merge_tokens(merged, 0.5)
         cosines = (merged(pixels(spec)) * expected).sum(dim=1)
     assert 0.9 < cosines.min() < 0.999999
-    average = VisionTransformer(224, 32, 32, 2, 4, output_dim=16, pool_type="avg").eval()
+    average = VisionTransformer(224, 32, 32, 2, 4, mlp_ratio=1.5, output_dim=16, pool_type="avg").eval()
     with pytest.raises(CannotMergeError, match="isn't pooled at its class token"):
         merge_tokens(ImageTower(average, spec), 0.5)
 
