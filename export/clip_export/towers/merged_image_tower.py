@@ -46,6 +46,7 @@ class MergedEncoder(nn.Module, ABC):
         steps, left = len(self.layers) - 1, tokens
         count = max(1, round(share * (tokens - self.protected) / max(1, steps)))
         for layer in list(self.layers)[:-1]:
+            assert isinstance(layer, MergedLayer)  # noqa: S101  (of _layers)
             here = min(count, (left - self.protected) // 2)
             layer.merging = TokenMerging(here, protected=self.protected) if here else None
             left -= here

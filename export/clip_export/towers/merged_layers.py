@@ -22,6 +22,7 @@ class MergedLayer(nn.Module, ABC):
     """
 
     layer: Any
+    merging: TokenMerging | None
 
     def __init__(self, layer: Any, merging: TokenMerging | None, *, first_alone: bool) -> None:
         super().__init__()
