@@ -15,11 +15,12 @@ from sidecars import unit
 
 from clip_search.collection import Collection
 from clip_search.errors import StorageFull
-from clip_search.index import mapped_index
+from clip_search.index import list_files, mapped_index
 from clip_search.index.kinds import LISTS, Kind
 from clip_search.index.part import Part
 from clip_search.index.tuning import AT, Tuned, recalls, tuned
 from clip_search.options import IndexOptions
+from clip_search.storage import derived_files
 from clip_search.storage.rows import NewRow
 
 OPTIONS = IndexOptions(exact_rows=400, tail_rows=100, mapped_bytes=0)
@@ -104,6 +105,7 @@ def test_a_large_part_is_in_files_and_the_same_after_a_restart(tmp_path: Path, l
     opener.close()
 
 
+SMALL_FILES = ("rows.npy", "starts.npy", "index.faiss")
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
     "empty": lambda path: os.truncate(path, 0),
@@ -112,8 +114,14 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["lists.bin", "rows.npy"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("lists.bin", "truncated"),
+        ("rows.npy", "written"),
+        *(pytest.param(name, damage, marks=pytest.mark.long) for name in ("lists.bin", "rows.npy") for damage in DAMAGES),
+    ],
+)
 def test_a_file_that_is_damaged_while_it_is_searched(serving: Opener, log: io.StringIO, name: str, damage: str) -> None:
     collection = serving.collection
     [path] = (serving.folder / "a" / "image").glob(f"part-*/{name}")
@@ -127,7 +135,7 @@ def test_a_file_that_is_damaged_while_it_is_searched(serving: Opener, log: io.St
     assert log.getvalue() == ""
 
 
-@pytest.mark.parametrize("name", ["lists.bin", "rows.npy", "starts.npy", "index.faiss"])
+@pytest.mark.parametrize("name", ["lists.bin", *(pytest.param(each, marks=pytest.mark.long) for each in SMALL_FILES)])
 def test_a_file_that_was_damaged_before_it_is_opened(serving: Opener, log: io.StringIO, name: str) -> None:
     serving.close()
     [path] = (serving.folder / "a" / "image").glob(f"part-*/{name}")
@@ -226,3 +234,42 @@ def test_texts_that_an_index_was_tuned_on_are_kept_for_when_there_are_none(servi
     assert f"{path} isn't what was written: the index is tuned on other queries" in log.getvalue()
     collection.rebuild()
     assert sources(collection) == ["made"]
+
+
+def test_large_files_are_opened_without_being_read_and_checked_while_they_are_served(
+    serving: Opener, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_files, "CHECKED_LATER_BYTES", 0)
+    monkeypatch.setattr(derived_files, "BLOCK_BYTES", 4096)
+    serving.collection.rebuild()
+    serving.close()
+    [path] = (serving.folder / "a" / "image").glob("part-*/lists.bin")
+    content = bytearray(path.read_bytes())
+    content[100] ^= 4
+    path.write_bytes(content)
+    collection = serving.open(OPTIONS)
+    assert log.getvalue() == ""
+    engine = collection.engines["image"]
+    with pytest.raises(derived_files.Damaged) as problem:
+        engine.files()[path].check_block(path, 0)
+    engine.distrust(path, str(problem.value))
+    assert "the table is searched until all is indexed again" in log.getvalue()
+    right(collection)
+    collection.maintain()
+    right(collection)
+    serving.close()
+    log.truncate(0)
+    [path] = (serving.folder / "a" / "image").glob("part-*/lists.bin")
+    os.truncate(path, path.stat().st_size - 1)
+    right(serving.open(OPTIONS))
+    assert f"{path} isn't any more what was opened" in log.getvalue()
+
+
+def test_what_a_killed_build_left_goes(serving: Opener) -> None:
+    serving.close()
+    left = serving.folder / "a" / "image" / "part-0123456789ab"
+    left.mkdir()
+    (left / "bucket-0").write_bytes(b"half")
+    serving.open(OPTIONS)
+    assert settled(lambda: not left.exists())
+    right(serving.collection)

@@ -27,6 +27,7 @@ import test_search_collection
 import test_search_commits
 import test_search_filters
 import test_search_numbers
+from amount import amount
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hit_ids, rows, settled
 from kill_ledger import Ledger, differences
 from milvus_servers import Milvus
@@ -40,8 +41,8 @@ from clip_search.options import IndexOptions, MilvusOptions
 from clip_search.storage.filters.milvus import milvus_filter
 from clip_search.storage.rows import NewRow
 
-KILLS = int(os.environ.get("CLIPSERVE_MILVUS_KILLS", "2"))
-"""Half of the kills are of the collection's process alone, half of Milvus before."""
+KILLS = amount(1, 4, "CLIPSERVE_MILVUS_KILLS")
+"""Every other one is of Milvus, before that of the collection's process."""
 SEED = int(os.environ.get("CLIPSERVE_KILL_SEED", "0"))
 NOWHERE = MilvusOptions("http://127.0.0.1:9", "root:secret")
 

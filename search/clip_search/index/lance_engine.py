@@ -14,7 +14,7 @@ import numpy as np
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.lance_tuning import LanceTuned, lance_tuned
-from clip_search.index.tuning import AT, SOURCES, Queries, Source
+from clip_search.index.tuning import AT, ENOUGH, SOURCES, Queries, Source, made_of
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.table import MOST_ROWS, Table
@@ -182,9 +182,17 @@ class LanceEngine:
             return True
         return False
 
+    def _made(self) -> Floats:
+        """Return queries made of stored vectors, for want of texts."""
+        rows = self._table.rows(self._tower)
+        count = min(_QUERIES, len(rows))
+        return made_of(self.vectors(np.sort(np.random.default_rng(0).choice(rows, count, replace=False))))
+
     def _tune(self, state: IndexState, built_rows: int, queries: tuple[Floats, Source] | None = None) -> None:
         """Measure, and note the outcome in the table."""
         vectors, source = queries or self._queries(_QUERIES)
+        if len(vectors) < ENOUGH:
+            vectors, source = self._made(), "made"
 
         def search(query: Floats, effort: Effort) -> Rows:
             return self._table.nearest(query, self._tower, AT, "", effort)[1]

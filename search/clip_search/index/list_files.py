@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,9 +17,12 @@ import numpy as np
 
 from clip_search.arrays import Codes, Floats, Positions, Rows
 from clip_search.index.kinds import NUMBERED_BYTES
+from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sink, Sums
 
-LISTS, VECTORS, STARTS, ROWS = "lists.bin", "vectors.f16", "starts.npy", "rows.npy"
+LISTS, VECTORS, STARTS, ROWS, BLOCKS = "lists.bin", "vectors.f16", "starts.npy", "rows.npy", "blocks.npy"
+CHECKED_LATER_BYTES = 256 * 2**20
+"""Size of a file from which on it isn't read through when it is opened: its blocks are checked while it is served."""
 _BUCKET_BYTES, _MOST_BUCKETS = 32 * 2**20, 256
 """Size of a file that is sorted at a time, and the files that are open at once."""
 _RECORDS = 16_384  # that are copied at a time
@@ -46,6 +49,41 @@ class SummedFile:
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+
+def write_blocks(folder: Path, sums: Mapping[str, Sums]) -> Sums:
+    """Write the checksums of all blocks of the large files; return those of the file that has them."""
+    running = [number for name in (LISTS, VECTORS) if name in sums for number in sums[name].running]
+    with SummedFile(folder / BLOCKS) as file:
+        np.lib.format.write_array(file, np.array(running, np.uint32), allow_pickle=False)
+        return file.close()
+
+
+def checked(folder: Path, expected: Mapping[str, str]) -> dict[str, Sums]:
+    """Return the checksums of a part's files, but for blocks of large ones, which are checked later.
+
+    Raises:
+        derived_files.Damaged: a file isn't what was written.
+    """
+    large = {name for name in (LISTS, VECTORS) if name in expected and _size(expected[name]) > CHECKED_LATER_BYTES}
+    large = large if BLOCKS in expected else set()
+    sums = {name: derived_files.check(folder / name, text) for name, text in expected.items() if name not in large}
+    blocks = np.load(folder / BLOCKS, allow_pickle=False).tolist() if large else []
+    for name in (each for each in (LISTS, VECTORS) if each in expected and large):
+        size = _size(expected[name])
+        count = -(-size // derived_files.BLOCK_BYTES)
+        own, blocks = Sums(size, tuple(blocks[:count])), blocks[count:]
+        if str(own) != expected[name]:
+            raise derived_files.Damaged(f"{folder / name} has other checksums than were written")
+        if name in large:
+            own.check_block(folder / name, count - 1)
+            sums[name] = own
+    return sums
+
+
+def _size(text: str) -> int:
+    """Return the size that checksums tell as text."""
+    return int(text.partition("-")[0])
 
 
 class Buckets:

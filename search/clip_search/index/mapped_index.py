@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from clip_search.arrays import Floats, Mask, Positions, Rows
+from clip_search.index import list_files
 from clip_search.index.faiss_index import EmptyLists, VectorIndex, nearest_of_blocks, with_lists
 from clip_search.index.kinds import RERANKED, Kind, lists_for
 from clip_search.index.list_files import LISTS, ROWS, STARTS, Buckets, ListVectors, SummedFile
@@ -101,4 +102,5 @@ def build(
         with SummedFile(folder / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
             sums[name] = file.close()
+    sums[list_files.BLOCKS] = list_files.write_blocks(folder, sums)
     return sums

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_search.arrays import Floats, Found, Mask, Positions, Rows, positions, present
+from clip_search.index import list_files
 from clip_search.index.faiss_index import VectorIndex, nearest
 from clip_search.index.kinds import Kind
 from clip_search.index.list_files import LISTS, ROWS
@@ -72,7 +73,9 @@ class Part:
 
     def keep(self, rows: Rows) -> None:
         """Return only those among ``rows`` (ascending), and each of them."""
-        self.alive = present(rows, self.rows)
+        alive = np.empty(len(self.rows), bool)
+        alive[self.order] = present(rows, self.ascending)
+        self.alive = alive
         self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
 
     def search(self, query: Floats, k: int, only: Rows | None, *, exactly: bool = False) -> Found:
@@ -149,7 +152,7 @@ class Part:
             OSError, ValueError, RuntimeError: one can't be read.
         """
         states = {folder / name: derived_files.state(folder / name) for name in about["files"]}
-        files = {name: derived_files.check(folder / name, about["files"][name]) for name in {*_FILES, *about["files"]}}
+        files = list_files.checked(folder, {name: about["files"][name] for name in {*_FILES, *about["files"]}})
         if LISTS in files or about.get("pending"):
             return cls.mapped(folder, about["kind"], files, Tuned(**about["tuned"]), states)
         index = VectorIndex.load(folder / INDEX, about["kind"])

@@ -146,4 +146,5 @@ def loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
         except Exception as problem:  # faiss and numpy raise anything for what they can't read
             _LOG.warning("%s: what it held, and what came after it, is indexed again from the table", problem)
             return tuple(parts), content["last"], True
-    return tuple(parts), content["last"], False
+    known = {derived_files.MANIFEST, *content["parts"], (content.get("queries") or {}).get("name")}
+    return tuple(parts), content["last"], folder.is_dir() and any(path.name not in known for path in folder.iterdir())

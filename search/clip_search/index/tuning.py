@@ -38,13 +38,17 @@ class Tuned:
 
 
 def made(index: VectorIndex, count: int) -> Floats:
-    """Return queries [n, D] that lie as far from the vectors as texts do: random directions, half of them near a vector.
+    """Return queries [n, D] that lie as far from the vectors of an index as texts do."""
+    return made_of(index.vectors(np.random.default_rng(0).integers(len(index), size=count)))
+
+
+def made_of(stored: Floats) -> Floats:
+    """Return a query for each of some stored vectors [n, D], as far from them as texts are: random directions, half near one.
 
     On a trained CLIP they need a little more effort than its texts do, and stored vectors as queries less than half.
     """
-    draw = np.random.default_rng(0)
-    stored = index.vectors(draw.integers(len(index), size=count))
-    away = draw.standard_normal(stored.shape, np.float32)
+    count = len(stored)
+    away = np.random.default_rng(1).standard_normal(stored.shape, np.float32)
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     near = np.where(np.arange(count) < count // 2, _NEAR, 0.0)[:, None]
     queries = near * stored + np.sqrt(1 - near**2) * away

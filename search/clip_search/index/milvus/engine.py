@@ -137,8 +137,9 @@ class MilvusEngine:
         self._raise_trouble()
         with self._moving:
             try:
-                self._filling.fill(self._table.rows(self._tower), lambda done, total: None)
-                sent = self._unsettled.sent
+                rows = self._table.rows(self._tower)
+                self._filling.fill(rows, lambda done, total: None)
+                self._unsettled.note_sent(sent := int(rows[-1]) if len(rows) else -1)
                 self._milvus.settle(_INDEXING_S + self.size() / _INDEXED_A_S)
             except Unavailable as problem:
                 self._note(problem)
