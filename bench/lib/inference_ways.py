@@ -83,7 +83,10 @@ def _dynamic(loaded: Loaded) -> Encoder:
     """Return torch with the weights of linear layers in int8, and activations quantised as they come."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces torchao as its successor
-        return _encoder(torch.ao.quantization.quantize_dynamic(loaded.towers["image"], {nn.Linear}, torch.qint8))
+        quantized = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            loaded.towers["image"], {nn.Linear}, torch.qint8
+        )
+        return _encoder(quantized)
 
 
 def _encoder(module: nn.Module, dtype: torch.dtype | None = None) -> Encoder:
@@ -100,7 +103,7 @@ def _optimised(loaded: Loaded, artifacts: Path) -> Encoder:
     from onnxruntime.transformers import optimizer
 
     source, target = artifacts / ONNX / "image" / MODEL_FILE, artifacts / "onnx-optimised.onnx"
-    attention = next(module for module in loaded.towers["image"].modules() if hasattr(module, "num_heads"))
+    attention: Any = next(module for module in loaded.towers["image"].modules() if hasattr(module, "num_heads"))
     heads, width = int(attention.num_heads), int(attention.embed_dim)
     model = optimizer.optimize_model(str(source), "clip", num_heads=heads, hidden_size=width)
     model.save_model_to_file(str(target), use_external_data_format=(target.parent / f"{source.name}.data").exists())
