@@ -236,6 +236,7 @@ def test_open_clips_tower_joins_as_transformers_does(spec: ModelSpec) -> None:
         merge_tokens(ImageTower(average, spec), 0.5)
 
 
+@pytest.mark.long
 class TestExport:
     """The variant at the command's door."""
 
