@@ -14,7 +14,7 @@ import pytest
 from servers import Server
 
 import pictures
-from clip_client import Clip
+from clip_client import Clip, Search
 
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.append(str(BENCH))
@@ -92,10 +92,11 @@ def test_cells_are_shown_to_three_digits(cell: Cell, text: str) -> None:
     assert shown(cell) == text
 
 
-def test_batch_sizes_are_measured_through_a_server(server: Server, page: Path) -> None:
+def test_batch_sizes_are_measured_through_a_server(server: Server, search: Search, page: Path) -> None:
     options = Namespace(count=12, rounds=1, model=None, photos=None)
     with Clip(server.address) as clip:
-        timings = turns.in_turns(batch_size.ways(clip, pictures.jpegs(3), options.count), options.rounds)
+        ways = batch_size.ways(clip, pictures.jpegs(3), options.count)
+        timings = turns.in_turns(ways | batch_size.adds(search, pictures.jpegs(3), options.count), options.rounds)
     publish(batch_size.result(timings, options))
     figures = json.loads((page.parent / "benchmarks" / "batch_size.json").read_text())
     rows = figures["tables"][0]["rows"]

@@ -32,11 +32,12 @@ Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
-_IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice")  # a model's origin and purpose, not its computation
+_IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice", "approximation")  # no other space of embeddings
 _UNLESS = {
     "transparency": "white",
     "patch_size": 0,
     "notice": "",
+    "approximation": "",
 }  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -73,6 +74,7 @@ class ModelSpec:
             ``ignored``.
         patch_size: side of a patch in pixels for ``patches``, else 0.
         notice: its author's sentence on its purpose, cleaned; empty for none.
+        approximation: variant of the image tower that computes less than the checkpoint does, and by how much; empty for none.
     """
 
     name: str
@@ -98,10 +100,13 @@ class ModelSpec:
     transparency: Transparency = "white"
     patch_size: int = 0
     notice: str = ""
+    approximation: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.notice, str):
             raise InvalidInput(f"notice is {type(self.notice).__name__}, expected a text")
+        if not isinstance(self.approximation, str):
+            raise InvalidInput(f"approximation is {type(self.approximation).__name__}, expected a text")
         object.__setattr__(self, "notice", notices.cleaned(self.notice))
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(f"name {self.name!r} must be letters, digits, '_' and '-', starting with a letter")
@@ -139,7 +144,8 @@ class ModelSpec:
     def fingerprint(self) -> str:
         """Fingerprint of the embedding space, 16 hex digits: weights, tokenizer and all that shapes an embedding or a score.
 
-        Name, checkpoint, revision and notice are left out: a copy of the same weights gives the same embeddings.
+        Name, checkpoint, revision and notice are left out: a copy of the same weights gives the same embeddings. So is an
+        approximation, whose embeddings are near enough to be searched with the others, as those of int8.
         """
         shaping = {k: v for k, v in self._stated().items() if k not in _IDENTITY_ONLY}
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]

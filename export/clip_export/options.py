@@ -65,7 +65,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
     return Options(
         variants=tuple(dict.fromkeys([*variants, *filter(None, chosen.values())])),
         chosen=chosen,
-        allowed=Allowed(values.pop("max_loss"), values.pop("min_cosine")),
+        allowed=Allowed(values.pop("max_loss"), values.pop("min_cosine"), values.pop("allow_approximate")),
         **values,
     )
 
@@ -179,6 +179,11 @@ def _add_judgement(parser: argparse.ArgumentParser) -> None:
         default=Allowed.int8_cosine_mean,
         metavar="C",
         help="least mean cosine of an int8 variant to PyTorch (default: %(default)s)",
+    )
+    add(
+        "--allow-approximate",
+        action="store_true",
+        help="let a variant be chosen that computes less than the checkpoint does (openvino-int8-merged)",
     )
 
 

@@ -89,6 +89,7 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
     published = {} if objections else {tower: row for tower, row in chosen.items() if row}
     steps.next("publishing")
     if published:
+        spec = _approximate(spec, published["image"])
         publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
     every = [row for tower in TOWERS for row in rows[tower]]
     pair = judge.retrieval(published["image"], published["text"]) if published else {}
@@ -152,6 +153,11 @@ def _noticed(spec: ModelSpec, checkpoint: Checkpoint, notice: str | None) -> Mod
     return dataclasses.replace(spec, notice=checkpoint.notice if notice is None else notice)
 
 
+def _approximate(spec: ModelSpec, row: Judged) -> ModelSpec:
+    """Let the spec tell of an image variant that approximates another."""
+    return dataclasses.replace(spec, approximation=f"{row.variant}: {row.recipe}") if named(row.variant).approximates else spec
+
+
 def _evaluation(options: Options, checkpoint: Checkpoint, spec: ModelSpec, console: Console) -> tuple[Evaluation, Calibration]:
     """Read the pictures to judge on and to calibrate with; print the names of skipped ones."""
     inputs = items.Inputs(spec, checkpoint.tokenizer_json, options.preprocessing)
@@ -181,10 +187,15 @@ def _chosen(
 def _objection(options: Options, tower: Tower, row: Judged | None, rows: Rows) -> str:
     """Return the reason that a tower isn't published; empty if it is."""
     if row is None:
-        named = options.chosen[tower]
-        reasons = [row.reason for row in rows if isinstance(row, Missing) and named and row.variant == named.name]
-        why = f"{named.name}: {reasons[0]}" if named and reasons else "no variant that Triton serves passes the gate"
+        asked = options.chosen[tower]
+        reasons = [row.reason for row in rows if isinstance(row, Missing) and asked and row.variant == asked.name]
+        why = f"{asked.name}: {reasons[0]}" if asked and reasons else "no variant that Triton serves passes the gate"
         return f"the {tower} tower isn't published: {why}; build others with --variants, or name one with --{tower}-variant"
+    if named(row.variant).approximates and not options.allowed.approximate:
+        return (
+            f"{row.variant} of the {tower} tower isn't published: it approximates {named(row.variant).approximates}; "
+            "choose another variant, or pass --allow-approximate"
+        )
     if row.failures and not options.force:
         why = "; ".join(row.failures)
         return f"{row.variant} of the {tower} tower isn't published: {why}; choose another variant, or pass --force"

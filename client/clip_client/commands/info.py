@@ -86,6 +86,7 @@ def _metadata(clip: Clip) -> dict[str, Any]:
         "max_batch": about.max_batch,
         "limits": asdict(about.limits),
         "notice": about.spec.notice,
+        "approximation": about.spec.approximation,
     }
 
 
@@ -121,6 +122,8 @@ def _server_lines(server: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "limits", f"{server['max_batch']} items a request; an image of {limits}"
     if server["notice"]:
         yield "notice", server["notice"]
+    if server["approximation"]:
+        yield "approximate", server["approximation"]
 
 
 def _repository_lines(repository: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,11 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,8 +20,8 @@ from clip_client.library_errors import one_line
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec, Tower
 from clip_export import json_record, memory
 from clip_export.artifact_files import BUILD_RECORD, EMBEDDINGS, NOT_WEIGHTS
-from clip_export.builds import build_key
-from clip_export.builds.verdicts import Judged, Missing, Try
+from clip_export.builds import approximations, build_key
+from clip_export.builds.verdicts import Cost, Judged, Missing, Try
 from clip_export.evaluation import gate
 from clip_export.evaluation.gate import Allowed, Gate, Invariance
 from clip_export.evaluation.items import Calibration, Evaluation
@@ -28,7 +29,7 @@ from clip_export.evaluation.retrieval import Embeddings
 from clip_export.progress import Progress
 from clip_export.towers import Towers
 from clip_export.variants import REFERENCE, named
-from clip_export.variants.base import Artefact, Source, Variant
+from clip_export.variants.base import Artefact, Source, UnfitError, Variant
 from clip_export.variants.quantization import Recipe
 
 
@@ -70,7 +71,10 @@ class Judge:
         if reason := variant.obstacle():
             return Missing(tower, variant.name, reason)
         try:
-            return self._first_good(variant, tower)
+            row = self._first_good(variant, tower)
+            return dataclasses.replace(row, failures=[*row.failures, *self._gate.refusal(variant.approximates)])
+        except UnfitError as problem:
+            return Missing(tower, variant.name, str(problem))
         except (ClipError, OSError):
             raise
         except Exception as problem:  # of five engines, on a model that none of them may ever have seen
@@ -93,18 +97,19 @@ class Judge:
         return self._gate.retrieval({"image": image.embeddings, "text": text.embeddings})
 
     def _first_good(self, variant: Variant, tower: Tower) -> Judged:
-        """Go through the recipes until one passes; if none does, keep the one nearest to torch."""
+        """Go through the recipes until one passes, of an approximation through all; keep the first, else the nearest."""
         folder = self._artifacts.folder / variant.name / tower
         best = self._kept(variant, tower, folder)
         tries = list(best.tries) if best else []
         for recipe in variant.recipes or (None,):
             name = recipe.name if recipe else ""
-            if best and (not best.failures or name in [attempt.recipe for attempt in tries]):
+            enough = best and not best.failures and not variant.approximates
+            if enough or (best and name in [attempt.recipe for attempt in tries]):
                 continue
             built = self._build(variant, tower, recipe)
             result = self._judge(variant, tower, built)
-            tries.append(Try(name, result.failures))
-            if best is None or not result.failures or result.scores.cosine_mean > best.scores.cosine_mean:
+            tries.append(Try(name, result.failures, self._cost(variant, result)))
+            if best is None or (best.failures and _better(result, best)):
                 _replace(folder, built)
                 best = dataclasses.replace(result, artefact=self._artefact(tower, folder))
             else:
@@ -121,8 +126,15 @@ class Judge:
             return None
         same = record.get("evaluation") == self._evaluation_key(tower)
         result = self._judge(variant, tower, folder)
-        tries = [Try(**fields) for fields in record["tries"]] if same and "tries" in record else []
-        return dataclasses.replace(result, tries=tries or [Try(result.recipe, result.failures)])
+        tries = [_try(fields) for fields in record["tries"]] if same and "tries" in record else []
+        return dataclasses.replace(result, tries=tries or [Try(result.recipe, result.failures, self._cost(variant, result))])
+
+    def _cost(self, variant: Variant, row: Judged) -> Cost | None:
+        """Return the cost of an approximation; None for other variants."""
+        if not variant.approximates:
+            return None
+        exact = named(variant.approximates)
+        return approximations.cost(row, self._artefact(row.tower, self._folder_of(exact, row.tower)), self._evaluation)
 
     def _judge(self, variant: Variant, tower: Tower, folder: Path) -> Judged:
         embeddings, invariance = self._embedded(variant, tower, folder)
@@ -135,7 +147,7 @@ class Judge:
             size_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.name not in NOT_WEIGHTS),
             embeddings=embeddings,
             scores=scores,
-            failures=self._gate.failures(scores, variant.limits, bool(variant.recipes)),
+            failures=self._gate.failures(scores, variant.limits, bool(variant.recipes) and not variant.approximates),
             tries=[],
             recipe=record["recipe"],
         )
@@ -217,6 +229,15 @@ class Judge:
 
 def _tower(load: Callable[[], Towers], tower: Tower) -> nn.Module:
     return load()[tower]
+
+
+def _better(row: Judged, other: Judged) -> bool:
+    return not row.failures or row.scores.cosine_mean > other.scores.cosine_mean
+
+
+def _try(fields: Mapping[str, Any]) -> Try:
+    """Restore a try from a record; those of earlier versions have no cost."""
+    return Try(**{**fields, "cost": Cost(**fields["cost"]) if fields.get("cost") else None})
 
 
 def _replace(folder: Path, built: Path) -> None:

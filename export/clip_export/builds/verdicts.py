@@ -11,11 +11,33 @@ from clip_export.variants.base import Artefact
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Cost and gain of an approximation.
+
+    Attributes:
+        cosine_mean: to torch, all items.
+        lost_points: of the recall or accuracy that lost most; None where nothing is labelled.
+        times: as fast as the variant that it approximates, one item at a time, median of turns in one process.
+    """
+
+    cosine_mean: float
+    lost_points: float | None
+    times: float
+
+
+@dataclass(frozen=True)
 class Try:
-    """One recipe and the gate's objections to it; none if it passed."""
+    """One recipe and the gate's objections to it; none if it passed.
+
+    Attributes:
+        recipe: its name.
+        failures: scores below the gate, with figure and limit.
+        cost: what an approximation costs and gains; None for other variants.
+    """
 
     recipe: str
     failures: list[str]
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)

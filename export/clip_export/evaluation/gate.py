@@ -59,10 +59,12 @@ class Allowed:
     Attributes:
         lost_points: most points of any recall or accuracy.
         int8_cosine_mean: least mean cosine of an int8 variant.
+        approximate: variants that approximate others may pass.
     """
 
     lost_points: float = 1.0
     int8_cosine_mean: float = 0.98
+    approximate: bool = False
 
     def limits(self, limits: Limits, quantized: bool) -> Limits:
         """Return a variant's own limits, with the user's where they apply."""
@@ -106,6 +108,12 @@ class Gate:
         ]
         below = [f"{name} {score:.4f} below {limit:g}" for name, score, limit in checked if not score >= limit]
         return below + self.losses(scores)
+
+    def refusal(self, approximates: str) -> list[str]:
+        """Return the objection to a variant that approximates another, unless the user allows it."""
+        if not approximates or self._allowed.approximate:
+            return []
+        return [f"it approximates {approximates}, which --allow-approximate would allow"]
 
     def losses(self, scores: Scores) -> list[str]:
         """Return the recalls and accuracies that lost more than is allowed."""

@@ -20,7 +20,7 @@ from clip_client.terminal import Console, blocks
 from clip_export import hardware
 from clip_export.artifact_files import REPORT_JSON, REPORT_MD
 from clip_export.builds.speed import BATCHES, WORDS, Speed
-from clip_export.builds.verdicts import Judged, Missing
+from clip_export.builds.verdicts import Judged, Missing, Try
 from clip_export.checkpoints.conversion import Origins
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.evaluation.retrieval import KS
@@ -257,8 +257,20 @@ def _verdict(report: Report, row: Judged) -> str:
 
 
 def _tries(row: Judged) -> str:
-    told = [f"{attempt.recipe or 'built once'}: {'; '.join(attempt.failures) or 'passed'}" for attempt in row.tries]
+    told = [
+        f"{attempt.recipe or 'built once'}: {_cost(row, attempt)}{'; '.join(attempt.failures) or 'passed'}"
+        for attempt in row.tries
+    ]
     return f"{row.variant} of the {row.tower} tower, {counted(len(told), 'try', 'tries')}: " + " → ".join(told)
+
+
+def _cost(row: Judged, attempt: Try) -> str:
+    """Return what an approximation costs and gains, before the gate's verdict."""
+    if attempt.cost is None:
+        return ""
+    lost = "" if attempt.cost.lost_points is None else f", {attempt.cost.lost_points:.1f} points lost"
+    times = f"{attempt.cost.times:.2f} × {named(row.variant).approximates} for one item"
+    return f"{times}, cosine {attempt.cost.cosine_mean:.4f}{lost}, "
 
 
 def _row(report: Report, row: Judged | Missing) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from clip_export.variants.onnx_int8 import OnnxInt8
 from clip_export.variants.openvino_bf16 import OpenVinoBf16
 from clip_export.variants.openvino_fp16 import OpenVinoFp16
 from clip_export.variants.openvino_int8 import OpenVinoInt8
+from clip_export.variants.openvino_int8_merged import OpenVinoInt8Merged
 from clip_export.variants.tensorrt_fp16 import TensorRtFp16
 from clip_export.variants.tensorrt_int8 import TensorRtInt8
 from clip_export.variants.torch_bf16 import TorchBf16
@@ -34,6 +35,7 @@ VARIANTS: dict[str, Variant] = {
         OpenVinoFp16(),
         OpenVinoBf16(),
         OpenVinoInt8(),
+        OpenVinoInt8Merged(),
         TensorRtFp16(),
         TensorRtInt8(),
     )

@@ -72,6 +72,10 @@ class Artefact:
     module: Callable[[], nn.Module]
 
 
+class UnfitError(Exception):
+    """A tower that a variant can't be made from; the message is the reason."""
+
+
 class Variant(ABC):
     """One way to run a tower.
 
@@ -85,6 +89,8 @@ class Variant(ABC):
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
         recipes: ways to quantise, tried in order until one passes the gate; empty where nothing is quantised.
+        approximates: name of the variant that it gives up for speed, which the user has to allow; all of its recipes are tried,
+            and the first that passes is kept. Empty for variants that compute the checkpoint's own operations.
     """
 
     name: ClassVar[str]
@@ -96,6 +102,7 @@ class Variant(ABC):
     parameters: ClassVar[Mapping[str, str]] = {}
     tools: ClassVar[tuple[str, ...]]
     recipes: ClassVar[tuple[Recipe, ...]] = ()
+    approximates: ClassVar[str] = ""
 
     def obstacle(self) -> str:
         """Return the reason that this variant can't be built or run on this machine; empty where it can."""
@@ -107,7 +114,11 @@ class Variant(ABC):
 
     @abstractmethod
     def build(self, source: Source, folder: Path) -> None:
-        """Write the artefact's files into an empty folder."""
+        """Write the artefact's files into an empty folder.
+
+        Raises:
+            UnfitError: for a tower that it can't be made from.
+        """
 
     @abstractmethod
     def load(self, artefact: Artefact) -> Encoder:

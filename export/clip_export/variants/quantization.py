@@ -20,12 +20,14 @@ class Recipe:
         smooth_quant_alpha: share of the activations' range that moves into the weights, 0 to 1; -1 moves nothing.
         edges: quantise the first and the last layers too.
         attention: quantise attention too, not only the MLPs.
+        joined: share of an image tower's patches that its layers join with others, 0 to 1.
     """
 
     name: str
     smooth_quant_alpha: float
     edges: bool = True
     attention: bool = True
+    joined: float = 0.0
 
 
 RECIPES = (
@@ -39,6 +41,7 @@ RECIPES = (
 
 _LAYER = re.compile(r"^(?P<stack>.+?)\.(?P<number>\d+)[./]")
 _ATTENTION = re.compile(r"attn|attention")
+_MERGING = re.compile(r"\.merging/")  # its cosines choose among tokens, its sums are of few
 
 Model = TypeVar("Model")
 
@@ -80,7 +83,7 @@ def kept_in_float(node_names: Sequence[str], recipe: Recipe) -> list[str]:
     for name in node_names:
         layer = _LAYER.match(name)
         inner = bool(layer and layer["stack"] == stack and int(layer["number"]) not in ends)
-        if (not recipe.edges and not inner) or (not recipe.attention and _ATTENTION.search(name)):
+        if (not recipe.edges and not inner) or (not recipe.attention and _ATTENTION.search(name)) or _MERGING.search(name):
             kept.append(name)
     return kept
 
