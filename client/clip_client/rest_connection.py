@@ -190,6 +190,7 @@ def _config(described: Any) -> SimpleNamespace:
 def _error_text(answer: Answer) -> str:
     """Return Triton's own words for an error, empty if somebody else answers."""
     try:
-        return str(json.loads(answer.body)["error"])
+        error = json.loads(answer.body)["error"]
+        return error if isinstance(error, str) else ""
     except (ValueError, KeyError, TypeError):
         return ""
