@@ -169,7 +169,7 @@ class ClipCalls(ClipTasks):
             Unavailable, Timeout: the server is down or too slow.
         """
         single = isinstance(texts, str | bytes | bytearray)
-        listed = [texts] if single else list(iterable(texts, "texts", "a list of texts"))
+        listed: Sequence[Any] = [texts] if single else list(iterable(texts, "texts", "a list of texts"))
         return await (await self._requests()).count_tokens(listed)
 
     async def compare(

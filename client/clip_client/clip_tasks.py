@@ -17,6 +17,7 @@ from clip_client.embedding_streams import AsyncItemStream, ItemStream
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.images import ImageLike, is_one_image
 from clip_client.item_lists import iterable
+from clip_client.model_host import check_timeout
 from clip_client.prompt_templates import DEFAULT
 from clip_client.server_health import Health, ServerMetadata, health_of, metadata_of
 from clip_client.similarity import side
@@ -130,6 +131,7 @@ class ClipTasks(ABC):
         Args:
             timeout_s: bound on each question.
         """
+        check_timeout(timeout_s)
         return await health_of(self._host, self.name, timeout_s)
 
     async def server_metadata(self) -> ServerMetadata:

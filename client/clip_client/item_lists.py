@@ -20,9 +20,7 @@ def iterable(items: Any, name: str, expected: str) -> Iterable[Any]:
         InvalidInput: it can't be iterated over, or would give the names of its columns or keys instead of what they hold.
     """
     if isinstance(items, Mapping) or (hasattr(items, "columns") and hasattr(items, "shape")):  # a table of pandas, say
-        raise InvalidInput(
-            f"{name} can't be {a_type(items)}: expected {expected}; pass one of its columns, or list(its.values())"
-        )
+        raise InvalidInput(f"{name} can't be {a_type(items)}: expected {expected}; pass a column, or its values")
     if hasattr(items, "to_pylist"):  # a column of Arrow, whose own items are scalars of Arrow
         return list(items.to_pylist())
     if not isinstance(items, Iterable) or getattr(items, "ndim", 1) == 0:

@@ -165,7 +165,7 @@ class BlockingRest(RestConnection):
         pool = self._pool
         if pool is None:
             raise closed(self.address)
-        timeout = urllib3.Timeout(total=timeout_s, connect=self._options.timeouts.connect_s)
+        timeout = urllib3.Timeout(total=timeout_s, connect=min(self._options.timeouts.connect_s, timeout_s))
         every = {**pool.headers, **(headers or {})}
         try:
             answer = pool.request(method, self._url + path, body=body, headers=every, timeout=timeout, redirect=False)

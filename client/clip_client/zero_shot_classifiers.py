@@ -13,6 +13,7 @@ from clip_client.classification import Classification, classified
 from clip_client.comparison import Floats
 from clip_client.embedded import Embedded, source_of
 from clip_client.embedding_streams import AsyncItemStream, ItemStream
+from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike, is_one_image
 from clip_client.item_lists import iterable
 from clip_client.streams import OnError
@@ -123,6 +124,9 @@ class ZeroShot:
         clip = self._calls._clip
         stream, results = clip._stream("image", images, on_error, progress, clip._threads())
         return ItemStream(self._calls._each(results), stream.books)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidInput("a ZeroShot can't be copied or pickled: pickle the client and the labels, and make one there")
 
     def __repr__(self) -> str:
         return f"ZeroShot({len(self.labels)} labels, {len(self.templates)} templates)"
