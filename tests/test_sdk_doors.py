@@ -1,4 +1,4 @@
-"""What users pass to the SDK in other forms than a list, and what becomes of clients that are closed, copied or asked to wait."""
+"""Forms of input that users have besides lists; clients that are closed, copied or asked to wait."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_stream_ends_with_its_client(clip: Clip) -> None:
 
 
 def test_a_search_can_be_pickled_and_copied(search: Search) -> None:
-    for other in (pickle.loads(pickle.dumps(search)), copy.deepcopy(search)):  # noqa: S301  (our own)
+    for other in (pickle.loads(pickle.dumps(search)), copy.deepcopy(search)):
         with other:
             assert (other.url, other.collections()) == (search.url, search.collections())
 
@@ -124,9 +124,9 @@ def test_a_search_can_be_pickled_and_copied(search: Search) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Search(token="secret-1"),  # noqa: S106
+        lambda: Search(token="secret-1"),
         lambda: Search(headers={"x-key": "secret-1"}),
-        lambda: AsyncSearch(token="secret-1"),  # noqa: S106
+        lambda: AsyncSearch(token="secret-1"),
         lambda: AsyncClip(),
     ],
 )
