@@ -19,7 +19,7 @@ from PIL import Image
 
 from clip_client import Clip
 from clip_client.preprocess import resize, to_rgb
-from clip_client.spec import ModelSpec, Tower, ensemble
+from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
 from lib.checkpoints import checkpoint, exported
 from lib.load import Request, load
 from lib.options import TURNS, parsed, setting
@@ -32,7 +32,6 @@ from lib.tables import Table, shown
 from lib.triton_work import Work
 from lib.turns import answers_in_turns
 
-PREPARE: dict[Tower, str] = {"image": "preprocess", "text": "tokenize"}
 ORDER = ("client", "network", "queue", "decode", "resize", "crop, hand-over", "tokenise", "encode", "copies")
 TITLE = "Where a request's time goes"
 NOTES = (
@@ -43,7 +42,7 @@ NOTES = (
     "that any further: it stops after the answer has left.",
     "Decoding and resizing are one step of the server. For one client their times are those in a process of their own, and "
     "*crop, hand-over* is the rest of the step; photos of 16 clients are prepared in batches, and their step is divided in "
-    "the same proportions.",
+    "the same proportions. A text tower of OpenVINO tokenises by itself, within *encode*.",
 )
 
 PATIENCE_S = 5  # Triton counts a request a little after its answer; seconds are plenty
@@ -68,9 +67,9 @@ def main() -> None:
     options = parsed(__doc__, {"--rounds": (5, TURNS), "--requests": (96, "of each client in one turn")})
     files = [path.read_bytes() for path in photos(options.photos)]
     _, repository = exported(checkpoint(options.model), options.photos)
-    runs = [Run(tower, clients, clients * options.requests) for tower in PREPARE for clients in (1, 16)]
+    runs = [Run(tower, clients, clients * options.requests) for tower in TOWERS for clients in (1, 16)]
     with served(repository) as serving, Clip(serving.address) as clip:
-        requests = {tower: sdk_request(clip, tower, files) for tower in PREPARE}
+        requests = {tower: sdk_request(clip, tower, files) for tower in TOWERS}
         ways = {run: partial(measured, serving, clip, run, requests[run.tower]) for run in runs}
         measurements = answers_in_turns(ways, options.rounds, "breakdown")
         parts = {run: medians(each) for run, each in measurements.items()}
@@ -82,11 +81,9 @@ def main() -> None:
 
 def measured(serving: Serving, clip: Clip, run: Run, request: Request) -> Parts:
     """Return the parts of one run; their sum is the time that the clients saw."""
-    whole = ensemble(clip.name, run.tower)
-    models = (f"{whole}_{PREPARE[run.tower]}", f"{whole}_encoder")
-    before = serving.work()
+    models, before = serving.steps(ensemble(clip.name, run.tower)), serving.work()
     seen = load(request, run.clients, run.requests)
-    prepare, encode = work_since(before, models, run.requests, serving)
+    *prepare, encode = work_since(before, models, run.requests, serving)
     return divide(seen.mean_ms, seen.client_ms, prepare, encode)
 
 
@@ -102,14 +99,14 @@ def work_since(before: Mapping[str, Work], models: Sequence[str], requests: int,
     raise SystemExit(f"Triton didn't count {requests} requests in {PATIENCE_S} s: is somebody else using this server?")
 
 
-def divide(seen_ms: float, client_ms: float, prepare: Work, encode: Work) -> Parts:
-    """Divide the time that a client saw into parts; the rest is the network's."""
+def divide(seen_ms: float, client_ms: float, prepare: Sequence[Work], encode: Work) -> Parts:
+    """Divide the time that a client saw into parts; the rest is the network's. An encoder may prepare by itself."""
     known = {
         "client": client_ms,
-        "queue": prepare.queue_ms + encode.queue_ms,
-        "prepare": prepare.infer_ms,
+        "queue": sum(each.queue_ms for each in (*prepare, encode)),
+        **({"prepare": sum(each.infer_ms for each in prepare)} if prepare else {}),
         "encode": encode.infer_ms,
-        "copies": prepare.input_ms + encode.input_ms,
+        "copies": sum(each.input_ms for each in (*prepare, encode)),
     }
     return {**known, "network": seen_ms - sum(known.values())}
 
@@ -141,7 +138,7 @@ def preparation_ms(files: Sequence[bytes], spec: ModelSpec) -> tuple[float, floa
 def with_shares(parts: Parts, shares: Parts) -> Parts:
     """Replace the preparation by its shares."""
     rest = {part: ms for part, ms in parts.items() if part != "prepare"}
-    return rest | {part: share * parts["prepare"] for part, share in shares.items()}
+    return rest | {part: share * parts["prepare"] for part, share in shares.items() if "prepare" in parts}
 
 
 def table(parts: Mapping[Run, Parts]) -> Table:

@@ -17,6 +17,7 @@ from servers import Server
 
 import pictures
 from clip_client import Clip
+from clip_client.spec import TOWERS
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
@@ -79,16 +80,18 @@ def test_work_is_the_difference_of_two_readings_and_its_means_are_of_requests() 
 
 
 def test_the_parts_add_up_to_what_the_client_saw() -> None:
-    parts = breakdown.divide(25, 2, work(queue=1, input=1, infer=6), work(queue=2, input=2, infer=8))
+    parts = breakdown.divide(25, 2, [work(queue=1, input=1, infer=6)], work(queue=2, input=2, infer=8))
     assert parts == {"client": 2, "network": 3, "queue": 3, "prepare": 6, "encode": 8, "copies": 3}
     divided = breakdown.with_shares(parts, {"decode": 0.5, "resize": 0.25, "crop, hand-over": 0.25})
     assert "prepare" not in divided
     assert (divided["decode"], divided["resize"], divided["crop, hand-over"]) == (3, 1.5, 1.5)
     assert sum(divided.values()) == sum(parts.values()) == 25
+    alone = breakdown.divide(25, 2, [], work(queue=2, input=2, infer=8))
+    assert breakdown.with_shares(alone, {"tokenise": 1.0}) == {"client": 2, "network": 11, "queue": 2, "encode": 8, "copies": 2}
 
 
 def test_a_real_server_tells_the_parts(serving: Serving, clip: Clip) -> None:
-    requests = {tower: sdk_request(clip, tower, PHOTOS) for tower in breakdown.PREPARE}
+    requests = {tower: sdk_request(clip, tower, PHOTOS) for tower in TOWERS}
     runs = [breakdown.Run("image", 2, 12), breakdown.Run("text", 1, 12)]
     parts = {run: breakdown.measured(serving, clip, run, requests[run.tower]) for run in runs}
     assert all(ms > 0 for each in parts.values() for ms in each.values())

@@ -26,6 +26,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 import pictures
 from clip_client import Clip, ContractMismatch, InvalidInput, ModelSpec, Timeout, Unavailable
 from clip_export.publish import triton_config
+from clip_export.variants import REFERENCE
 
 JPEGS = pictures.jpegs(70)
 TEXTS = [f"a picture of thing number {n}" for n in range(70)]
@@ -289,7 +290,7 @@ class TestFaults:
         for path in other.glob("*/1/spec.json"):
             changed.save(path)
         for tower in ("image", "text"):
-            config = triton_config.to_text(triton_config.ensemble_config(changed, tower))
+            config = triton_config.to_text(triton_config.ensemble_config(changed, tower, REFERENCE))
             (other / f"clip_{tower}" / "config.pbtxt").write_text(config)
         server = Server(repository)
         server.wait_ready()

@@ -18,7 +18,7 @@ from sidecars import PICTURES
 from terminals import run_in_terminal
 
 from clip_client import Clip, InvalidInput, ModelSpec, cli
-from clip_client.commands import classify, compare, info
+from clip_client.commands import classify, compare, info, picture_names
 from clip_client.prompt_templates import TEMPLATES
 
 TEXTS = ["a cat", "a dog", "two red squares"]
@@ -233,6 +233,74 @@ def test_a_list_on_standard_input(folder: Path, server: Server) -> None:
     assert (ended.returncode, names) == (1, [str(folder / "a.jpg"), str(odd[1])])
     assert b"left out none.jpg: " in ended.stderr
     assert ended.stderr.endswith(b"read 3 = 2 classified + 1 left out\n")
+
+
+NOT_A_LIST = (
+    "standard input",
+    "isn't a list of names, one a line, since a NUL stands in it: pass --null if each name ends with one",
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"\xef\xbb\xbfa.jpg\r\nb.jpg", ["a.jpg", "b.jpg"]),
+        ("\u00e9.jpg\r\nb.jpg\r\n".encode("utf-16"), ["\u00e9.jpg", "b.jpg"]),
+        (b"\xe9.jpg\n", ["\udce9.jpg"]),
+        (b"file:///tmp/a%0Ab.jpg\n", ["/tmp/a\nb.jpg"]),
+        (b"", []),
+        (b"\xff", ["\udcff"]),
+        (b"a.jpg\nb.jpg\0c.jpg\0", ["a.jpg", NOT_A_LIST]),
+        (PICTURES[0], [NOT_A_LIST]),
+        (b"x" * 2**21, [("standard input", "isn't a list of names, one a line: for a picture itself, use clipserve compare")]),
+    ],
+    ids=["BOM and CRLF", "UTF-16", "Latin-1", "URI", "nothing", "a byte", "NULs", "a picture", "a long line"],
+)
+def test_lists_of_other_programs(content: bytes, names: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list").write_bytes(content)
+    with (tmp_path / "list").open() as listed:
+        monkeypatch.setattr(sys, "stdin", listed)
+        got = list(picture_names.picture_names(["-"], print, null=False))
+    assert [(name, reason[: len(NOT_A_LIST[1])]) for name, reason in got] == [
+        name if isinstance(name, tuple) else (name, "") for name in names
+    ]
+
+
+def test_a_closed_standard_input_and_names_of_nothing_are_items_of_their_own(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    (folder / "again.jpg").symlink_to("a.jpg")
+    (tmp_path / "empty").mkdir()
+    told: list[str] = []
+    got = dict(picture_names.picture_names(["-", "", str(tmp_path / "empty"), str(folder)], told.append, null=False))
+    assert got["standard input"] == "is closed: name the picture, or pipe it in"
+    assert got["''"].startswith("the name is empty")
+    assert got[str(tmp_path / "empty")].startswith("no pictures in it: expected files that end in .jpg")
+    assert (got[str(folder / "a.jpg")], len(got)) == ("", 9)
+    assert told == [f"{folder}: 1 link passed over to what is there already"]
+
+
+def test_what_is_left_out_is_written_to_a_file(
+    folder: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9.jpg")
+    odd.write_bytes(b"no picture")
+    words = [str(folder), "--labels", "cat,dog", "--address", server.address, "--errors"]
+    assert classify.main([*words, str(tmp_path / "errors.jsonl")]) == 1
+    entries = objects((tmp_path / "errors.jsonl").read_text())
+    assert {entry["item"] for entry in entries} == {str(folder / "bad.jpg"), str(folder / "empty.png"), str(odd)}
+    assert all(entry["reason"] for entry in entries)
+    assert "read 7 = 4 classified + 3 left out" in capsys.readouterr().err
+    with pytest.raises(InvalidInput, match=r"the errors can't be written to .*: name another file"):
+        classify.main([*words, str(tmp_path / "none" / "errors.jsonl")])
+
+
+def test_a_name_that_nothing_is_served_under_is_no_fault_of_the_picture(
+    folder: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", str(folder / "a.jpg"), "a cat", "--address", server.address, "--name", "none"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {server.address} serves no model none_image")
 
 
 def test_a_terminal_gets_columns(folder: Path, server: Server) -> None:

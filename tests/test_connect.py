@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import http.server
 import json
 import socket
@@ -593,3 +594,20 @@ def dropping() -> Iterator[tuple[int, list[bytes]]]:
         yield listening.getsockname()[1], requests
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "part", ["grpc.insecure_channel", "tritonclient.grpc._client.service_pb2_grpc.GRPCInferenceServiceStub"]
+)
+def test_ctrl_c_while_a_connection_is_made_leaves_no_complaint(
+    part: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(part, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Clip("127.0.0.1:1").embed_text("a")
+    gc.collect()
+    assert capfd.readouterr().err == ""

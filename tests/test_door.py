@@ -179,6 +179,19 @@ def test_other_ends(code: str, status: int, printed: str) -> None:
     assert (result.returncode, result.stderr) == (status, printed)
 
 
+@pytest.mark.parametrize(
+    ("output", "status", "told"),
+    [
+        (">/dev/full", 1, "error: the output can't be written (No space left on device): make room, or write elsewhere\n"),
+        (">&-", 0, ""),
+    ],
+    ids=["full", "closed"],
+)
+def test_an_output_that_takes_nothing_is_no_defect(output: str, status: int, told: str) -> None:
+    result = subprocess.run(["sh", "-c", f'exec "$0" --help {output}', CLIPSERVE], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (status, told)
+
+
 def test_a_user_without_a_home_gets_the_details_in_a_temporary_file(tmp_path: Path) -> None:
     nobody = "import os, pwd; os.environ.pop('HOME', None); pwd.getpwuid = {}.__getitem__; raise ZeroDivisionError"
     result = broken_command(nobody, TMPDIR=str(tmp_path), XDG_STATE_HOME="")

@@ -23,8 +23,8 @@ from clip_search.index.part import Part
 from clip_search.index.tuning import Tuned
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
+from clip_search.storage.deck import Deck
 from clip_search.storage.derived_files import Sums
-from clip_search.storage.row_cache import Deck
 
 FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/part-*/index.faiss", "image/part-*/rows.npy"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import sidecars
 from servers import CLIPSERVE, Server
-from sidecars import Sidecar, unit
+from sidecars import PICTURES, Sidecar, unit
 
 from clip_client import Clip
 from pictures import encoded, picture
@@ -70,6 +70,30 @@ def test_a_folder_is_added_searched_and_filtered(sidecar: Sidecar, folder: Path,
     assert "image: 8 vectors, faiss; the index finds 100 % of what an exact search finds" in run(sidecar, "photos", "stats")
     assert json.loads(run(sidecar, "photos", "stats", "--json"))["rows"] == 8
     assert "8 rows" in run(sidecar, "photos", "rebuild")
+
+
+def test_duplicates_are_groups_for_people_and_paths_for_pipes(sidecar: Sidecar, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    for n, name in enumerate(("a.jpg", "b.jpg", "two\nlines.jpg", "c.jpg", "d.jpg")):
+        (folder / name).write_bytes(PICTURES[n // 3])  # the first three are one picture, and so are the last two
+    run(sidecar, "twice", "add", folder)
+    command = [CLIPSERVE, "search", "duplicates", "--url", sidecar.url, "--collection", "twice", "--threshold", "0.99"]
+
+    def printed(*options: str) -> str:
+        return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=True).stdout
+
+    heading, *rows = [line.split("\t") for line in printed().splitlines()]
+    assert heading[:3] == ["group", "score", "id"]
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "2"]
+    listed = json.loads(printed("--json", "--limit", "1"))
+    assert (listed["checked"], listed["more"], listed["groups"][0]["size"]) == (5, True, 3)
+    spare = printed("-0").split("\0")[:-1]
+    assert len(spare) == len({*spare}) == 3
+    kept = {str(path) for path in folder.resolve().iterdir()} - {*spare}
+    assert sorted(Path(path).read_bytes() for path in kept) == sorted(PICTURES[:2])
+    assert printed("--filter", "id = 'a.jpg'") == ""
+    assert "threshold: " in run(sidecar, "twice", "duplicates", "--threshold", "0.1", status=1)
 
 
 @pytest.mark.parametrize("kept", ["img_emb", "image.index"])

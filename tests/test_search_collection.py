@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import lancedb
+import lancedb.index
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -35,18 +37,73 @@ def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: In
     assert len(collection.table) == 499
 
 
-def test_the_databases_own_index_finds_most_and_all_that_a_filter_keeps(opener: Opener) -> None:
+@pytest.fixture
+def few(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """One with few texts to tune on: each is a search for every effort that is tried."""
+    monkeypatch.setattr(opener, "texts", lambda count, fingerprint, size: (unit(40, size, seed=5), opener.source))
+    return opener
+
+
+def test_the_databases_own_index_is_tuned_on_texts_and_says_so(few: Opener) -> None:
+    collection = few.open(LANCE)
+    fill(collection)
+    collection.rebuild()
+    stats = collection.engines["image"].stats()
+    assert (stats["kind"], stats["indexed_rows"], stats["tail_rows"], stats["source"]) == ("IvfRq", COUNT, 0, "texts")
+    assert stats["recall"] >= stats["recall_target"] == 0.98
+    queries = unit(20, seed=2)
+    hits = [len(set(hit_ids(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
+    assert sum(hits) >= 0.95 * 10 * len(queries)
+    assert hit_ids(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
+    collection.add([NewRow("new", {"image": VECTORS[5] + 0})], on_conflict="error", fingerprint="").result()
+    assert set(hit_ids(collection, VECTORS[5], 2)) == {"r5", "new"}  # a new one is compared with, outside of the index
+    collection.add([NewRow("words", {"text": VECTORS[6]})], on_conflict="error", fingerprint="").result()
+    assert "words" not in hit_ids(collection, VECTORS[6], COUNT)  # it has no picture
+    assert len(hit_ids(collection, VECTORS[6], COUNT + 1)) == COUNT + 1
+    kept = {name: stats[name] for name in ("probes", "refine", "queries", "source")}
+    again = few.open(LANCE).engines["image"].stats()
+    assert {name: again[name] for name in kept} == kept
+    assert again["recall"] >= stats["recall"]
+
+
+def test_the_databases_own_index_takes_in_new_rows_and_is_tuned_again(few: Opener) -> None:
+    options = IndexOptions(engine="lancedb", exact_rows=400, tail_rows=20)
+    collection = few.open(options)
+    engine = collection.engines["image"]
+    fill(collection)
+    few.source = "vectors"
+    collection.rebuild()
+    assert engine.stats()["source"] == "vectors"
+    few.source = "asked"
+    assert settled(lambda: engine.stats()["source"] == "asked")
+    more = [NewRow(f"m{n}", {"image": vector}) for n, vector in enumerate(unit(120, seed=8))]
+    collection.add(more, on_conflict="error", fingerprint="").result()
+    assert settled(lambda: engine.stats()["indexed_rows"] == COUNT + 120)
+    assert engine.stats()["recall"] >= 0.98
+    collection.delete(ids=["m5"]).result()
+    assert "m5" not in hit_ids(collection, more[5].vectors["image"], 20)
+
+
+def test_an_index_of_an_older_version_is_tuned_as_it_is(few: Opener) -> None:
+    fill(few.open())
+    few.close()
+    table = lancedb.connect(few.folder / "db").open_table("a")
+    table.create_index("vector_image", config=lancedb.index.IvfHnswSq(distance_type="cosine"))
+    collection = few.open(LANCE)
+    assert hit_ids(collection, VECTORS[5], 1) == ["r5"]
+    assert settled(lambda: (collection.engines["image"].stats()["recall"] or 0) >= 0.98)
+    assert collection.engines["image"].stats()["kind"] == "IvfHnswSq"
+
+
+def test_without_texts_the_databases_own_index_is_tuned_on_made_ones(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opener, "texts", lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors"))
     collection = opener.open(LANCE)
     fill(collection)
     collection.rebuild()
-    assert collection.engines["image"].stats() == {"engine": "lancedb", "rows": COUNT, "indexed": True}
-    queries = unit(20, seed=2)
-    hits = [len(set(hit_ids(collection, query, 10)) & set(brute(query, 10, range(COUNT)))) for query in queries]
-    assert sum(hits) >= 0.9 * 10 * len(queries)
-    assert hit_ids(collection, queries[0], 5, "year = 7") == brute(queries[0], 5, range(7, COUNT, 100))
-    collection.add([NewRow("new", {"image": VECTORS[5] + 0})], on_conflict="error", fingerprint="").result()
-    assert set(hit_ids(collection, VECTORS[5], 2)) == {"r5", "new"}
-    assert opener.open(LANCE).engines["image"].stats()["indexed"]
+    stats = collection.engines["image"].stats()
+    assert (stats["source"], stats["queries"]) == ("made", 128)
+    assert stats["recall"] >= 0.98
+    assert hit_ids(collection, VECTORS[5], 1) == ["r5"]
 
 
 def test_an_index_is_built_in_the_background_and_is_the_same_after_a_restart(opener: Opener) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sidecars import PICTURES, Sidecar, base64_of
 from clip_client import Clip
 
 TEXTS = ["a cat", "a dog", "two red squares"]
+LABELS = ["cat", "dog", "square"]
 SENT = [base64_of(one) for one in PICTURES[:3]]
 
 
@@ -135,12 +137,52 @@ def test_roboflows_routes_name_the_item_that_is_bad(sidecar: Sidecar) -> None:
     mixed = {"subject": image(SENT[0]), "prompt": [image(SENT[1])]}
     assert "prompt 0 is an image" in refused(sidecar, "/clip/compare", mixed)
     assert "prompt" in refused(sidecar, "/clip/compare", {"subject": image(SENT[0])})
-    assert "text" in refused(sidecar, "/clip/embed_text", {"text": []}).lower()
+
+
+def test_roboflows_empty_lists_are_answered_with_empty_ones(sidecar: Sidecar) -> None:
+    assert ask(sidecar, "/clip/embed_text", {"text": []})["embeddings"] == []
+    assert ask(sidecar, "/clip/embed_image", {"image": []})["embeddings"] == []
+    for prompt, similarity in (([], []), ({}, {})):
+        body = {"subject": image(SENT[0]), "prompt": prompt, "clip_version_id": 16}
+        assert ask(sidecar, "/clip/compare", body)["similarity"] == similarity
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/v1/compare", {"subject": None, "prompt": "a"}, "subject: Input should be a valid string, got 'None'"),
+        ("/v1/compare", {"subject": ["AAAA", None], "prompt": "a"}, "subject.1: "),
+        ("/v1/classify", {"images": "AAAA", "labels": LABELS, "templates": [5]}, "templates.0: "),
+        ("/clip/embed_image", {"image": [{"type": "url", "value": "u"}, {"type": "url"}]}, "image.1.value: Field required"),
+        ("/clip/embed_text", {"text": 5}, "text: "),
+        ("/clip/compare", {"subject": "a", "prompt": ["a", 5]}, "prompt.1: "),
+        ("/clip/compare", {"subject": "a", "prompt": {"one": "a", "text": {"type": "url", "value": 5}}}, "prompt.text.value: "),
+        ("/v1/collections", {"name": "a", "columns": {"year": 5}}, "columns.year: "),
+        ("/v1/queries", {"image": []}, "image: "),
+        ("/v1/embeddings", {"model": "clip", "input": [[1]]}, "input: token numbers are another tokenizer's"),
+        ("/v1/embeddings", {"model": "clip", "input": ""}, "input: there is nothing in it: expected a text"),
+        ("/v1/embeddings", {"model": "clip", "input": []}, "input: there is nothing in it: expected a text"),
+    ],
+)
+def test_a_fault_is_told_where_it_was_sent(sidecar: Sidecar, path: str, body: Any, message: str) -> None:
+    """No name of pydantic's is in the way, such as that of the form of a field which it tried."""
+    assert refused(sidecar, path, body).startswith(message)
+
+
+def test_images_are_taken_as_other_programs_write_them(sidecar: Sidecar) -> None:
+    lines = base64.encodebytes(PICTURES[0]).decode()  # with a line break behind every 76 characters
+    upper = f"DATA:image/jpeg;BASE64,{SENT[0]}"
+    got = ask(sidecar, "/v1/compare", {"subject": [SENT[0], lines, upper, f"{upper}\n"], "prompt": TEXTS})
+    assert got["errors"] == []
+    np.testing.assert_allclose(got["cosines"], [got["cosines"][0]] * 4, atol=1e-5)
+    [one] = ask(sidecar, "/v1/embeddings", {"model": "clip", "input": upper, "encoding_format": "float"})["data"]
+    expected = ask(sidecar, "/clip/embed_image", {"image": image(SENT[0])})["embeddings"][0]
+    np.testing.assert_allclose(one["embedding"], expected, atol=1e-5)
+    got = ask(sidecar, "/v1/compare", {"subject": [SENT[0], "file:///etc/passwd", "s3://b/a.jpg"], "prompt": TEXTS})
+    assert ["isn't a URL that can be fetched" in error["message"] for error in got["errors"]] == [True, True]
 
 
 # /v1/classify
-
-LABELS = ["cat", "dog", "square"]
 
 
 @pytest.mark.parametrize("templates", [None, "a drawing of a {}.", "openai-imagenet-7", ["a {}", "two of {}"]])
@@ -173,7 +215,8 @@ def test_a_bad_image_leaves_the_others(sidecar: Sidecar) -> None:
 @pytest.mark.parametrize(
     ("labels", "templates", "status", "message"),
     [
-        ([], "a {}", 400, "labels"),
+        ([], "a {}", 400, "there are no labels: pass at least one"),
+        (["cat"], [], 400, "there are no templates: pass at least one"),
         (["cat", "cat"], "a {}", 400, "labels 0 and 1 are both 'cat'"),
         (["cat", " "], "a {}", 400, "label 1 is empty"),
         (["cat"], "a photo", 400, "expected one of openai-imagenet"),
@@ -183,7 +226,7 @@ def test_a_bad_image_leaves_the_others(sidecar: Sidecar) -> None:
     ],
 )
 def test_labels_and_templates_are_checked(
-    sidecar: Sidecar, labels: list[str], templates: str, status: int, message: str
+    sidecar: Sidecar, labels: list[str], templates: Any, status: int, message: str
 ) -> None:
     body = {"images": SENT[0], "labels": labels, "templates": templates}
     assert message in refused(sidecar, "/v1/classify", body, status)

@@ -12,7 +12,8 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors, kind_for
+from clip_search.index.faiss_index import FlatFile, VectorIndex, file_vectors
+from clip_search.index.kinds import kind_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
 from clip_search.index.tuning import AT, recalls, tuned
@@ -38,9 +39,8 @@ def brute(vectors: np.ndarray, rows: np.ndarray, query: np.ndarray, k: int) -> l
 def test_the_kind_follows_from_size_and_memory() -> None:
     assert kind_for(1000, SIZE, exact_rows=1000, memory_bytes=2**30) == "flat"
     assert kind_for(1001, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf"
-    assert kind_for(3 * 10**6, SIZE, exact_rows=1000, memory_bytes=2**30) == "hnsw"
-    assert kind_for(10**6, SIZE, exact_rows=1000, memory_bytes=2**20) == "ivf8"
-    assert kind_for(10**9, SIZE, exact_rows=1000, memory_bytes=2**30) == "ivf8"
+    sizes = {3 * 10**6: "ivf", 5 * 10**6: "ivf8", 20 * 10**6: "ivfpq", 10**9: "ivfpq"}
+    assert {rows: kind_for(rows, 256, exact_rows=1000, memory_bytes=4 * 2**30) for rows in sizes} == sizes
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -144,6 +144,25 @@ def test_a_killed_tritonserver_ends_the_launcher(repository: Path) -> None:
     assert_works(repository)
 
 
+def test_after_a_crash_the_server_is_started_again(repository: Path) -> None:
+    server = started(repository)
+    crashed = []
+    with Clip(server.address) as clip:
+        before = clip.embed_text("a cat")
+        for name in ("clip_text_tokenize", "tritonserver", "clip_image_preprocess"):
+            crashed.append(server.tritonserver() if name == "tritonserver" else server.stub(name))
+            crashed[-1].send_signal(signal.SIGSEGV)
+            assert any(line.startswith("ready after") for line in iter(server.process.stdout.readline, ""))
+            np.testing.assert_allclose(clip.embed_text("a cat"), before, atol=1e-5)
+    server.tritonserver().send_signal(signal.SIGSEGV)
+    status, _, err = server.ended(60)
+    assert status == 1
+    assert err.count("starting again") == 3
+    assert "that was crash 4 within 10 minutes: stopping" in err
+    assert_gone(crashed)
+    assert left_behind(server) == []
+
+
 def test_a_killed_launcher_takes_everything_with_it(repository: Path) -> None:
     server = started(repository)
     family = server.family()

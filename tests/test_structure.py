@@ -66,6 +66,7 @@ def test_former_names_of_modules_can_be_imported(package: str) -> None:
     ("library", "owner"),
     [
         ("faiss", "search/clip_search/index/faiss_index.py"),
+        ("pymilvus", "search/clip_search/index/milvus/"),
         ("obstore", "search/clip_search/storage/object_store.py"),
         ("sqlglot", "search/clip_search/storage/filters/"),
         ("lancedb", "search/clip_search/storage/"),

@@ -15,6 +15,7 @@ from conftest import FLOATS
 from google.protobuf import text_format
 from servers import Server, running
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.utils import InferenceServerException
 from ups import wait_for
 
 import pictures
@@ -31,9 +32,10 @@ DOCUMENTED = {
         "INFERENCE_PRECISION_HINT",
         "INFERENCE_NUM_THREADS",
         "CPU_RUNTIME_CACHE_CAPACITY",
+        "FIXED_SHAPES_BYTES",
     },
 }
-"""Parameters in the README of triton-inference-server/onnxruntime_backend, and properties that OpenVINO's CPU plugin reads."""
+"""Parameters in the README of triton-inference-server/onnxruntime_backend; what OpenVINO's CPU plugin reads, and our engine."""
 
 
 def parse(path: Path) -> ModelConfig:
@@ -117,6 +119,70 @@ def test_models_in_this_process_give_what_the_stand_ins_give(both_backends: Path
         assert ours.errors == theirs.errors
         assert ours.errors.keys() == {len(texts) - 1}
         np.testing.assert_array_equal(here.embed_image(pictures.jpegs(5)), there.embed_image(pictures.jpegs(5)))
+
+
+def asked(server: Server, **tensors: np.ndarray) -> grpc_client.InferResult:
+    """The answer of the text encoder to tensors by name."""
+    inputs = []
+    for name, values in tensors.items():
+        inputs.append(grpc_client.InferInput(name, values.shape, "BYTES" if name == "text" else "INT32"))
+        inputs[-1].set_data_from_numpy(values)
+    return grpc_client.InferenceServerClient(server.address).infer("clip_text_encoder", inputs)
+
+
+def test_the_encoder_takes_texts_or_tokens(openvino_server: Server) -> None:
+    texts = np.array([[b"a cat"], [b"caf\xe9"], [b"a dog on a mat"]], np.object_)
+    answer = asked(openvino_server, text=texts)
+    errors = [error.decode() for error in answer.as_numpy("error").ravel()]
+    assert [bool(error) for error in errors] == [False, True, False]
+    assert "isn't UTF-8" in errors[1]
+    assert not answer.as_numpy("embedding")[1].any()
+    client = grpc_client.InferenceServerClient(openvino_server.address)
+    sent = grpc_client.InferInput("text", texts.shape, "BYTES")
+    sent.set_data_from_numpy(texts)
+    tokens = client.infer("clip_text_tokenize", [sent]).as_numpy("tokens")
+    by_tokens = asked(openvino_server, tokens=tokens)
+    np.testing.assert_array_equal(by_tokens.as_numpy("embedding"), answer.as_numpy("embedding"))
+    assert by_tokens.as_numpy("error") is None
+    with Clip(openvino_server.address) as clip, ThreadPoolExecutor(8) as pool:  # both kinds beside each other
+        many = [f"number {n}" for n in range(32)]
+        together = [pool.submit(clip.embed_text, text) for text in many]
+        among = [pool.submit(asked, openvino_server, tokens=tokens) for _ in range(32)]
+        np.testing.assert_allclose([each.result() for each in together], clip.embed_text(many), atol=1e-5)
+        for each in among:
+            np.testing.assert_allclose(each.result().as_numpy("embedding"), answer.as_numpy("embedding"), atol=1e-5)
+
+
+def test_the_encoder_refuses_both_or_neither(openvino_server: Server) -> None:
+    text, tokens = np.array([[b"a cat"]], np.object_), np.ones((1, 8), np.int32)
+    with pytest.raises(InferenceServerException, match="either text or tokens"):
+        asked(openvino_server, text=text, tokens=tokens)
+    empty = grpc_client.InferenceServerClient(openvino_server.address)
+    with pytest.raises(InferenceServerException, match="0 inputs"):  # Triton's own
+        empty.infer("clip_text_encoder", [])
+    assert asked(openvino_server, text=text).as_numpy("embedding").any()
+
+
+@pytest.mark.long
+def test_an_older_repository_with_two_steps_answers_the_same(
+    both_backends: Path, openvino_server: Server, tmp_path: Path
+) -> None:
+    older = Path(shutil.copytree(both_backends, tmp_path / "older"))
+    ensemble, encoder = (parse(older / name / "config.pbtxt") for name in ("clip_text", "clip_text_encoder"))
+    del encoder.input[1:], encoder.output[1:], ensemble.ensemble_scheduling.step[:]
+    encoder.input[0].optional = False
+    first = ensemble.ensemble_scheduling.step.add(model_name="clip_text_tokenize", model_version=-1)
+    first.input_map["text"], first.output_map["tokens"], first.output_map["error"] = "text", "tokens", "error"
+    second = ensemble.ensemble_scheduling.step.add(model_name="clip_text_encoder", model_version=-1)
+    second.input_map["tokens"], second.output_map["embedding"] = "tokens", "embedding"
+    (older / "clip_text_encoder" / "1" / "tokenizer.json").unlink()
+    for config in (ensemble, encoder):
+        (older / config.name / "config.pbtxt").write_text(text_format.MessageToString(config))
+    texts = ["a cat", "", "a dog " * 30, b"caf\xe9"]
+    with running(older) as server, Clip(server.address) as before, Clip(openvino_server.address) as now:
+        then, after = before.embed_text(texts, on_error="none"), now.embed_text(texts, on_error="none")
+        np.testing.assert_array_equal(then[:-1], after[:-1])
+        assert then.errors == after.errors
 
 
 def test_the_image_has_the_same_openvino_backend() -> None:

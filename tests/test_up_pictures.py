@@ -69,12 +69,23 @@ def test_a_list_becomes_links_and_nothing_else_is_touched(folder: Path, tmp_path
         "a.jpg\nsub/c.jpg".encode("utf-16"),
         b"a.jpg\0sub/c.jpg\0",
         b"\n\na.jpg\n \nsub/c.jpg\n\n",
+        b"# pictures, as clipserve embed passes over\na.jpg\nsub/c.jpg\n",
     ],
-    ids=["windows", "utf-16", "zeros", "blank lines"],
+    ids=["windows", "utf-16", "zeros", "blank lines", "comments"],
 )
 def test_lists_of_other_programs_are_read(content: bytes, folder: Path) -> None:
     (folder / "list").write_bytes(content)
     assert listing.read(folder / "list").paths == [str(folder / "a.jpg"), str(folder / "sub" / "c.jpg")]
+
+
+def test_a_list_may_hold_any_name_behind_a_mark_and_is_named_where_it_cannot_be_read(folder: Path) -> None:
+    for name in (b"caf\xe9.jpg", b"#1.jpg"):
+        (folder / os.fsdecode(name)).write_bytes(CONTENT)
+    (folder / "list").write_bytes(b"\xef\xbb\xbfcaf\xe9.jpg\r\n#1.jpg\r\n")
+    assert listing.read(folder / "list").paths == [str(folder / "caf\udce9.jpg"), str(folder / "#1.jpg")]
+    (folder / "list").write_bytes(b"\xff\xfea")
+    with pytest.raises(InvalidInput, match=r"list isn't UTF-16 \(truncated data\): save it as UTF-8"):
+        listing.read(folder / "list")
 
 
 @pytest.mark.parametrize(

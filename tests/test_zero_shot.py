@@ -118,6 +118,7 @@ def test_a_stream_is_classified_one_by_one(clip: Clip) -> None:
     assert [result.position for result in results if result.classification is None] == [*range(6, 140, 7)]
     assert results[6].reason
     assert (stream.books.embedded, stream.books.left_out) == (120, 20)
+    assert repr(stream) == "<stream: 140 images read = 120 classified + 20 left out>"
     assert repr(results[0]) == f"Classified(position=0, source='', {results[0].best!r})"
     with pytest.raises(InvalidInput, match=r"^image 1: "):
         list(classifier.stream([FILES[0], b"x"]))

@@ -43,6 +43,11 @@ class Serving:
         """Return the CPU seconds of the whole family so far."""
         return sum(map(processes.cpu_s, self.family()))
 
+    def steps(self, ensemble: str) -> list[str]:
+        """Return the models that an ensemble calls, in order."""
+        with Triton(self.address, timeout_s=10) as triton:
+            return [step.model_name for step in triton.config(ensemble).ensemble_scheduling.step]
+
     def work(self) -> dict[str, Work]:
         """Return the work of each model since the start."""
         with Triton(self.address, timeout_s=10) as triton:

@@ -1,5 +1,6 @@
 """Runner of every command: printable output, exit statuses, and no traceback."""
 
+import errno
 import os
 import platform
 import select
@@ -22,6 +23,8 @@ FAILED, UNFORESEEN, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
 _FRAGILE = ("strict", "surrogateescape")
 """Error handlers of encodings that raise for some characters; others were chosen by the user, and stay."""
 
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+"""Numbers of errors that say that a disk, a quota or a file is full; Windows lacks quotas'."""
 
 PART = "CLIPSERVE_PART"
 """Variable that a command sets for those that it runs as its parts."""
@@ -42,7 +45,8 @@ def run(command: str, main: Callable[[], int | None]) -> int:
         _make_printable(stream)
     try:
         status = main() or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # the shell closed it
+            sys.stdout.flush()
         return status
     except BrokenPipeError as problem:
         return BROKEN_PIPE if _nobody_reads() else _unforeseen(command, problem)
@@ -52,6 +56,10 @@ def run(command: str, main: Callable[[], int | None]) -> int:
         _say(f"error: {problem}")
         return FAILED
     except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in _FULL:
+            where = problem.filename or "the output"
+            _say(f"error: {where} can't be written ({problem.strerror}): make room, or write elsewhere")
+            return FAILED
         return _unforeseen(command, problem)
 
 

@@ -35,6 +35,16 @@ _CHANNEL = [
 ]
 
 
+class BlockingClient(grpc_client.InferenceServerClient):  # type: ignore[misc]  # it has no types
+    """Client that Ctrl-C may leave half made: nothing of it is closed then, and its end has no complaint to print."""
+
+    _channel = _stream = None
+
+    def __del__(self) -> None:
+        if self._channel is not None:
+            super().__del__()
+
+
 class GrpcConnection:
     """One channel to one Triton."""
 
@@ -43,7 +53,7 @@ class GrpcConnection:
         self._options = options
         self._on_loop = on_loop
         self._headers = dict(options.sent_headers)
-        self._opened: Any = None if on_loop else self._client_of(grpc_client)
+        self._opened: Any = None if on_loop else self._client_of(BlockingClient)
         self._is_closed = False
 
     async def config(self, model: str, *, timeout_s: float) -> Any:
@@ -114,14 +124,14 @@ class GrpcConnection:
         if self._opened is None:  # a channel on a loop is made there
             import tritonclient.grpc.aio as grpc_on_loop
 
-            self._opened = self._client_of(grpc_on_loop)
+            self._opened = self._client_of(grpc_on_loop.InferenceServerClient)
         return self._opened
 
-    def _client_of(self, library: Any) -> Any:
+    def _client_of(self, kind: Any) -> Any:
         connect_ms = max(1, round(min(self._options.timeouts.connect_s, 3600) * 1000))
         arguments = [*_CHANNEL, ("grpc.min_reconnect_backoff_ms", connect_ms)]  # despite its name, for one attempt to connect
         credentials = _credentials(self._options.tls or Tls()) if self.address.is_secure else None
-        return library.InferenceServerClient(self.address.target, creds=credentials, channel_args=arguments)
+        return kind(self.address.target, creds=credentials, channel_args=arguments)
 
     def _translated(self, problem: InferenceServerException, what: str) -> ClipError:
         status, text = str(problem.status()).removeprefix("StatusCode."), _readable(problem.message())

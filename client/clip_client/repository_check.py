@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 
 from clip_client import model_config, model_exchange
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PREPARATION, PUBLISH, VERSION, models
-from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, ensemble
+from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PUBLISH, VERSION, models
+from clip_client.spec import SPEC_FILE, TEXT, TOKENIZER_FILE, TOWERS, ModelSpec, ensemble
 
 _EXCHANGE_S = 10  # patience with an export: its exchange takes milliseconds, writing aside beforehand seconds
 
@@ -120,7 +120,8 @@ def _check_files(repository: Path, models: Collection[str]) -> None:
 def _files(model: Path, config: Any) -> list[Path]:
     """Return the files of a model besides its configuration and its spec."""
     files = [config.default_model_filename] if config.default_model_filename else list(MODEL_FILES.get(config.backend, ()))
-    return [model / VERSION / file for file in files + [TOKENIZER_FILE] * model.name.endswith(PREPARATION["text"])]
+    tokenizes = config.platform != "ensemble" and any(sent.name == TEXT for sent in config.input)
+    return [model / VERSION / file for file in files + [TOKENIZER_FILE] * tokenizes]
 
 
 def _unknown(repository: Path, name: str, folders: Iterable[Path]) -> str:

@@ -18,11 +18,12 @@ class Books:
         read: items that were taken from what was passed.
         embedded: items that came out with an embedding.
         left_out: items that came out with a reason instead.
+        verb: what became of those with an embedding, for people.
     """
 
     def __init__(self, noun: str, items: Any, *, progress: bool) -> None:
         self.read = self.embedded = self.left_out = 0
-        self._noun = noun
+        self.verb, self._noun = "embedded", noun
         self._total = len(items) if isinstance(items, Sized) else None
         self._progress = progress
         self._bar: Any = None
@@ -47,8 +48,8 @@ class Books:
 
     def __repr__(self) -> str:
         dropped = self.read - self.embedded - self.left_out
-        ahead = f" + {dropped} read ahead, not embedded" if dropped else ""
-        return f"{counted(self.read, self._noun)} read = {self.embedded} embedded + {self.left_out} left out{ahead}"
+        ahead = f" + {dropped} read ahead, not {self.verb}" if dropped else ""
+        return f"{counted(self.read, self._noun)} read = {self.embedded} {self.verb} + {self.left_out} left out{ahead}"
 
     def close(self) -> None:
         """Close the bar, and print the books below it."""

@@ -64,7 +64,7 @@ def _strict(content: bytes, encoding: str) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as problem:
-        raise InvalidInput(f"isn't {encoding.upper()} ({problem.reason}): save it as UTF-8") from problem
+        raise InvalidInput(f"isn't {encoding.upper().removesuffix('-SIG')} ({problem.reason}): save it as UTF-8") from problem
 
 
 def _wide(content: bytes) -> tuple[str, str]:

@@ -87,6 +87,7 @@ class ZeroShotCalls:
     def stream(self, images: Any, *, on_error: OnError = "raise", progress: bool = False) -> AsyncItemStream[Classified]:
         """Classify any number of images; takes, yields and raises as ``embed_images``."""
         stream, results = self._clip._stream_on_loop("image", images, on_error, progress)
+        stream.books.verb = "classified"
         return AsyncItemStream(self._each(results), stream.books)
 
     async def _each(self, results: AsyncIterator[Embedded]) -> AsyncIterator[Classified]:
@@ -123,6 +124,7 @@ class ZeroShot:
         """Classify any number of images; takes, yields and raises as ``embed_images``."""
         clip = self._calls._clip
         stream, results = clip._stream("image", images, on_error, progress, clip._threads())
+        stream.books.verb = "classified"
         return ItemStream(self._calls._each(results), stream.books)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]  # vectors [D] or [n, D], or scores [n]
 Positions: TypeAlias = npt.NDArray[np.int64]  # positions in an index
 Rows: TypeAlias = npt.NDArray[np.int64]  # row numbers of a table
+Codes: TypeAlias = npt.NDArray[np.uint8]  # vectors as an index keeps them [n, bytes]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Found: TypeAlias = tuple[Floats, Rows]  # scores and row numbers, both [n], best first
 

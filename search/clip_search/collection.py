@@ -15,10 +15,14 @@ from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import TOWERS, Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.commits import Commits
-from clip_search.errors import NotFound
+from clip_search.errors import NotFound, ReadOnly, StorageFull
+from clip_search.followed import Followed
+from clip_search.following import Follower
 from clip_search.index.duplicates import Neighbours, neighbours
-from clip_search.index.engine import Engine, FaissEngine, Queries
+from clip_search.index.engine import Engine, FaissEngine
+from clip_search.index.kinds import too_many
 from clip_search.index.lance_engine import LanceEngine
+from clip_search.index.milvus.engine import MilvusEngine
 from clip_search.index.tuning import Source
 from clip_search.lru import Lru
 from clip_search.options import IndexOptions
@@ -28,7 +32,7 @@ from clip_search.storage.row_cache import RowCache
 from clip_search.storage.rows import NewRow, OnConflict
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
-from clip_search.storage.writer import Add, Added, Delete, Writer
+from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
@@ -36,6 +40,7 @@ Texts = Callable[..., "tuple[Floats, Source]"]
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
 _GRAPHS = 2  # graphs of neighbours that are remembered: 26 MB each, for other thresholds and further pages
 _MOST_COMPARED, _COMPARING_S = 100_000, 15.0  # pictures among which near duplicates are looked for, and the time for it
+_LEAVE_S = 2.0  # for a read under way of a collection that is only read
 _SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, and no search waits longer for a disk that fails
 
 
@@ -46,18 +51,28 @@ class Collection:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
+        self._check_room(sum(table.count(tower) for tower in TOWERS))
         acknowledged = AcknowledgedVersion(folder / "acknowledged", table)
-        acknowledged.check()
+        if not table.read_only:
+            acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
-        queries = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
-        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower, queries) for tower in TOWERS}
-        self._commits = Commits(table, self.cards, self.engines, acknowledged)
+        self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
+        self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
+        self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
+        kind = Followed if table.read_only else Commits
+        self._commits = kind(table, self.cards, self.engines, acknowledged)
         self._commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
         self._neighbours: Lru[tuple[str, int], Neighbours] = Lru(_GRAPHS)
         self.writer = Writer(self._commits.apply, name)
         self._upkeep = Upkeep(name, self._commits, self.writer)
+        self._follower = Follower(f"collection {name}", self._follow) if table.read_only else None
+
+    def check_writable(self) -> None:
+        """Raise ReadOnly for a collection of another sidecar."""
+        if self.table.read_only:
+            raise ReadOnly
 
     def add(
         self, rows: Sequence[NewRow], *, on_conflict: OnConflict, fingerprint: str, columns: Mapping[str, str] | None = None
@@ -67,8 +82,13 @@ class Collection:
         Raises:
             ContractMismatch: vectors of another model.
             InvalidInput: an id twice; by the future, if no row's metadata fit.
+            ReadOnly: it is another sidecar's.
+            StorageFull: more rows than can be served within the memory.
         """
+        self.check_writable()
         self.about.check_fingerprint(fingerprint, self.name)
+        vectors = sum(len(row.vectors) for row in rows)
+        self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
         if twice:
             raise InvalidInput(f"id {twice[0]!r} is there twice in one request: send each row once")
@@ -80,6 +100,7 @@ class Collection:
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
+        self.check_writable()
         return self.writer.submit(Delete(ids, where))
 
     def search(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> Found:
@@ -134,8 +155,21 @@ class Collection:
             "fingerprint": self.about.fingerprint,
             "columns": own_columns(self.table.schema),
             "table_version": self.table.version,
+            "read_only": self.table.read_only,
+            "behind_s": self.behind_s,
             "indexes": {tower: engine.stats() for tower, engine in self.engines.items()},
         }
+
+    @property
+    def behind_s(self) -> float | None:
+        """Time for which changes may have gone unseen; None for a collection of our own."""
+        return self._follower.behind_s if self._follower else None
+
+    def trouble(self) -> str:
+        """Return the reason why it doesn't do its work; empty while it does."""
+        if not self.writer.alive:
+            return "its writer has stopped"
+        return self._follower.trouble() if self._follower else ""
 
     def maintain(self) -> None:
         """Do one round of upkeep, as the background does: checks of files; compaction and index builds that are due."""
@@ -150,9 +184,12 @@ class Collection:
         return self._upkeep.rebuild_soon()
 
     def close(self) -> None:
-        """Finish what was queued and stop."""
+        """Finish what was queued and stop; a collection that is only read has nothing to finish."""
         self._upkeep.stop()
-        self.writer.close(Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment"))
+        if self._follower:
+            self._follower.close()
+        why = Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment")
+        self.writer.close(why, _LEAVE_S if self._follower else None)
         self._upkeep.join()
 
     def drop(self, drop: Callable[[], None]) -> None:
@@ -165,7 +202,19 @@ class Collection:
         self.writer.close(NotFound(f"collection {self.name} was dropped: there is nothing left of it"))
         self.table.drop(drop)
         self._upkeep.join()
+        for engine in self.engines.values():
+            engine.discard()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _follow(self) -> None:
+        """Take in what the table's owner has committed."""
+        self.writer.submit(Follow()).result()
+
+    def _check_room(self, vectors: int) -> None:
+        """Raise StorageFull for more vectors than an engine in memory can serve."""
+        options = self._options
+        if options.engine == "faiss" and (reason := too_many(vectors, self.about.size, options.memory_bytes)):
+            raise StorageFull(f"collection {self.name}: {reason}")
 
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
@@ -173,7 +222,25 @@ class Collection:
             with contextlib.suppress(ClipError):
                 wait([self.writer.look_again()], _SURE_S)
 
-    def _engine(self, tower: Tower, folder: Path, queries: Queries) -> Engine:
+    def _queries(self, tower: Tower, count: int) -> tuple[Floats, Source]:
+        """Return queries to tune a tower's index on: texts through the model, else the captions that are here."""
+        queries, source = self._texts(count)
+        if len(queries) or tower == "text":
+            return queries, source
+        engine = self.engines["text"]
+        scale, captions = self._captions
+        if engine.size().bit_length() != scale:  # looked at anew when they have doubled
+            rows = self.table.rows("text")
+            chosen = np.sort(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
+            captions = engine.vectors(chosen)
+            self._captions = engine.size().bit_length(), captions[captions.any(1)]
+        return self._captions[1][:count], "captions"
+
+    def _engine(self, tower: Tower, folder: Path) -> Engine:
+        queries = partial(self._queries, tower)
         if self._options.engine == "lancedb":
-            return LanceEngine(self.table, tower, self.about.size, self._options)
+            return LanceEngine(self.table, tower, self.about.size, self._options, queries)
+        if self._options.engine == "milvus":
+            folder = folder.with_name(f"milvus-{tower}")
+            return MilvusEngine(self.table, tower, folder, self.about.size, self._options, queries)
         return FaissEngine(self.table, tower, folder, self.about.size, self._options, queries)

@@ -69,15 +69,20 @@ class Commits:
         """Read the table and bring memory in line with it; raise NotFound or Unavailable if it can't be read."""
         self.table.refresh()
         self.known.agree(self.table.ids())
-        rows = self.table.numbers()
-        self.cards.complete(rows)
-        for engine in self.engines.values():
-            engine.agree()
+        rows = self.agree_on_rows()
         seen = [self.cards.boundary, *(engine.last_row() for engine in self.engines.values())]
         self._numbers.agree(max([*rows[-1:].tolist(), *seen]))
         self._acknowledged.note()
         self.count += 1
         self.unsure = False
+
+    def agree_on_rows(self) -> Rows:
+        """Bring cards and engines in line with the table's rows, and return these."""
+        rows = self.table.numbers()
+        self.cards.complete(rows)
+        for engine in self.engines.values():
+            engine.agree()
+        return rows
 
     def apply(self, group: Sequence[Operation]) -> None:
         """Apply operations in their order, each with its own outcome; consecutive additions share a commit."""
@@ -115,6 +120,8 @@ class Commits:
 
     def _write(self, adds: Sequence[Add]) -> list[Added | InvalidInput | Conflict]:
         self._be_sure()
+        for engine in self.engines.values():
+            engine.check_room()
         there = self.table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
         columns = self.columns()
         plans = [_planned(add, there, columns) for add in adds]

@@ -1,8 +1,9 @@
-"""Errors of the sidecar: the client's and two more, their HTTP statuses, and the meaning of LanceDB's errors.
+"""Errors of the sidecar: the client's and three more, their HTTP statuses, and the meaning of LanceDB's errors.
 
 Unavailable             503
 ├── Busy                503
 └── StorageFull         507
+ReadOnly                403
 """
 
 import errno
@@ -10,7 +11,7 @@ import re
 
 from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status
 
-__all__ = ["Busy", "Conflict", "NotFound", "Stalled", "StorageFull", "TooLarge", "cleaned", "disk_problem",
+__all__ = ["Busy", "Conflict", "NotFound", "ReadOnly", "Stalled", "StorageFull", "TooLarge", "cleaned", "disk_problem",
            "is_filter_problem", "status", "storage_problem"]  # fmt: skip
 
 
@@ -19,11 +20,22 @@ class Busy(Unavailable):
 
 
 class StorageFull(Unavailable):
-    """The disk has no room for what was sent."""
+    """The disk has no room for what was sent, or the memory of an index."""
+
+
+class ReadOnly(ClipError):
+    """A change was sent to a sidecar that only reads."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this sidecar only reads (--read-only): send changes to the one that writes, they are seen here soon after"
+        )
 
 
 def status(problem: ClipError) -> int:
     """Return the HTTP status of an error."""
+    if isinstance(problem, ReadOnly):
+        return 403
     return 507 if isinstance(problem, StorageFull) else http_status(problem)
 
 

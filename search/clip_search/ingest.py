@@ -62,10 +62,12 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
     An item that couldn't be read comes as its error. Of several good ones with the same id the first is taken.
 
     Raises:
+        ReadOnly: the collection is another sidecar's.
         InvalidInput: no item is good, or what is wrong concerns all.
         Busy: others have the memory for pictures.
         ClipError: the model's or the disk's.
     """
+    collection.check_writable()
     collection.about.check_fingerprint(options.fingerprint, collection.name)
     errors: dict[int, str] = {}
     read = {n: item for n, item in enumerate(items) if isinstance(item, Item)}

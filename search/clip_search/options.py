@@ -4,12 +4,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from clip_client import ports
 from clip_client.addresses import Network
 from clip_client.errors import InvalidInput
 
-Engine = Literal["faiss", "lancedb"]
+Engine = Literal["faiss", "lancedb", "milvus"]
 
 CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
 MAX_RESULTS = 10_000  # most hits of a search, offset included
@@ -18,15 +19,32 @@ QUERIES = ".clipserve-queries"  # folder of pictures that links to a search refe
 
 
 @dataclass(frozen=True)
+class MilvusOptions:
+    """Milvus server of the engine of that name."""
+
+    uri: str = ""  # http://HOST:19530, https:// for TLS; a path names a database
+    token: str = field(default="", repr=False)  # USER:PASSWORD or an API key; empty for none
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.uri)
+        if self.uri and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise InvalidInput(f"--milvus-uri is {self.uri.rpartition('@')[2]!r}: expected http://HOST:19530")
+        if "@" in parts.netloc:
+            raise InvalidInput("--milvus-uri holds a password: put USER:PASSWORD into a file, --milvus-token-file FILE")
+
+
+@dataclass(frozen=True)
 class IndexOptions:
     """Options of the index."""
 
-    engine: Engine = "faiss"  # which keeps an index in memory; `lancedb` searches its own index on disk
+    engine: Engine = "faiss"  # which keeps an index in memory; `lancedb` searches its own index on disk, `milvus` a server's
     recall_target: float = 0.98  # share of the true nearest 10 that an approximate search must find
     exact_rows: int = 10_000  # a collection of up to this many rows is searched exactly
     tail_rows: int = 8_192  # new rows that are searched exactly before they get a part; more while rows keep coming
-    memory_bytes: int = 4 * 2**30  # largest index; a collection that needs more gets a smaller kind
+    memory_bytes: int = 4 * 2**30  # memory of the process; a collection that needs more gets a smaller kind of index
+    mapped_bytes: int = 32 * 2**20  # vectors of a part from which on it is written to files and searched there
     threads: int = max(1, (os.cpu_count() or 2) // 2)  # of a build; searches go on beside it on the other half of the cores
+    milvus: MilvusOptions = field(default_factory=MilvusOptions)
 
     @property
     def cache_bytes(self) -> int:
@@ -35,7 +53,9 @@ class IndexOptions:
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):
-            raise InvalidInput(f"engine is {self.engine!r}: expected 'faiss' or 'lancedb'")
+            raise InvalidInput(f"engine is {self.engine!r}: expected {' or '.join(map(repr, get_args(Engine)))}")
+        if self.engine == "milvus" and not self.milvus.uri:
+            raise InvalidInput("--engine milvus has no server: name it, --milvus-uri http://HOST:19530")
         if not 0 < self.recall_target <= 1:
             raise InvalidInput(f"the recall target is {self.recall_target}: expected above 0, at most 1")
 
@@ -95,17 +115,26 @@ class Options:
     fetch: FetchOptions = field(default_factory=FetchOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
     bounds: Bounds = field(default_factory=Bounds)
+    read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
+
+    def __post_init__(self) -> None:
+        if self.read_only and self.index.engine == "milvus":
+            raise InvalidInput(
+                "--read-only takes no --engine milvus, whose server the writing sidecar fills: pass faiss or lancedb"
+            )
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of the derived indexes; raise InvalidInput if an object store has none that was named."""
+        """Return the folder of the derived indexes; raise InvalidInput if none was named that has to be."""
         if self.index_folder:
             return self.index_folder
+        if self.read_only:
+            raise InvalidInput("--read-only needs a folder of its own for the indexes: name a local one, --index DIR")
         if "://" in self.data:
             raise InvalidInput(f"{self.data} is an object store: name a local folder for the indexes, --index DIR")
         return Path(self.data) / INDEXES
 
     @property
     def queries(self) -> Path:
-        """Return the folder of pictures of queries; a database in an object store has them beside its indexes."""
-        return (self.indexes if "://" in self.data else Path(self.data)) / QUERIES
+        """Return the folder of pictures of queries; beside the indexes if the database is an object store, or another's."""
+        return (self.indexes if "://" in self.data or self.read_only else Path(self.data)) / QUERIES

@@ -19,6 +19,7 @@ from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
+from clip_search.following import Follower
 from clip_search.index.tuning_queries import TuningQueries
 from clip_search.kept_queries import KeptQueries
 from clip_search.options import Options
@@ -31,6 +32,8 @@ from clip_search.storage.schema import About, check_collection
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
 
+_LOOKS = 5  # looks at the list of collections for each one at their identities, which takes some requests a collection
+
 
 class Sidecar:
     """Open collections of one database, and one Triton."""
@@ -38,7 +41,7 @@ class Sidecar:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._folder = options.indexes
-        self.database = Database(options.data, self._folder, options.index.cache_bytes)
+        self.database = Database(options.data, self._folder, options.index.cache_bytes, read_only=options.read_only)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
@@ -50,12 +53,16 @@ class Sidecar:
         self._changing: set[str] = set()
         self._opening = self.database.names()
         self.broken: dict[str, str] = {}
+        self._follower: Follower | None = None
+        self._looks = 0
 
     def open_all(self) -> None:
         """Open every collection; one that can't be opened is named in ``broken``."""
         for name in list(self._opening):
             self._try_to_open(name)
             self._opening.remove(name)
+        if self.options.read_only:
+            self._follower = Follower("the list of collections", self._follow)
 
     def names(self) -> list[str]:
         """Return the names of the open collections, sorted."""
@@ -88,8 +95,10 @@ class Sidecar:
         Raises:
             InvalidInput, Conflict: it can't be made.
             Unavailable: neither said, nor is a model served.
+            ReadOnly: the database is another sidecar's.
         """
         check_collection(name)
+        self.database.check_owner()
         if size is None or (fingerprint is None and not self.embedder.not_ready()):
             spec = self.embedder.spec
             same = size in (None, spec.embedding_size)
@@ -179,14 +188,42 @@ class Sidecar:
 
     def close(self) -> None:
         """Finish queued changes and close everything."""
+        if self._follower:
+            self._follower.close()
         for collection in self.collections():
             collection.close()
         self.embedder.close()
         self.database.close()
 
+    def trouble(self) -> str:
+        """Return the reason why the database can't be written or followed; empty while it can."""
+        return self.database.trouble() or (self._follower.trouble() if self._follower else "")
+
+    def _follow(self) -> None:
+        """Open the collections that the database's owner has made, close those that it has dropped."""
+        names = self.database.names()
+        self._looks += 1
+        for collection in self.collections():
+            if collection.name not in names or self._is_replaced(collection):
+                with self._lock:
+                    self._open.pop(collection.name, None)
+                collection.close()
+                shutil.rmtree(self._folder / collection.name, ignore_errors=True)
+        for name in self.broken.keys() - names:
+            del self.broken[name]
+        for name in sorted(set(names) - set(self.names())):
+            self._try_to_open(name)
+
+    def _is_replaced(self, collection: Collection) -> bool:
+        """Tell if another table has its name; of one with fewer versions only a fresh handle tells, which is asked at times."""
+        if self._looks % _LOOKS == 0:
+            return self.database.open(collection.name).identity != collection.table.identity
+        return collection.table.is_replaced
+
     def _try_to_open(self, name: str) -> None:
         try:
             self._open_one(name)
+            self.broken.pop(name, None)
         except BaseException as problem:  # LanceDB raises anything, panics of its Rust code among it
             self._note_broken(name, problem)
 
@@ -207,7 +244,8 @@ class Sidecar:
         self.broken.pop(name, None)
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
-        _LOG.error("collection %s can't be opened", name, exc_info=problem)
+        if self.broken.get(name) != cleaned(problem):  # one that is only read is tried again and again
+            _LOG.error("collection %s can't be opened", name, exc_info=problem)
         self.broken[name] = cleaned(problem)
 
     @contextlib.contextmanager

@@ -52,17 +52,17 @@ class Upkeep:
             self._seen_commits = commits
             if self._commits.unsure:
                 self._writer.look_again().result()
-            if self._is_compaction_due(commits, pausing=patience == 1):
+            if not self._table.read_only and self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
             if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.is_due:
                 self._cards.save()
 
     def rebuild(self) -> None:
-        """Compact the table, index everything anew and swap it in."""
+        """Compact the table if it is ours, index everything anew and swap it in."""
         with self._lock:
-            self._optimize()
-            last = self._cards.boundary
-            self._cards.replace(self._table.cards(0, last), last)
+            if not self._table.read_only:
+                self._optimize()
+            self._cards.remake()
             for engine in self._engines.values():
                 engine.rebuild()
 

@@ -38,11 +38,16 @@ class Gateway:
     names: tuple[str, ...]  # host names of this machine, besides addresses and `localhost`
 
 
+def loading() -> str:
+    """Return the reason that a server isn't ready at its start."""
+    return "the models are being loaded"
+
+
 @dataclass
 class Health:
     """State of the server that the launcher knows and Triton doesn't: any reason for trouble denies readiness."""
 
-    trouble: Callable[[], str] = lambda: "the models are being loaded"
+    trouble: Callable[[], str] = loading
 
 
 class Refused(Exception):

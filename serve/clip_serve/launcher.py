@@ -19,6 +19,7 @@ import clip_client
 from clip_client.errors import Unavailable
 from clip_inside_triton import BACKENDS, STAND_INS
 from clip_serve import http_gateway, leftovers
+from clip_serve.crashes import Crashed, Crashes
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
@@ -70,24 +71,32 @@ class Stopped(Exception):
 
 
 def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> None:
-    """Run tritonserver until SIGINT or SIGTERM, which stops it within 10 s.
+    """Run tritonserver until SIGINT or SIGTERM, which stops it within 10 s; after a crash, start it again.
 
     Raises:
-        Unavailable: if it didn't start, or it or one of its Python processes ended or was halted.
+        Unavailable: if it didn't start, it or one of its Python processes was killed or halted, or crashes come too often.
         InvalidInput: if a port was taken a moment ago.
     """
     leftovers.sweep()
     names = (launch.endpoints.name.lower(), socket.gethostname().lower())
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
-        started = time.monotonic()
+        started, crashes = time.monotonic(), Crashes()
         served = overridden(launch.repository, launch.overrides, run / "repository")
-        with _running(_command(launch, served, run), launch.environment, run, notice) as server:
-            _wait_ready(server, run, launch.explanation)
-            leftovers.close_own()
-            watch = Watch(server, instances(served), launch.explanation)
-            health.trouble = watch.trouble
-            on_ready(time.monotonic() - started)
-            watch.run()
+        command = _command(launch, served, run)
+        while True:
+            try:
+                with _running(command, launch.environment, run, notice) as server:
+                    _wait_ready(server, run, launch.explanation)
+                    leftovers.close_own()
+                    watch = Watch(server, instances(served), launch.explanation)
+                    health.trouble = watch.trouble
+                    on_ready(time.monotonic() - started)
+                    watch.run()
+            except Crashed as problem:
+                started, health.trouble = time.monotonic(), http_gateway.loading
+                crashes.note(problem)
+                notice(f"{problem}: starting again")
+                leftovers.remove_own_memory()
 
 
 @contextlib.contextmanager
@@ -120,6 +129,8 @@ def _running(
     command: list[str | Path], environment: Environment, run: Path, notice: Notice
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server; stop it at the end: in order, or at once when a part of it is broken."""
+    for socket_name in (http_gateway.HTTP_SOCKET, http_gateway.METRICS_SOCKET):
+        (run / socket_name).unlink(missing_ok=True)  # a crashed server's
     server = _spawn(command, environment, run)
     try:
         yield server

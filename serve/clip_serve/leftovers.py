@@ -37,6 +37,12 @@ def remove_own() -> None:
             _remove(path)
 
 
+def remove_own_memory() -> None:
+    """Remove this process's regions, after the server that had them."""
+    for path in SHARED_MEMORY.glob(f"{prefix()}*"):
+        _remove(path)
+
+
 def close_own() -> None:
     """Close this process's files and regions to other users; Triton's shared memory is readable for everyone at first."""
     for path in _paths():

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from clip_client.errors import Unavailable
+from clip_serve.crashes import Crashed, fault, fault_of
 
 POLL_S = 0.2
 _STUB = "triton_python_backend_stub"
@@ -29,17 +30,24 @@ class Watch:
         return ", ".join(f"the process of {self._members[process]} stands still" for process in self._standing)
 
     def run(self) -> None:
-        """Poll until one ends or is halted; then raise Unavailable."""
+        """Poll until one ends or is halted; then raise Unavailable, Crashed after a fault of its own."""
         while True:
-            check_running(self._server, f"ended by itself: {self._explanation}")
+            self._look_at_server()
             for process, name in self._members.items():
                 self._look_at(process, name)
             time.sleep(POLL_S)
 
+    def _look_at_server(self) -> None:
+        if self._server.poll() is not None and (signal := fault(-self._server.returncode)):
+            raise Crashed(f"tritonserver crashed ({signal})")
+        check_running(self._server, f"ended by itself: {self._explanation}")
+
     def _look_at(self, process: psutil.Process, name: str) -> None:
         status = _status(process)
         if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            check_running(self._server, f"ended by itself: {self._explanation}")
+            self._look_at_server()
+            if signal := fault_of(process):
+                raise Crashed(f"the Python process of {name} crashed ({signal})")
             raise Unavailable(f"the Python process of {name} died: stopping, so that a restart can mend it")
         if status not in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
             self._standing.pop(process, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clip_client import ModelSpec
 from clip_export.publish import triton_config
+from clip_export.variants import REFERENCE
 
 
 def other_checkpoint(models: Path, folder: Path, spec: ModelSpec) -> Path:
@@ -17,6 +18,6 @@ def other_checkpoint(models: Path, folder: Path, spec: ModelSpec) -> Path:
     for model in folder.iterdir():
         changed.save(model / "1" / "spec.json")
     for tower in ("image", "text"):
-        config = triton_config.to_text(triton_config.ensemble_config(changed, tower))
+        config = triton_config.to_text(triton_config.ensemble_config(changed, tower, REFERENCE))
         (folder / changed.ensemble(tower) / "config.pbtxt").write_text(config)
     return folder

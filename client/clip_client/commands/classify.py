@@ -15,7 +15,7 @@ from clip_client.classification import Classification
 from clip_client.cli import USAGE_ERROR
 from clip_client.commands.labels import labels, templates
 from clip_client.commands.model_options import add_model_options, opened
-from clip_client.commands.output import Ledger, Rows
+from clip_client.commands.output import Ledger, Rows, say
 from clip_client.commands.picture_names import picture_names
 from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InvalidInput as problem:
         made.exit(USAGE_ERROR, f"{made.prog}: error: {problem}\n")
     width = min(max(map(len, ("label", *names))), _WIDEST)
-    rows, ledger = Rows({"label": width, "probability": 11, "picture": 0}, as_json=arguments.json), Ledger()
+    rows, ledger = Rows({"label": width, "probability": 11, "picture": 0}, as_json=arguments.json), Ledger(arguments.errors)
     waiting: deque[str] = deque()
     with opened(arguments) as clip:
         classifier = clip.zero_shot(names, templates=sentences)
@@ -70,6 +70,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     )
     made.add_argument("--top", type=count, default=1, metavar="K", help="labels of each picture (default: 1)")
     made.add_argument("--json", action="store_true", help="for machines: an object a picture, one a line")
+    made.add_argument("--errors", type=Path, metavar="FILE", help="write what was left out there, a JSON object a line")
     made.add_argument("--null", "-0", action="store_true", help="names on standard input end with a NUL each")
     add_model_options(made)
     help_texts.add_version(made)
@@ -77,14 +78,14 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
         made,
         "clipserve classify photos --labels cat,dog,car",
         'clipserve classify photos/car.jpg --labels labels.txt --templates "a drawing of a {}." --top 3',
-        "clipserve classify - --null --labels cat,dog --json",
+        "clipserve classify - --null --labels cat,dog --json --errors errors.jsonl",
     )
     return made
 
 
 def _pictures(arguments: argparse.Namespace, waiting: deque[str], ledger: Ledger) -> Iterator[ImageLike]:
     """Yield the pictures, and note their names in the same order; leave out those that can't be taken."""
-    for name, reason in picture_names(arguments.pictures, null=arguments.null):
+    for name, reason in picture_names(arguments.pictures, say, null=arguments.null):
         if reason:
             ledger.leave_out(name, reason)
             continue

@@ -14,6 +14,7 @@ from clip_client.commands.output import Ledger, Rows
 from clip_client.commands.picture_names import STDIN, picture_in_stdin
 from clip_client.comparison import Floats, compared
 from clip_client.errors import InvalidInput
+from clip_client.file_names import source_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,11 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser(argv).parse_args(argv)
     rows, ledger = Rows({"probability": 11, "cosine": 6, "text": 0}, as_json=arguments.json), Ledger()
     with opened(arguments) as clip:
+        spec = clip.spec  # no fault of the picture, if there is none
         image = _embedded(clip, arguments.image)
         texts = clip.embed_text(arguments.texts, on_error="none")
         good = [n for n, text in enumerate(texts) if text is not None]
         prompts = np.asarray([texts[n] for n in good], np.float32).reshape(len(good), len(image))
-        comparison = compared(image, prompts, clip.spec)
+        comparison = compared(image, prompts, spec)
     for at in np.argsort(-comparison.cosines, kind="stable"):
         text = arguments.texts[good[at]]
         probability, cosine = float(comparison.probabilities[at]), float(comparison.cosines[at])
@@ -60,7 +62,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 def _embedded(clip: Clip, image: str) -> Floats:
     """Return the embedding of the picture, float32 [D]; an error names it."""
     try:
-        return clip.embed_image(picture_in_stdin() if image == STDIN else image)
+        return clip.embed_image(picture_in_stdin() if image == STDIN else source_path(image))
     except InvalidInput as problem:
         name = "standard input" if image == STDIN else image
         raise InvalidInput(str(problem) if name in str(problem) else f"{name}: {problem}") from problem

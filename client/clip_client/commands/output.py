@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from clip_client.command_runner import FAILED, is_terminal
 from clip_client.printable_text import printable
+from clip_client.reasons_file import ReasonsFile
 
 
 class Rows:
@@ -46,20 +48,30 @@ class Rows:
 
 
 class Ledger:
-    """Count of items: each is taken, or left out with its name and a reason on standard error."""
+    """Count of items: each is taken, or left out with its name and a reason on standard error.
 
-    def __init__(self) -> None:
+    Args:
+        errors: file for the reasons too; None for none.
+
+    Raises:
+        InvalidInput: the file can't be written.
+    """
+
+    def __init__(self, errors: Path | None = None) -> None:
         self.taken = self.left_out = 0
+        self._reasons = ReasonsFile(errors, say)
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count and name an item that is left out."""
         self.left_out += 1
         say(f"left out {printable(name)}: {printable(reason)}")
+        self._reasons.write({"item": name, "reason": reason})
 
     def close(self, verb: str) -> int:
-        """Print the sum; return the exit status."""
+        """Print the sum; return the exit status: 1 if an item was left out, or the file of the reasons isn't whole."""
+        self._reasons.close()
         say(f"read {self.taken + self.left_out} = {self.taken} {verb} + {self.left_out} left out")
-        return FAILED if self.left_out else 0
+        return FAILED if self.left_out or not self._reasons.is_whole else 0
 
 
 def say(line: str) -> None:

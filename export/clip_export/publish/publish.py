@@ -60,12 +60,15 @@ def _staging(repository: Path) -> Iterator[Path]:
 
 def _write_tower(judged: Judged, spec: ModelSpec, tokenizer_json: str, preprocessing: Preprocessing, root: Path) -> None:
     tower = judged.tower
-    _write_model(root, triton_config.ensemble_config(spec, tower), spec)
+    variant = VARIANTS[judged.variant]
+    _write_model(root, triton_config.ensemble_config(spec, tower, variant), spec)
     preparer = _write_model(root, triton_config.preparer_config(spec, tower, preprocessing), spec)
     shutil.copyfile(PREPARERS[tower], preparer / _MODEL_PY)
+    encoder = _write_model(root, triton_config.encoder_config(spec, tower, variant), spec)
     if tower == "text":
         (preparer / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
-    encoder = _write_model(root, triton_config.encoder_config(spec, tower, VARIANTS[judged.variant]), spec)
+    if triton_config.takes_source(tower, variant):
+        link(preparer / TOKENIZER_FILE, encoder / TOKENIZER_FILE)
     for file in judged.artefact.folder.iterdir():
         if file.name == BUILD_RECORD:
             shutil.copyfile(file, encoder / file.name)

@@ -28,21 +28,31 @@ _SOURCE = {"image": IMAGE, "text": TEXT}
 _PREPARED = {"image": PIXELS, "text": TOKENS}
 
 
-def ensemble_config(spec: ModelSpec, tower: Tower) -> ModelConfig:
+def ensemble_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConfig:
     """Configure the ensemble: one encoded image or text -> embedding and error; the parameters carry the spec."""
     prepared, source = _PREPARED[tower], _SOURCE[tower]
     config = ModelConfig(name=spec.ensemble(tower), platform="ensemble", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=source, data_type=DataType.TYPE_STRING, dims=[1]))
     config.output.extend([_embedding(spec), _error()])
     steps = config.ensemble_scheduling.step
-    first = steps.add(model_name=preparer(spec.name, tower), model_version=-1)
-    first.input_map[source] = source
-    first.output_map.update({prepared: prepared, ERROR: ERROR})
-    second = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
-    second.input_map[prepared] = prepared
-    second.output_map[EMBEDDING] = EMBEDDING
+    if takes_source(tower, variant):
+        only = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
+        only.input_map[source] = source
+        only.output_map.update({EMBEDDING: EMBEDDING, ERROR: ERROR})
+    else:
+        first = steps.add(model_name=preparer(spec.name, tower), model_version=-1)
+        first.input_map[source] = source
+        first.output_map.update({prepared: prepared, ERROR: ERROR})
+        second = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
+        second.input_map[prepared] = prepared
+        second.output_map[EMBEDDING] = EMBEDDING
     _parameters(config, spec.to_parameters())
     return config
+
+
+def takes_source(tower: Tower, variant: Variant) -> bool:
+    """Return true if an encoder also takes what its preparer takes, so that its ensemble has one step."""
+    return tower == "text" and variant.tokenizes
 
 
 def preparer_config(spec: ModelSpec, tower: Tower, preprocessing: Preprocessing) -> ModelConfig:
@@ -67,6 +77,10 @@ def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConf
     tokens_or_pixels.allow_ragged_batch = tower == "text" and variant.ragged and spec.padding != "full" and spec.end_token != 0
     config.input.append(tokens_or_pixels)
     config.output.append(_embedding(spec))
+    if takes_source(tower, variant):  # a request brings one of the two, and gets errors with texts alone
+        config.input[0].optional = True
+        config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1], optional=True))
+        config.output.append(_error())
     # By default Triton starts two instances on a CPU, which then fight for its cores.
     config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))
     # Without a delay: requests that arrive during a batch make the next one, and a lone request needn't wait.

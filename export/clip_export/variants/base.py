@@ -80,6 +80,7 @@ class Variant(ABC):
         backend: name of the Triton backend that runs it; None for a variant that is only measured.
         kind: Triton's name of the devices that an instance may run on.
         ragged: the backend joins requests of texts of different lengths by itself.
+        tokenizes: the backend takes texts as well as tokens.
         limits: of the gate.
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
@@ -90,6 +91,7 @@ class Variant(ABC):
     backend: ClassVar[str | None]
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]]
     ragged: ClassVar[bool] = False
+    tokenizes: ClassVar[bool] = False
     limits: ClassVar[Limits]
     parameters: ClassVar[Mapping[str, str]] = {}
     tools: ClassVar[tuple[str, ...]]

@@ -12,22 +12,32 @@ from clip_client.progress_bars import say
 from clip_client.search import Hit
 from clip_client.terminal import print_table, printable
 
+HEADING = ("score", "id", "caption", "source")
+"""Columns of hits."""
+
 
 def show(hits: Sequence[Hit], arguments: argparse.Namespace) -> None:
     """Print hits as the options ``json``, ``files_only`` and ``null`` say; a table if none of them is set."""
     if arguments.json:
         print(json.dumps([vars(hit) for hit in hits]))
-    elif arguments.null:
-        _write(_paths(hits), b"\0")
-    elif arguments.files_only:
-        _print_lines(_paths(hits))
+    elif arguments.null or arguments.files_only:
+        show_paths(hits, null=arguments.null)
     elif hits:
-        print_table(("score", "id", "caption", "source"), [_cells(hit) for hit in hits], figures=("score",))
+        print_table(HEADING, [cells(hit) for hit in hits], figures=("score",))
     else:
         say("nothing found")
 
 
-def _cells(hit: Hit) -> tuple[str, ...]:
+def show_paths(hits: Sequence[Hit], *, null: bool) -> None:
+    """Print the paths of hits, one a line, or each with a NUL behind it."""
+    if null:
+        _write(_paths(hits), b"\0")
+    else:
+        _print_lines(_paths(hits))
+
+
+def cells(hit: Hit) -> tuple[str, ...]:
+    """Return a hit's row of a table under ``HEADING``."""
     return f"{hit.score:.3f}", hit.id, str(hit.metadata.get("caption") or ""), hit.source or ""
 
 
@@ -50,4 +60,5 @@ def _print_lines(paths: Sequence[str]) -> None:
 
 
 def _write(paths: Iterable[str], end: bytes) -> None:
-    sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in paths))
+    if sys.stdout is not None:  # the shell closed it
+        sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in paths))

@@ -15,6 +15,7 @@ from clip_search.cli.verbs import VERBS
 from clip_search.options import HttpOptions
 
 PROGRAM = "clipserve search"
+_LANCE_LOG = "LANCEDB_LOG"  # read when LanceDB is imported; its warnings are about its insides, whenever it splits a list, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = parser(argv).parse_args(argv)
+        os.environ.setdefault(_LANCE_LOG, "error")
         module, _, function = arguments.run.rpartition(".")
         return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), function)(arguments))
     except ClipError as problem:

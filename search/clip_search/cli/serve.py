@@ -9,9 +9,10 @@ import sys
 import uvicorn
 
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.token_files import token_in
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
-from clip_search.options import FetchOptions, HttpOptions, IndexOptions, Options
+from clip_search.options import FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
@@ -66,6 +67,9 @@ def parsed(arguments: argparse.Namespace) -> Options:
         exact_rows=arguments.exact_rows,
         memory_bytes=int(arguments.memory * 2**30),
         threads=arguments.threads,
+        milvus=MilvusOptions(
+            arguments.milvus_uri, token_in(arguments.milvus_token_file) if arguments.milvus_token_file else ""
+        ),
     )
     if missing := [str(path) for path in arguments.images if not path.exists()]:
         raise InvalidInput(f"--images {missing[0]}: there is no such folder or picture")
@@ -81,7 +85,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(
-        arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http
+        arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
+        read_only=arguments.read_only,
     )  # fmt: skip
 
 

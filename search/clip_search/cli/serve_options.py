@@ -15,15 +15,24 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="search-data", metavar="DIR", help="the LanceDB database: a folder, or an object store's URI")
     add("--index", type=Path, metavar="DIR", help="where derived indexes are kept; in DIR/indexes of the database if unset")
+    add("--read-only", action="store_true",
+        help="follow a database that another sidecar writes; needs an --index of its own")  # fmt: skip
     add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip
     index = IndexOptions()
-    add("--engine", choices=get_args(Engine), default=index.engine, help="index in memory, or LanceDB's own on disk")
+    add(
+        "--engine",
+        choices=get_args(Engine),
+        default=index.engine,
+        help="index in memory, LanceDB's own on disk or in the object store, or a Milvus server's",
+    )
+    add("--milvus-uri", default="", metavar="URI", help="of that server, http://HOST:19530; a path names a database")
+    add("--milvus-token-file", type=Path, metavar="FILE", help="with what it asks for, USER:PASSWORD or an API key")
     add("--recall", type=_share, default=index.recall_target, metavar="SHARE",
         help="of the true nearest 10, to be found by text queries")  # fmt: skip
-    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what one index may take")
+    add("--memory", type=_gigabytes, default=index.memory_bytes / 2**30, metavar="GB", help="what the process may take")
     add("--exact-rows", type=count, default=index.exact_rows, metavar="N", help="up to so many rows are searched exactly")
     add("--threads", type=count, default=index.threads, metavar="N", help="used while an index is built")
     _access_options(parser)

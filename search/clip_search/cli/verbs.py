@@ -61,10 +61,21 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
     _search_options(parser)
     parser.add_argument("-k", type=count, default=10, help="how many")
     parser.add_argument("--open", action="store_true", help="show the search on the page")
+    _output_options(parser, "the paths alone")
+
+
+def _output_options(parser: argparse.ArgumentParser, paths: str) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="for machines")
-    output.add_argument("-f", "--files-only", action="store_true", help="print the paths alone, one a line")
-    output.add_argument("-0", "--null", action="store_true", help="print the paths alone, each with a NUL behind it")
+    output.add_argument("-f", "--files-only", action="store_true", help=f"print {paths}, one a line")
+    output.add_argument("-0", "--null", action="store_true", help=f"print {paths}, each with a NUL behind it")
+
+
+def _duplicates_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threshold", type=float, default=0.95, metavar="SCORE", help="least cosine of a pair, 0.5 to 1")
+    parser.add_argument("--filter", default="", metavar="SQL", help='only rows that it keeps, e.g. "year > 2000"')
+    parser.add_argument("--limit", type=count, metavar="N", help="groups, the largest first; all if unset")
+    _output_options(parser, "the paths of all but each group's first picture")
 
 
 def _filter_options(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +117,17 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="is made if it isn't there")
+
+
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    place = "http://HOST:PORT/COLLECTION of a sidecar, or DATABASE/COLLECTION of a folder or object store that none has open"
+    parser.add_argument("source", help=place)
+    parser.add_argument("target", help="as the source; the collection is made if it isn't there")
+    parser.add_argument("--source-token-file", type=Path, metavar="FILE", help="what the source's sidecar asks for, if it does")
+    parser.add_argument("--target-token-file", type=Path, metavar="FILE", help="what the target's sidecar asks for, if it does")
+    parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
+    _json_option(parser)
+    _errors_option(parser)
 
 
 VERBS = {
@@ -169,6 +191,16 @@ VERBS = {
         ('"a red car" cars/ --num-results 50 --collection photos',),
         _filter_options,
     ),
+    "duplicates": Verb(
+        "duplicates.duplicates",
+        "find pictures that are nearly the same",
+        (
+            "--collection photos",
+            "--collection photos --threshold 0.98 --json",
+            "--collection photos -0 | xargs -0 mv -t twice/",
+        ),
+        _duplicates_options,
+    ),
     "import": Verb(
         "clip_retrieval.importing.import_",
         "add what clipserve embed or clip-retrieval wrote",
@@ -180,6 +212,14 @@ VERBS = {
         "write a folder as clip-retrieval's",
         ("embeddings/ --collection photos",),
         _export_options,
+    ),
+    "copy": Verb(
+        "copying.command.copy",
+        "copy a collection to another sidecar or database, and compare",
+        ("search-data/photos http://localhost:1234/photos", "http://localhost:1234/photos s3://bucket/search/photos"),
+        _copy_options,
+        is_client=False,
+        has_collection=False,
     ),
 }
 """Verbs by name, in the order of the help."""

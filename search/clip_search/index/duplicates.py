@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_search.arrays import Floats, Positions, Rows
-from clip_search.index.faiss_index import Kind, VectorIndex
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.kinds import Kind, training_rows
 from clip_search.thread_priority import step_back
 
 _EXACT_ROWS = 10_000  # compared each with each: a second for a core
 _NEIGHBOURS = 32  # of a vector; larger groups hang together through them
 _PROBES = 8  # lists searched for a vector's neighbours: very near ones lie in its own, or in the next
 _TRAINING_SHARE = 4  # a quarter of the usual sample: two vectors that are near fall into near lists anyway
+_MEMORY_BYTES = 2**30  # bounds the sample
 _CHUNK = 1_024  # vectors at a time
 _ROUNDING = 0.0005  # of cosines of half-precision vectors: a picture is as near as 1 to itself
 
@@ -69,7 +71,7 @@ def neighbours(vectors: Vectors, rows: Rows, *, threads: int, time_s: float) -> 
 def _index(vectors: Vectors, rows: Rows, threads: int) -> VectorIndex:
     kind: Kind = "ivf" if len(rows) > _EXACT_ROWS else "flat"
     size = vectors(rows[:1]).shape[1]
-    drawn = max(1, VectorIndex.training_rows(kind, len(rows)) // _TRAINING_SHARE)
+    drawn = max(1, training_rows(kind, len(rows), size, _MEMORY_BYTES) // _TRAINING_SHARE)
     sample = vectors(np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False)))
     return VectorIndex.build(kind, size, len(rows), _chunks(vectors, rows), sample, threads)
 

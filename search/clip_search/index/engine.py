@@ -1,10 +1,10 @@
 """Engine protocol and the faiss engine."""
 
+import itertools
 import logging
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,22 +13,22 @@ import numpy as np
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
 from clip_search.index.block_checks import Keeper
-from clip_search.index.faiss_index import Kind, VectorIndex, kind_for
+from clip_search.index.mapped_index import INDEX
 from clip_search.index.part import Part
+from clip_search.index.part_builder import PartBuilder, loaded
 from clip_search.index.snapshot import Index, Snapshot
-from clip_search.index.tuning import SOURCES, Source, Tuned, tuned
+from clip_search.index.tuning import SOURCES, Queries
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sums
 from clip_search.storage.table import Table
 
 _LOG = logging.getLogger(__name__)
-_QUERIES = 500  # a standard error of 1 % at a recall of 0.95
 _RETUNE_S = 5.0  # pause between two looks for better queries to tune on
 _HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
 
-Queries = Callable[[int], "tuple[Floats, Source]"]
-"""Source of queries to tune on: n -> at most n vectors [n, D], and where they come from."""
+_SEALED = 4
+"""Factor on the rows that are due to be indexed, from which on new rows go to a file: a build may take minutes."""
 
 
 class Engine(Keeper, Protocol):
@@ -45,6 +45,9 @@ class Engine(Keeper, Protocol):
 
     def vectors(self, rows: Rows) -> Floats:
         """Return vectors of rows, float32 [n, D]; zeros for a row without one."""
+
+    def check_room(self) -> None:
+        """Raise Unavailable if no more rows can be taken in, before they are written to the table."""
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         """Take in rows that are new in the table."""
@@ -64,6 +67,9 @@ class Engine(Keeper, Protocol):
     def rebuild(self) -> None:
         """Index everything anew."""
 
+    def discard(self) -> None:
+        """Remove what is kept outside of this machine, of a collection that was dropped."""
+
     def stats(self) -> dict[str, Any]:
         """Return kind, size and recall of the index, ready for JSON."""
 
@@ -72,24 +78,35 @@ class FaissEngine:
     """Engine with faiss in memory, derived from the table and saved beside it; :meth:`agree` comes first."""
 
     def __init__(self, table: Table, tower: Tower, folder: Path, size: int, options: IndexOptions, queries: Queries) -> None:
-        self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
+        self._table, self._tower, self._folder, self._options = table, tower, folder, options
+        self._builder = PartBuilder(table, tower, folder, options, queries)
         self._building = threading.Lock()
+        self._sealing = threading.Lock()  # of whoever writes new rows to a file, begins a build, or removes files
+        self._build_to = -1  # last row of the latest build
         self._retune_at = 0.0
-        parts, self._last, self._unsaved = _loaded(folder, table.identity)
+        parts, self._last, self._unsaved = loaded(folder, table.identity)
         self._manifest = derived_files.manifest_sums(folder)
         self.index = Index(size, parts)
 
     def search(self, query: Floats, k: int, where: str, only: Callable[[], Rows | None], *, exactly: bool = False) -> Found:
+        if any(part.is_lost or part.is_touched() for part in self.index.snapshot.parts):
+            return self._search_table(query, k, where)
         return self.index.search(query, k, only(), exactly=exactly)
 
     def size(self) -> int:
         return len(self.index)
 
     def vectors(self, rows: Rows) -> Floats:
+        if any(part.is_lost or part.is_touched() for part in self.index.snapshot.parts):
+            return self._builder.vectors_of(rows, self.index.size)
         return self.index.vectors(rows)
+
+    def check_room(self) -> None:
+        pass  # memory grows with the rows
 
     def append(self, rows: Rows, vectors: Floats) -> None:
         self.index.append(rows, vectors)
+        self._seal()
 
     def hide(self, rows: Rows) -> None:
         self.index.hide(rows)
@@ -100,8 +117,10 @@ class FaissEngine:
         if len(missing) and missing[0] <= self.index.snapshot.last:  # the table is older: rows are back in the middle
             self.index.forget(int(missing[0]))
             missing = self.index.agree(rows)
-        if len(missing):
-            self.index.append(*self._table_vectors(missing))
+        step = _SEALED * self._options.tail_rows
+        for start in range(0, len(missing), step):
+            some = missing[start : start + step]
+            self.append(some, self._builder.vectors(some, self.index.size))
 
     def last_row(self) -> int:
         return max(self._last, self.index.snapshot.boundary)
@@ -115,19 +134,22 @@ class FaissEngine:
 
     def _indexed(self, patience: int) -> bool:
         now = self.index.snapshot
-        if any(part.makeshift or part.dead > _HIDDEN_SHARE * len(part.rows) for part in now.parts):
+        for part in now.parts:
+            if part.is_touched() and not part.is_lost and part.folder:
+                self.distrust(part.folder / INDEX, f"{part.folder} was changed by somebody")
+        if any(_must_go(part) for part in self.index.snapshot.parts):
             self.rebuild()
-        elif now.tail.count - now.tail.dead > self._options.tail_rows * patience:
-            self._build(_start(now), now.last)
+        elif pending_rows(now) > self._options.tail_rows * patience:
+            self._build(_start(now))
         else:
             return self._retune(now)
         return True
 
     def rebuild(self) -> None:
-        self._build(0, self.index.snapshot.last)
+        self._build(0)
 
     def files(self) -> dict[Path, Sums]:
-        saved = ((part.folder, part.files) for part in self.index.snapshot.parts if part.folder)
+        saved = ((part.folder, part.files) for part in self.index.snapshot.parts if part.folder and not part.is_lost)
         return {folder / name: sums for folder, files in saved for name, sums in files.items()} | self._manifest
 
     def distrust(self, path: Path, why: str) -> None:
@@ -137,6 +159,10 @@ class FaissEngine:
                 return  # another has taken its place
             self._unsaved = True
             part = next((part for part in self.index.snapshot.parts if part.folder == path.parent), None)
+            if part and part.states:
+                _LOG.warning("%s: the table is searched until all is indexed again", why)
+                part.is_lost = True
+                return
             if part is None or part.is_intact():
                 _LOG.warning("%s: it is written again, searches didn't see it", why)
             else:
@@ -145,25 +171,31 @@ class FaissEngine:
             if part:
                 part.folder = None
 
+    def discard(self) -> None:
+        pass  # all is in the folder
+
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot
+        indexed = now.parts[: len(now.parts) - len(_pending(now))]
         return {
             "engine": "faiss",
             "rows": len(self.index),
             "parts": [
-                {"kind": part.index.kind, "rows": len(part.rows), "hidden": part.dead, **vars(part.tuned)} for part in now.parts
+                {"kind": part.index.kind, "rows": len(part.rows), "hidden": part.dead, **vars(part.tuned)} for part in indexed
             ],
-            "tail_rows": now.tail.count,
+            "tail_rows": now.tail.count + sum(len(part.rows) for part in _pending(now)),
             "recall": recall(now),
             "recall_target": self._options.recall_target,
         }
 
-    def _build(self, first: int, last: int) -> None:
-        """Index the rows from ``first`` to ``last`` in one part, and swap it in."""
+    def _build(self, first: int) -> None:
+        """Index the rows from ``first`` on in one part, and swap it in."""
         with self._building:
+            with self._sealing:
+                self._build_to = last = self.index.snapshot.last
             count = int(np.count_nonzero((rows := self._table.rows(self._tower)) >= first) - np.count_nonzero(rows > last))
             if count:
-                part = self._part(rows[(rows >= first) & (rows <= last)])
+                part = self._builder.part(rows[(rows >= first) & (rows <= last)], self.index.size)
                 self.index.replace(part, first=first)
             else:
                 self.index.clear(last)
@@ -176,32 +208,33 @@ class FaissEngine:
         now = self.index.snapshot
         for part in now.parts:
             if not part.folder:
-                part.save(self._folder / f"part-{uuid.uuid4().hex[:12]}")
+                part.save(self._builder.new_folder())
         about = {part.folder.name: part.about() for part in now.parts if part.folder}
         self._last = self.last_row()
-        derived_files.write_manifest(self._folder, {"table": self._table.identity, "last": self._last, "parts": about})
+        queries = self._builder.saved.save()
+        content = {"table": self._table.identity, "last": self._last, "parts": about, "queries": queries}
+        derived_files.write_manifest(self._folder, content)
         self._manifest = derived_files.manifest_sums(self._folder)
         self._unsaved = False
-        derived_files.remove_others(self._folder, set(about))
+        with self._sealing:
+            keep = {part.folder.name for part in self.index.snapshot.parts if part.folder}
+            derived_files.remove_others(self._folder, {*keep, queries.get("name", "")})
 
-    def _part(self, rows: Rows) -> Part:
-        exact_rows, memory_bytes = self._options.exact_rows, self._options.memory_bytes
-        kind = kind_for(len(rows), self.index.size, exact_rows=exact_rows, memory_bytes=memory_bytes)
-        sample = np.random.default_rng(0).choice(rows, VectorIndex.training_rows(kind, len(rows)), replace=False)
-        return self._built(kind, rows, self.index.vectors(np.sort(sample)))
+    def _seal(self) -> None:
+        """Move the tail to a file once it is large, in pieces that end where a build under way does."""
+        while (tail := self.index.snapshot.tail).count > _SEALED * self._options.tail_rows:
+            with self._sealing:
+                rows = tail.rows[: tail.count]
+                count = int(np.searchsorted(rows, self._build_to, "right")) or len(rows)
+                try:
+                    part = self._builder.sealed(tail, count)
+                except OSError as problem:
+                    _LOG.warning("%s: new rows stay in memory until they are indexed", problem)
+                    return
+                self._unsaved = self.index.seal(tail, part) or self._unsaved
 
-    def _built(self, kind: Kind, rows: Rows, sample: Floats) -> Part:
-        """Index rows of the table, trained on a sample [m, D]."""
-        order: list[Rows] = []
-        chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
-        index = VectorIndex.build(kind, self.index.size, len(rows), chunks, sample, self._options.threads)
-        return Part.of(index, np.concatenate(order), self._tune(index))
-
-    def _chunks(self, first: int, last: int, order: list[Rows]) -> Iterator[Floats]:
-        """Yield the vectors of a range in the table's order, and note that order."""
-        for rows, vectors in self._table.vectors(self._tower, first, last):
-            order.append(rows)
-            yield vectors
+    def _search_table(self, query: Floats, k: int, where: str) -> Found:
+        return self._table.nearest(query, self._tower, k, where, None)
 
     def _replaced(self, part: Part) -> Part | None:
         """Replace a part by an exact one from the table; None if no rows of it are left."""
@@ -209,14 +242,10 @@ class FaissEngine:
         rows = rows[(rows >= part.first) & (rows <= part.last)]
         exact = None
         if len(rows):
-            exact = self._built("flat", rows, np.empty((0, 0), np.float32))
+            exact = self._builder.in_memory("flat", rows, np.empty((0, 0), np.float32))
             exact.makeshift = True
         self.index.exchange(part, exact)
         return exact
-
-    def _tune(self, index: VectorIndex) -> Tuned:
-        queries, source = self._queries(_QUERIES)
-        return tuned(index, queries, source, self._options.recall_target)
 
     def _retune(self, now: Snapshot) -> bool:
         """Tune parts again once better queries are known than they were tuned on."""
@@ -224,19 +253,11 @@ class FaissEngine:
         if not waiting or time.monotonic() < self._retune_at:
             return False
         self._retune_at = time.monotonic() + _RETUNE_S
-        best = SOURCES.index(self._queries(_QUERIES)[1])
+        best = SOURCES.index(self._builder.source())
         waiting = [part for part in waiting if SOURCES.index(part.tuned.source) < best]
         for part in waiting:
-            part.tuned, self._unsaved = self._tune(part.index), True
+            part.tuned, self._unsaved = self._builder.tune(part.index), True
         return bool(waiting)
-
-    def _table_vectors(self, rows: Rows) -> tuple[Rows, Floats]:
-        """Return rows with their vectors from the table, by row."""
-        vectors = np.empty((len(rows), self.index.size), np.float32)
-        for batch, values in self._table.vectors(self._tower, int(rows[0]), int(rows[-1])):
-            here = np.isin(batch, rows)
-            vectors[np.searchsorted(rows, batch[here])] = values[here]
-        return rows, vectors
 
 
 def recall(now: Snapshot) -> float | None:
@@ -248,34 +269,30 @@ def recall(now: Snapshot) -> float | None:
     return round(sum(size * reached for size, reached in sizes) / rows, 4) if rows else 1.0
 
 
+def pending_rows(now: Snapshot) -> int:
+    """Return the number of new rows that wait for their index, in the tail and in files; hidden ones don't count."""
+    return now.tail.count - now.tail.dead + sum(len(part.rows) - part.dead for part in _pending(now))
+
+
+def _pending(now: Snapshot) -> list[Part]:
+    """Return the parts of new rows, the latest first."""
+    return list(itertools.takewhile(lambda part: part.is_pending, reversed(now.parts)))
+
+
+def _must_go(part: Part) -> bool:
+    return part.makeshift or part.is_lost or part.dead > _HIDDEN_SHARE * len(part.rows)
+
+
 def _start(now: Snapshot) -> int:
-    """Return the first row of the next part: the tail's, or an earlier part's that isn't larger than all after it.
+    """Return the first row of the next part: that of new rows, or an earlier part's that isn't larger than all after it.
 
     So each row is indexed anew only when what it lies in doubles.
     """
-    first, rows = int(now.tail.rows[0]), now.tail.count
-    for part in reversed(now.parts):
+    pending = _pending(now)
+    first = pending[-1].first if pending else int(now.tail.rows[0])
+    rows = now.tail.count + sum(len(part.rows) for part in pending)
+    for part in now.parts[len(now.parts) - len(pending) - 1 :: -1] if len(pending) < len(now.parts) else ():
         if len(part.rows) > rows:
             break
         first, rows = part.first, rows + len(part.rows)
     return first
-
-
-def _loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
-    """Return the parts of a saved index, the last row that it has seen, and whether it must be saved again.
-
-    Parts after a damaged one are left out too, since rows that are missing can come only after all others.
-    """
-    try:
-        content = derived_files.read_manifest(folder, table, {"parts": {}, "last": -1})
-    except derived_files.Damaged as problem:
-        _LOG.warning("%s: the index is built again from the table", problem)
-        return (), -1, True
-    parts: list[Part] = []
-    for name, about in content["parts"].items():
-        try:
-            parts.append(Part.load(folder / name, about))
-        except Exception as problem:  # faiss and numpy raise anything for what they can't read
-            _LOG.warning("%s: what it held, and what came after it, is indexed again from the table", problem)
-            return tuple(parts), content["last"], True
-    return tuple(parts), content["last"], False

@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
 
 from clip_client.errors import InvalidInput
-from clip_search.arrays import Floats, Mask, Positions
-
-Kind = Literal["flat", "ivf", "hnsw", "ivf8"]
+from clip_search.arrays import Codes, Floats, Mask, Positions
+from clip_search.index.kinds import LISTS, NUMBERED_BYTES, Kind, lists_for, pieces
 
 _LOG = logging.getLogger(__name__)
 _LINKS, _BUILD_EFFORT = 24, 100  # of a graph: neighbours a vector, candidates while it is built
-_TRAINING_ROWS_PER_LIST, _TRAINING_ROUNDS = 32, 8  # of k-means; faiss warns below 39 rows a list
-_GRAPH_ROWS = 2_000_000
-"""Rows up to which inverted lists are faster than a graph at equal recall of text queries, and built in a fifth of the time."""
+_TRAINING_ROUNDS, _MOST_ROWS_PER_LIST = 8, 39  # of k-means, and the rows above which it would draw fewer
 
 _BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
 _PIECE_BYTES = 2**20  # a checksum's block is filled by one call
 _GPU_MOST = 2048  # hits, and lists probed, that faiss's GPU indexes can select at most
-
-_PROBES = (
-    *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 112),
-    *(128, 160, 192, 256, 320, 384, 448, 576, 768, 1024, 2048, 4096),
-)
-EFFORTS: dict[Kind, tuple[int, ...]] = {
-    "flat": (1,),
-    "ivf": _PROBES,
-    "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 576, 768, 1024, 2048, 4096),
-    "ivf8": _PROBES,
-}
-"""Search efforts of each kind, ascending: lists probed of an IVF, candidates of an HNSW search."""
-
-
-def kind_for(rows: int, size: int, *, exact_rows: int, memory_bytes: int) -> Kind:
-    """Return the kind for a size: exact, inverted lists or, from millions on, a graph; 8 bits a number if memory is short."""
-    if rows <= exact_rows:
-        return "flat"
-    graph = rows > _GRAPH_ROWS
-    if rows * (2 * size + 16 + graph * 8 * _LINKS) > memory_bytes:
-        return "ivf8"
-    return "hnsw" if graph else "ivf"
 
 
 class VectorIndex:
@@ -69,15 +43,10 @@ class VectorIndex:
             index.add(np.ascontiguousarray(chunk))
         return cls(index, kind)
 
-    @staticmethod
-    def training_rows(kind: Kind, rows: int) -> int:
-        """Return the number of vectors that ``build`` takes as its sample."""
-        return min(rows, _TRAINING_ROWS_PER_LIST * _lists(rows)) if kind in ("ivf", "ivf8") else min(rows, 1)
-
     @classmethod
-    def load(cls, path: Path, kind: Kind) -> VectorIndex:
-        """Read what :meth:`save` wrote; raise RuntimeError for a broken file."""
-        return cls(faiss.read_index(str(path)), kind)
+    def load(cls, path: Path, kind: Kind, *, mapped: bool = False) -> VectorIndex:
+        """Read what :meth:`save` wrote, or let an exact index stay in its file; raise RuntimeError for a broken one."""
+        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0), kind)
 
     def save(self, path: Path) -> None:
         """Write to a file."""
@@ -105,20 +74,16 @@ class VectorIndex:
     def exact(self, queries: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
         """As :meth:`search`, over every vector that is allowed."""
         selector, _keep = _selector(allowed)
-        if self.kind in ("ivf", "ivf8"):
+        if self.kind in LISTS:
             return self._searched(self._index, queries, k, self._parameters(self._index.nlist, selector))
         storage = self._index.storage if self.kind == "hnsw" else self._index
         return self._searched(storage, queries, k, faiss.SearchParameters(sel=selector))
 
     def exact_of_many(self, queries: Floats, k: int) -> tuple[Floats, Positions]:
         """As :meth:`exact` of all vectors, by matrix products, which for many queries are far faster."""
-        best = faiss.ResultHeap(len(queries), k, keep_max=True)
-        for start in range(0, len(self), _BLOCK_ROWS):
-            block = self.vectors(np.arange(start, min(start + _BLOCK_ROWS, len(self))))
-            scores, positions = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
-            best.add_result(scores, positions + start)
-        best.finalize()
-        return best.D, best.I
+        starts = range(0, len(self), _BLOCK_ROWS)
+        ranges = (np.arange(start, min(start + _BLOCK_ROWS, len(self))) for start in starts)
+        return nearest_of_blocks(queries, k, ((positions, self.vectors(positions)) for positions in ranges))
 
     def vectors(self, positions: Positions) -> Floats:
         """Return the vectors at these positions, float32 [n, D], as precise as the kind keeps them."""
@@ -127,13 +92,67 @@ class VectorIndex:
     def _parameters(self, effort: int, selector: Any) -> Any:
         if self.kind == "hnsw":
             return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
-        if self.kind in ("ivf", "ivf8"):
+        if self.kind in LISTS:
             return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
         return faiss.SearchParameters(sel=selector)
 
     def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
         faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
         return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
+
+
+class EmptyLists:
+    """Trained inverted lists that tell the list and the code of a vector; the vectors lie elsewhere."""
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._index, self._kind = index, kind
+        self.count, self.code_bytes = int(index.nlist), int(index.code_size)
+
+    @classmethod
+    def trained(cls, kind: Kind, lists: int, sample: Floats, threads: int) -> EmptyLists:
+        """Train on a sample [m, D]."""
+        faiss.omp_set_num_threads(threads)  # of this thread only
+        index = _inverted(kind, sample.shape[1], min(lists, len(sample)), residual=kind != "ivf")
+        index.set_direct_map_type(faiss.DirectMap.NoMap)
+        index.train(np.ascontiguousarray(sample))
+        return cls(index, kind)
+
+    def encoded(self, vectors: Floats) -> tuple[Positions, Codes]:
+        """Return the list of each vector [n, D], int64 [n], and its code [n, code_bytes]."""
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        lists = np.ascontiguousarray(self._index.quantizer.search(vectors, 1)[1][:, 0])
+        if self._kind == "ivf":
+            return lists, vectors.astype(np.float16).view(np.uint8)
+        codes = np.empty((len(vectors), self.code_bytes), np.uint8)
+        self._index.encode_vectors(len(vectors), *map(faiss.swig_ptr, (vectors, lists, codes)))
+        return lists, codes
+
+    def save(self, path: Path) -> None:
+        """Write to a file, without a vector."""
+        faiss.write_index(self._index, str(path))
+
+
+def with_lists(path: Path, lists: Path, starts: Positions) -> Any:
+    """Return the index of :meth:`EmptyLists.save` with the lists of a file, which stay there.
+
+    Args:
+        starts: int64 [lists + 1], number of each list's first vector; each list has its codes, then its numbers.
+    """
+    index = faiss.read_index(str(path))
+    inside = faiss.OnDiskInvertedLists()
+    inside.nlist, inside.code_size, inside.filename = index.nlist, index.code_size, str(lists)
+    inside.read_only, inside.prefetch_nthread = True, 0  # threads for each search cost more than they fetch
+    inside.totsize = lists.stat().st_size
+    one = faiss.OnDiskOneList()
+    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        one.size = one.capacity = end - start
+        one.offset = start * (index.code_size + NUMBERED_BYTES)
+        inside.lists.push_back(one)
+    inside.do_mmap()
+    index.replace_invlists(inside, True)  # the index owns them
+    inside.this.disown()
+    index.ntotal = int(starts[-1])
+    return index
 
 
 class _OnGpu:
@@ -175,6 +194,18 @@ def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
     return scores[0], positions[0]
 
 
+def nearest_of_blocks(queries: Floats, k: int, blocks: Iterable[tuple[Positions, Floats]]) -> tuple[Floats, Positions]:
+    """Compare queries [Q, D] with positions and their vectors, block by block: inner products and positions, both [Q, k]."""
+    faiss.omp_set_num_threads(1)
+    best = faiss.ResultHeap(len(queries), k, keep_max=True)
+    for positions, vectors in blocks:
+        count = min(k, len(vectors))
+        scores, places = faiss.knn(queries, vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
+        best.add_result(scores, np.ascontiguousarray(positions[places]))
+    best.finalize()
+    return best.D, best.I
+
+
 def file_vectors(path: Path) -> Floats:
     """Return all vectors of another program's index file, float32 [N, D]; raise InvalidInput if it isn't one, or keeps none."""
     try:
@@ -210,16 +241,20 @@ def _empty(kind: Kind, size: int, rows: int) -> Any:
         index = faiss.IndexHNSWSQ(size, faiss.ScalarQuantizer.QT_fp16, _LINKS, inner_product)
         index.hnsw.efConstruction = _BUILD_EFFORT
         return index
-    bits = faiss.ScalarQuantizer.QT_fp16 if kind == "ivf" else faiss.ScalarQuantizer.QT_8bit
-    lists = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(size), size, _lists(rows), bits, inner_product)
-    lists.cp.niter, lists.cp.min_points_per_centroid = _TRAINING_ROUNDS, 1
-    lists.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
-    lists.set_direct_map_type(faiss.DirectMap.Array)
-    return lists
+    return _inverted(kind, size, lists_for(rows), residual=True)
 
 
-def _lists(rows: int) -> int:
-    return max(1, int(4 * math.sqrt(rows)))
+def _inverted(kind: Kind, size: int, lists: int, *, residual: bool) -> Any:
+    inner_product = faiss.METRIC_INNER_PRODUCT
+    if kind == "ivfpq":
+        index = faiss.IndexIVFPQ(faiss.IndexFlatIP(size), size, lists, pieces(size), 8, inner_product)
+    else:
+        bits = faiss.ScalarQuantizer.QT_fp16 if kind == "ivf" else faiss.ScalarQuantizer.QT_8bit
+        index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(size), size, lists, bits, inner_product, residual)
+    index.cp.niter, index.cp.min_points_per_centroid = _TRAINING_ROUNDS, 1
+    index.cp.max_points_per_centroid = _MOST_ROWS_PER_LIST
+    index.set_direct_map_type(faiss.DirectMap.Array)
+    return index
 
 
 def _selector(allowed: Mask | None) -> tuple[Any, Any]:

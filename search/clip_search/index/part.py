@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from clip_search.arrays import Floats, Found, Mask, Positions, Rows, positions, present
+from clip_search.index import list_files
 from clip_search.index.faiss_index import VectorIndex, nearest
+from clip_search.index.kinds import Kind
+from clip_search.index.list_files import LISTS, ROWS
+from clip_search.index.mapped_index import INDEX, MappedIndex
 from clip_search.index.tuning import Tuned
 from clip_search.storage import derived_files
 from clip_search.storage.derived_files import Sink, Sums
 
-_FILES = ("index.faiss", "rows.npy")
+_FILES = (INDEX, ROWS)  # of an index in memory
 _FILTERED_EXACTLY = 0.2  # share of rows kept by a filter below which it is searched exactly: a graph would find too few of them
 _PACKED_ROWS, _PACKED_SHARE = 1_024, 0.5
 """Hidden rows in a tail, and their share of it, from which it is copied without them: each copy is paid by as many changes."""
@@ -26,7 +31,7 @@ class Part:
 
     index: VectorIndex
     rows: Rows  # int64 [N], the row at each position of the index
-    order: Rows  # int64 [N], positions in the order of their rows
+    order: npt.NDArray[np.int32]  # [N], positions in the order of their rows
     ascending: Rows  # int64 [N], these rows
     alive: Mask  # bool [N], by position
     tuned: Tuned
@@ -34,11 +39,13 @@ class Part:
     files: dict[str, Sums] = field(default_factory=dict)  # name and checksums of each file in its folder
     dead: int = 0
     makeshift: bool = False  # exact, from the table, in the place of one that was damaged; to be indexed again
+    states: dict[Path, tuple[int, ...]] = field(default_factory=dict)  # of the files that are searched where they lie
+    is_lost: bool = False  # if one of these was damaged: the table is searched instead until all is indexed again
 
     @classmethod
     def of(cls, index: VectorIndex, rows: Rows, tuned: Tuned) -> Part:
         """Make a part whose rows are all alive."""
-        order = np.argsort(rows, kind="stable")
+        order = np.argsort(rows, kind="stable").astype(np.int32)
         return cls(index, rows, order, rows[order], np.ones(len(rows), bool), tuned)
 
     @property
@@ -51,6 +58,14 @@ class Part:
         """The greatest row."""
         return int(self.ascending[-1])
 
+    def all_rows(self) -> Rows:
+        """Return the rows, hidden ones too, ascending."""
+        return self.ascending
+
+    def alive_rows(self) -> Rows:
+        """Return the rows that aren't hidden, ascending."""
+        return self.ascending[self.alive[self.order]]
+
     def hide(self, rows: Rows) -> None:
         """Never return these again."""
         self.alive[self._positions(rows)] = False
@@ -58,7 +73,9 @@ class Part:
 
     def keep(self, rows: Rows) -> None:
         """Return only those among ``rows`` (ascending), and each of them."""
-        self.alive = present(rows, self.rows)
+        alive = np.empty(len(self.rows), bool)
+        alive[self.order] = present(rows, self.ascending)
+        self.alive = alive
         self.dead = len(self.rows) - int(np.count_nonzero(self.alive))
 
     def search(self, query: Floats, k: int, only: Rows | None, *, exactly: bool = False) -> Found:
@@ -87,23 +104,32 @@ class Part:
 
     def _positions(self, rows: Rows) -> Rows:
         """Return the positions of those of ``rows`` that are here."""
-        return self.order[positions(self.ascending, rows)]
+        return self.order[positions(self.ascending, rows)].astype(np.int64)
 
     def _effort(self, k: int, allowed: Mask | None) -> int:
         share = 1.0 if allowed is None else max(np.count_nonzero(allowed) / len(allowed), _FILTERED_EXACTLY)
         return int(max(self.tuned.effort, k if self.index.kind == "hnsw" else 1) / share)
 
+    @property
+    def is_pending(self) -> bool:
+        """True for new rows in a file, which wait for their index."""
+        return self.index.kind == "flat" and bool(self.states)
+
+    def is_touched(self) -> bool:
+        """Tell if somebody wrote to a file that is searched where it lies: to read what it was cut of would end the process."""
+        return any(derived_files.state(path) != state for path, state in self.states.items())
+
     def save(self, folder: Path) -> None:
         """Write the part to a new folder."""
         folder.mkdir()
-        self.index.save(folder / "index.faiss")
-        np.save(folder / "rows.npy", self.rows)
+        self.index.save(folder / INDEX)
+        np.save(folder / ROWS, self.rows)
         self.files, self.folder = self._sums(), folder
 
     def is_intact(self) -> bool:
-        """Tell if memory still matches the checksums of the files."""
+        """Tell if memory still matches the checksums of the files; what is searched where it lies has no other copy."""
         in_order = np.array_equal(self.rows[self.order], self.ascending) and bool(np.all(np.diff(self.ascending) > 0))
-        return in_order and self.files == self._sums()
+        return in_order and not self.states and self.files == self._sums()
 
     def _sums(self) -> dict[str, Sums]:
         """Return the checksums of the files that :meth:`save` writes, by what is in memory."""
@@ -115,7 +141,7 @@ class Part:
     def about(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to know of a part that was saved, ready for JSON."""
         files = {name: str(sums) for name, sums in self.files.items()}
-        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": files}
+        return {"kind": self.index.kind, "tuned": asdict(self.tuned), "files": files, "pending": self.is_pending}
 
     @classmethod
     def load(cls, folder: Path, about: dict[str, Any]) -> Part:
@@ -125,10 +151,24 @@ class Part:
             derived_files.Damaged: a file isn't what was written.
             OSError, ValueError, RuntimeError: one can't be read.
         """
-        files = {name: derived_files.check(folder / name, about["files"][name]) for name in _FILES}
-        index = VectorIndex.load(folder / "index.faiss", about["kind"])
-        part = cls.of(index, np.load(folder / "rows.npy", allow_pickle=False), Tuned(**about["tuned"]))
+        states = {folder / name: derived_files.state(folder / name) for name in about["files"]}
+        files = list_files.checked(folder, {name: about["files"][name] for name in {*_FILES, *about["files"]}})
+        if LISTS in files or about.get("pending"):
+            return cls.mapped(folder, about["kind"], files, Tuned(**about["tuned"]), states)
+        index = VectorIndex.load(folder / INDEX, about["kind"])
+        part = cls.of(index, np.load(folder / ROWS, allow_pickle=False), Tuned(**about["tuned"]))
         part.folder, part.files = folder, files
+        return part
+
+    @classmethod
+    def mapped(
+        cls, folder: Path, kind: Kind, files: dict[str, Sums], tuned: Tuned, states: dict[Path, tuple[int, ...]] | None = None
+    ) -> Part:
+        """Open a part whose files are searched where they lie; raises as :meth:`load`, without a check."""
+        states = states or {folder / name: derived_files.state(folder / name) for name in files}
+        index = MappedIndex(folder, kind) if LISTS in files else VectorIndex.load(folder / INDEX, kind, mapped=True)
+        part = cls.of(index, np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False)), tuned)
+        part.folder, part.files, part.states = folder, files, states
         return part
 
 
@@ -165,8 +205,12 @@ class Tail:
             return self
         return self._only(np.union1d(np.flatnonzero(self.alive[: self.count].copy()), [self.count - 1]))
 
+    def all_rows(self) -> Rows:
+        """As :meth:`Part.all_rows`."""
+        return self.rows[: self.count]
+
     def alive_rows(self) -> Rows:
-        """Return the rows that aren't hidden, ascending."""
+        """As :meth:`Part.alive_rows`."""
         return self.rows[: self.count][self.alive[: self.count].copy()]  # as in :meth:`search`
 
     def hide(self, rows: Rows) -> None:

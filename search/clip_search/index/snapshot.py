@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clip_search.arrays import Floats, Found, Rows
+from clip_search.arrays import Floats, Found, Rows, present
 from clip_search.index.part import Part, Tail
 
 
@@ -75,19 +75,35 @@ class Index:
     def agree(self, rows: Rows) -> Rows:
         """Keep these rows (ascending) and hide all others; return those that aren't here."""
         with self._lock:
-            now = self.snapshot
-            for part in now.holders:
+            here = np.zeros(len(rows), bool)
+            for part in self.snapshot.holders:
                 part.keep(rows)
-            here = [part.rows for part in now.parts] + [now.tail.rows[: now.tail.count]]
-        return np.setdiff1d(rows, np.concatenate(here))
+                here |= present(part.all_rows(), rows)
+        return rows[~here]
 
     def replace(self, part: Part, *, first: int) -> None:
         """Replace everything from row ``first`` to the part's last by ``part``; rows hidden meanwhile stay hidden."""
         with self._lock:
             now = self.snapshot
-            alive = np.concatenate([*(old.rows[old.alive] for old in now.parts), now.tail.alive_rows()])
-            part.hide(np.setdiff1d(part.rows, alive, assume_unique=True))
-            self.snapshot = Snapshot((*(old for old in now.parts if old.last < first), part), now.tail.after(part.last))
+            alive = np.zeros(len(part.rows), bool)
+            for old in now.holders:
+                alive |= present(old.alive_rows(), part.ascending)
+            part.hide(part.ascending[~alive])
+            before, after = (
+                [old for old in now.parts if old.last < first],
+                [old for old in now.parts if old.first > part.last],
+            )
+            self.snapshot = Snapshot((*before, part, *after), now.tail.after(part.last))
+
+    def seal(self, tail: Tail, part: Part) -> bool:
+        """Replace the beginning of a tail by a part of the same rows; False if that tail isn't in use any more."""
+        with self._lock:
+            now = self.snapshot
+            if now.tail is not tail:
+                return False
+            part.hide(part.ascending[~present(tail.alive_rows(), part.ascending)])
+            self.snapshot = Snapshot((*now.parts, part), tail.after(part.last))
+            return True
 
     def exchange(self, old: Part, new: Part | None) -> None:
         """Replace a part by one over the same rows, or by nothing; hidden rows stay hidden."""

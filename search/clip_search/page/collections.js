@@ -4,11 +4,18 @@ import { $, count, make, plain } from "./elements.js";
 import { askJson } from "./server.js";
 
 const AGAIN_MS = 10_000;
-let list = [];
+let list = [],
+  readOnly = false;
 
 export async function loadCollections() {
-  list = (await askJson("/v1/collections")).collections;
+  const answer = await askJson("/v1/collections");
+  list = answer.collections.map(({ behind_s, ...kept }) => kept); // which differs each time
+  readOnly = Boolean(answer.read_only);
+  $("add").hidden = readOnly;
 }
+
+/** Tell if the sidecar only follows what another one writes. */
+export const isReadOnly = () => readOnly;
 
 /** Load the collections again while the page is seen, and call `changed()` if one has: others add and delete meanwhile. */
 export function keepFresh(changed) {

@@ -9,7 +9,7 @@ from typing import Any
 import lancedb
 
 from clip_client.errors import Unavailable
-from clip_search.errors import Conflict, storage_problem
+from clip_search.errors import Conflict, ReadOnly, cleaned, storage_problem
 from clip_search.options import CACHE_BYTES, INDEXES, QUERIES
 from clip_search.storage import object_store
 from clip_search.storage.lease import Lease
@@ -22,6 +22,12 @@ _LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json" 
 _METADATA_BYTES = 32 * 2**20
 """Bound on LanceDB's cache of metadata. Its own is 1 GB, and each commit adds something that is never read again."""
 
+_PATIENCE = {"client_max_retries": "3", "client_retry_timeout": "20"}
+"""Limits on LanceDB's retries of a request to an object store, in seconds; its own of 180 would hold up a whole sidecar."""
+
+_GRACE_S = 60.0
+"""Age up to which old versions stay in an object store: sidecars that only read may be seconds behind."""
+
 
 class Database:
     """Folder or object store with a table per collection.
@@ -31,17 +37,20 @@ class Database:
         index_folder: local folder of the indexes. It is locked, and so is a database in a folder; in an object store there is a
             lease on it. No second sidecar changes either of them.
         cache_bytes: what LanceDB may keep of its indexes of a collection in memory.
+        read_only: it is another sidecar's: no lock, no lease, nothing is written but into ``index_folder``.
 
     Raises:
         Unavailable: another sidecar has it, or it can't be opened.
     """
 
-    def __init__(self, uri: str, index_folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, uri: str, index_folder: Path, cache_bytes: int = CACHE_BYTES, *, read_only: bool = False) -> None:
         self._lease: Lease | None = None
-        self._uri, self._cache_bytes = uri, cache_bytes
+        self._uri, self._cache_bytes, self.read_only = uri, cache_bytes, read_only
+        self._is_remote = "://" in uri.removeprefix("file://").removeprefix("file-object-store://")
         with contextlib.ExitStack() as locks:
             try:
-                self._database: Any = lancedb.connect(uri)
+                self._look_for()
+                self._database: Any = self._connected()
                 self._own(locks, index_folder)
             except Unavailable:
                 raise
@@ -53,22 +62,43 @@ class Database:
 
     def _own(self, locks: contextlib.ExitStack, index_folder: Path) -> None:
         place = str(self._database.uri).removeprefix("file-object-store://")
-        if folder := None if "://" in place else Path(place):
+        folder = None if "://" in place else Path(place)
+        if folder and not self.read_only:
             locks.enter_context(owned(folder, _LOCK))
         locks.enter_context(owned(index_folder, _INDEX_LOCK))
-        if folder is None:
+        if self.read_only:
+            pass  # the owner sees to its files
+        elif folder is None:
             self._lease = Lease(object_store.cell(place, _LEASE), place)
             locks.callback(self._lease.close)
         else:
             keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES, QUERIES))
         keep_private(index_folder, {_INDEX_LOCK, QUERIES, *self._names()}.__contains__)
 
+    def _look_for(self) -> None:
+        """Raise Unavailable for a store that can't be read, within seconds, or a folder to read that isn't there."""
+        if self._is_remote:
+            try:
+                object_store.cell(self._uri, _LEASE).read()
+            except Unavailable:
+                raise
+            except Exception as problem:  # obstore's, of any kind
+                reason = f"{self._uri} can't be read ({cleaned(problem)}): look at its address and credentials"
+                raise Unavailable(reason) from problem
+        elif self.read_only and not Path(self._uri.removeprefix("file://")).expanduser().is_dir():
+            raise Unavailable(f"{self._uri} can't be read: there is no such folder; name that of another sidecar, --data DIR")
+
+    def _connected(self, session: Any = None) -> Any:
+        return lancedb.connect(self._uri, session=session, storage_options=_PATIENCE if self._is_remote else None)
+
     def trouble(self) -> str:
         """Return the reason why the lease of the database is lost, after which nothing is written; empty while it is ours."""
         return self._lease.trouble() if self._lease else ""
 
     def check_owner(self) -> None:
-        """Raise Unavailable for a database that may have another owner by now."""
+        """Raise ReadOnly for another's database, Unavailable for one that may have another owner by now."""
+        if self.read_only:
+            raise ReadOnly
         if self._lease:
             self._lease.check()
 
@@ -105,12 +135,13 @@ class Database:
 
     def open(self, name: str) -> Table:
         """Open a collection; LanceDB raises Exceptions of any kind."""
-        return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name))
+        return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name),
+                     read_only=self.read_only, grace_s=_GRACE_S if self._is_remote else 0)  # fmt: skip
 
     def _fresh(self, name: str) -> Any:
         """Return a handle of a table with caches of its own, which go with it."""
         session = lancedb.Session(self._cache_bytes, _METADATA_BYTES)
-        return lancedb.connect(self._uri, session=session).open_table(name)
+        return self._connected(session).open_table(name)
 
     def drop(self, name: str) -> None:
         """Remove a collection for good, if it exists; raise Unavailable if it can't be removed."""

@@ -108,6 +108,15 @@ def check(path: Path, expected: str) -> Sums:
     return sums
 
 
+def state(path: Path) -> tuple[int, ...]:
+    """Return numbers that change when somebody writes to a file, or removes it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Replace the manifest in one step; it is valid in this folder alone."""
     content = {**content, "of": folder.name}

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pyarrow as pa
 
 from clip_search.arrays import Rows, positions, present
 from clip_search.storage import derived_files
+from clip_search.storage.deck import Deck
 from clip_search.storage.derived_files import Sums
 
 _LOG = logging.getLogger(__name__)
@@ -30,43 +29,11 @@ _NOT_SHOWN = {"row", "fingerprint", "time", "has_image", "has_text"}
 _SMALL = 4_096  # rows; a deck in memory grows up to here
 _GONE_SHARE = 0.3
 """Share of the cache that deleted rows may take; half of it would double the memory, a tenth would write all of it often."""
+_MOST_IN_MEMORY = 100_000  # rows in memory from which on they are written to files without waiting for the upkeep
 _DECK_ROWS = 500_000  # rows in a file that is made of several: some hundred megabytes are written in seconds
 
 Reader = Callable[[int, int], pa.Table]  # source of rows: (first, last) -> their table
 Alive = Callable[[int], Rows]  # source of row numbers: last -> those up to it that the table has, ascending
-
-
-@dataclass(frozen=True, eq=False)
-class Deck:
-    """Run of ascending rows, in memory or in a memory-mapped file."""
-
-    rows: Rows  # int64 [N], in memory
-    cards: pa.Table  # of N rows
-    path: Path | None = None
-    sums: Sums | None = None  # checksums of the file's content
-    state: tuple[int, ...] = ()  # what changes when somebody writes to the file
-
-    @classmethod
-    def of(cls, cards: pa.Table) -> Deck:
-        """Make a deck in memory of a table that has a column ``row``."""
-        return cls(cards["row"].to_numpy(), cards)
-
-    @classmethod
-    def mapped(cls, path: Path, checksum: str) -> Deck:
-        """Map a file; the operating system loads what is read of it.
-
-        Raises:
-            derived_files.Damaged, OSError, pa.ArrowInvalid: it isn't what was written.
-        """
-        state = _state(path)
-        sums = derived_files.check(path, checksum)
-        with pa.memory_map(str(path)) as file:
-            cards = pa.ipc.open_file(file).read_all()
-        return cls(cards["row"].to_numpy().copy(), cards, path, sums, state)
-
-    def is_touched(self) -> bool:
-        """Tell if somebody wrote to its file, or removed it; to read what a file was cut of would end the process."""
-        return self.path is not None and _state(self.path) != self.state
 
 
 class RowCache:
@@ -101,17 +68,26 @@ class RowCache:
 
     def complete(self, rows: Rows) -> None:
         """Read missing ones of a table's ``rows`` (ascending)."""
-        here = np.concatenate([np.empty(0, np.int64), *(deck.rows for deck in self._decks)])
-        missing = np.setdiff1d(rows, here)
-        self._gone = int(np.count_nonzero(~present(rows, here)))
+        here = np.zeros(len(rows), bool)
+        for deck in self._decks:
+            here |= present(deck.rows, rows)
+        missing = rows[~here]
+        self._gone = sum(int(np.count_nonzero(~present(rows, deck.rows))) for deck in self._decks)
         if len(missing) and missing[0] <= self.boundary:
             if self._decks:
                 _LOG.warning("cards are missing in %s: all are read from the table again", self._folder)
-            every = Deck.of(self._read(int(rows[0]), int(rows[-1])).combine_chunks())
+            every = tuple(Deck.of(cards.combine_chunks()) for cards in self._in_runs(rows))
             with self._lock:
-                self._decks, self.unsaved = (every,), True
-        elif len(missing):
-            self.append(self._read(int(missing[0]), int(missing[-1])))
+                self._decks, self.unsaved = every, True
+        else:
+            for cards in self._in_runs(missing):
+                self.append(cards)
+
+    def _in_runs(self, rows: Rows) -> Iterator[pa.Table]:
+        """Read rows (ascending) from the table, so many at a time as a file may have."""
+        for start in range(0, len(rows), _DECK_ROWS):
+            run = rows[start : start + _DECK_ROWS]
+            yield self._read(int(run[0]), int(run[-1]))
 
     @property
     def is_due(self) -> bool:
@@ -133,6 +109,9 @@ class RowCache:
                 self._decks = (*before, Deck.of(cards.combine_chunks()))
             else:
                 self._decks += (Deck.of(cards.combine_chunks()),)
+        if sum(len(deck.rows) for deck in self._decks if not deck.path) > _MOST_IN_MEMORY and not self._filing.locked():
+            with self._filing:
+                self._store()  # a build may take minutes
 
     def take(self, rows: Rows, columns: Sequence[str] | None = None) -> list[dict[str, Any] | None]:
         """Return the values of each row, in the columns that hits show or in these; None for a row that isn't here."""
@@ -170,22 +149,28 @@ class RowCache:
     def save(self) -> None:
         """Move rows from memory to files, drop deleted rows if they are many, remove other files from the folder."""
         with self._filing:
-            derived_files.make_folder(self._folder)
-            for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
-                waiting = list(run)
-                if in_memory:
-                    self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="permissive"))
+            self._store()
             if self.is_due:
                 self._prune()
             self._list()
 
-    def replace(self, cards: pa.Table, last: int) -> None:
-        """Replace everything up to row ``last``."""
+    def remake(self) -> None:
+        """Write all files anew, from the table."""
         with self._filing:
-            derived_files.make_folder(self._folder)
-            self._last = last
-            self._swap([deck for deck in self._decks if deck.rows[-1] <= last], cards)
+            self._store()
+            if old := [deck for deck in self._decks if deck.path]:
+                rows = self._alive(int(old[-1].rows[-1]))
+                self._exchange(old, [self._written(cards) for cards in self._in_runs(rows) if len(cards)])
+                self._gone = 0
             self._list()
+
+    def _store(self) -> None:
+        """Move rows from memory to files."""
+        derived_files.make_folder(self._folder)
+        for in_memory, run in itertools.groupby(self._decks, lambda deck: deck.path is None):
+            waiting = list(run)
+            if in_memory:
+                self._swap(waiting, pa.concat_tables([deck.cards for deck in waiting], promote_options="permissive"))
 
     def files(self) -> dict[Path, Sums]:
         """Return the files in use with their checksums."""
@@ -210,6 +195,10 @@ class RowCache:
         self._gone = 0
         alive = self._alive(int(decks[-1].rows[-1]))
         for run in _runs(decks, alive):
+            gone = len(run[0].rows) - int(np.count_nonzero(present(alive, run[0].rows)))
+            if len(run) == 1 and gone <= _GONE_SHARE * len(run[0].rows):
+                self._gone += gone
+                continue
             cards = [deck.cards.filter(pa.array(present(alive, deck.rows))) for deck in run]
             self._swap(run, pa.concat_tables(cards, promote_options="permissive"))
 
@@ -232,8 +221,10 @@ class RowCache:
         return Deck.of(self._read(first, last).combine_chunks())
 
     def _swap(self, old: Sequence[Deck], cards: pa.Table) -> None:
+        self._exchange(old, [self._written(cards)] if len(cards) else [])
+
+    def _exchange(self, old: Sequence[Deck], new: Sequence[Deck]) -> None:
         self.unsaved = True  # until the manifest says so
-        new = (self._written(cards),) if len(cards) else ()
         with self._lock:
             place = [n for n, deck in enumerate(self._decks) if deck in old]
             before, after = self._decks[: place[0]] if place else (), self._decks[place[-1] + 1 :] if place else self._decks
@@ -288,11 +279,3 @@ def _there(columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     if columns is None:
         return [name for name in names if name not in _NOT_SHOWN]
     return [name for name in columns if name in names]
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns

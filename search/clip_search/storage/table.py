@@ -14,19 +14,22 @@ import pyarrow as pa
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Rows
+from clip_search.storage import vector_index
 from clip_search.storage.filters.sql import checked
 from clip_search.storage.handle import FILTER_TIME, Handle
 from clip_search.storage.kinds import EXACT
 from clip_search.storage.scalar_indexes import wanted
 from clip_search.storage.schema import HEAVY, check_kind, identity, tower_column
-from clip_search.storage.widening import finish_widening, widen
+from clip_search.storage.vector_index import Effort, IndexState
+from clip_search.storage.widening import finish_widening, whole, widen
 
 _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
+_NAMED = 250  # ids in a condition: LanceDB has a copy of it for each file, and 2,000 in 800 files took a gigabyte
 _MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
 _SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
-_MOST_ROWS = 2**62  # row numbers are int64
+MOST_ROWS = 2**62  # row numbers are int64
 
 
 class Table:
@@ -38,14 +41,24 @@ class Table:
         table: LanceDB's handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
+        read_only: it is another's; nothing is written.
+        grace_s: age up to which old versions stay, since other processes may read them.
     """
 
     def __init__(
-        self, table: Any, may_write: Callable[[], None] = lambda: None, *, reopen: Callable[[], Any] | None = None
+        self,
+        table: Any,
+        may_write: Callable[[], None] = lambda: None,
+        *,
+        reopen: Callable[[], Any] | None = None,
+        read_only: bool = False,
+        grace_s: float = 0,
     ) -> None:
-        finish_widening(table)
+        self.read_only, self._grace = read_only, timedelta(seconds=grace_s)
+        if not read_only:
+            finish_widening(table)
         self._handle = Handle(table, may_write, reopen)
-        self.schema: pa.Schema = table.schema  # kept, since LanceDB takes a fifth of a millisecond for each look at it
+        self.schema: pa.Schema = whole(table.schema)  # kept, since LanceDB takes a fifth of a millisecond for each look at it
         self.identity = identity(self.schema) or str(table.name)  # tells it from every other table
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
         self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
@@ -56,6 +69,11 @@ class Table:
         """Number of the last commit."""
         return int(self._handle.ask(lambda: self._handle.raw.version))
 
+    @property
+    def is_replaced(self) -> bool:
+        """True once another table has its name."""
+        return (identity(self.schema) or self.identity) != self.identity
+
     def __len__(self) -> int:
         return int(self._handle.ask(self._handle.raw.count_rows))
 
@@ -63,8 +81,9 @@ class Table:
         """Read the table's newest version."""
         with self._appending:
             self._handle.ask(self._handle.raw.checkout_latest)
-            self._handle.write(lambda: finish_widening(self._handle.raw))
-        self.schema = self._handle.ask(lambda: self._handle.raw.schema)
+            if not self.read_only:
+                self._handle.write(lambda: finish_widening(self._handle.raw))
+        self.schema = whole(self._handle.ask(lambda: self._handle.raw.schema))
 
     def drop(self, drop: Callable[[], None]) -> None:
         """Remove the table by ``drop`` once nothing rewrites it; as :meth:`Handle.drop`."""
@@ -114,12 +133,13 @@ class Table:
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the row by id of the ids that are there."""
-        batches = self._handle.scan(["id", "row"], _among("id", ids), _SCAN_ROWS) if ids else ()
+        some = (ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED))
+        batches = (batch for named in some for batch in self._handle.scan(["id", "row"], _among("id", named), _SCAN_ROWS))
         return {id: row for batch in batches for id, row in zip(*(batch[n].to_pylist() for n in ("id", "row")), strict=True)}
 
     def get(self, rows: Sequence[int], columns: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Return the values by row of the rows that are there; raise InvalidInput for a number that no row could have."""
-        if odd := [row for row in rows if not -1 <= row < _MOST_ROWS]:
+        if odd := [row for row in rows if not -1 <= row < MOST_ROWS]:
             raise InvalidInput(f"row {str(odd[0])[:30]}: expected a row's number, 0 to 2**62")
         batches = self._handle.scan(["row", *columns], _among("row", list(rows)), _SCAN_ROWS) if len(rows) else ()
         return {values.pop("row"): values for batch in batches for values in batch.to_pylist()}
@@ -165,6 +185,10 @@ class Table:
             size = batch[column].type.list_size
             yield batch["row"].to_numpy(), batch[column].flatten().to_numpy().reshape(-1, size)  # [n * D] -> [n, D]
 
+    def vector_size(self, tower: Tower) -> int:
+        """Return the number of dimensions of a tower's vectors."""
+        return int(self.schema.field(tower_column(tower)).type.list_size)
+
     def cards(self, first: int, last: int) -> pa.Table:
         """Return all but vectors and thumbnails of the rows from ``first`` to ``last``, by row."""
         columns = [name for name in self.schema.names if name not in HEAVY]
@@ -172,15 +196,13 @@ class Table:
         kinds = pa.schema([self.schema.field(name) for name in columns])
         return pa.Table.from_batches(batches, kinds if not batches else None).sort_by("row")
 
-    def nearest(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> list[dict[str, Any]]:
-        """Search through LanceDB: ``row`` and ``_distance`` (1 - cosine) of the nearest to a query [D]."""
-        search = self._handle.raw.search(query, vector_column_name=tower_column(tower)).distance_type("cosine").nprobes(32)
-        search = search.bypass_vector_index() if exactly else search
-        keep = f"has_{tower} = true" + (f" AND ({checked(where, self.schema)})" if where else "")
-        nearest = search.refine_factor(10).where(keep, prefilter=True).select(["row"]).limit(k)
-        return self._handle.ask_filtered(
-            lambda: self._handle.ask(lambda: list(nearest.to_list(timeout=FILTER_TIME))), keep if where else ""
-        )
+    def nearest(self, query: Floats, tower: Tower, k: int, where: str, effort: Effort | None) -> tuple[Floats, Rows]:
+        """Return cosines and rows of the nearest to a query [D], best first; exactly, or by LanceDB's index with an effort."""
+        search = vector_index.prepared(self._handle.raw, tower_column(tower), query, effort).limit(k)
+        if where:
+            search = search.where(checked(where, self.schema), prefilter=True)
+        nearest = self._handle.ask_filtered(lambda: self._handle.ask(lambda: search.to_arrow(timeout=FILTER_TIME)), where)
+        return 1 - nearest["_distance"].to_numpy(), nearest["row"].to_numpy()
 
     def vectors_of(self, tower: Tower, rows: Sequence[int]) -> dict[int, Floats]:
         """Return the vectors by row of the rows that have one."""
@@ -188,9 +210,18 @@ class Table:
         by_row = self.get(rows, [column])
         return {row: np.array(values[column], np.float32) for row, values in by_row.items() if values[column] is not None}
 
-    def indexed(self, tower: Tower) -> bool:
-        """Tell if LanceDB's own vector index exists."""
-        return any(tower_column(tower) in index.columns for index in self._handle.ask(self._handle.raw.list_indices))
+    def vector_index(self, tower: Tower) -> IndexState | None:
+        """Return the state of LanceDB's own vector index; None if there is none."""
+        return self._handle.ask(lambda: vector_index.state(self._handle.raw, tower_column(tower)))
+
+    def tuning(self, tower: Tower) -> dict[str, Any]:
+        """Return the note of that index's tuning; empty if there is none."""
+        return vector_index.noted(self.schema, tower_column(tower))
+
+    def note_tuning(self, tower: Tower, note: dict[str, Any]) -> None:
+        """Note the tuning of that index, for all who read the table; raises as :meth:`append`."""
+        change = vector_index.note(tower_column(tower), note)
+        self._change_schema(self._appending, lambda: self._handle.raw.update_field_metadata(change))
 
     def optimize(self) -> None:
         """Merge small files, bring the scalar indexes up to date, drop the versions that nobody reads any more.
@@ -198,7 +229,7 @@ class Table:
         LanceDB's caches keep something of each version for good: a fresh handle lets go of them.
         """
         with self._rewriting:
-            start, unread = time.monotonic(), self._handle.readers.unread(_SLOWER * self.merging_s)
+            start, unread = time.monotonic(), max(self._handle.readers.unread(_SLOWER * self.merging_s), self._grace)
             self._handle.write(lambda: self._handle.raw.optimize(cleanup_older_than=unread))
             self.merging_s = time.monotonic() - start
             with self._appending:
@@ -215,13 +246,10 @@ class Table:
             with self._rewriting, warnings.catch_warnings(action="ignore"):
                 self._handle.write(partial(self._handle.raw.create_index, name, config=kind))
 
-    def index_vectors(self, tower: Tower) -> None:
-        """Build LanceDB's own vector index."""
-        import lancedb.index
-
-        kind = lancedb.index.IvfHnswSq(distance_type="cosine")
+    def index_vectors(self, tower: Tower, bits: int, sample: int) -> None:
+        """Build LanceDB's own vector index anew; raises as :meth:`append`."""
         with self._rewriting:
-            self._handle.write(lambda: self._handle.raw.create_index(tower_column(tower), config=kind))
+            self._handle.write(lambda: vector_index.build(self._handle.raw, tower_column(tower), bits, sample))
 
     def _change_schema(self, lock: threading.Lock, change: Callable[[], Any]) -> None:
         with lock:

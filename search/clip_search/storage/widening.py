@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 _NEW, _OLD = "widened ", "before "  # prefixes of temporary columns: no user's column has a blank in its name
 
 
@@ -20,3 +22,9 @@ def finish_widening(table: Any) -> None:
     left = [name for name in table.schema.names if name.startswith((_NEW, _OLD))]
     if left:
         table.drop_columns(left)
+
+
+def whole(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without the columns that another process is still widening."""
+    kept = [field for field in schema if not field.name.startswith((_NEW, _OLD))]
+    return schema if len(kept) == len(schema) else pa.schema(kept, schema.metadata)

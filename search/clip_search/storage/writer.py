@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_search.errors import cleaned
@@ -20,6 +20,7 @@ GROUP_ROWS = 10_000  # rows at which a group is closed
 class Operation:
     """Change whose caller waits for its outcome, which is set once."""
 
+    is_change: ClassVar[bool] = True
     future: Future[Any] = field(default_factory=Future, kw_only=True)
 
     def begin(self) -> bool:
@@ -33,7 +34,7 @@ class Operation:
         if not isinstance(outcome, BaseException):
             self.future.set_result(outcome)
             return
-        if not isinstance(outcome, InvalidInput | ContractMismatch):
+        if self.is_change and not isinstance(outcome, InvalidInput | ContractMismatch):
             _LOG.error("a change failed", exc_info=outcome)
         explained = Unavailable(f"the change failed ({cleaned(outcome)}): the log says more")
         self.future.set_exception(outcome if isinstance(outcome, ClipError) else explained)
@@ -55,6 +56,13 @@ class Delete(Operation):
 
     ids: Sequence[str] = ()
     where: str = ""
+
+
+@dataclass(eq=False)
+class Follow(Operation):
+    """Look for what another process has committed; its future gives 1 if there was anything, else 0."""
+
+    is_change: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -98,13 +106,13 @@ class Writer:
         """True while it works."""
         return self._thread.is_alive()
 
-    def close(self, why: ClipError) -> None:
-        """Finish queued changes, then stop; later ones raise ``why``."""
+    def close(self, why: ClipError, patience_s: float | None = None) -> None:
+        """Finish queued changes, within ``patience_s`` if that is given, then stop; later ones raise ``why``."""
         with self._lock:
             if not self._closed:
                 self._closed = why
                 self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(patience_s)
 
     def _work(self) -> None:
         go_on = True

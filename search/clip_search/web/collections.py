@@ -35,7 +35,7 @@ async def list_collections(request: Request) -> Response:
     """Return all collections with their statistics."""
     sidecar = state(request).sidecar
     every = [await run_in_threadpool(_stats, sidecar, named) for named in sidecar.collections()]
-    return answer({"collections": [stats for stats in every if stats]})
+    return answer({"collections": [stats for stats in every if stats], "read_only": sidecar.options.read_only})
 
 
 @post(router, "", bodies.NewCollection, answers.Statistics, 409, 413, 503, 507, status=201)

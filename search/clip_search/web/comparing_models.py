@@ -78,9 +78,9 @@ class Classification(Body):
     model_config = _example({"images": f"data:image/png;base64,{_DOT}", "labels": ["square", "circle"], "top": 1})
 
     images: Annotated[Items, Field(description=f"one or a list, each {_IMAGE}")]
-    labels: Annotated[list[str], Field(min_length=1, max_length=MOST_LABELS)]
+    labels: Annotated[list[str], Field(max_length=MOST_LABELS, description="at least one")]
     templates: Annotated[
-        Annotated[str, Tag("one")] | Annotated[list[str], Field(min_length=1, max_length=MOST_LABELS), Tag("list")],
+        Annotated[str, Tag("one")] | Annotated[list[str], Field(max_length=MOST_LABELS), Tag("list")],
         Discriminator(_count),
         Field(description=f"sentences with {{}} for the label, or one of {', '.join(TEMPLATES)}"),
     ] = DEFAULT
@@ -131,7 +131,7 @@ class InferenceRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=())
 
-    clip_version_id: Annotated[str | None, Field(description="is passed over: the served model answers")] = None
+    clip_version_id: Annotated[Any, Field(description="is passed over: the served model answers")] = None
 
 
 class InferenceImages(InferenceRequest):
@@ -140,8 +140,7 @@ class InferenceImages(InferenceRequest):
     model_config = _example({"image": {"type": "base64", "value": _DOT}})
 
     image: Annotated[
-        Annotated[InferenceImage, Tag("one")]
-        | Annotated[list[InferenceImage], Field(min_length=1, max_length=MOST), Tag("list")],
+        Annotated[InferenceImage, Tag("one")] | Annotated[list[InferenceImage], Field(max_length=MOST), Tag("list")],
         Discriminator(_count),
     ]
 
@@ -152,7 +151,7 @@ class InferenceTexts(InferenceRequest):
     model_config = _example({"text": ["a cat", "a dog"]})
 
     text: Annotated[
-        Annotated[str, Tag("one")] | Annotated[list[str], Field(min_length=1, max_length=MOST), Tag("list")],
+        Annotated[str, Tag("one")] | Annotated[list[str], Field(max_length=MOST), Tag("list")],
         Discriminator(_count),
     ]
 
@@ -165,8 +164,8 @@ class InferenceComparison(InferenceRequest):
     subject: _Item
     prompt: Annotated[
         Annotated[_Item, Tag("one")]
-        | Annotated[list[_Item], Field(min_length=1, max_length=MOST), Tag("list")]
-        | Annotated[dict[str, _Item], Field(min_length=1, max_length=MOST), Tag("names")],
+        | Annotated[list[_Item], Field(max_length=MOST), Tag("list")]
+        | Annotated[dict[str, _Item], Field(max_length=MOST), Tag("names")],
         Discriminator(_shape),
     ]
     subject_type: Tower = "image"

@@ -1,5 +1,6 @@
 """Images and texts of requests that embed at once: some in memory at a time, each with an error of its own."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ MOST = 2048  # items of a request, as OpenAI has it
 _MOST_URLS = 64  # pictures fetched for one request, at most: each may take ten seconds
 _FETCHED = 16  # pictures in memory at once, each of up to 32 MB
 _READERS = 8  # threads that fetch; most of their time is spent waiting
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # of any URL: what isn't http(s) is refused as that
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Picture:
 
 
 def picture(value: str) -> Picture:
-    """Return a picture that is told by its beginning: an http(s) URL, else base64 or a data: URI."""
-    return Picture(value, value[:8].lower().startswith(("http://", "https://")))
+    """Return a picture that is told by its beginning: a URL, which base64 can't be, or a file in base64 or a data: URI."""
+    return Picture(value, _SCHEME.match(value) is not None)
 
 
 def embed_images(sidecar: Sidecar, pictures: Mapping[int, Picture], errors: dict[int, str]) -> dict[int, Floats]:

@@ -19,9 +19,14 @@ async def live() -> Response:
 
 @router.get("/health/ready", response_model=answers.Readiness, responses={503: {"model": answers.Readiness}})
 async def ready(request: Request) -> Response:
-    """Answer 200 if everything is ready, else 503 with the parts that aren't. Searches by vector may go on."""
+    """Answer 200 if everything is ready, else 503 with the parts that aren't. Searches by vector may go on.
+
+    A sidecar that only reads tells how many seconds each collection may be behind.
+    """
     missing = await state(request).health.run(_missing, state(request))
-    return answer({"ready": not missing, "not_ready": missing}, 503 if missing else 200)
+    lags = {each.name: each.behind_s for each in state(request).sidecar.collections() if each.behind_s is not None}
+    behind = {"behind_s": lags} if state(request).sidecar.options.read_only else {}
+    return answer({"ready": not missing, "not_ready": missing, **behind}, 503 if missing else 200)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -40,10 +45,10 @@ async def metrics_summary(request: Request) -> Response:
 def _missing(shared: State) -> dict[str, str]:
     sidecar = shared.sidecar
     missing = {} if shared.opened.is_set() else {"collections": "being opened"}
-    if reason := sidecar.database.trouble():
+    if reason := sidecar.trouble():
         missing["database"] = reason
     if reason := sidecar.embedder.not_ready():
         missing["triton"] = reason
     broken = {f"collection {name}": reason for name, reason in dict(sidecar.broken).items()}
-    stopped = [collection.name for collection in sidecar.collections() if not collection.writer.alive]
-    return {**missing, **broken, **{f"collection {name}": "its writer has stopped" for name in stopped}}
+    troubles = {f"collection {each.name}": reason for each in sidecar.collections() if (reason := each.trouble())}
+    return {**missing, **broken, **troubles}

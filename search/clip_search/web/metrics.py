@@ -90,7 +90,14 @@ class _Collections(Collector):
         recall = GaugeMetricFamily(
             "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
         )
+        behind = GaugeMetricFamily(
+            "clipserve_collection_behind_seconds",
+            "Time for which changes may have gone unseen, with --read-only",
+            labels=["collection"],
+        )
         for collection in self._sidecar.collections():
+            if collection.behind_s is not None:
+                behind.add_metric([collection.name], collection.behind_s)
             for tower, engine in collection.engines.items():
                 try:
                     stats = engine.stats()
@@ -99,7 +106,7 @@ class _Collections(Collector):
                 rows.add_metric([collection.name, tower], stats["rows"])
                 if stats.get("recall") is not None:
                     recall.add_metric([collection.name, tower], stats["recall"])
-        return [rows, recall]
+        return [rows, recall, behind]
 
 
 def _totals(histogram: Histogram) -> tuple[float, float]:

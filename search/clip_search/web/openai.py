@@ -15,6 +15,7 @@ from clip_search.web.api_document import post
 from clip_search.web.app_state import body, state
 from clip_search.web.embedding_inputs import MOST, Picture, embed_images, embed_texts
 from clip_search.web.guard import answer
+from clip_search.web.request_models import is_data_uri
 from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -24,7 +25,9 @@ def _listed(value: Any) -> Any:
     """Return one text as a list; refuse token numbers with a reason of their own."""
     if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
         raise ValueError("token numbers are another tokenizer's, they aren't taken: send the texts")
-    return [value] if isinstance(value, str) and value else value
+    if value in ("", []):  # as OpenAI has it
+        raise ValueError("there is nothing in it: expected a text, or a list of at least one")
+    return [value] if isinstance(value, str) else value
 
 
 _LIST = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST}
@@ -58,7 +61,7 @@ async def embeddings(request: Request) -> Response:
     sent = await body(request, Embeddings)
     shared = state(request)
     sidecar = shared.sidecar
-    fetches = any(_is_image(item, sent.modality) and not item.startswith("data:") for item in sent.input)
+    fetches = any(_is_image(item, sent.modality) and not is_data_uri(item) for item in sent.input)
     vectors, tokens = await (shared.fetching if fetches else shared.model).run(_embedded, sidecar, sent)
     data = [
         {"object": "embedding", "index": n, "embedding": _encoded(vector, sent.encoding_format)}
@@ -82,9 +85,7 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
     inputs, size = sent.input, sidecar.embedder.spec.embedding_size
     if sent.dimensions not in (None, size):
         raise InvalidInput(f"dimensions is {sent.dimensions}, the model makes {size}: leave it out")
-    images = {
-        n: Picture(item, is_url=not item.startswith("data:")) for n, item in enumerate(inputs) if _is_image(item, sent.modality)
-    }
+    images = {n: Picture(item, is_url=not is_data_uri(item)) for n, item in enumerate(inputs) if _is_image(item, sent.modality)}
     texts = {n: item for n, item in enumerate(inputs) if n not in images}
     errors: dict[int, str] = {}
     vectors = embed_images(sidecar, images, errors)
@@ -97,7 +98,7 @@ def _embedded(sidecar: Sidecar, sent: Embeddings) -> tuple[list[Floats], int]:
 
 
 def _is_image(item: str, modality: str | None) -> bool:
-    return modality == "image" or (modality is None and item.startswith("data:"))
+    return modality == "image" or (modality is None and is_data_uri(item))
 
 
 def _encoded(vector: Floats, encoding: str) -> Any:

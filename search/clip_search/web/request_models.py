@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from typing_extensions import Self
 
 from clip_client.errors import InvalidInput
@@ -16,6 +17,7 @@ from clip_search.query import IMAGES, SAME, Query, Sort, Term, TermKind, check_m
 from clip_search.row_order import Order
 from clip_search.storage.kinds import TYPES
 from clip_search.storage.rows import OnConflict
+from clip_search.web.fault_places import place
 
 MAX_ROWS = 10_000
 _MAX_TERMS = 32
@@ -186,17 +188,19 @@ def validated(validate: Callable[[Any], _Body], content: Any) -> _Body:
     try:
         return validate(content)
     except ValidationError as problem:
-        raise _first(problem) from problem
+        raise _first(problem, content) from problem
 
 
-def _first(problem: ValidationError) -> InvalidInput:
+def _first(problem: ValidationError, content: Any) -> InvalidInput:
     """Return the first field that is wrong."""
     first = problem.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"])) or "the body"
+    is_json = first["type"] != "json_invalid"
+    where = place(first, from_json(content) if is_json and isinstance(content, bytes) else content) or "the body"
     if first["type"] == "too_long":
-        check_most(place, int(first["ctx"]["actual_length"]), int(first["ctx"]["max_length"]))
-    got = f", got {str(first['input'])[:80]!r}" if first["type"] not in ("missing", "json_invalid") else ""
-    return InvalidInput(f"{place}: {first['msg']}{got}; /docs tells what is accepted")
+        check_most(where, int(first["ctx"]["actual_length"]), int(first["ctx"]["max_length"]))
+    got = f", got {str(first['input'])[:80]!r}" if is_json and first["type"] != "missing" else ""
+    told = first["msg"].removeprefix("Value error, ")  # those of validators of ours
+    return InvalidInput(f"{where}: {told}{got}; /docs tells what is accepted")
 
 
 def checked_text(name: str, text: str | None) -> None:
@@ -210,21 +214,31 @@ def floats(vector: list[float] | str) -> Any:
     if isinstance(vector, list):
         return vector
     try:
-        return np.frombuffer(base64.b64decode(vector, validate=True), "<f4")
+        return np.frombuffer(_decoded(vector), "<f4")
     except (binascii.Error, ValueError) as problem:
         raise InvalidInput(f"the vector isn't base64 of float32 ({problem}): send a list of numbers") from problem
 
 
 def file_bytes(image: str) -> bytes:
     """Return the bytes of an image file as sent; raise InvalidInput if it is neither base64 nor a data: URI with it."""
-    if image.startswith("data:"):
+    if is_data_uri(image):
         header, comma, image = image.partition(",")
-        if not comma or not header.endswith(";base64"):
+        if not comma or not header.lower().endswith(";base64"):
             raise InvalidInput("the data: URI isn't base64: expected data:image/png;base64,…")
     try:
-        return base64.b64decode(image, validate=True)
+        return _decoded(image)
     except (binascii.Error, ValueError) as problem:
         raise InvalidInput(f"the image isn't base64 ({problem}): send the encoded file in base64") from problem
+
+
+def is_data_uri(value: str) -> bool:
+    """Tell if a text is a data: URI."""
+    return value[:5].lower() == "data:"
+
+
+def _decoded(text: str) -> bytes:
+    """Return the bytes of base64, in one line or, as ``base64`` and e-mail write it, in many."""
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 _CONVERTERS: dict[TermKind, Callable[[Any], Any]] = {"image": file_bytes, "vector": floats}

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from clip_client.spec import Tower
+from clip_search.web.index_models import FaissIndex, LanceIndex, MilvusIndex
 
 Vector: TypeAlias = Annotated[str, Field(description="little-endian float32 in base64")]
 Metadata: TypeAlias = Annotated[dict[str, Any], Field(description="values by column")]
@@ -30,38 +31,6 @@ class Failure(TypedDict):
     error: FailureDetails
 
 
-class IndexPart(TypedDict):
-    """Part of a faiss index, and the recall that was measured when it was tuned."""
-
-    kind: str
-    rows: int
-    hidden: int
-    effort: int
-    recall: float
-    target: float
-    queries: int
-    source: str
-
-
-class FaissIndex(TypedDict):
-    """Index in memory; ``tail_rows`` new rows are compared one by one."""
-
-    engine: Literal["faiss"]
-    rows: int
-    parts: list[IndexPart]
-    tail_rows: int
-    recall: float | None
-    recall_target: float
-
-
-class LanceIndex(TypedDict):
-    """LanceDB's own index on disk."""
-
-    engine: Literal["lancedb"]
-    rows: int
-    indexed: bool
-
-
 class Statistics(TypedDict):
     """Statistics of a collection."""
 
@@ -71,15 +40,18 @@ class Statistics(TypedDict):
     fingerprint: str
     columns: Annotated[dict[str, str], Field(description="kinds by name")]
     table_version: int
+    read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database")]
+    behind_s: Annotated[float | None, Field(description="seconds for which changes may have gone unseen, if it only reads")]
     model: Annotated[str, Field(description="name of the served model; empty if unknown")]
     notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
-    indexes: dict[Tower, FaissIndex | LanceIndex]
+    indexes: dict[Tower, FaissIndex | LanceIndex | MilvusIndex]
 
 
 class Collections(TypedDict):
     """Statistics of all collections."""
 
     collections: list[Statistics]
+    read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database: it refuses changes")]
 
 
 class Dropped(TypedDict):
@@ -253,6 +225,7 @@ class Readiness(TypedDict):
 
     ready: bool
     not_ready: dict[str, str]
+    behind_s: NotRequired[dict[str, float]]
 
 
 def failures(*codes: int) -> Responses:
@@ -263,7 +236,7 @@ def failures(*codes: int) -> Responses:
 _REASONS = {
     400: "The request can't be used; the message says what was expected.",
     401: "The token is missing or wrong.",
-    403: "A page of another site asks, or a host name that isn't the sidecar's.",
+    403: "A page of another site asks, or a host name that isn't the sidecar's; or a change, of a sidecar that only reads.",
     404: "There is no such collection or row.",
     409: "The name or id is there already, or the vectors are another model's.",
     413: "The body or a file is too large, or more is asked for than is allowed.",

@@ -12,10 +12,10 @@ from clip_client.errors import ClipError, InvalidInput
 from clip_search.ingest import AddOptions, Item
 from clip_search.storage.kinds import shown
 from clip_search.storage.schema import check_kind
+from clip_search.web.fault_places import place
 from clip_search.web.request_models import MAX_ROWS, NewItem, NewItems, validated
 
 _MAX_DIGITS = 400
-_BRANCHES = {"str", "list[float]"}  # names that pydantic gives the two forms of a vector
 
 
 class _Request(NewItems):
@@ -63,16 +63,16 @@ def _item(row: Any) -> Item | ClipError:
         item = NewItem.model_validate(row)
         return item.item()
     except ValidationError as problem:
-        return _told(problem)
+        return _told(problem, row)
     except InvalidInput as problem:
         return problem
 
 
-def _told(problem: ValidationError) -> InvalidInput:
+def _told(problem: ValidationError, row: Any) -> InvalidInput:
     """Return the first fault of a row."""
     first = problem.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES) or "the row"
+    where = place(first, row) or "the row"
     got = "" if first["type"] in ("missing", "extra_forbidden") else f", got {shown(first['input'])}"
     return InvalidInput(
-        f"{place.encode('ascii', 'backslashreplace').decode()}: {first['msg']}{got}; /docs tells what is accepted"
+        f"{where.encode('ascii', 'backslashreplace').decode()}: {first['msg']}{got}; /docs tells what is accepted"
     )

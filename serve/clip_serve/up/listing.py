@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _MOST_BYTES = 2**28  # of a list
 _TABLES = (".json",)  # others are embedded
 _SHOWN = 1_000  # entries that the page may show in full; each is an argument of the sidecar
 _URLS = ("http://", "https://")
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BESIDE = (".txt", ".json")
 
 
@@ -44,7 +46,7 @@ def read(file: Path) -> Listed:
         raise InvalidInput(f"{file} is a table: pass the pictures' folder, and the table as --metadata {file}")
     if is_picture_name(file.name):
         raise InvalidInput(f"{file} is a picture: pass its folder, or a list of pictures")
-    lines = _lines(file)
+    lines = [line for line in _lines(file) if not line.startswith("#") or os.path.lexists(_absolute(line, file.parent))]
     urls = [line for line in lines if line.lower().startswith(_URLS)]
     paths = [_absolute(line, file.parent) for line in lines if not line.lower().startswith(_URLS)]
     outer = _without_inner(dict.fromkeys(paths))
@@ -84,8 +86,11 @@ def _lines(file: Path) -> list[str]:
         content = read_regular(file, _MOST_BYTES)[0]
     except ClipError as problem:
         raise InvalidInput(f"{file} can't be read: {problem}") from problem
-    has_mark = content.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"))
-    text = decoded(content)[0] if has_mark else os.fsdecode(content)
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = decoded(content)[0] if content.startswith(_WIDE) else os.fsdecode(content)
+    except InvalidInput as problem:
+        raise InvalidInput(f"{file} {problem}") from problem
     lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
     return [line for line in lines if line.strip()]
 

@@ -1,7 +1,7 @@
 // Pictures added from the page: what they are for is asked, and the books of what became of each balance.
 
-import { collections } from "../collections.js";
-import { $, button, count, counted, make, plain } from "../elements.js";
+import { collections, isReadOnly } from "../collections.js";
+import { $, button, count, counted, make, plain, say } from "../elements.js";
 import { change, search } from "../search.js";
 import { addFiles } from "./upload.js";
 
@@ -22,6 +22,7 @@ export function prepareAdding(searching, recounting) {
 export function askWhatFor(files) {
   const dialog = $("adding"),
     single = files.length === 1 && files[0].file;
+  if (isReadOnly()) return single ? void searchWith(single) : say("This sidecar only reads: add pictures at the one that writes.", true);
   const choose = make("input", {
     type: "file",
     multiple: true,

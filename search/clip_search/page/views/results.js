@@ -1,6 +1,6 @@
 // What the search shows: hits, near-duplicates, or a start. It waits, tells how many there are, and says what went wrong.
 
-import { collections, columnsOf, first, loadCollections, refresh, rowsOf, showCollections, statistics } from "../collections.js";
+import { collections, columnsOf, first, isReadOnly, loadCollections, refresh, rowsOf, showCollections, statistics } from "../collections.js";
 import { $, button, count, counted, plain, say } from "../elements.js";
 import { Feed } from "../hits/feed.js";
 import { Grid } from "../hits/grid.js";
@@ -226,8 +226,12 @@ function empty() {
   $("start").hidden = true;
   showEmpty(
     "This collection is empty",
-    "Drop pictures here, or run: clipserve search add FOLDER",
-    button("Add pictures…", () => askWhatFor([]), { className: "main" }),
+    ...(isReadOnly()
+      ? ["Pictures are added at the sidecar that writes."]
+      : [
+          "Drop pictures here, or run: clipserve search add FOLDER",
+          button("Add pictures…", () => askWhatFor([]), { className: "main" }),
+        ]),
   );
   return "This collection is empty.";
 }

@@ -1,6 +1,6 @@
 // States in which there is nothing to show: each says what is wrong and what to do, and goes on by itself where it can.
 
-import { collections } from "../collections.js";
+import { collections, isReadOnly } from "../collections.js";
 import { $, button, make, plain, quoted, say } from "../elements.js";
 import { notReady } from "../server.js";
 import { change } from "../search.js";
@@ -91,8 +91,9 @@ export function showNoCollection(add) {
   say("There is no collection yet.");
   show(
     "No collection yet",
-    "Drop pictures here, or run: clipserve search add FOLDER",
-    button("Add pictures…", add, { className: "main" }),
+    ...(isReadOnly()
+      ? ["Collections are made at the sidecar that writes."]
+      : ["Drop pictures here, or run: clipserve search add FOLDER", button("Add pictures…", add, { className: "main" })]),
   );
 }
 

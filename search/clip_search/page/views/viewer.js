@@ -1,5 +1,6 @@
 // A hit in full: the picture, its path and columns, and what can be done with it.
 
+import { isReadOnly } from "../collections.js";
 import { $, button, make, plain, say, unturned } from "../elements.js";
 import { nameOf } from "../hits/tile.js";
 import { change, part, search } from "../search.js";
@@ -115,7 +116,7 @@ function doings(hit, words) {
     less,
     button("Download", () => download(hit, words)),
     path,
-    button("Delete…", () => askToDelete(hit, words), { className: "danger", id: "delete" }),
+    ...(isReadOnly() ? [] : [button("Delete…", () => askToDelete(hit, words), { className: "danger", id: "delete" })]),
   );
 }
 

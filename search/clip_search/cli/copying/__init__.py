@@ -1,0 +1,1 @@
+"""``clipserve search copy``: a collection to another database or sidecar."""

@@ -1,0 +1,1 @@
+"""Engine with Milvus: a server of its own, or a cluster, for more vectors than one machine holds."""

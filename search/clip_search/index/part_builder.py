@@ -1,0 +1,150 @@
+"""Builds of parts from a table, with little memory: vectors pass by in batches, and large parts are written as they come."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from clip_client.spec import Tower
+from clip_search.arrays import Floats, Rows, present
+from clip_search.index import mapped_index
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.kinds import RERANKED, Kind, kind_for, training_rows
+from clip_search.index.part import Part, Tail
+from clip_search.index.saved_queries import SavedQueries
+from clip_search.index.tuning import ENOUGH, QUERIES, SOURCES, Queries, Source, Tuned, made, tuned
+from clip_search.options import IndexOptions
+from clip_search.storage import derived_files
+from clip_search.storage.table import Table
+
+_LOG = logging.getLogger(__name__)
+
+
+class PartBuilder:
+    """Builder of the parts of one tower's index, in its folder."""
+
+    def __init__(self, table: Table, tower: Tower, folder: Path, options: IndexOptions, queries: Queries) -> None:
+        self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
+        self.saved = SavedQueries(folder, table.identity)
+
+    def part(self, rows: Rows, size: int) -> Part:
+        """Index rows of the table (ascending) that have vectors of this size."""
+        options = self._options
+        kind = kind_for(len(rows), size, exact_rows=options.exact_rows, memory_bytes=options.memory_bytes)
+        drawn = training_rows(kind, len(rows), size, options.memory_bytes)
+        chosen = np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False))
+        if kind in RERANKED or (kind != "flat" and len(rows) * size * 4 > options.mapped_bytes):
+            return self._in_files(kind, rows, lambda: self.vectors(chosen, size))
+        return self.in_memory(kind, rows, self.vectors(chosen, size))
+
+    def in_memory(self, kind: Kind, rows: Rows, sample: Floats) -> Part:
+        """Index rows of the table in memory, trained on a sample [m, D]."""
+        order: list[Rows] = []
+        chunks = self._chunks(int(rows[0]), int(rows[-1]), order)
+        index = VectorIndex.build(kind, self._table.vector_size(self._tower), len(rows), chunks, sample, self._options.threads)
+        return Part.of(index, np.concatenate(order), self.tune(index))
+
+    def sealed(self, tail: Tail, count: int) -> Part:
+        """Write the first ``count`` rows of a tail to files, which are searched exactly."""
+        kept = np.flatnonzero(tail.alive[:count].copy())
+        kept = np.union1d(kept, [count - 1])  # the last row stays, hidden or not: it tells how far the index has come
+        rows = tail.rows[kept]
+        index = VectorIndex.build("flat", tail.matrix.shape[1], len(kept), [tail.matrix[kept]], tail.matrix[:0], 1)
+        part = Part.of(index, rows, Tuned(1, 1.0, self._options.recall_target, 0, "vectors"))
+        folder = self.new_folder()
+        try:
+            part.save(folder)
+            return Part.mapped(folder, "flat", part.files, part.tuned)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def tune(self, index: VectorIndex) -> Tuned:
+        """Find an index's effort by the best queries that there are."""
+        queries, source = self._best()
+        if not len(queries) and index.kind != "flat" and len(index):
+            queries, source = made(index, QUERIES), "made"
+        return tuned(index, queries, source, self._options.recall_target)
+
+    def source(self) -> Source:
+        """Return where queries would come from now."""
+        queries, source = self._best()
+        return source if len(queries) else "made"
+
+    def _best(self) -> tuple[Floats, Source]:
+        """Return the best queries that there are, saved ones among them; keep them if they are texts."""
+        queries, source = self._queries(QUERIES)
+        queries, source = (queries, source) if len(queries) >= ENOUGH else (queries[:0], "vectors")
+        saved = self.saved.get()
+        if saved and SOURCES.index(saved[1]) > SOURCES.index(source):
+            return saved
+        self.saved.put(queries, source)
+        return queries, source
+
+    def vectors(self, rows: Rows, size: int) -> Floats:
+        """Return vectors of rows (ascending) from the table, float32 [n, size], by row."""
+        vectors = np.empty((len(rows), size), np.float32)
+        if len(rows):
+            for batch, values in self._table.vectors(self._tower, int(rows[0]), int(rows[-1])):
+                here = present(rows, batch)
+                vectors[np.searchsorted(rows, batch[here])] = values[here]
+        return vectors
+
+    def vectors_of(self, rows: Rows, size: int) -> Floats:
+        """As :meth:`vectors`, of rows in any order, some of which may have none: zeros."""
+        vectors, by_row = np.zeros((len(rows), size), np.float32), self._table.vectors_of(self._tower, rows.tolist())
+        for n, row in enumerate(rows.tolist()):
+            vectors[n] = by_row.get(row, 0)
+        return vectors
+
+    def _in_files(self, kind: Kind, rows: Rows, sample: Callable[[], Floats]) -> Part:
+        folder = self.new_folder()
+        try:
+            folder.mkdir()
+            chunks = self._table.vectors(self._tower, int(rows[0]), int(rows[-1]))
+            files = mapped_index.build(kind, folder, chunks, sample, (len(rows), self._options.threads))
+            part = Part.mapped(folder, kind, files, Tuned(1, 0.0, self._options.recall_target, 0, "vectors"))
+            part.tuned = self.tune(part.index)
+            return part
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def new_folder(self) -> Path:
+        """Return the path of a part to be written."""
+        derived_files.make_folder(self._folder)
+        if not (self._folder / derived_files.MANIFEST).exists():  # what is killed while it is written is nothing that was lost
+            derived_files.write_manifest(self._folder, {"table": self._table.identity, "last": -1, "parts": {}})
+        return self._folder / f"part-{uuid.uuid4().hex[:12]}"
+
+    def _chunks(self, first: int, last: int, order: list[Rows]) -> Iterator[Floats]:
+        """Yield the vectors of a range in the table's order, and note that order."""
+        for rows, vectors in self._table.vectors(self._tower, first, last):
+            order.append(rows.copy())  # a batch's numbers would keep its vectors in memory
+            yield vectors
+
+
+def loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:
+    """Return the parts of a saved index, the last row that it has seen, and if it must be saved again.
+
+    Parts after a damaged one are left out too, since rows that are missing can come only after all others.
+    """
+    try:
+        content = derived_files.read_manifest(folder, table, {"parts": {}, "last": -1})
+    except derived_files.Damaged as problem:
+        _LOG.warning("%s: the index is built again from the table", problem)
+        return (), -1, True
+    parts: list[Part] = []
+    for name, about in content["parts"].items():
+        try:
+            parts.append(Part.load(folder / name, about))
+        except Exception as problem:  # faiss and numpy raise anything for what they can't read
+            _LOG.warning("%s: what it held, and what came after it, is indexed again from the table", problem)
+            return tuple(parts), content["last"], True
+    known = {derived_files.MANIFEST, *content["parts"], (content.get("queries") or {}).get("name")}
+    return tuple(parts), content["last"], folder.is_dir() and any(path.name not in known for path in folder.iterdir())
