@@ -85,7 +85,7 @@ def test_errors_are_those_of_the_blocking_client(server: Server, clip: Clip) -> 
     async def ask(asked: AsyncClip) -> tuple[Any, InvalidInput]:
         with pytest.raises(InvalidInput) as raised:
             await asked.embed_image(images)
-        with pytest.raises(InvalidInput, match="images can't be a int"):
+        with pytest.raises(InvalidInput, match="images can't be an int"):
             await asked.embed_image(3)  # type: ignore[call-overload]
         return await asked.embed_image(images, on_error="none"), raised.value
 

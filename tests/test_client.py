@@ -125,7 +125,7 @@ def test_a_bad_text_leaves_its_neighbours_alone(clip: Clip, expected: tuple[np.n
     assert rows.errors.keys() == {1, 2, 3}
     assert "isn't UTF-8" in rows.errors[1]
     assert "can't be encoded" in rows.errors[2]
-    assert "can't be a int" in rows.errors[3]
+    assert "can't be an int" in rows.errors[3]
 
 
 def test_trailing_zeros_of_a_file_arrive(clip: Clip) -> None:
@@ -184,8 +184,8 @@ def test_threads_can_share_a_client(clip: Clip, expected: tuple[np.ndarray, np.n
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda clip: clip.embed_image(None), "images can't be a NoneType: expected one image, or a list"),
-        (lambda clip: clip.embed_text(3), "texts can't be a int"),
+        (lambda clip: clip.embed_image(None), "images can't be None: expected one image, or a list"),
+        (lambda clip: clip.embed_text(3), "texts can't be an int"),
         (lambda clip: clip.compare(JPEGS[0], "x", subject_type="img"), "a side can't be 'img'"),
         (lambda clip: Clip("localhost"), "expected host:port"),
         (lambda clip: Clip("ftp://localhost:8001"), "expected host:port"),

@@ -94,8 +94,8 @@ class Broken(io.BytesIO):
         (Image.new("RGB", (0, 5)), "0 x 5 pixels"),
         (Broken(), "can't be read: unplugged"),
         (io.StringIO("text"), "open it in binary mode"),
-        (42, "can't be a int"),
-        (None, "can't be a NoneType"),
+        (42, "can't be an int"),
+        (None, "can't be a None"),
     ],
     ids=lambda value: str(value)[:20],
 )

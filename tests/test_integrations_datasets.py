@@ -92,7 +92,7 @@ def test_texts(clip: Clip) -> None:
     np.testing.assert_allclose(mapped["vector"][0], clip.embed_text("a cat"), atol=1e-6)
     assert mapped["reason"][:] == ["", "the row has no text", ""]
     numbers = Dataset.from_dict({"caption": [7]}, Features({"caption": Value("int64")}))
-    assert "a text can't be a int" in numbers.map(clip.map_texts("caption"))["text_error"][0]
+    assert "a text can't be an int" in numbers.map(clip.map_texts("caption"))["text_error"][0]
 
 
 def test_plain_dictionaries_of_a_stream(clip: Clip) -> None:

@@ -61,7 +61,7 @@ def test_a_bar_is_shown_on_request(clip: Clip, capfd: pytest.CaptureFixture[str]
 
 def test_bad_inputs_are_named_by_position(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(
-        InvalidInput, match=r"2 of 4 inputs can't be embedded: input 1: an input can't be a int.*input 2: .*dict"
+        InvalidInput, match=r"2 of 4 inputs can't be embedded: input 1: an input can't be an int.*input 2: .*dict"
     ):
         clip.encode(["a cat", 7, {"audio": "x"}, "a dog"])
     (tmp_path / "bad.jpg").write_bytes(b"no picture")

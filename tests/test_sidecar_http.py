@@ -141,12 +141,12 @@ def test_an_error_comes_back_as_it_was_sent() -> None:
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        (None, "what is a NoneType: expected a text, a Term or a list of Terms"),
-        (3, "what is a int"),
+        (None, "what is None: expected a text, a Term or a list of Terms"),
+        (3, "what is an int"),
         (b"\x89PNG", "what is a bytes"),
         (Path("cat.jpg"), "what is a PosixPath"),
         (["a cat"], r"what\[0\] is a str"),
-        ([Term(text="a cat"), None], r"what\[1\] is a NoneType"),
+        ([Term(text="a cat"), None], r"what\[1\] is a None"),
         ("http://localhost/cat.jpg", "names a picture, perhaps: pass Term"),
         (__file__, "names a picture, perhaps: pass Term"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
+from inspect import signature
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 _P = ParamSpec("_P")
@@ -47,6 +48,9 @@ def blocking_iterator(
     def call(self: Any, /, *arguments: _P.args, **options: _P.kwargs) -> Iterator[_T]:
         yield from iterated(method(self._calls, *arguments, **options))
 
+    told = signature(method)
+    returns = str(told.return_annotation).replace("AsyncIterator", "Iterator")
+    call.__signature__ = told.replace(return_annotation=returns)  # type: ignore[attr-defined]  # which help shows
     return call
 
 

@@ -22,6 +22,7 @@ from clip_client.images import ImageLike
 from clip_client.library_methods import LibraryMethods
 from clip_client.model_host import ModelHost
 from clip_client.model_repository import FOLDER
+from clip_client.pickles import secrets
 from clip_client.spec import ModelSpec
 from clip_client.tls import Tls
 
@@ -71,7 +72,7 @@ class Clip(BlockingTasks, LibraryMethods):
         servers = servers_at(address, connection)
         again = {**asdict(options), "tls": tls, "timeouts": timeouts, "retries": retries}
         self._opening = partial(type(self), [str(server) for server in servers], **again)
-        self._secrets = [name for name, value in {"token": token, "headers": headers}.items() if value]
+        self._secrets = secrets(token=token, headers=headers)
         self._begin(clip_host(servers, connection, concurrency, name=name), options, concurrency)
 
     @classmethod

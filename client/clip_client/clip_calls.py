@@ -15,7 +15,8 @@ from clip_client.embedding_requests import EmbeddingRequests
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.html_tables import table
 from clip_client.images import ImageLike, is_one_image
-from clip_client.model_host import ModelHost, check_timeout
+from clip_client.item_lists import iterable
+from clip_client.model_host import MOST_S, ModelHost, check_timeout, check_wait
 from clip_client.served_model import served_model
 from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
 
@@ -65,8 +66,11 @@ class ClipOptions:
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout_s)
-        if self.requests_in_flight < 1:
-            raise InvalidInput(f"requests_in_flight is {self.requests_in_flight}: expected at least 1")
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidInput(f"name is {self.name!r}: expected that of a checkpoint, clip say")
+        at_once = self.requests_in_flight
+        if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
+            raise InvalidInput(f"requests_in_flight is {at_once!r}: expected a whole number, at least 1")
         if self.preprocess not in get_args(Place):
             raise InvalidInput(f"preprocess is {self.preprocess!r}: expected 'server' or 'client'")
 
@@ -92,6 +96,9 @@ class ClipCalls(ClipTasks):
         known = f"fingerprint {self._known.model.spec.fingerprint}" if self._known else "not asked yet"
         return f"<{kind} {self.name!r} at {self._host.address}, {'closed' if self._is_closed else known}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidInput(f"an {type(self).__name__} can't be copied or pickled, it belongs to its event loop: make one there")
+
     async def spec(self) -> ModelSpec:
         """Return the spec of the checkpoint; fetched once.
 
@@ -104,11 +111,13 @@ class ClipCalls(ClipTasks):
         """Return once both ensembles are ready, and the server, if there is one.
 
         Raises:
+            InvalidInput: ``timeout_s`` isn't a number of seconds.
             Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
         """
+        check_wait(timeout_s)
         deadline = time.monotonic() + timeout_s
         models = [ensemble(self.name, tower) for tower in TOWERS]
-        while reason := await self._host.not_ready(models, timeout_s=max(deadline - time.monotonic(), 0.1)):
+        while reason := await self._host.not_ready(models, timeout_s=min(max(deadline - time.monotonic(), 0.1), MOST_S)):
             if time.monotonic() > deadline:
                 raise Unavailable(f"not ready within {timeout_s:g} s: {reason}")
             await self._concurrency.sleep(0.1)
@@ -159,7 +168,9 @@ class ClipCalls(ClipTasks):
             InvalidInput: a text can't be encoded.
             Unavailable, Timeout: the server is down or too slow.
         """
-        return await (await self._requests()).count_tokens(texts)
+        single = isinstance(texts, str | bytes | bytearray)
+        listed: Sequence[Any] = [texts] if single else list(iterable(texts, "texts", "a list of texts"))
+        return await (await self._requests()).count_tokens(listed)
 
     async def compare(
         self,
@@ -174,8 +185,8 @@ class ClipCalls(ClipTasks):
         Raises:
             InvalidInput: an item of either side can't be embedded, or a type is neither ``image`` nor ``text``.
         """
-        if unknown := {subject_type, prompt_type} - set(TOWERS):
-            raise InvalidInput(f"a side can't be {', '.join(map(repr, sorted(unknown)))}: expected 'image' or 'text'")
+        if unknown := [side for side in (subject_type, prompt_type) if side not in TOWERS]:
+            raise InvalidInput(f"a side can't be {', '.join(map(repr, unknown))}: expected 'image' or 'text'")
         subjects, prompts = await self._side(subject, subject_type), await self._side(prompt, prompt_type)
         return compared(subjects, prompts, await self.spec())
 
@@ -232,9 +243,7 @@ class ClipCalls(ClipTasks):
     async def _embed(self, tower: Tower, items: Any, single: bool, on_error: OnError) -> Floats | Embeddings | None:
         if on_error not in ("raise", "none"):
             raise InvalidInput(f"on_error is {on_error!r}, expected 'raise' or 'none'")
-        if not single and not isinstance(items, Iterable):
-            raise InvalidInput(f"{tower}s can't be a {type(items).__name__}: expected one {tower}, or a list of them")
-        batch = [items] if single else list(items)
+        batch = [items] if single else list(iterable(items, f"{tower}s", f"one {tower}, or a list of them"))
         embeddings, errors = await self.embed_each(tower, batch)
         if errors and on_error == "raise":
             raise errors[0] if single else _summary(tower, batch, errors)

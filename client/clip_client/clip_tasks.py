@@ -16,12 +16,15 @@ from clip_client.embedded import Embedded
 from clip_client.embedding_streams import AsyncItemStream, ItemStream
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.images import ImageLike, is_one_image
+from clip_client.item_lists import iterable
+from clip_client.model_host import check_timeout
 from clip_client.prompt_templates import DEFAULT
 from clip_client.server_health import Health, ServerMetadata, health_of, metadata_of
 from clip_client.similarity import side
 from clip_client.spec import ModelSpec, Tower
 from clip_client.stream_books import Books
 from clip_client.streams import Door, OnError, Stream
+from clip_client.type_names import a_type
 from clip_client.under_way import Threads, UnderWay
 from clip_client.zero_shot import Templates
 from clip_client.zero_shot_classifiers import ZeroShot, ZeroShotCalls, zero_shot
@@ -128,6 +131,7 @@ class ClipTasks(ABC):
         Args:
             timeout_s: bound on each question.
         """
+        check_timeout(timeout_s)
         return await health_of(self._host, self.name, timeout_s)
 
     async def server_metadata(self) -> ServerMetadata:
@@ -229,13 +233,11 @@ def _iterator(tower: Tower, items: Any, asynchronous: bool) -> Any:
     """Return an iterator over items; an asynchronous one only for a client that is."""
     takes = f"an iterable of {tower}s{', or an asynchronous one' if asynchronous else ''}"
     if is_one_image(items) and not (isinstance(items, np.ndarray) and items.ndim > 3):
-        raise InvalidInput(f"{tower}s is a {type(items).__name__}: expected {takes}; embed_{tower} takes one")
+        raise InvalidInput(f"{tower}s is {a_type(items)}: expected {takes}; embed_{tower} takes one")
     if isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
         if asynchronous:
             return aiter(items)
         raise InvalidInput(
             f"{tower}s is an asynchronous {type(items).__name__}: expected {takes}, which AsyncClip takes as well"
         )
-    if not isinstance(items, Iterable):
-        raise InvalidInput(f"{tower}s can't be a {type(items).__name__}: expected {takes}")
-    return iter(items)
+    return iter(iterable(items, f"{tower}s", takes))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from clip_client.blocking import run
-from clip_client.errors import Unavailable
+from clip_client.errors import Closed, Unavailable
 
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
@@ -61,7 +61,7 @@ class Threads:
     def check(self) -> None:
         """Raise Unavailable after the end; any thread may use a blocking client."""
         if self._closed:
-            raise Unavailable("the client was closed: make a new client")
+            raise Closed("the client was closed: make a new client")
 
     async def each(self, work: Callable[[_Item], Coroutine[Any, Any, _T]], items: Sequence[_Item], at_once: int) -> list[_T]:
         """Await work for every item, each in a thread where there are several."""

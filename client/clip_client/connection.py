@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.connection_options import Options
-from clip_client.errors import Unavailable
+from clip_client.errors import Closed, Unavailable
 from clip_client.server_addresses import GRPC, ServerAddress
 
 Rows = Sequence[bytes] | npt.NDArray[np.uint8]
@@ -76,9 +76,9 @@ def connection(address: ServerAddress, options: Options, *, on_loop: bool) -> Co
     return BlockingRest(address, options)
 
 
-def closed(address: object) -> Unavailable:
+def closed(address: object) -> Closed:
     """Return the error for a use after the end."""
-    return Unavailable(f"the connection to {address} was closed: make a new client")
+    return Closed(f"the connection to {address} was closed: make a new client")
 
 
 def refused_token(address: object, *, had_token: bool, is_forbidden: bool, answer: str) -> str:

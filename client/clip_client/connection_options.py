@@ -12,8 +12,9 @@ from typing import Any
 
 from clip_client.client_variables import TOKEN
 from clip_client.errors import InvalidInput
-from clip_client.model_host import check_timeout
+from clip_client.model_host import MOST_S, check_timeout
 from clip_client.tls import Tls, tls_of_environment
+from clip_client.type_names import a_type
 
 _HEADER = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+")  # of HTTP, in small letters, which gRPC wants
 _PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -77,7 +78,7 @@ class Options:
     @property
     def request_s(self) -> float:
         """Bound on a request with all its attempts."""
-        return self.timeout_s if self.timeouts.request_s is None else self.timeouts.request_s
+        return min(self.timeout_s if self.timeouts.request_s is None else self.timeouts.request_s, MOST_S)
 
     @property
     def attempt_s(self) -> float:
@@ -129,7 +130,7 @@ def sent_token(token: str | None, variable: str) -> str:
 def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Return headers by names in small letters; values are never in a message, for some are secrets."""
     if headers is not None and not isinstance(headers, Mapping):
-        raise InvalidInput(f"headers are a {type(headers).__name__}: expected a mapping of names to values")
+        raise InvalidInput(f"headers are {a_type(headers)}: expected a mapping of names to values")
     checked = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER.fullmatch(name.lower()) or name.lower().startswith("grpc-"):
@@ -145,8 +146,8 @@ def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        raise InvalidInput(f"{name} is a {type(value).__name__}: expected clip_client.{kind.__name__}(…)")
+        raise InvalidInput(f"{name} is {a_type(value)}: expected clip_client.{kind.__name__}(…)")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # no NaN

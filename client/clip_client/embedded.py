@@ -36,7 +36,10 @@ class Embedded:
 def source_of(item: Any) -> str:
     """Return the name of an item: a path or URL, the name of an open file, or the beginning of a text."""
     if isinstance(item, os.PathLike):
-        item = os.fspath(item)
+        try:
+            item = os.fspath(item)
+        except Exception:  # a path of somebody else's; the item's own error will say so
+            return ""
     if isinstance(item, str):
         return item[:_SHOWN]
     name = getattr(item, "filename", None) or getattr(item, "name", None)  # of a PIL image; of a file object

@@ -18,6 +18,7 @@ from clip_client.preprocess import preprocess
 from clip_client.served_model import ServedModel
 from clip_client.soundness import flaws
 from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, Tower, ensemble
+from clip_client.type_names import a_type
 
 Prepared = bytes | npt.NDArray[np.uint8]
 """An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
@@ -97,13 +98,17 @@ def _attempt(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | ClipEr
         return prepare(item)
     except ClipError as problem:
         return problem
+    except (MemoryError, RuntimeError):  # the process' own: no memory, no more threads
+        raise
+    except Exception as problem:  # of an object of somebody else's
+        return InvalidInput(f"{a_type(item)} can't be read ({type(problem).__name__}: {problem})")
 
 
 def _text_bytes(text: Any) -> bytes:
     if isinstance(text, bytes | bytearray):
         return bytes(text)
     if not isinstance(text, str):
-        raise InvalidInput(f"a text can't be a {type(text).__name__}: expected str, or bytes in UTF-8")
+        raise InvalidInput(f"a text can't be {a_type(text)}: expected str, or bytes in UTF-8")
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as problem:

@@ -8,6 +8,7 @@ ClipError
 │   ├── Unauthorized  pass the token, or have the sidecar allow the caller
 │   └── Stalled       send faster, or less at once (also a Timeout)
 ├── Unavailable       start the server, or try again later (also a ConnectionError)
+│   └── Closed        make a new client
 ├── Timeout           allow more time, or send less (also a TimeoutError)
 └── ContractMismatch  two sides disagree on the model: export, publish or embed again
 
@@ -20,6 +21,10 @@ from collections.abc import Mapping
 
 class ClipError(Exception):
     """Base class of every error that clipserve raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message as it can be printed and sent: file names may have bytes that no text has."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
 
 
 class InvalidInput(ClipError, ValueError):
@@ -52,6 +57,10 @@ class Unauthorized(InvalidInput):
 
 class Unavailable(ClipError, ConnectionError):
     """A server or hub can't be reached, or isn't ready."""
+
+
+class Closed(Unavailable):
+    """The client was closed."""
 
 
 class Timeout(ClipError, TimeoutError):

@@ -134,7 +134,7 @@ class GrpcConnection:
         return kind(self.address.target, creds=credentials, channel_args=arguments)
 
     def _translated(self, problem: InferenceServerException, what: str) -> ClipError:
-        status, text = str(problem.status()).removeprefix("StatusCode."), problem.message()
+        status, text = str(problem.status()).removeprefix("StatusCode."), _readable(problem.message())
         if status == "UNAVAILABLE" or "no available versions" in text:
             return Outage(text)
         if status == "DEADLINE_EXCEEDED":
@@ -149,6 +149,11 @@ class GrpcConnection:
         if status == "UNIMPLEMENTED":
             return Unavailable(f"{self.address} speaks gRPC, but not Triton's ({text}): pass the port of its gRPC endpoint")
         return Unavailable(f"{what} failed ({status}: {text}): the server's log says more")
+
+
+def _readable(text: str) -> str:
+    """Return gRPC's words with the brackets of an IPv6 address, which it writes as in a URL."""
+    return text.replace("%5B", "[").replace("%5D", "]").replace("%25", "%")
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

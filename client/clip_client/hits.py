@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex, overload
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.html_tables import Picture, table
 from clip_client.rows_and_hits import Hit
+from clip_client.type_names import a_type
 
 Thumbnails = Callable[[Hit], "bytes | None"]
 
@@ -84,7 +85,7 @@ def thumbnail_path(hit: Hit) -> str | None:
         InvalidInput: ``hit`` isn't one, or its path isn't that of a thumbnail.
     """
     if not isinstance(hit, Hit):
-        raise InvalidInput(f"a hit can't be a {type(hit).__name__}: pass one that a search returned")
+        raise InvalidInput(f"a hit can't be {a_type(hit)}: pass one that a search returned")
     if hit.thumbnail is None:
         return None
     if not isinstance(hit.thumbnail, str) or not _PATH.fullmatch(hit.thumbnail):  # it is appended to the sidecar's URL

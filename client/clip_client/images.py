@@ -14,6 +14,7 @@ from clip_client.errors import InvalidInput
 from clip_client.preprocess import Limits, check_size, resize, to_rgb
 from clip_client.regular_files import read_picture
 from clip_client.spec import ModelSpec
+from clip_client.type_names import a_type
 
 ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, npt.NDArray[np.uint8]]
 """A path, an http(s) URL, encoded bytes, a binary file object, a PIL image, or a uint8 array [H, W, 3] in RGB."""
@@ -59,6 +60,8 @@ def names_image(text: str) -> bool:
 
 def is_one_image(images: Any) -> bool:
     """Tell an image, or a text or bytes, from a list of them."""
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUST" and images.ndim == 1:  # of paths, say
+        return False
     return isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | np.ndarray) or hasattr(
         images, "read"
     )
@@ -85,7 +88,7 @@ def encoded_file(image: str | os.PathLike[str] | bytes | BinaryIO, limits: Limit
     if hasattr(image, "read"):
         return _read_all(image)
     raise InvalidInput(
-        f"an image can't be a {type(image).__name__}: expected a path, a URL, bytes, a binary file, "
+        f"an image can't be {a_type(image)}: expected a path, a URL, bytes, a binary file, "
         "a PIL image or a uint8 array [H, W, 3]"
     )
 

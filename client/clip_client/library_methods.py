@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from clip_client.client_variables import TOKEN
-from clip_client.errors import InvalidInput
+from clip_client.pickles import reduced
 
 if TYPE_CHECKING:
     from functools import partial
@@ -83,12 +83,7 @@ class LibraryMethods:
         return encode(cast("Clip", self), inputs, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._secrets:
-            raise InvalidInput(
-                f"a client that was given {' and '.join(self._secrets)} can't be pickled, for others could read that: "
-                f"set {TOKEN}, which each process reads, or make a client there"
-            )
-        return self._opening, ()
+        return reduced(self._opening, self._secrets, TOKEN)
 
 
 def _mapper(clip: Any, *arguments: Any) -> ColumnMapper:

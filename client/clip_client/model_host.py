@@ -46,7 +46,17 @@ class ModelHost(Protocol):
         """Give back what the host holds; later calls raise Unavailable."""
 
 
+MOST_S = 1e6
+"""Longest bound that libraries are given: a fortnight; of longer ones some make none, others one in the past."""
+
+
 def check_timeout(timeout_s: float, name: str = "timeout_s") -> None:
     """Raise InvalidInput for a bound on a wait that isn't a number of seconds."""
     if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not timeout_s > 0:
         raise InvalidInput(f"{name} is {timeout_s!r}: expected a number of seconds above 0")
+
+
+def check_wait(timeout_s: float) -> None:
+    """Raise InvalidInput for the length of a wait that isn't a number of seconds; 0 is to look once."""
+    if timeout_s != 0 or isinstance(timeout_s, bool):
+        check_timeout(timeout_s)

@@ -165,7 +165,7 @@ class BlockingRest(RestConnection):
         pool = self._pool
         if pool is None:
             raise closed(self.address)
-        timeout = urllib3.Timeout(total=timeout_s, connect=self._options.timeouts.connect_s)
+        timeout = urllib3.Timeout(total=timeout_s, connect=min(self._options.timeouts.connect_s, timeout_s))
         every = {**pool.headers, **(headers or {})}
         try:
             answer = pool.request(method, self._url + path, body=body, headers=every, timeout=timeout, redirect=False)
@@ -190,6 +190,7 @@ def _config(described: Any) -> SimpleNamespace:
 def _error_text(answer: Answer) -> str:
     """Return Triton's own words for an error, empty if somebody else answers."""
     try:
-        return str(json.loads(answer.body)["error"])
+        error = json.loads(answer.body)["error"]
+        return error if isinstance(error, str) else ""
     except (ValueError, KeyError, TypeError):
         return ""

@@ -17,6 +17,7 @@ from clip_client.file_names import as_source
 from clip_client.images import names_image
 from clip_client.preprocess import Limits
 from clip_client.regular_files import read_picture
+from clip_client.type_names import a_type
 
 OnConflict = Literal["error", "replace", "skip"]
 Order = Literal["number", "newest", "random"]
@@ -154,15 +155,13 @@ def as_terms(what: Any, name: str) -> list[Term]:
         if wrong is None:
             return terms
         name, what = f"{name}[{wrong[0]}]", wrong[1]
-    raise InvalidInput(
-        f"{name} is a {type(what).__name__}: expected a text, a Term or a list of Terms, Term(image=…) for a picture"
-    )
+    raise InvalidInput(f"{name} is {a_type(what)}: expected a text, a Term or a list of Terms, Term(image=…) for a picture")
 
 
 def rows_to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
     """Return rows as the API takes them, and reasons for those that can't be read, by position."""
     if not isinstance(rows, Iterable) or isinstance(rows, str | bytes | Mapping):
-        raise InvalidInput(f"rows is a {type(rows).__name__}: expected a list of Row(…)")
+        raise InvalidInput(f"rows is {a_type(rows)}: expected a list of Row(…)")
     sendable: dict[int, dict[str, Any]] = {}
     unread: dict[int, str] = {}
     for n, row in enumerate(rows):
@@ -176,7 +175,7 @@ def rows_to_json(rows: Iterable[Row]) -> tuple[dict[int, dict[str, Any]], dict[i
 def _as_row(row: Any) -> Row:
     if isinstance(row, Row):
         return row
-    raise InvalidInput(f"it is a {type(row).__name__}: expected a Row, say Row(image='cat.jpg', metadata={{'animal': 'cat'}})")
+    raise InvalidInput(f"it is {a_type(row)}: expected a Row, say Row(image='cat.jpg', metadata={{'animal': 'cat'}})")
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def _metadata(name: str, value: Any) -> Any:
     if isinstance(value, Decimal):
         return format(value, "f")
     if value is not None and not isinstance(value, str | int | float | dict):
-        raise InvalidInput(f"metadata {name} is a {type(value).__name__}: expected a string, a number or true/false")
+        raise InvalidInput(f"metadata {name} is {a_type(value)}: expected a string, a number or true/false")
     return value
 
 

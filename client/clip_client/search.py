@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from clip_client import connection_options
 from clip_client.blocking import blocking, blocking_iterator
@@ -10,6 +12,7 @@ from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.concurrency import Threads
 from clip_client.connect import sidecar_at
 from clip_client.connection_options import Retries, Timeouts, sent_token
+from clip_client.pickles import reduced, secrets
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,
@@ -42,7 +45,7 @@ __all__ = [
 
 
 class Search:
-    """A client of one sidecar; safe to use from several threads.
+    """A client of one sidecar; safe to use from several threads. Its pickle opens another one.
 
     >>> with Search("http://localhost:1234") as search:
     ...     search.query("photos", "a cat", k=5)[0].score
@@ -78,6 +81,9 @@ class Search:
         self._calls = SearchCalls(http, concurrency)
         self._calls._shown = self.thumbnail
         self.url = http.url
+        again: dict[str, Any] = {"timeout_s": timeout_s, "tls": tls, "timeouts": timeouts, "retries": retries}
+        self._opening = partial(type(self), self.url, **again)
+        self._secrets = secrets(token=token, headers=headers)
 
     wait_ready = blocking(SearchCalls.wait_ready)
     collections = blocking(SearchCalls.collections)
@@ -99,6 +105,9 @@ class Search:
     keep_picture = blocking(SearchCalls.keep_picture)
     rebuild = blocking(SearchCalls.rebuild)
     close = blocking(SearchCalls.close)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self._opening, self._secrets, SEARCH_TOKEN)
 
     def __repr__(self) -> str:
         return self._calls.described("Search")

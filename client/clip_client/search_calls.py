@@ -12,6 +12,7 @@ from clip_client.arrow_calls import ArrowCalls
 from clip_client.concurrency import Concurrency
 from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
+from clip_client.model_host import check_wait
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,
@@ -50,12 +51,17 @@ class SearchCalls(ArrowCalls):
         """Return a client of this kind in a line: the sidecar, and its state."""
         return f"<{kind} at {self.url}, {'closed' if self._is_closed else 'open'}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidInput(f"an {type(self).__name__} can't be copied or pickled, it belongs to its event loop: make one there")
+
     async def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         """Return once the sidecar answers, its collections are open and its Triton is ready.
 
         Raises:
+            InvalidInput: ``timeout_s`` isn't a number of seconds.
             Unavailable: they aren't within ``timeout_s``; the message names the missing parts.
         """
+        check_wait(timeout_s)
         deadline = time.monotonic() + timeout_s
         while reason := await self._http.not_ready():
             if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from clip_client.errors import InvalidInput
+from clip_client.type_names import a_type
 
 GRPC, HTTP = ("grpc", "grpcs"), ("http", "https")
 _PORTS = {"grpc": 8001, "grpcs": 443, "http": 80, "https": 443}
@@ -75,7 +76,7 @@ def server_address(
 ) -> ServerAddress:
     """Return one address; names and passwords in front of the host are refused unseen."""
     if not isinstance(text, str):
-        raise InvalidInput(f"the {origin} is a {type(text).__name__}: {expected}")
+        raise InvalidInput(f"the {origin} is {a_type(text)}: {expected}")
     refused = InvalidInput(f"the {origin} is {_shown(text)!r}: {expected}")
     if "@" in text:
         raise InvalidInput(f"the {origin} names a user in front of {_shown(text)!r}: leave that out, and pass token or headers")
@@ -107,5 +108,5 @@ def _shown(text: str) -> str:
 def _listed(addresses: Any, origin: str) -> list[str]:
     listed = list(addresses) if isinstance(addresses, Iterable) and not isinstance(addresses, bytes | dict) else None
     if listed is None or not all(isinstance(one, str) for one in listed):
-        raise InvalidInput(f"the {origin} is a {type(addresses).__name__}: expected a string, or a list of strings")
+        raise InvalidInput(f"the {origin} is {a_type(addresses)}: expected a string, or a list of strings")
     return listed

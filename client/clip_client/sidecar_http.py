@@ -223,6 +223,8 @@ class Sidecar(ABC):
         if kind == ContractMismatch.__name__:
             return ContractMismatch(message)
         error = error_class(status)
+        if issubclass(error, Unavailable | Timeout) and not issubclass(error, InvalidInput):  # its Triton's, say, not ours
+            return error(f"the sidecar at {self.url} answers: {message}")
         if issubclass(error, InvalidInput):
             return error(message, errors=reasons)
         return error(message)

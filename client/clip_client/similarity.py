@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +11,9 @@ from clip_client.comparison import Floats
 from clip_client.embedded import Embedded
 from clip_client.errors import InvalidInput
 from clip_client.images import is_one_image, names_image
+from clip_client.item_lists import iterable
 from clip_client.spec import TOWERS, Tower
+from clip_client.type_names import a_type
 
 if TYPE_CHECKING:
     from clip_client.clip_tasks import ClipTasks
@@ -32,9 +34,7 @@ async def side(clip: ClipTasks, items: Any, name: str, given: Tower | None) -> F
     if array is not None:
         return _unit(array, name, (await clip.spec()).embedding_size)
     single = is_one_image(items) or _is_one_embedding(items)
-    if not single and not isinstance(items, Iterable):
-        raise InvalidInput(f"{name} is a {type(items).__name__}: expected images, texts or embeddings, one or a list")
-    batch = [items] if single else list(items)
+    batch = [items] if single else list(iterable(items, name, "images, texts or embeddings, one or a list"))
     kind = given or _kind(batch, name)
     if kind == "embedding":
         rows = _unit(_stacked(batch, name), name, (await clip.spec()).embedding_size)
@@ -48,10 +48,18 @@ def _as_floats(items: Any) -> Any:
     if isinstance(items, np.ndarray):
         array = items
     elif hasattr(items, "__array__") and not is_one_image(items):  # a tensor, say
-        array = np.asarray(items)
+        array = _array(items)
     else:
         return None
     return array if array.dtype.kind == "f" else None
+
+
+def _array(items: Any) -> Any:
+    """Return a tensor, say, as an array; those with a gradient, or of types that arrays lack, need two steps more."""
+    try:
+        return np.asarray(items)
+    except (TypeError, RuntimeError):
+        return np.asarray(items.detach().float().cpu()) if hasattr(items, "detach") else np.empty(0, np.object_)
 
 
 def _is_one_embedding(items: Any) -> bool:
@@ -85,7 +93,7 @@ def _kind_of(item: Any, place: str, name: str) -> _Kind:
         return "embedding"
     if is_one_image(item):
         return "image"
-    raise InvalidInput(f"{place} is a {type(item).__name__}: expected an image, a text or an embedding")
+    raise InvalidInput(f"{place} is {a_type(item)}: expected an image, a text or an embedding")
 
 
 def _is_numbers(item: Any) -> bool:

@@ -63,5 +63,5 @@ def size_of(item: Any) -> int:
 def _file_size(path: str | os.PathLike[str]) -> int:
     try:
         return os.stat(path).st_size
-    except (OSError, ValueError):  # no file: a text, a URL, or an error that the request will name
+    except Exception:  # no file: a text, a URL, or an error that the request will name, of a path of somebody else's, say
         return len(path) if isinstance(path, str) else 0

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from clip_client.comparison import Floats
 from clip_client.embedded import Embedded, named
-from clip_client.errors import ClipError, InvalidInput, Unavailable
+from clip_client.errors import ClipError, Closed, InvalidInput, Unavailable
 from clip_client.spec import Tower
 from clip_client.stream_books import Books
 from clip_client.stream_parts import Part
@@ -90,6 +90,8 @@ class Stream:
         while True:
             try:
                 return await self.door.embed(items)
+            except Closed:
+                raise
             except Unavailable:
                 attempt += 1
                 if attempt == _ATTEMPTS or not await self._is_back():
@@ -102,6 +104,8 @@ class Stream:
             try:
                 await self.door.wait_ready(min(_LOOK_S, self.door.patience_s))
                 return True
+            except Closed:
+                return False
             except Unavailable:
                 continue
             except Exception:  # the client was closed meanwhile, say: the request's own error says more

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from clip_client.blocking import run
 from clip_client.concurrency import LAST_REQUESTS_S
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import Closed, InvalidInput, Unavailable
 
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
@@ -151,7 +151,7 @@ class Tasks:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Unavailable(f"{self._owner} was closed: make a new client")
+            raise Closed(f"{self._owner} was closed: make a new client")
 
     def _forget(self, name: str) -> None:
         task = self._shared.pop(name)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from clip_client.client_variables import CA, CERTIFICATE, KEY
 from clip_client.errors import InvalidInput
+from clip_client.type_names import a_type
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -35,7 +36,7 @@ class Tls:
         for name in ("ca", "certificate", "key"):
             path = getattr(self, name)
             if path is not None and not isinstance(path, str | os.PathLike):
-                raise InvalidInput(f"Tls.{name} is a {type(path).__name__}: expected the path of a PEM file")
+                raise InvalidInput(f"Tls.{name} is {a_type(path)}: expected the path of a PEM file")
             if path is not None:
                 _content(f"Tls.{name}", path)
         if self.key is not None and self.certificate is None:

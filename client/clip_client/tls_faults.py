@@ -27,6 +27,8 @@ def fault(address: ServerAddress, options: Options, told: str = "") -> str:
     """
     if "http1.x server" in told:  # gRPC's words
         return "HTTP is spoken there, not gRPC: pass the port of gRPC, 8001 as a rule, or write http:// if that is meant"
+    if "BadStatusLine('\\x00\\x00" in told or "Expected HTTP/" in told:  # urllib3's and aiohttp's, for a frame of HTTP/2
+        return "no HTTP/1.1 is spoken there, but gRPC perhaps: pass the port of HTTP, or write grpc:// if that is meant"
     if "refused" in told:
         return ""
     try:
@@ -51,7 +53,7 @@ def _fault_of_secure(address: ServerAddress, options: Options) -> str:
     except ssl.SSLCertVerificationError as problem:
         return _of_certificate(problem, address)
     except ssl.SSLError as problem:
-        return _of_handshake(problem, tls)
+        return _of_handshake(problem, address, tls)
     return ""
 
 
@@ -63,12 +65,14 @@ def _of_certificate(problem: ssl.SSLCertVerificationError, address: ServerAddres
     return f"its certificate isn't trusted, {problem.verify_message}: pass tls=Tls(ca=…) with the authority that signed it"
 
 
-def _of_handshake(problem: ssl.SSLError, tls: Tls) -> str:
+def _of_handshake(problem: ssl.SSLError, address: ServerAddress, tls: Tls) -> str:
     reason = problem.reason or str(problem)
     if any(
         mark in reason for mark in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST", "PACKET_LENGTH", "UNKNOWN_PROTOCOL")
     ):
-        return "plain text is spoken there, and no TLS: write grpc:// or http:// if that is meant"
+        return (
+            f"plain text is spoken there, and no TLS: write {'grpc' if address.scheme in GRPC else 'http'}:// if that is meant"
+        )
     return _of_end(f"it refuses the handshake, {reason}", tls) if "ALERT" in reason or "EOF" in reason else ""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from clip_client.comparison import Floats
 from clip_client.errors import ContractMismatch, InvalidInput
 from clip_client.prompt_templates import DEFAULT, TEMPLATES
+from clip_client.type_names import a_type
 
 Templates = str | Sequence[str]
 """Name of a list in :data:`~clip_client.prompt_templates.TEMPLATES`, one template, or several."""
@@ -111,4 +112,4 @@ def _check_template(n: int, template: object) -> None:
 
 
 def _shown(value: object) -> str:
-    return f"a {type(value).__name__}, {str(value)[:80]!r}"
+    return f"{a_type(value)}, {str(value)[:80]!r}"

@@ -15,6 +15,7 @@ from clip_client.embedded import Embedded, source_of
 from clip_client.embedding_streams import AsyncItemStream, ItemStream
 from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike, is_one_image
+from clip_client.item_lists import iterable
 from clip_client.streams import OnError
 from clip_client.zero_shot import Templates, checked_labels, checked_templates, label_embeddings, prompts
 
@@ -126,6 +127,9 @@ class ZeroShot:
         stream.books.verb = "classified"
         return ItemStream(self._calls._each(results), stream.books)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidInput("a ZeroShot can't be copied or pickled: pickle the client and the labels, and make one there")
+
     def __repr__(self) -> str:
         return f"ZeroShot({len(self.labels)} labels, {len(self.templates)} templates)"
 
@@ -139,6 +143,4 @@ async def zero_shot(clip: ClipTasks, labels: Iterable[str], templates: Templates
 
 
 def _listed(images: Any) -> Sequence[Any]:
-    if not isinstance(images, Iterable):
-        raise InvalidInput(f"images can't be a {type(images).__name__}: expected one image, or a list of them")
-    return list(images)
+    return list(iterable(images, "images", "one image, or a list of them"))

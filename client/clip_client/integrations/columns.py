@@ -13,6 +13,7 @@ from PIL import Image
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
+from clip_client.type_names import a_type
 
 if TYPE_CHECKING:
     from clip_client.clip import Clip
@@ -81,7 +82,7 @@ def _save_identity(pickler: Any, mapper: ColumnMapper) -> None:
 def _values(rows: Any, column: str) -> tuple[list[Any], bool]:
     """Return a column's values as they are stored, images undecoded; and true if they are one row's."""
     if not isinstance(rows, Mapping):
-        raise InvalidInput(f"a row can't be a {type(rows).__name__}: call map without input_columns")
+        raise InvalidInput(f"a row can't be {a_type(rows)}: call map without input_columns")
     if column not in rows:
         raise InvalidInput(f"there is no column {column!r}: the rows have {', '.join(map(repr, rows))}")
     table = getattr(rows, "pa_table", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,7 +12,9 @@ from PIL import Image
 
 from clip_client.comparison import Floats
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.item_lists import iterable
 from clip_client.spec import Tower
+from clip_client.type_names import a_type
 
 if TYPE_CHECKING:
     from clip_client.clip import Clip
@@ -30,7 +32,7 @@ class Encoding:
     convert_to_tensor: bool
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
             raise InvalidInput(f"batch_size is {self.batch_size!r}: expected a whole number, at least 1")
 
 
@@ -40,7 +42,7 @@ def encode(clip: Clip, inputs: Any, options: Encoding) -> Any:
     items = [inputs] if single else _listed(inputs)
     typed = _typed(items)
     embeddings = np.empty((len(items), clip.spec.embedding_size), np.float32)
-    step = options.batch_size * _STEP
+    step = int(options.batch_size) * _STEP
     with _bar(len(items), options.show_progress_bar) as bar:
         for start in range(0, len(items), step):
             part = typed[start : start + step]
@@ -56,9 +58,7 @@ def _is_single(inputs: Any) -> bool:
 
 
 def _listed(inputs: Any) -> list[Any]:
-    if not isinstance(inputs, Iterable):
-        raise InvalidInput(f"inputs can't be a {type(inputs).__name__}: expected a text, an image, or a list of them")
-    return list(inputs)
+    return list(iterable(inputs, "inputs", "a text, an image, or a list of them"))
 
 
 def _typed(items: Sequence[Any]) -> list[tuple[Tower, Any]]:
@@ -82,7 +82,7 @@ def _tower_and_item(item: Any) -> tuple[Tower, Any]:
         return "image", item
     if isinstance(item, Mapping) and len(item) == 1 and (key := next(iter(item))) in get_args(Tower):
         return key, item[key]
-    shown = f"a dict with {sorted(map(str, item))}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
+    shown = f"a dict with {sorted(map(str, item))}" if isinstance(item, Mapping) else f"{a_type(item)}"
     raise InvalidInput(
         f"an input can't be {shown}: expected str for a text; a PIL image, a uint8 array [H, W, 3] or a pathlib.Path for an "
         "image; or {'text': …}, {'image': …}"

@@ -17,6 +17,7 @@ from clip_client.plots.labels import shown, style
 from clip_client.plots.pictures import Picture, attempt, picture
 from clip_client.plots.pictures import pictures as read
 from clip_client.rows_and_hits import Hit
+from clip_client.type_names import a_type
 
 _MOST = 100  # pictures in one figure
 _CELL = 1.55  # inches
@@ -59,7 +60,7 @@ def hits(
     rows = listed("hits", hits, "hits, as Search.query returns")
     for n, hit in enumerate(rows):
         if not isinstance(hit, Hit):
-            raise InvalidInput(f"hits[{n}] is a {type(hit).__name__}: expected a Hit, as Search.query returns")
+            raise InvalidInput(f"hits[{n}] is {a_type(hit)}: expected a Hit, as Search.query returns")
     drawn = _pictures_of(rows, pictures)
     labels = [_label(hit, label) for hit in rows[:_MOST]]
     notes = [f"{hit.score:.3f}" for hit in rows[:_MOST]]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
+from clip_client.type_names import a_type
 
 Floats = npt.NDArray[np.float64]
 
@@ -16,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 def listed(name: str, items: Any, of: str) -> list[Any]:
     """Return the items of a list; one string isn't taken for many."""
     if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-        raise InvalidInput(f"{name} is a {type(items).__name__}: expected a list of {of}")
+        raise InvalidInput(f"{name} is {a_type(items)}: expected a list of {of}")
     return list(items)
 
 
@@ -25,7 +26,7 @@ def strings(name: str, items: Any) -> list[str]:
     rows = listed(name, items, "strings")
     for n, row in enumerate(rows):
         if not isinstance(row, str):
-            raise InvalidInput(f"{name}[{n}] is a {type(row).__name__}: expected a string")
+            raise InvalidInput(f"{name}[{n}] is {a_type(row)}: expected a string")
     return rows
 
 
@@ -34,7 +35,7 @@ def numbers(name: str, values: Any, dimensions: int, of: str) -> Floats:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as problem:
-        raise InvalidInput(f"{name} is a {type(values).__name__}: expected {of} ({problem})") from problem
+        raise InvalidInput(f"{name} is {a_type(values)}: expected {of} ({problem})") from problem
     if array.size == 0 and array.ndim < dimensions:
         return array.reshape((0,) * dimensions)
     if array.ndim != dimensions:
