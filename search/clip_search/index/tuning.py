@@ -43,7 +43,7 @@ def made(index: VectorIndex, count: int) -> Floats:
 
 
 def made_of(stored: Floats) -> Floats:
-    """Return a query for each of some stored vectors [n, D], as far from them as texts are: random directions, each at a cosine of 0.3 to one.
+    """Return a query for each of some stored vectors [n, D]: a random direction at a cosine of 0.3 to it, as a text has.
 
     On a trained CLIP they needed a little more effort than its captions. Directions near no vector are too hard in clusters.
     """
