@@ -88,7 +88,7 @@ def test_a_probability_that_is_nearly_1_is_not_called_1() -> None:
     ("arguments", "message"),
     [
         (("a cat", [1.0]), "texts is a str: expected a list of strings"),
-        ((["a", 3], [0.5, 0.5]), r"texts\[1\] is a int: expected a string"),
+        ((["a", 3], [0.5, 0.5]), r"texts\[1\] is an int: expected a string"),
         ((["a"], [0.5, 0.5]), "the source has 2 items, texts has 1"),
         ((["a"], [[0.5], [0.5]]), r"the source has 2 images: expected one"),
         ((["a"], [1.5]), "expected probabilities, not cosines or logits"),
@@ -144,9 +144,9 @@ def test_nothing_is_drawn_as_such() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plots.hits([1], [JPEGS[0]]), r"hits\[0\] is a int: expected a Hit"),
+        (lambda: plots.hits([1], [JPEGS[0]]), r"hits\[0\] is an int: expected a Hit"),
         (lambda: plots.hits([hit(0)], []), "pictures has 0 items, hits has 1"),
-        (lambda: plots.hits([hit(0)], 5), "pictures is a int: expected a list of images"),
+        (lambda: plots.hits([hit(0)], 5), "pictures is an int: expected a list of images"),
         (lambda: plots.hits([hit(0)], picture()), "pictures is a Image: expected a list of images"),
         (lambda: plots.hits([hit(0)], Awaited()), "pictures is an asynchronous client"),
         (lambda: plots.grid(JPEGS, ["a"]), "labels has 1 items, images has 3"),
@@ -154,7 +154,7 @@ def test_nothing_is_drawn_as_such() -> None:
         (lambda: plots.similarity([1, 2], ["a"], ["b"]), r"matrix has shape \[2\]: expected numbers \[N, M\]"),
         (lambda: plots.similarity([[1, 2]], ["a"], ["b"]), "columns has 1 items, its second axis has 2"),
         (lambda: plots.similarity([[1]], ["a"], ["b"], limits=(1, 0)), "expected the lower number first"),
-        (lambda: plots.scores(5), "scores is a int: expected a list of scores or hits"),
+        (lambda: plots.scores(5), "scores is an int: expected a list of scores or hits"),
         (lambda: plots.scores([0.1], cut="high"), "cut is 'high': expected a score"),
     ],
 )

@@ -58,8 +58,8 @@ def test_a_text_that_may_be_an_image_is_asked_about(clip: Clip, tmp_path: Path) 
     [
         (["a cat", FILES[0]], r"a\[1\] is of kind image, a\[0\] of kind text: pass lists of one kind"),
         ([FILES[0], np.ones(4)], r"a\[1\] is of kind embedding, a\[0\] of kind image"),
-        ([object()], r"a is a object: expected an image, a text or an embedding"),
-        (7, r"a is an int: expected images, texts or embeddings"),
+        ([object()], r"a is an object: expected an image, a text or an embedding"),
+        (7, r"a can't be an int: expected images, texts or embeddings"),
         (np.ones((2, 3)), r"a is an array \[2, 3\]: expected embeddings, \[N, \d+\]"),
         ([np.ones(3), np.ones(4)], r"a has embeddings of shapes \(3,\), \(4,\)"),
         ([np.ones(3), None], r"a\[1\] has no embedding, as 1 of 2: leave those out"),
