@@ -146,7 +146,7 @@ def test_an_error_comes_back_as_it_was_sent() -> None:
         (b"\x89PNG", "what is a bytes"),
         (Path("cat.jpg"), "what is a PosixPath"),
         (["a cat"], r"what\[0\] is a str"),
-        ([Term(text="a cat"), None], r"what\[1\] is a None"),
+        ([Term(text="a cat"), None], r"what\[1\] is None"),
         ("http://localhost/cat.jpg", "names a picture, perhaps: pass Term"),
         (__file__, "names a picture, perhaps: pass Term"),
     ],
