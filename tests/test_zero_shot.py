@@ -220,7 +220,7 @@ def test_a_rank_is_a_whole_number(k, clip: Clip) -> None:
 
 @pytest.mark.parametrize("use", [lambda clip: clip.zero_shot(LABELS).classify(3), lambda clip: clip.classify(None, LABELS)])
 def test_images_that_are_none_are_refused(use: Callable[[Clip], object], clip: Clip) -> None:
-    with pytest.raises(InvalidInput, match="images can't be a"):
+    with pytest.raises(InvalidInput, match="images can't be"):
         use(clip)
 
 
