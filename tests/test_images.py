@@ -95,7 +95,7 @@ class Broken(io.BytesIO):
         (Broken(), "can't be read: unplugged"),
         (io.StringIO("text"), "open it in binary mode"),
         (42, "can't be an int"),
-        (None, "can't be a None"),
+        (None, "can't be None"),
     ],
     ids=lambda value: str(value)[:20],
 )

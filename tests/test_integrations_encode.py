@@ -69,7 +69,7 @@ def test_bad_inputs_are_named_by_position(clip: Clip, tmp_path: Path) -> None:
         clip.encode(["a cat"] * 19 + [tmp_path / "bad.jpg"], batch_size=1)
     assert list(raised.value.errors) == [19]
     for wrong in (7, None):
-        with pytest.raises(InvalidInput, match="inputs can't be a"):
+        with pytest.raises(InvalidInput, match="inputs can't be"):
             clip.encode(wrong)
     with pytest.raises(InvalidInput, match="batch_size is 0: expected a whole number, at least 1"):
         clip.encode(TEXTS, batch_size=0)

@@ -147,7 +147,7 @@ def test_nothing_is_drawn_as_such() -> None:
         (lambda: plots.hits([1], [JPEGS[0]]), r"hits\[0\] is an int: expected a Hit"),
         (lambda: plots.hits([hit(0)], []), "pictures has 0 items, hits has 1"),
         (lambda: plots.hits([hit(0)], 5), "pictures is an int: expected a list of images"),
-        (lambda: plots.hits([hit(0)], picture()), "pictures is a Image: expected a list of images"),
+        (lambda: plots.hits([hit(0)], picture()), "pictures is an Image: expected a list of images"),
         (lambda: plots.hits([hit(0)], Awaited()), "pictures is an asynchronous client"),
         (lambda: plots.grid(JPEGS, ["a"]), "labels has 1 items, images has 3"),
         (lambda: plots.grid(JPEGS, columns=0), "columns is 0: expected a whole number of at least 1"),

@@ -27,6 +27,7 @@ from clip_client import (
 )
 from clip_client.errors import http_status
 from clip_client.search import Row, Term
+from clip_client.type_names import a_type
 from clip_search import errors
 
 MEANINGS = {
@@ -146,7 +147,7 @@ def test_an_error_comes_back_as_it_was_sent() -> None:
         (b"\x89PNG", "what is a bytes"),
         (Path("cat.jpg"), "what is a PosixPath"),
         (["a cat"], r"what\[0\] is a str"),
-        ([Term(text="a cat"), None], r"what\[1\] is a None"),
+        ([Term(text="a cat"), None], r"what\[1\] is None"),
         ("http://localhost/cat.jpg", "names a picture, perhaps: pass Term"),
         (__file__, "names a picture, perhaps: pass Term"),
     ],
@@ -162,7 +163,7 @@ def test_what_cannot_be_searched_for_is_told(what: Any, told: str) -> None:
 def test_rows_that_are_none_are_told() -> None:
     with Search("http://127.0.0.1:9") as search:
         for rows in (None, "a.jpg", {"id": "a"}, Row(id="a")):
-            with pytest.raises(InvalidInput, match=f"rows is a {type(rows).__name__}: expected a list of Row"):
+            with pytest.raises(InvalidInput, match=f"rows is {a_type(rows)}: expected a list of Row"):
                 search.add("photos", rows)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="none of 2 rows can be sent; row 0: it is a dict: expected a Row") as refused:
             search.add("photos", [{"id": "a"}, "a.jpg"])  # type: ignore[list-item]

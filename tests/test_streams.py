@@ -63,7 +63,7 @@ def test_a_bad_item_has_its_position_its_source_and_its_reason(clip: Clip, tmp_p
     assert [result.position for result in results if result.embedding is None] == [1, 3, 4, 5]
     assert [result.source for result in results[:6]] == [str(good), str(text), "", str(tmp_path / "none.png"), "", ""]
     assert "no image file" in results[3].reason
-    assert "can't be a None" in results[4].reason
+    assert "can't be None" in results[4].reason
     assert all(not result.reason for result in results if result.embedding is not None)
     assert (stream.books.read, stream.books.embedded, stream.books.left_out) == (46, 42, 4)
 

@@ -143,7 +143,7 @@ def test_sigmoid_checkpoints_have_a_probability_per_label(spec: ModelSpec) -> No
     [
         ("cat", "labels is a str, 'cat': expected a list of texts"),
         (b"cat", "labels is a bytes"),
-        (None, "labels is a None"),
+        (None, "labels is None"),
         ([], "there are no labels: pass at least one"),
         (["cat", 7], "label 1 is an int, '7': expected a text"),
         (["cat", " "], "label 1 is empty"),
@@ -167,7 +167,7 @@ def test_labels_that_cannot_be_used_are_named(labels, message: str) -> None:
         (["a {label}"], "template 0, 'a {label}', has no {}"),
         ("{} and {0}", "template 0, '{} and {0}', has other braces: expected {} alone"),
         ("{{}}", "has other braces"),
-        (["a {}", None], "template 1 is a None"),
+        (["a {}", None], "template 1 is None"),
         ([], "there are no templates: pass at least one"),
         (7, "templates is an int"),
     ],
@@ -220,7 +220,7 @@ def test_a_rank_is_a_whole_number(k, clip: Clip) -> None:
 
 @pytest.mark.parametrize("use", [lambda clip: clip.zero_shot(LABELS).classify(3), lambda clip: clip.classify(None, LABELS)])
 def test_images_that_are_none_are_refused(use: Callable[[Clip], object], clip: Clip) -> None:
-    with pytest.raises(InvalidInput, match="images can't be a"):
+    with pytest.raises(InvalidInput, match="images can't be"):
         use(clip)
 
 
