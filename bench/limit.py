@@ -16,6 +16,7 @@ import torch
 from openvino import opset13 as ov
 from torch import nn
 
+from clip_client.engines.openvino import plugin_properties
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.openvino_fp16 import OpenVinoFp16
 from lib.checkpoints import Loaded, checkpoint, encoder, exported, loaded
@@ -121,7 +122,7 @@ def in_openvino(products: Products, numbers: str) -> Work:
         hidden = ov.matmul(hidden, kernel, False, True)
     model = openvino.Model([ov.result(hidden)], [first])
     variant = next(named(name) for name, each in VARIANTS.items() if each == numbers and isinstance(named(name), OpenVinoFp16))
-    request = openvino.Core().compile_model(model, "CPU", dict(variant.parameters)).create_infer_request()
+    request = openvino.Core().compile_model(model, "CPU", plugin_properties(variant.parameters)).create_infer_request()
     inputs = products.inputs()
     return lambda: request.infer([inputs])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -135,6 +136,18 @@ def test_a_swap_keeps_what_was_hidden_and_added_meanwhile() -> None:
     assert 7 not in index.search(vectors[7], 20)[1]
     assert index.search(vectors[2500], 1)[1].tolist() == [2500]
     assert len(index) == COUNT - 1
+
+
+def test_as_many_are_found_as_there_are() -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT)
+    lists = part("ivf", vectors, rows)
+    lists.tuned = dataclasses.replace(lists.tuned, effort=1)  # one list has a fraction of the rows
+    lists.hide(rows[:100])
+    query = unit(1, seed=5)[0]
+    assert len(lists.search(query, 10, None)[1]) == 10
+    assert sorted(lists.search(query, COUNT, None)[1].tolist()) == rows[100:].tolist()
+    kept = rows[COUNT // 2 :]
+    assert sorted(lists.search(query, COUNT, kept)[1].tolist()) == kept.tolist()
 
 
 def test_nothing_is_found_in_nothing() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 import pictures
 from clip_client import InvalidInput, ModelSpec, bundled
+from clip_client.engines.openvino import plugin_properties
 from clip_export import cli, hardware
 from clip_export.evaluation import items, labelled_pictures
 from clip_export.variants import VARIANTS, onnx_fp32, quantization
@@ -141,7 +142,7 @@ def test_precision_is_said_outright(everything: Path) -> None:
         expected |= {"openvino-int8": "bf16", "openvino-bf16": "bf16"}
     for name, precision in expected.items():
         path = everything / "artifacts" / "tiny" / name / "image" / "model.xml"
-        model = openvino.Core().compile_model(path, "CPU", dict(VARIANTS[name].parameters))
+        model = openvino.Core().compile_model(path, "CPU", plugin_properties(VARIANTS[name].parameters))
         assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == precision, name
 
 

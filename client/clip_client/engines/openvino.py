@@ -43,7 +43,7 @@ _COPY = 4 / 3
 def opened(file: Path, parameters: Mapping[str, str], device: str) -> Encoder:
     """Compile the model, and run it once, so that its file can be let go."""
     name, core = resolved(device), openvino.Core()
-    properties = _for_device(core, name, _unbound({name: parameters[name] for name in _PROPERTIES if name in parameters}))
+    properties = _for_device(core, name, _unbound(plugin_properties(parameters)))
     every = _request(core, file, name, properties)
     budget_bytes = int(parameters.get(_FIXED_SHAPES_BYTES, 0)) if name == CPU else 0
     most = int(budget_bytes / (_COPY * file.with_suffix(".bin").stat().st_size))
@@ -53,6 +53,11 @@ def opened(file: Path, parameters: Mapping[str, str], device: str) -> Encoder:
         return np.array((fixed.request(batch.shape) or every).infer([batch])[EMBEDDING])
 
     return encode
+
+
+def plugin_properties(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a model's parameters that OpenVINO itself understands."""
+    return {name: parameters[name] for name in _PROPERTIES if name in parameters}
 
 
 def _request(core: openvino.Core, file: Path, device: str, properties: Mapping[str, Any], shape: Shape | None = None) -> Any:

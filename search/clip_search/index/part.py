@@ -82,10 +82,11 @@ class Part:
         """Return the nearest to a query [D] among the alive rows, and in ``only`` (ascending) if given."""
         k = min(k, len(self.rows))
         allowed, are_few = self._allowed(only)
+        if not (exactly or are_few):
+            scores, hits = self.index.search(query[None], k, self._effort(k, allowed), allowed)
+            exactly = self._are_short(hits[0], k, allowed)
         if exactly or are_few:
             scores, hits = self.index.exact(query[None], k, allowed)
-        else:
-            scores, hits = self.index.search(query[None], k, self._effort(k, allowed), allowed)
         real = hits[0] >= 0
         return scores[0][real], self.rows[hits[0][real]]
 
@@ -101,6 +102,11 @@ class Part:
         allowed[self._positions(only)] = True
         allowed &= self.alive
         return allowed, bool(np.count_nonzero(allowed) < _FILTERED_EXACTLY * len(allowed))
+
+    def _are_short(self, hits: Positions, k: int, allowed: Mask | None) -> bool:
+        """Tell if a search of some lists found fewer than there are."""
+        found = int(np.count_nonzero(hits >= 0))
+        return found < min(k, len(self.rows) if allowed is None else int(np.count_nonzero(allowed)))
 
     def _positions(self, rows: Rows) -> Rows:
         """Return the positions of those of ``rows`` that are here."""
