@@ -345,7 +345,9 @@ def test_overflows_and_failing_casts_are_an_answer_or_the_clients_error(table: T
 
 
 def test_every_way_into_the_table_checks_its_filter(raw: Any, table: Table) -> None:
-    engine = LanceEngine(table, "image", 2, IndexOptions(engine="lancedb"))
+    engine = LanceEngine(
+        table, "image", 2, IndexOptions(engine="lancedb"), lambda count: (np.empty((0, 2), np.float32), "vectors")
+    )
     ways: list[Callable[[str], Any]] = [
         table.matching,
         lambda where: table.page(where, -1, 5, ["id"]),

@@ -120,6 +120,9 @@ def test_references_of_the_openapi_document_resolve(fuzzed: Sidecar) -> None:
             at = at[part]
 
 
+schemathesis.serializer.alias("application/vnd.apache.arrow.stream", "application/octet-stream")
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 def test_requests_made_from_the_openapi_document(fuzzed: Sidecar, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{fuzzed.url}/openapi.json")

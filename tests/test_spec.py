@@ -58,7 +58,13 @@ PATCHES = [
 ]
 """Fields that change together: ``patch_size`` belongs to one way to resize."""
 
-IDENTITY = {"name": "other", "checkpoint": "elsewhere", "revision": "main", "notice": "For drawings."}
+IDENTITY = {
+    "name": "other",
+    "checkpoint": "elsewhere",
+    "revision": "main",
+    "notice": "For drawings.",
+    "approximation": "fewer tokens",
+}
 
 
 Outputs = Callable[[ModelSpec], dict[str, np.ndarray]]
