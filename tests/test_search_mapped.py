@@ -18,6 +18,7 @@ from clip_search.errors import StorageFull
 from clip_search.index import list_files, mapped_index
 from clip_search.index.kinds import LISTS, Kind
 from clip_search.index.part import Part
+from clip_search.index.part_builder import PartBuilder
 from clip_search.index.tuning import AT, Tuned, recalls, tuned
 from clip_search.options import IndexOptions
 from clip_search.storage import derived_files
@@ -273,3 +274,14 @@ def test_what_a_killed_build_left_goes(serving: Opener) -> None:
     serving.open(OPTIONS)
     assert settled(lambda: not left.exists())
     right(serving.collection)
+
+
+def test_rows_that_are_deleted_while_they_are_read_have_no_vectors(serving: Opener, tmp_path: Path) -> None:
+    builder = PartBuilder(
+        serving.collection.table, "image", tmp_path / "parts", OPTIONS, lambda count: (VECTORS[:0], "vectors")
+    )
+    wanted = serving.collection.table.rows("image")[:5]
+    serving.collection.delete(ids=["r1", "r3"]).result(30)
+    there, vectors = builder.vectors(wanted, VECTORS.shape[1])
+    assert there.tolist() == wanted[[0, 2, 4]].tolist()
+    np.testing.assert_allclose(vectors, VECTORS[[0, 2, 4]], atol=2e-3)

@@ -120,7 +120,7 @@ class FaissEngine:
         step = _SEALED * self._options.tail_rows
         for start in range(0, len(missing), step):
             some = missing[start : start + step]
-            self.append(some, self._builder.vectors(some, self.index.size))
+            self.append(*self._builder.vectors(some, self.index.size))
 
     def last_row(self) -> int:
         return max(self._last, self.index.snapshot.boundary)

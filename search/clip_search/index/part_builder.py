@@ -39,8 +39,8 @@ class PartBuilder:
         drawn = training_rows(kind, len(rows), size, options.memory_bytes)
         chosen = np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False))
         if kind in RERANKED or (kind != "flat" and len(rows) * size * 4 > options.mapped_bytes):
-            return self._in_files(kind, rows, lambda: self.vectors(chosen, size))
-        return self.in_memory(kind, rows, self.vectors(chosen, size))
+            return self._in_files(kind, rows, lambda: self.vectors(chosen, size)[1])
+        return self.in_memory(kind, rows, self.vectors(chosen, size)[1])
 
     def in_memory(self, kind: Kind, rows: Rows, sample: Floats) -> Part:
         """Index rows of the table in memory, trained on a sample [m, D]."""
@@ -86,14 +86,15 @@ class PartBuilder:
         self.saved.put(queries, source)
         return queries, source
 
-    def vectors(self, rows: Rows, size: int) -> Floats:
-        """Return vectors of rows (ascending) from the table, float32 [n, size], by row."""
-        vectors = np.empty((len(rows), size), np.float32)
+    def vectors(self, rows: Rows, size: int) -> tuple[Rows, Floats]:
+        """Return those of the rows (ascending) that are in the table, and their vectors, float32 [n, size], by row."""
+        vectors, found = np.empty((len(rows), size), np.float32), np.zeros(len(rows), bool)
         if len(rows):
             for batch, values in self._table.vectors(self._tower, int(rows[0]), int(rows[-1])):
                 here = present(rows, batch)
-                vectors[np.searchsorted(rows, batch[here])] = values[here]
-        return vectors
+                places = np.searchsorted(rows, batch[here])
+                vectors[places], found[places] = values[here], True
+        return (rows, vectors) if found.all() else (rows[found], vectors[found])  # some were deleted a moment ago
 
     def vectors_of(self, rows: Rows, size: int) -> Floats:
         """As :meth:`vectors`, of rows in any order, some of which may have none: zeros."""
