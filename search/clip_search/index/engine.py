@@ -98,7 +98,7 @@ class FaissEngine:
 
     def vectors(self, rows: Rows) -> Floats:
         if any(part.is_lost or part.is_touched() for part in self.index.snapshot.parts):
-            return self._builder.vectors_of(rows, self.index.size)
+            return self._table.matrix_of(self._tower, rows)
         return self.index.vectors(rows)
 
     def check_room(self) -> None:

@@ -63,11 +63,7 @@ class LanceEngine:
         return count
 
     def vectors(self, rows: Rows) -> Floats:
-        vectors = np.zeros((len(rows), self._size), np.float32)
-        by_row = self._table.vectors_of(self._tower, rows.tolist())
-        for n, row in enumerate(rows.tolist()):
-            vectors[n] = by_row.get(row, 0)
-        return vectors
+        return self._table.matrix_of(self._tower, rows)
 
     def check_room(self) -> None:
         pass  # the table says so itself

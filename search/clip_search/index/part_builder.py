@@ -96,13 +96,6 @@ class PartBuilder:
                 vectors[places], found[places] = values[here], True
         return (rows, vectors) if found.all() else (rows[found], vectors[found])  # some were deleted a moment ago
 
-    def vectors_of(self, rows: Rows, size: int) -> Floats:
-        """As :meth:`vectors`, of rows in any order, some of which may have none: zeros."""
-        vectors, by_row = np.zeros((len(rows), size), np.float32), self._table.vectors_of(self._tower, rows.tolist())
-        for n, row in enumerate(rows.tolist()):
-            vectors[n] = by_row.get(row, 0)
-        return vectors
-
     def _in_files(self, kind: Kind, rows: Rows, sample: Callable[[], Floats]) -> Part:
         folder = self.new_folder()
         try:

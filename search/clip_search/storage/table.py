@@ -223,6 +223,13 @@ class Table:
         by_row = self.get(rows, [column])
         return {row: np.array(values[column], np.float32) for row, values in by_row.items() if values[column] is not None}
 
+    def matrix_of(self, tower: Tower, rows: Rows) -> Floats:
+        """Return the vectors of rows in any order, float32 [n, D]; zeros for a row without one."""
+        vectors, by_row = np.zeros((len(rows), self.vector_size(tower)), np.float32), self.vectors_of(tower, rows.tolist())
+        for n, row in enumerate(rows.tolist()):
+            vectors[n] = by_row.get(row, 0)
+        return vectors
+
     def vector_index(self, tower: Tower) -> IndexState | None:
         """Return the state of LanceDB's own vector index; None if there is none."""
         return self._handle.ask(lambda: vector_index.state(self._handle.raw, tower_column(tower)))

@@ -48,7 +48,7 @@ class MilvusEngine:
             raise InvalidInput(
                 "this collection is of an older version, whose rows Milvus can't tell from another's: copy it anew"
             )
-        self._table, self._tower, self._folder, self._size, self._options = table, tower, folder, size, options
+        self._table, self._tower, self._folder, self._options = table, tower, folder, options
         self._milvus = MilvusRows(options.milvus, f"clipserve_{table.identity}_{tower}", table.identity, size)
         self._filling = Filling(table, tower, self._milvus)
         self._unsettled = Unsettled(size)
@@ -81,11 +81,7 @@ class MilvusEngine:
         return count
 
     def vectors(self, rows: Rows) -> Floats:
-        vectors = np.zeros((len(rows), self._size), np.float32)
-        by_row = self._table.vectors_of(self._tower, rows.tolist())
-        for n, row in enumerate(rows.tolist()):
-            vectors[n] = by_row.get(row, 0)
-        return vectors
+        return self._table.matrix_of(self._tower, rows)
 
     def check_room(self) -> None:
         if (waiting := self._unsettled.count_waiting()) > _MOST_WAITING:
