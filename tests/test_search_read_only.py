@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def nearest(reader: Sidecar, query: np.ndarray, where: str = "") -> str:
-    return hit_ids(reader.collection("a"), query, 1, where)[0]
+    return next(iter(hit_ids(reader.collection("a"), query, 1, where)), "")
 
 
 def test_changes_of_the_writer_are_seen(world: World) -> None:

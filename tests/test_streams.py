@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from servers import Server, free_ports, running
 import pictures
 from clip_client import AsyncClip, Clip, InvalidInput, Unavailable
 from clip_client.embedded import Embedded, source_of
+from clip_client.stream_parts import PAUSE
 
 BATCH = 32
 """Most items of one request of the small checkpoint."""
@@ -105,6 +107,36 @@ def test_little_is_read_ahead_however_long_the_stream_is(narrow: Clip) -> None:
         ahead = [read - result.position for result, _ in zip(stream, range(500), strict=False)]
     assert max(ahead) <= (2 * 2 + 1) * BATCH
     assert stream.books.read == read
+
+
+def test_results_come_out_while_nothing_comes_in(clip: Clip) -> None:
+    out: list[int] = []
+
+    def idle() -> Iterator[object]:
+        for n in range(3):
+            yield f"text {n}"
+            while len(out) <= n:  # the next one comes behind the result of this one
+                yield PAUSE
+
+    for item in clip.embed_texts(idle()):  # type: ignore[arg-type]
+        out.append(item.position)
+    assert out == [0, 1, 2]
+
+
+def test_results_of_a_slow_source_come_out_soon(clip: Clip) -> None:
+    out: list[int] = []
+    seen: list[int] = []
+
+    def slow() -> Iterator[str]:
+        for n in range(3):
+            time.sleep(1)
+            seen.append(len(out))
+            yield f"text {n}"
+
+    for item in clip.embed_texts(slow()):
+        out.append(item.position)
+    assert out == [0, 1, 2]
+    assert seen[2] >= 1
 
 
 def leave_the_loop(stream: Iterator[Embedded]) -> None:
@@ -247,6 +279,25 @@ def test_an_event_loop_streams_as_threads_do(server: Server, clip: Clip) -> None
         ]
         good = [n for n in range(len(texts)) if n != 40]
         np.testing.assert_allclose([results[n].embedding for n in good], [expected[n].embedding for n in good], atol=1e-5)
+
+
+def test_a_loop_gets_results_while_nothing_comes_in(server: Server) -> None:
+    async def questions(answered: asyncio.Event) -> AsyncIterator[str]:
+        for n in range(3):
+            async with asyncio.timeout(120):  # which is bound to a task
+                yield f"text {n}"
+                await answered.wait()
+                answered.clear()
+
+    async def read() -> list[int]:
+        answered, out = asyncio.Event(), []
+        async with AsyncClip(server.address) as clip:
+            async for item in clip.embed_texts(questions(answered)):
+                out.append(item.position)
+                answered.set()
+        return out
+
+    assert asyncio.run(read()) == [0, 1, 2]
 
 
 def test_a_stream_that_is_left_leaves_no_task(server: Server) -> None:

@@ -236,7 +236,9 @@ def _iterator(tower: Tower, items: Any, asynchronous: bool) -> Any:
         raise InvalidInput(f"{tower}s is {a_type(items)}: expected {takes}; embed_{tower} takes one")
     if isinstance(items, AsyncIterable) and not isinstance(items, Iterable):
         if asynchronous:
-            return aiter(items)
+            from clip_client.tasks_under_way import with_pauses
+
+            return with_pauses(aiter(items))
         raise InvalidInput(
             f"{tower}s is an asynchronous {type(items).__name__}: expected {takes}, which AsyncClip takes as well"
         )

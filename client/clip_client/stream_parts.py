@@ -18,6 +18,12 @@ PART_BYTES = 32 * 2**20
 PART_S = 0.25
 """A part is closed when its first item is this old, so that items of a slow source don't wait for a full request."""
 
+IDLE_S = 0.05
+"""A source that can tell yields PAUSE once nothing has come for this time."""
+
+PAUSE: Any = object()
+"""Stands among the items of a source for a while without any: what came is sent, and results come out."""
+
 
 @dataclass
 class Part:

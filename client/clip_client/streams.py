@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from clip_client.embedded import Embedded, named
 from clip_client.errors import ClipError, Closed, InvalidInput, Unavailable
 from clip_client.spec import Tower
 from clip_client.stream_books import Books
-from clip_client.stream_parts import Part
+from clip_client.stream_parts import PART_S, PAUSE, Part
 from clip_client.under_way import UnderWay
 
 OnError = Literal["raise", "none"]
@@ -24,6 +24,8 @@ Answer = tuple[Floats, dict[int, ClipError]]
 
 _ATTEMPTS = 5
 """Most times that a request is sent again after the server was away: it is ready in between, and goes away again."""
+_LET_OUT = 0.25
+"""Share of the time that a slow source took for an item, for which the results under way are waited for before the next one."""
 _LOOK_S = 0.5  # a stream that was closed stops waiting for a server within this time
 
 
@@ -63,6 +65,7 @@ class Stream:
             while pending or not reader.ended:
                 if not reader.ended and self._has_room([running for _, running in pending]):
                     await self._begin(await reader.part(), pending)
+                    await self._let_out(reader.waited_s, pending)
                 elif not pending[0][1].done():
                     await self.door.under_way.first([running for _, running in pending if not running.done()])
                 if pending and pending[0][1].done():
@@ -72,6 +75,8 @@ class Stream:
                 raise self._of_reading(reader.problem) from reader.problem
         finally:
             self.closed = True
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
             await self.door.under_way.end([running for _, running in pending])
             self.books.close()
 
@@ -83,6 +88,11 @@ class Stream:
         if part.items:
             items, part.items = part.items, []  # given back when they are embedded, not when they come out
             pending.append((part, self.door.under_way.begin(lambda: self._embedded(items))))
+
+    async def _let_out(self, waited_s: float, pending: deque[tuple[Part, Any]]) -> None:
+        """Wait a little for the first result if the source is slow: it would come out behind the next item only."""
+        if waited_s >= PART_S and pending and not pending[0][1].done():
+            await self.door.under_way.first([pending[0][1]], _LET_OUT * waited_s)
 
     async def _embedded(self, items: Sequence[Any]) -> Answer:
         """Embed the items of a request; send it again, all of it, when the server was away and is back."""
@@ -146,11 +156,13 @@ class _Reader:
         self._most = most
         self.ended = False
         self.problem: Exception | None = None
+        self.waited_s = 0.0  # for the last item
 
     async def part(self) -> Part:
-        """Return the next items, as many as a request takes; fewer at the end, perhaps none."""
+        """Return the next items, as many as a request takes; fewer, perhaps none, at a pause and at the end."""
         part = Part(self._books.read, are_texts=self._tower == "text")
-        while not self.ended and not (part.items and part.is_full(self._most)):
+        while not self.ended and not (part.items and (part.is_full(self._most) or self.waited_s >= PART_S)):
+            asked = time.monotonic()
             try:
                 item = await anext(self._items) if isinstance(self._items, AsyncIterator) else next(self._items)
             except (StopIteration, StopAsyncIteration):
@@ -158,6 +170,9 @@ class _Reader:
             except Exception as problem:  # whatever the caller's generator raises
                 self.ended, self.problem = True, problem
             else:
+                self.waited_s = time.monotonic() - asked
+                if item is PAUSE:
+                    break
                 if not part.items:
                     part = Part(self._books.read, are_texts=self._tower == "text")
                 self._books.read += 1

@@ -34,8 +34,8 @@ class UnderWay(Protocol):
     def begin(self, work: Work) -> Any:
         """Begin work."""
 
-    async def first(self, running: Sequence[Any]) -> None:
-        """Return once some of the work has ended."""
+    async def first(self, running: Sequence[Any], timeout_s: float | None = None) -> None:
+        """Return once some of the work has ended, or the time is up."""
 
     async def end(self, running: Sequence[Any]) -> None:
         """Cancel work as far as that is possible, and return once it has ended."""
@@ -56,9 +56,9 @@ class Threads:
         """Begin work in a thread."""
         return self._pool.submit(lambda: run(work()))
 
-    async def first(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
+    async def first(self, running: Sequence[concurrent.futures.Future[Any]], timeout_s: float | None = None) -> None:
         """Wait in this thread."""
-        concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
+        concurrent.futures.wait(running, timeout_s, return_when=FIRST_COMPLETED)
 
     async def end(self, running: Sequence[concurrent.futures.Future[Any]]) -> None:
         """Wait for the requests that were sent, and for the threads."""

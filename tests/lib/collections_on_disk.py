@@ -65,8 +65,9 @@ class Opener:
 
 
 def hit_ids(collection: Collection, query: np.ndarray, k: int = 5, where: str = "") -> list[str]:
+    """Return the hits' ids, without rows that were deleted meanwhile."""
     numbers = collection.search(query, "image", k, where)[1]
-    return [card["id"] for card in collection.cards.take(numbers)]
+    return [card["id"] for card in collection.cards.take(numbers) if card is not None]
 
 
 def brute(query: np.ndarray, k: int, numbers: range) -> list[str]:

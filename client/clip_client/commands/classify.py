@@ -20,6 +20,7 @@ from clip_client.commands.picture_names import picture_names
 from clip_client.errors import InvalidInput
 from clip_client.images import ImageLike
 from clip_client.prompt_templates import DEFAULT, TEMPLATES
+from clip_client.stream_parts import PAUSE
 
 _WIDEST = 40  # columns for a label
 
@@ -85,7 +86,11 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 def _pictures(arguments: argparse.Namespace, waiting: deque[str], ledger: Ledger) -> Iterator[ImageLike]:
     """Yield the pictures, and note their names in the same order; leave out those that can't be taken."""
-    for name, reason in picture_names(arguments.pictures, say, null=arguments.null):
+    for named in picture_names(arguments.pictures, say, null=arguments.null):
+        if named is None:
+            yield PAUSE
+            continue
+        name, reason = named
         if reason:
             ledger.leave_out(name, reason)
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from clip_client.file_names import source_path
 from clip_client.picture_files import USUAL_ENDINGS, scan
 from clip_client.preprocess import Limits
 from clip_client.printable_text import printable
+from clip_client.stream_parts import IDLE_S
 
 STDIN = "-"
 """Word that stands for standard input."""
@@ -37,8 +39,8 @@ def picture_in_stdin() -> bytes:
     return content
 
 
-def picture_names(words: Sequence[str], say: Callable[[str], None], *, null: bool) -> Iterator[tuple[str, str]]:
-    """Yield each picture and an empty text, or what can't be one with the reason why it is left out.
+def picture_names(words: Sequence[str], say: Callable[[str], None], *, null: bool) -> Iterator[tuple[str, str] | None]:
+    """Yield each picture and an empty text, or what can't be one with the reason why it is left out; None while none comes.
 
     Args:
         words: files, URLs, folders, whose pictures are sorted by name, and ``-`` for a list of these on standard input.
@@ -51,7 +53,7 @@ def picture_names(words: Sequence[str], say: Callable[[str], None], *, null: boo
             continue
         try:
             for listed in _listed(b"\0" if null else b"\n"):
-                yield from _named(listed, say)
+                yield from [None] if listed is None else _named(listed, say)
         except InvalidInput as problem:  # what was listed before it is taken
             yield _STDIN_NAME, str(problem).removeprefix(f"{_STDIN_NAME} ")
 
@@ -83,14 +85,17 @@ def _inside(folder: str, say: Callable[[str], None]) -> Iterator[tuple[str, str]
         yield folder, f"no pictures in it: expected files that end in {USUAL_ENDINGS}"
 
 
-def _listed(end: bytes) -> Iterator[str]:
-    """Yield the names on standard input as they come; empty ones are passed over.
+def _listed(end: bytes) -> Iterator[str | None]:
+    """Yield the names on standard input as they come, and None while none comes; empty ones are passed over.
 
     Raises:
         InvalidInput: standard input is closed, or no list of names.
     """
     rest = b""
     for piece in _pieces(_stdin(), may_have_mark=end == b"\n"):
+        if piece is None:
+            yield None
+            continue
         *names, rest = (rest + piece).split(end)
         yield from _decoded(names, end)
         if len(rest) > _MOST_NAME:
@@ -98,8 +103,11 @@ def _listed(end: bytes) -> Iterator[str]:
     yield from _decoded([rest], end)
 
 
-def _pieces(file: BinaryIO, *, may_have_mark: bool) -> Iterator[bytes]:
-    """Yield what comes; a text without its byte order mark, and UTF-16, which PowerShell writes, as UTF-8."""
+def _pieces(file: BinaryIO, *, may_have_mark: bool) -> Iterator[bytes | None]:
+    """Yield what comes, and None while nothing does.
+
+    A text comes without its byte order mark, and UTF-16, which PowerShell writes, as UTF-8.
+    """
     piece = os.read(file.fileno(), _PIECE_BYTES)
     while (
         may_have_mark
@@ -113,7 +121,14 @@ def _pieces(file: BinaryIO, *, may_have_mark: bool) -> Iterator[bytes]:
     text = piece.removeprefix(codecs.BOM_UTF8 if may_have_mark else b"")
     while piece:  # not the text: a mark may come alone
         yield wide.decode(text).encode() if wide else text
+        while not _has_more(file):
+            yield None
         text = piece = os.read(file.fileno(), _PIECE_BYTES)
+
+
+def _has_more(file: BinaryIO) -> bool:
+    """Wait a little, where a system can; tell if something has come, or the end."""
+    return os.name == "nt" or bool(select.select([file], [], [], IDLE_S)[0])
 
 
 def _decoded(names: Sequence[bytes], end: bytes) -> Iterator[str]:
