@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -107,16 +107,9 @@ class FeedbackCalls:
         """
         mix, dropped = as_terms(what, "what"), as_terms(minus, "minus")
         [terms] = await self._concurrency.apply(_reduced, [[*mix, *dropped]], 1)
-        event: dict[str, Any] = {
-            "mix": terms[: len(mix)],
-            "minus": terms[len(mix) :],
-            "shown": [_id(hit, f"shown[{n}]") for n, hit in enumerate(_listed(shown))],
-            "chosen": _id(chosen, "chosen"),
-            "kind": kind,
-        }
-        answered = {"model": shown.model, "space": shown.space} if isinstance(shown, Hits) else {}
-        optional = {"query_id": query_id, "client": client, **{name: value or None for name, value in answered.items()}}
-        event |= {name: value for name, value in optional.items() if value is not None}
+        query = {"mix": terms[: len(mix)], "minus": terms[len(mix) :]}
+        event = query | _shown(shown) | {"chosen": _id(chosen, "chosen"), "kind": kind}
+        event |= {name: value for name, value in (("query_id", query_id), ("client", client)) if value is not None}
         return str((await self._http.ask("POST", _path(collection), event))["query_id"])
 
     async def kept_feedback(self, collection: str, *, after: int = -1) -> AsyncIterator[FeedbackEvent]:
@@ -139,7 +132,7 @@ class FeedbackCalls:
             raise InvalidInput(f"before is {a_type(before)}: expected a datetime")
         path = _path(collection)
         if before is not None:
-            path += f"?{urlencode({'before': (before if before.tzinfo else before.replace(tzinfo=UTC)).isoformat()})}"
+            path += f"?{urlencode({'before': (before if before.tzinfo else before.replace(tzinfo=timezone.utc)).isoformat()})}"
         return int((await self._http.ask("DELETE", path))["deleted"])
 
 
@@ -161,10 +154,13 @@ def _event(event: Mapping[str, Any]) -> FeedbackEvent:
     return FeedbackEvent(**{**event, "time": time, "query": json.loads(event["query"])})
 
 
-def _listed(shown: Any) -> list[Any]:
+def _shown(shown: Any) -> dict[str, Any]:
+    """Return what is sent of the hits, with the model that answered if it is known."""
     if isinstance(shown, str | bytes | Mapping) or not isinstance(shown, Iterable):
         raise InvalidInput(f"shown is {a_type(shown)}: expected a list of hits or of their ids")
-    return list(shown)
+    origin = {"model": shown.model, "space": shown.space} if isinstance(shown, Hits) else {}
+    ids = [_id(hit, f"shown[{n}]") for n, hit in enumerate(shown)]
+    return {"shown": ids, **{name: value for name, value in origin.items() if value}}
 
 
 def _id(hit: Any, name: str) -> str:

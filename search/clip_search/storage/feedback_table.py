@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -120,7 +120,7 @@ class FeedbackTable:
             if before is None:
                 kept: set[int] = set()
             else:
-                limit = before.astimezone(UTC).isoformat()
+                limit = before.astimezone(timezone.utc).isoformat()
                 where = f"time >= CAST('{limit}' AS TIMESTAMP)"
                 kept = (
                     set(self._asked(lambda: self._scan(["number"], where)["number"].to_pylist(), "read")) if numbers else set()
@@ -166,7 +166,7 @@ class FeedbackTable:
             self._table = database.create_table(self._name, schema=schema, mode="overwrite")
         schema = self._table.schema
         salt = feedback_events.salt(schema)
-        now = datetime.fromtimestamp(time.time(), UTC)
+        now = datetime.fromtimestamp(time.time(), timezone.utc)
         rows = [entry.event.row(self._next + n, now, salt) for n, entry in enumerate(batch)]
         self._table.add(pa.Table.from_pylist(rows, schema=schema))
         for entry, row in zip(batch, rows, strict=True):
