@@ -97,7 +97,8 @@ def compared(every: Iterable[Answer], to: str = "") -> tuple[list[Model], list[D
         groups.setdefault((answer.first.model, answer.first.space), []).append(answer)
     ranked = sorted(groups, key=lambda key: (-len(groups[key]), key))[:_MOST_MODELS]
     if to:
-        ranked.sort(key=lambda key: key != _named(to, ranked))
+        first = _named(to, ranked)
+        ranked.sort(key=lambda key: key != first)
     draws = {key: _draws(groups[key], n) for n, key in enumerate(ranked)}
     models = [_model(key, groups[key], draws[key]) for key in ranked]
     differences = [
