@@ -21,10 +21,11 @@ from sidecars import PICTURES, SIZE, Sidecar, unit
 from starlette.testclient import TestClient
 
 from clip_client import AsyncSearch, InvalidInput, NotFound
+from clip_client.feedback_answers import Answer, answers
 from clip_client.feedback_calls import FeedbackEvent
 from clip_client.search import Hit, Search, Term
-from clip_search.cli.feedback.answers import COLUMNS, Answer, answers
 from clip_search.cli.feedback.comparing import LEAST, compared
+from clip_search.cli.feedback.export import COLUMNS
 from clip_search.cli.parser import main
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, ReadOnly, Unavailable

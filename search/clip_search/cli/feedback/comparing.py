@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clip_client.errors import InvalidInput
+from clip_client.feedback_answers import Answer, answers
 from clip_client.progress_bars import say
 from clip_client.terminal import print_table
 from clip_search.cli.commands import client
-from clip_search.cli.feedback.answers import Answer, answers
 from clip_search.cli.feedback.showing import events_of
 
 Numbers = npt.NDArray[np.float64]

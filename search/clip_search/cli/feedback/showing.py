@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from clip_client import command_runner
 from clip_client.counting import counted
 from clip_client.errors import InvalidInput
+from clip_client.feedback_answers import Answer, answers
 from clip_client.feedback_calls import FeedbackBooks, FeedbackEvent
 from clip_client.progress_bars import ProgressBar, say
 from clip_client.search import Search
 from clip_client.terminal import print_table, printable
 from clip_search.cli.collections import is_agreed
 from clip_search.cli.commands import batches, client
-from clip_search.cli.feedback.answers import Answer, answers, write
+from clip_search.cli.feedback.export import write
 
 _LOOKED_UP = 1_000  # ids in a request
 
