@@ -103,8 +103,7 @@ def test_a_stream_that_crosses_a_change_is_refused(server: Server, spec: ModelSp
     other = dataclasses.replace(spec, weights_sha256="0" * 64)
     changes: dict[str, str] = {}
     with grpc_relay(server, exchanged=changes) as address, Clip(address, requests_in_flight=1) as clip:
-
-        stream = clip.embed_texts(iter(["a cat"] * 500), window=32)
+        stream = clip.embed_texts(iter(["a cat"] * 500))
         next(stream)
         changes.update({spec.weights_sha256: other.weights_sha256, spec.fingerprint: other.fingerprint})
         with pytest.raises(SpaceChanged):
