@@ -90,7 +90,7 @@ def _check_baseline(values: Mapping[str, object]) -> None:
     if not values["baseline"]:
         if alone := next((name for name in ("clicks", "click_pictures") if values[name]), ""):
             raise InvalidInput(
-                f"--{alone.replace('_', '-')} is for --baseline PARENT, the checkpoint to be judged against: pass it too"
+                f"--{alone.replace('_', '-')} is for --baseline PARENT, the checkpoint to judge against: pass both"
             )
     elif values["image_only"]:
         raise InvalidInput("--baseline judges what texts find, --image-only leaves texts out: pass one of them")
@@ -186,7 +186,7 @@ def _add_judgement(parser: argparse.ArgumentParser) -> None:
     add(
         "--baseline",
         metavar="PARENT",
-        help="checkpoint that this one was made from: nothing is published unless held-out clicks rise, and --eval doesn't fall",
+        help="checkpoint that this one was made from: publish only if held-out clicks rise, and --eval doesn't fall",
     )
     add("--clicks", type=Path, metavar="FILE", help="held-out clicks, for --baseline (default: the checkpoint's own)")
     add(
@@ -200,7 +200,7 @@ def _add_judgement(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=Allowed.lost_points,
         metavar="POINTS",
-        help="most points of recall or accuracy that a variant, or the checkpoint beside --baseline, may lose (default: %(default)s)",
+        help="most points of recall or accuracy that a variant, or all beside --baseline, may lose (default: %(default)s)",
     )
     add(
         "--min-cosine",

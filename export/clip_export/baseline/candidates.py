@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from clip_client.printable_text import printable
 from clip_export import memory
 from clip_export.baseline import clicks
 from clip_export.baseline.models import Model
-from clip_export.evaluation import items
+from clip_export.evaluation import items, labelled_pictures
 from clip_export.evaluation.retrieval import Embeddings
 
 _COLUMNS = {"id": pa.string(), "embedding": pa.list_(pa.float32())}
@@ -75,7 +74,7 @@ def files(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InvalidInput(f"--click-pictures {folder}: there is no such folder")
-    places = {id: folder / os.path.normpath(f"/{id}")[1:] for id in ids if "\0" not in id}
+    places = {id: folder / labelled_pictures.below(id) for id in ids if "\0" not in id}
     present = {id: path for id, path in places.items() if path.is_file()}
     if not present:
         raise InvalidInput(

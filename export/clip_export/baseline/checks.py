@@ -44,9 +44,9 @@ def same_pictures(this: Model, parent: Parent, lineage: Lineage | None) -> bool:
         differing = [] if not theirs or theirs == this.image_digest() else ["the image tower's weights"]
     if differing and lineage and lineage.tower == "text":
         raise InvalidInput(
-            f"{this.spec.checkpoint} was learned with its text tower alone, so its image tower must be its parent's, but it isn't "
-            f"that of --baseline {parent.model.spec.checkpoint}, by {', '.join(differing)}: pass the checkpoint that it was learned "
-            "from; or its files were changed since"
+            f"{this.spec.checkpoint} was learned with its text tower alone, so its image tower must be its parent's, but it "
+            f"isn't the one of --baseline {parent.model.spec.checkpoint}, by {', '.join(differing)}: pass the one that it "
+            "was learned from; if its files were changed since, learn again"
         )
     return not differing
 
@@ -70,8 +70,8 @@ def clicks(judged: Clicks) -> None:
     """Raise InvalidInput for too few clicks."""
     if judged.topics < LEAST_QUERIES:
         raise InvalidInput(
-            f"--clicks {judged.source} has {judged.topics} different queries that can be judged, {LEAST_QUERIES} are needed, some "
-            f"hundred are better ({judged.books()}): hold out more, or collect feedback for longer"
+            f"--clicks {judged.source} has {judged.topics} different queries that can be judged, {LEAST_QUERIES} are needed, "
+            f"some hundred are better ({judged.books()}): hold out more, or collect feedback for longer"
         )
 
 

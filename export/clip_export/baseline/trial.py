@@ -114,8 +114,8 @@ class Trial:
             clicks = clicks.of(stored.positions)
         else:
             raise InvalidInput(
-                f"{this.spec.checkpoint} has another image tower than the baseline {parent.model.spec.checkpoint}, so the "
-                f"vectors beside {sources.clicks} aren't its own: pass --click-pictures FOLDER with the pictures that were shown"
+                f"{this.spec.checkpoint} has another image tower than the baseline {parent.model.spec.checkpoint}, so "
+                f"the vectors beside {sources.clicks} aren't its own: pass --click-pictures FOLDER, which has the pictures"
             )
         checks.clicks(clicks)
         return cls(this, parent, lineage, sources, clicks, stored, same)
@@ -172,8 +172,8 @@ class Trial:
         off = float(np.abs(theirs - ours).max()) if theirs.shape == ours.shape else np.inf
         if not off <= _SAME:
             raise InvalidInput(
-                f"the image towers of {self.this.spec.checkpoint} and the baseline have the same weights, but their vectors of a "
-                f"picture of --eval differ by {off:.2g}: compare the settings in both config.json"
+                f"the image towers of {self.this.spec.checkpoint} and the baseline have the same weights, but their vectors of "
+                f"a picture of --eval differ by {off:.2g}: compare the settings in both config.json"
             )
         how = "to the bit" if not off else f"within {off:.1g}"
         return (
