@@ -82,7 +82,8 @@ def test_names_that_are_written_in_another_way(folder: Path) -> None:
 
 
 def test_a_caption_of_a_missing_file_is_named_and_the_others_count(folder: Path, spec: ModelSpec, checkpoint: Path) -> None:
-    rows = {"file_name": ["0.jpg", "none.jpg", "../../etc/passwd", str(folder.parent / "out.jpg")], "caption": ["a", "b", "c", "d"]}
+    names = ["0.jpg", "none.jpg", "../../etc/passwd", str(folder.parent / "out.jpg")]
+    rows = {"file_name": names, "caption": ["a", "b", "c", "d"]}
     pq.write_table(pa.table(rows), folder / "captions.parquet")
     (folder.parent / "out.jpg").write_bytes(encoded(picture(40, 50)))
     found = judged(folder, spec, checkpoint)
