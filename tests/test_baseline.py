@@ -16,10 +16,7 @@ import scipy.stats
 import sklearn.metrics
 from held_out_clicks import row, write, write_pictures
 
-import pictures
-from clip_client import ModelSpec
 from clip_client.errors import InvalidInput
-from clip_export import cli
 from clip_export.baseline import bootstrap, candidates, clicks, figures
 from clip_export.baseline.candidates import Candidates
 from clip_export.baseline.clicks import Clicks, Row
@@ -266,77 +263,3 @@ class TestLineage:
         (tmp_path / LINEAGE).write_text(content)
         with pytest.raises(InvalidInput, match="expected an object with parent"):
             lineage.read(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def general(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty pictures with captions."""
-    folder = tmp_path_factory.mktemp("general")
-    for n in range(60):
-        (folder / f"{n}.png").write_bytes(pictures.encoded(pictures.picture(40, 40, seed=n), "PNG"))
-    names = [f"{n}.png" for n in range(60)]
-    pq.write_table(pa.table({"file_name": names, "caption": held_out_clicks.TEXTS}), folder / "captions.parquet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def learned(checkpoint: Path, spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with another text tower than the small one's, and clicks of people who like its order."""
-    folder = tmp_path_factory.mktemp("learned") / "learned"
-    held_out_clicks.learned(checkpoint, folder, spec.fingerprint, rows={"read": 300, "used": 240}, settings={"seed": 0})
-    held_out_clicks.held_out(folder, checkpoint, folder, spec.fingerprint)
-    return folder
-
-
-class TestExport:
-    """The command."""
-
-    def export(self, model: Path, where: Path, *options: str | Path) -> int:
-        places = ["--artifacts", str(where / "artifacts"), "--repository", str(where / "model_repository")]
-        return cli.main(["--model", str(model), *places, "--quick", "--variants", "onnx-fp32", *map(str, options)])
-
-    def refused(self, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-        assert self.export(*arguments) == 2
-        where = arguments[1]
-        assert not (where / "model_repository").exists()
-        assert not [*where.glob("artifacts/*/*/")]  # nothing was built
-        return capsys.readouterr().err
-
-    @pytest.mark.long
-    def test_a_gain_is_published_and_the_report_says_why(
-        self, learned: Path, checkpoint: Path, general: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        json_file = tmp_path / "report.json"
-        options = ["--baseline", checkpoint, "--eval", general, "--max-loss", "60", "--json", json_file]
-        assert self.export(learned, tmp_path, *options) == 0
-        assert (tmp_path / "model_repository" / "clip_text").is_dir()
-        told = json.loads(json_file.read_text())["baseline"]
-        first, *_ = told["figures"]
-        assert (first["name"], first["verdict"], first["queries"]) == ("clicks_dcg", "gain", 60)
-        assert 0 < first["low"] < first["change"] < first["high"]
-        assert told["lineage"]["facts"] == {"rows": {"read": 300, "used": 240}, "settings": {"seed": 0}}
-        assert told["notes"][0].startswith("Pictures have the baseline's vectors: 60 of 60 are the same to the bit")
-        report = (tmp_path / "artifacts" / "learned" / "report.md").read_text()
-        assert "## beside the baseline tiny" in report
-        assert "**Better than tiny: held-out clicks rise by +" in report
-        assert "| held-out clicks: place among those shown, DCG | 60 |" in report
-        assert "beside the baseline tiny" in capsys.readouterr().out
-
-    def test_clicks_at_random_are_no_gain_and_nothing_is_built(
-        self,
-        learned: Path,
-        checkpoint: Path,
-        spec: ModelSpec,
-        general: Path,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        clicked = held_out_clicks.held_out(tmp_path / "random", checkpoint, None, spec.fingerprint)
-        options = ["--baseline", checkpoint, "--clicks", clicked, "--eval", general, "--max-loss", "60"]
-        assert self.export(learned, tmp_path, *options) == 3
-        assert "no gain on held-out clicks: " in capsys.readouterr().err
-        assert not (tmp_path / "model_repository").exists()
-        assert not (tmp_path / "artifacts" / "learned" / "onnx-fp32").exists()
-        report = json.loads((tmp_path / "artifacts" / "learned" / "report.json").read_text())
-        assert report["published"]["variants"] == {}
-        assert "no gain" in (tmp_path / "artifacts" / "learned" / "report.md").read_text()
