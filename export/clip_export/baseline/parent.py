@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,7 @@ def opened(name: str, published_as: str, tokenizer_json: str, pickles: Pickles, 
     if (folder / encoder(published_as, "image")).is_dir():
         places = {tower: folder / encoder(published_as, tower) / VERSION for tower in TOWERS}
         tokenizer = folder / preparer(published_as, "text") / VERSION / TOKENIZER_FILE
-        return _of_artefacts(name, places, tokenizer.read_text(encoding="utf-8"))
+        return _of_artefacts(name, places, tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else "")
     if (folder / _FLOAT).is_dir() or (folder / REFERENCE.name).is_dir():
         return _of_artefacts(name, {tower: folder / _FLOAT / tower for tower in TOWERS}, tokenizer_json)
     checkpoint = find(name, None, None, pickles, merged)
@@ -91,6 +92,11 @@ def _of_artefacts(name: str, places: dict[Tower, Path], tokenizer_json: str) -> 
         spec = ModelSpec.load(places["text"] / SPEC_FILE)
     except OSError as problem:
         raise InvalidInput(f"--baseline {name} can't be read ({problem}): pass the checkpoint itself") from problem
+
+    if hashlib.sha256(tokenizer_json.encode()).hexdigest() != spec.tokenizer_sha256:
+        raise InvalidInput(
+            f"--baseline {name} was made with another tokenizer than the checkpoint: pass the baseline's checkpoint itself"
+        )
 
     def encode(tower: Tower) -> Encoder:
         return named(_FLOAT).load(Artefact(places[tower], tower, lambda: _no_module(name)))
