@@ -150,6 +150,15 @@ class TestParent:
         with pytest.raises(InvalidInput, match="was made with another tokenizer than the checkpoint"):
             self.opened(exported / "artifacts" / "tiny", "{}")
 
+    def test_damaged_artefacts(self, exported: Path, tmp_path: Path) -> None:
+        shutil.copytree(exported / "model_repository", tmp_path / "repository")
+        weights = tmp_path / "repository" / "clip_text_encoder" / "1" / "model.onnx"
+        weights.unlink()
+        weights.write_bytes(b"half")
+        found = self.opened(tmp_path / "repository")
+        with pytest.raises(InvalidInput, match=r"can't be opened \(.*\): pass the checkpoint itself"):
+            found.model.encoder("text")
+
     def test_artefacts_without_float32(self, exported: Path, tmp_path: Path) -> None:
         shutil.copytree(exported / "artifacts" / "tiny" / "torch-fp32", tmp_path / "torch-fp32")
         with pytest.raises(InvalidInput, match="has no onnx-fp32 of the image tower: both models are judged in float32"):
