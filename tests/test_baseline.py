@@ -139,14 +139,14 @@ class TestGeneral:
 
     def test_what_falls_too_far_is_named_with_its_interval(self) -> None:
         first = self.judged(180, Allowed())[0]
-        assert (first.name, first.parent, first.this, first.verdict) == ("text_to_image_r@1", 1, 0.9, "falls, 1 allowed")
+        assert (first.name, first.parent, first.this, first.verdict) == ("text_to_image_r@1", 1, 0.9, "falls too far")
         assert first.change == pytest.approx(-10)
         assert first.low < first.change < first.high < 0
-        assert first.objection.startswith("text to image, R@1 falls by more than --max-loss 1: -10.0 points (95 % interval -1")
+        assert first.objection.startswith("text to image R@1 falls by more than --max-loss 1: −10.0 points (95 % interval −1")
 
     def test_what_falls_less_is_told_and_let_pass(self) -> None:
         first = self.judged(180, Allowed(lost_points=12))[0]
-        assert (first.verdict, first.objection) == ("falls, 12 allowed", "")
+        assert (first.verdict, first.objection) == ("falls a little", "")
 
     def test_nothing_happened(self) -> None:
         assert {figure.verdict for figure in self.judged(200, Allowed())} == {"within noise"}

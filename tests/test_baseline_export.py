@@ -220,7 +220,9 @@ class TestExport:
         assert (first["name"], first["verdict"], first["queries"]) == ("clicks_dcg", "gain", 60)
         assert 0 < first["low"] < first["change"] < first["high"]
         assert told["lineage"]["facts"] == {"rows": {"read": 300, "used": 240}, "settings": {"seed": 0}}
-        assert told["notes"][0].startswith("Pictures have the baseline's vectors: 60 of 60 are the same to the bit")
+        assert told["notes"][0].startswith(
+            "Pictures keep the baseline's vectors: the image tower is the same to the bit, 60 of 60"
+        )
         report = (tmp_path / "artifacts" / "learned" / "report.md").read_text()
         assert "## beside the baseline tiny" in report
         assert "**Better than tiny: held-out clicks rise by +" in report
