@@ -177,8 +177,8 @@ class Trial:
             )
         how = "to the bit" if not off else f"within {off:.1g}, float32's rounding"
         return (
-            f"Pictures keep the baseline's vectors: the image tower is the same to the bit, {len(ours)} of {len(ours)} vectors {how}; "
-            "collections stay as they are"
+            f"Pictures keep the baseline's vectors: the image tower is the same to the bit, {len(ours)} of {len(ours)} vectors "
+            f"{how}; collections stay as they are"
         )
 
     def _about_clicks(self) -> list[str]:

@@ -66,7 +66,7 @@ def lines(comparison: Comparison) -> list[str]:
         told.append(f"The baseline ran as {comparison.reference}, the checkpoint as torch-fp32")
     return [
         *told,
-        "DCG is of the places of what was chosen among what was shown, as each model orders it; this one decides. For information: "
+        "DCG is of the places of what was chosen among what was shown, as each model orders it; it decides. For information: "
         "what comes first there, and what is among the first 10 of all pictures",
         f"Changes are in points, with 95 % intervals by a paired bootstrap over the queries, {bootstrap.RESAMPLES:,} resamples",
     ]
