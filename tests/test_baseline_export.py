@@ -18,8 +18,9 @@ from held_out_clicks import TEXTS, row, write, write_pictures
 import pictures
 from clip_client import ModelSpec
 from clip_client.errors import InvalidInput
+from clip_client.preprocess import preprocess
 from clip_export import cli
-from clip_export.baseline import checks, parent
+from clip_export.baseline import candidates, checks, parent
 from clip_export.baseline.models import Model
 from clip_export.baseline.parent import Parent
 from clip_export.baseline.trial import Sources, Trial
@@ -150,6 +151,20 @@ class TestParent:
         with pytest.raises(InvalidInput, match="was made with another tokenizer than the checkpoint"):
             self.opened(exported / "artifacts" / "tiny", "{}")
 
+    def test_pictures_in_a_folder_are_embedded_and_unreadable_ones_left_out(
+        self, exported: Path, general: Path, tmp_path: Path
+    ) -> None:
+        model = self.opened(exported / "model_repository").model
+        (folder := tmp_path / "pictures").mkdir()
+        for n in range(20):
+            shutil.copy(general / f"{n}.png", folder)
+        (folder / "7.png").write_bytes(b"half of one")
+        found = candidates.embedded(candidates.files(folder, [f"{n}.png" for n in range(30)]), model)
+        assert [*found.positions] == [f"{n}.png" for n in range(20) if n != 7]
+        pixels = preprocess((folder / "9.png").read_bytes(), model.spec)
+        expected = model.encoder("image")(pixels[None])[0]
+        np.testing.assert_allclose(found.embeddings[found.positions["9.png"]], expected, atol=1e-5)
+
     def test_damaged_artefacts(self, exported: Path, tmp_path: Path) -> None:
         shutil.copytree(exported / "model_repository", tmp_path / "repository")
         weights = tmp_path / "repository" / "clip_text_encoder" / "1" / "model.onnx"
@@ -228,6 +243,31 @@ class TestExport:
         assert "**Better than tiny: held-out clicks rise by +" in report
         assert "| held-out clicks: place among those shown, DCG | 60 |" in report
         assert "beside the baseline tiny" in capsys.readouterr().out
+
+    @pytest.mark.long
+    def test_with_both_towers_taught_each_model_embeds_the_pictures(
+        self, checkpoint: Path, spec: ModelSpec, general: Path, tmp_path: Path
+    ) -> None:
+        model = held_out_clicks.learned(checkpoint, tmp_path / "learned", spec.fingerprint, "both")
+        rows = [row(text, [f"{(n + k) % 60}.png" for k in range(9)], [n % 9]) for n, text in enumerate(TEXTS)]
+        clicked = write(tmp_path / "clicks.parquet", rows)
+        options = [
+            "--baseline",
+            checkpoint,
+            "--clicks",
+            clicked,
+            "--click-pictures",
+            general,
+            "--eval",
+            general,
+            "--max-loss",
+            "60",
+        ]
+        assert self.export(model, tmp_path, *options) == 3
+        report = json.loads((tmp_path / "artifacts" / "learned" / "report.json").read_text())["baseline"]
+        assert report["notes"][0] == "Pictures have other vectors than the baseline's: a collection must be embedded anew"
+        assert report["clicks"]["judged"] == 60
+        assert report["figures"][0]["parent"] != report["figures"][0]["this"]
 
     def test_clicks_at_random_are_no_gain_and_nothing_is_built(
         self,
