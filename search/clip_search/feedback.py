@@ -117,7 +117,7 @@ def _event(collection: Collection, sent: Sent) -> Event:
         raise InvalidInput("nothing was looked for: send the search's own text, id, picture, mix or minus")
     query = [_kept(*term) for term in sent.terms]
     _check_rows(collection, {**dict.fromkeys(sent.shown, "shown"), **{term["id"]: "id" for term in query if "id" in term}})
-    fingerprint = collection.about.fingerprint
+    about = collection.about
     event = Event(
         query_id=sent.query_id or uuid.uuid4().hex,
         query=as_json(query),
@@ -125,8 +125,8 @@ def _event(collection: Collection, sent: Sent) -> Event:
         shown=tuple(sent.shown),
         kind=sent.kind,
         position=position,
-        model=fingerprint if sent.model is None else sent.model,
-        space=fingerprint if sent.space is None else sent.space,
+        model=sent.model or about.fingerprint,
+        space=sent.space or about.space or about.fingerprint,
         client=sent.client,
     )
     if event.size_bytes > _MOST_BYTES:
