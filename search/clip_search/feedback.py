@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import NotFound, ReadOnly, TooLarge
 from clip_search.storage.database import Database
@@ -84,7 +84,12 @@ class Feedback:
         """
         with self._lock:
             table = self._forget(name) or self._database.feedback(name, "")
-        table.drop()
+        try:
+            table.drop()
+        except Unavailable as problem:
+            raise Unavailable(
+                f"collection {name} is dropped, the feedback on it isn't: {problem}; make one of that name and drop it"
+            ) from problem
 
     def _forget(self, name: str) -> FeedbackTable | None:
         _, table = self._tables.pop(name, ("", None))
@@ -126,7 +131,7 @@ def _event(collection: Collection, sent: Sent) -> Event:
         kind=sent.kind,
         position=position,
         model=sent.model or about.fingerprint,
-        space=sent.space or about.space or about.fingerprint,
+        space=sent.space or about.space,
         client=sent.client,
     )
     if event.size_bytes > _MOST_BYTES:
