@@ -12,12 +12,13 @@ from typing import Any
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.terminal import Console
 from clip_export import families
-from clip_export.builds import speed
+from clip_export.builds import speed, tower_digests
 from clip_export.builds.best_variant import best
 from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints import lineage
 from clip_export.checkpoints.adapter import MERGED
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.checkpoints.find import find
@@ -72,6 +73,8 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
     """Export a checkpoint whose folder of artefacts is this process's own."""
     folder, family = options.artifacts / checkpoint.slug, families.of(checkpoint)
     spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
+    spec = tower_digests.known(spec, partial(family.towers, checkpoint, spec), folder)
+    spec = tower_digests.placed(spec, lineage.read(checkpoint.folder), checkpoint.label)
     evaluation, calibration = _evaluation(options, checkpoint, spec, console)
     artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), steps)
     steps.next()
