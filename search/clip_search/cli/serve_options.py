@@ -57,6 +57,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     add_reach(parser)
     add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
         help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
+    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
