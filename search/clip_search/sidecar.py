@@ -28,6 +28,7 @@ from clip_search.results import Timer
 from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
+from clip_search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
 _SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
@@ -43,6 +44,7 @@ class Sidecar:
         self._folder = options.indexes
         self.database = Database(options.data, self._folder, options.index.cache_bytes, read_only=options.read_only)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
+        self.trial = Trial(options.triton, options.model, options.text_cache, options.share)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
         self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
@@ -211,6 +213,7 @@ class Sidecar:
         for collection in self.collections():
             collection.close()
         self.embedder.close()
+        self.trial.close()
         self.database.close()
 
     def trouble(self) -> str:
