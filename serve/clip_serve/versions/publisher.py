@@ -130,6 +130,7 @@ class Publisher:
     def _want(self, beside: tuple[int, ...] = (), *, alone: bool = False, before: int | None = None) -> None:
         kept_before = wanted(self._repository).get(self._name, Wanted()).before
         want(self._repository, self._name, Wanted(beside, alone, kept_before if before is None else before))
+        self._servers.follow(self._repository)
 
     def _remove(self, numbers: set[int]) -> None:
         for number in numbers:
