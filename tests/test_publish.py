@@ -186,6 +186,10 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
             publish(own, "--rollback", server=server)
             np.testing.assert_allclose(clip.embed_text(TEXTS), before, atol=1e-5)
             assert clip.spec.fingerprint == spec.fingerprint
+            (taught / "clip_text_encoder" / "1" / "model.onnx").unlink()
+            (taught / "clip_text_encoder" / "1" / "model.onnx").write_bytes(b"no model")
+            publish(own, taught, server=server, status=1)
+            assert model_versions.kept(own, "clip") == [1, 2]
             assert clip.count_tokens(["a cat"]) == [4]
         stop.set()
         for thread in threads:
