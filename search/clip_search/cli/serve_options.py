@@ -22,6 +22,8 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip
+    add("--share", type=_share_of_clients, default=Options.share, metavar="SHARE",
+        help="of the clients, whose text queries the version that is published beside answers")  # fmt: skip
     index = IndexOptions()
     add(
         "--engine",
@@ -69,6 +71,12 @@ def _repeated(parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], 
 def _share(text: str) -> float:
     if not 0 < float(text) <= 1:
         raise argparse.ArgumentTypeError(f"the recall target is {text}: expected above 0, at most 1")
+    return float(text)
+
+
+def _share_of_clients(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"the share of the clients is {text}: expected 0 to 1, 0.1 for a tenth")
     return float(text)
 
 
