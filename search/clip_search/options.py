@@ -85,6 +85,7 @@ class HttpOptions:
     origins: tuple[str, ...] = ()  # other sites whose pages may call this one (CORS); `*` for any
     names: tuple[str, ...] = ()  # host names that the server goes by, besides addresses and `localhost`
     body_bytes: int = 64 * 2**20  # largest request
+    proxies: tuple[Network, ...] = ()  # addresses that name their client in X-Forwarded-For
     columns: tuple[str, ...] = ("url", "image_path", "caption", "NSFW")  # in the answers of clip-retrieval's route
 
 
@@ -103,7 +104,9 @@ class Bounds:
     head_s: float = 10.0  # time for the head of a request
     head_bytes: int = 64 * 2**10  # largest head: method, path and headers
     headers: int = 100  # most headers of a request
-    connections: int = 500  # most connections at once
+    connections: int = 1_000  # most connections at once
+    client_connections: int = 500  # most connections of one address
+    client_requests: int = 32  # requests of a client; above, it runs on half of the cores while others ask
 
 
 @dataclass(frozen=True)

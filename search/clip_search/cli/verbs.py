@@ -131,6 +131,28 @@ def _copy_options(parser: argparse.ArgumentParser) -> None:
     _errors_option(parser)
 
 
+def _backup_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="the database, a folder or an object store; it may be served meanwhile")
+    parser.add_argument("target", metavar="BACKUP", help="folder or object store of the backup; an older one is added to")
+    _choice_option(parser, "back up")
+    _json_option(parser)
+
+
+def _restore_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP", help="what backup wrote")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="the database to restore to, which isn't served meanwhile")
+    parser.add_argument("--snapshot", metavar="TIME", help="the latest one if unset")
+    parser.add_argument("--verify", action="store_true", help="read each restored row; without DATA: check the backup alone")
+    _choice_option(parser, "restore")
+    _json_option(parser)
+
+
+def _choice_option(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument(
+        "--collection", action="append", default=[], metavar="NAME", help=f"{verb} this one; all if unset (repeatable)"
+    )
+
+
 VERBS = {
     "serve": Verb(
         "serve.main",
@@ -219,6 +241,22 @@ VERBS = {
         "copy a collection to another sidecar or database, and compare",
         ("search-data/photos http://localhost:1234/photos", "http://localhost:1234/photos s3://bucket/search/photos"),
         _copy_options,
+        is_client=False,
+        has_collection=False,
+    ),
+    "backup": Verb(
+        "backup.backing_up.back_up",
+        "save collections as they are at this moment, served or not; only what is new is copied",
+        ("search-data /backups/search", "search-data s3://bucket/backup --collection photos"),
+        _backup_options,
+        is_client=False,
+        has_collection=False,
+    ),
+    "restore": Verb(
+        "backup.restoring.restore",
+        "bring collections of a backup into a database that lacks them",
+        ("/backups/search search-data", "/backups/search --verify"),
+        _restore_options,
         is_client=False,
         has_collection=False,
     ),
