@@ -19,6 +19,7 @@ from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
+from clip_search.feedback import Feedback
 from clip_search.following import Follower
 from clip_search.index.tuning_queries import TuningQueries
 from clip_search.kept_queries import KeptQueries
@@ -42,6 +43,7 @@ class Sidecar:
         self.options = options
         self._folder = options.indexes
         self.database = Database(options.data, self._folder, options.index.cache_bytes, read_only=options.read_only)
+        self.feedback = Feedback(self.database)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
@@ -126,6 +128,7 @@ class Sidecar:
             except BaseException:  # as below
                 self._try_to_open(name)
                 raise
+            self.feedback.drop(name)
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
         """Return a term's vector, float32 [D] of unit length, or raise a ClipError; texts come from :meth:`text` instead."""
@@ -242,6 +245,7 @@ class Sidecar:
             raise
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self.broken.pop(name, None)
+        self.feedback.drop(name)
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
         if self.broken.get(name) != cleaned(problem):  # one that is only read is tried again and again

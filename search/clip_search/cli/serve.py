@@ -86,7 +86,7 @@ def parsed(arguments: argparse.Namespace) -> Options:
     )
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
-        read_only=arguments.read_only,
+        read_only=arguments.read_only, feedback=not arguments.no_feedback,
     )  # fmt: skip
 
 

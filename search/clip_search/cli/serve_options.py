@@ -48,6 +48,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
     add_reach(parser)
+    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
