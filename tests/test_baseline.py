@@ -121,7 +121,9 @@ class TestClicks:
         after = {text: held_out_clicks.pictures(1, 8, seed=n)[0] for n, text in enumerate(before)}
         rows = [Row(text, [str(id) for id in random.permutation(300)[:9]], [int(random.integers(9))], [1.0]) for text in before]
         pair = [seen(before, vectors), seen(after, vectors)]
-        dcg = max((figures.of_clicks(made(rows), *pair)[0], figures.of_clicks(made(rows), *pair[::-1])[0]), key=lambda f: f.change)
+        dcg = max(
+            (figures.of_clicks(made(rows), *pair)[0], figures.of_clicks(made(rows), *pair[::-1])[0]), key=lambda f: f.change
+        )
         assert dcg.change > 0
         assert dcg.verdict == "no gain"
         assert "is within noise; " in dcg.objection
@@ -185,7 +187,9 @@ class TestFile:
             "a picture is both chosen and marked wrong": 1,
             "its weights aren't a positive number for each choice": 4,
         }
-        assert told.books().startswith("15 rows read, 1 judged (2 choices, 1 query); 2 left out: the query isn't one text; 1 left")
+        assert told.books().startswith(
+            "15 rows read, 1 judged (2 choices, 1 query); 2 left out: the query isn't one text; 1 left"
+        )
 
     def test_without_weights_only_what_the_parent_showed_counts(self, tmp_path: Path) -> None:
         rows = [row("a cat", ["a", "b"], [1], model=model) for model in ("own", "", "other")]
@@ -245,7 +249,9 @@ class TestLineage:
 
     def test_facts_are_told_on_a_line(self, tmp_path: Path) -> None:
         fields = {"rows": {"read": 5, "used": 4, "left_out": {"no text": 1}}, "settings": {"seed": 0}, "propensities": [1, 0.5]}
-        (tmp_path / LINEAGE).write_text(json.dumps({"parent": {"label": "p\x1b", "fingerprint": "f"}, "tower": "text", **fields}))
+        (tmp_path / LINEAGE).write_text(
+            json.dumps({"parent": {"label": "p\x1b", "fingerprint": "f"}, "tower": "text", **fields})
+        )
         assert (told := lineage.read(tmp_path))
         assert told.lines() == [
             "Learned from p\\x1b (fingerprint f): its text tower",
@@ -256,7 +262,8 @@ class TestLineage:
         assert lineage.read(tmp_path) is None
 
     @pytest.mark.parametrize(
-        "content", ["", "[]", "{}", '{"parent": {"label": 1, "fingerprint": "f"}, "tower": "text"}', '{"parent": [], "tower": "no"}']
+        "content",
+        ["", "[]", "{}", '{"parent": {"label": 1, "fingerprint": "f"}, "tower": "text"}', '{"parent": [], "tower": "no"}'],
     )
     def test_what_isnt_one_is_refused(self, content: str, tmp_path: Path) -> None:
         (tmp_path / LINEAGE).write_text(content)
@@ -311,7 +318,9 @@ class TestExport:
         assert (first["name"], first["verdict"], first["queries"]) == ("clicks_dcg", "gain", 60)
         assert 0 < first["low"] < first["change"] < first["high"]
         assert told["lineage"]["facts"] == {"rows": {"read": 300, "used": 240}, "settings": {"seed": 0}}
-        assert any(note.startswith("Pictures have the baseline's vectors: 60 of 60 are the same to the bit") for note in told["notes"])
+        assert any(
+            note.startswith("Pictures have the baseline's vectors: 60 of 60 are the same to the bit") for note in told["notes"]
+        )
         report = (tmp_path / "artifacts" / "learned" / "report.md").read_text()
         assert "## beside the baseline tiny" in report
         assert "**Better than tiny: held-out clicks rise by +" in report
@@ -319,7 +328,13 @@ class TestExport:
         assert "beside the baseline tiny" in capsys.readouterr().out
 
     def test_clicks_at_random_are_no_gain_and_nothing_is_built(
-        self, learned: Path, checkpoint: Path, spec: ModelSpec, general: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        learned: Path,
+        checkpoint: Path,
+        spec: ModelSpec,
+        general: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         clicked = held_out_clicks.held_out(tmp_path / "random", checkpoint, None, spec.fingerprint)
         options = ["--baseline", checkpoint, "--clicks", clicked, "--eval", general, "--max-loss", "60"]

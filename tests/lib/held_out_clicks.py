@@ -18,7 +18,11 @@ from transformers import CLIPModel, CLIPTokenizer
 from clip_client import embedded_files
 from clip_export.checkpoints.lineage import HELD_OUT, LINEAGE, PICTURES
 
-TEXTS = [f"{how} {thing}" for how in ("red", "two", "old", "no", "my", "wet") for thing in "cat dog tree car sun moon cup hat sea fish".split()]
+TEXTS = [
+    f"{how} {thing}"
+    for how in ("red", "two", "old", "no", "my", "wet")
+    for thing in "cat dog tree car sun moon cup hat sea fish".split()
+]
 """Queries."""
 
 SHOWN = 10

@@ -36,19 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options, console: Console) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     from clip_export.learning import run
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
     with without_warnings():
         lineage = run.learn(options, say)
     gain = lineage["held_out_gain"]
-    if gain["before"] == gain["before"]:  # not without held-out rows
-        say(f"held-out queries, weighted 1 / log2(1 + rank) of the chosen: {gain['before']:.3f} before, {gain['after']:.3f} after")
+    if gain:
+        say(
+            f"held-out queries, weighted 1 / log2(1 + rank) of the chosen: {gain['before']:.3f} before, {gain['after']:.3f} after"
+        )
     say(f"learned {options.output}; learning curve: {options.output / run.CURVE}")
     say(f"judge and publish it: {program()} export --model {options.output} --baseline {options.checkpoint} --eval FOLDER")
 

@@ -19,7 +19,9 @@ def save(points: Sequence[Point], title: str, path: Path) -> None:
     taught = [point for point in points if point.losses]
     names = [name for name in (taught[0].losses if taught else ()) if any(point.losses[name] for point in taught)]
     for name in names:
-        left.plot([point.step for point in taught], [point.losses[name] for point in taught], marker="o", markersize=3, label=name)
+        left.plot(
+            [point.step for point in taught], [point.losses[name] for point in taught], marker="o", markersize=3, label=name
+        )
     left.set(title="losses of the steps", xlabel="step", ylabel="loss", yscale="log")
     left.legend()
     steps, held_out = [point.step for point in points], [point.held_out for point in points]

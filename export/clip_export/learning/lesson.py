@@ -24,7 +24,7 @@ _CANDIDATES = 4096  # pictures that compete in a step, beside those that were sh
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a training draws its steps from.
+    """Source of a training's steps.
 
     Attributes:
         examples: queries with what was chosen.

@@ -37,7 +37,7 @@ class Options:
     position_correction: bool = True
     held_out: float = 0.2
     steps: int = 150
-    rate: float = 2e-4
+    rate: float = 4e-4
     seed: int = 0
 
     @property
@@ -55,7 +55,8 @@ def parsed(argv: Sequence[str] | None) -> Options:
     options = Options(**vars(parser(argv).parse_args(argv)))
     if (options.tower == "both") != bool(options.images):
         raise InvalidInput(
-            "--tower both needs --images FOLDER, the pictures of the collection" if not options.images
+            "--tower both needs --images FOLDER, the pictures of the collection"
+            if not options.images
             else "--images is for --tower both: leave it out, the pictures' vectors are the collection's"
         )
     if options.output.exists():
@@ -86,7 +87,9 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
 def _add_sources(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--collection", required=True, metavar="NAME", help="collection that was searched; its pictures' vectors are used")
-    add("--checkpoint", required=True, metavar="FOLDER|HUB_ID", help="parent: the checkpoint that made the collection's vectors")
+    add(
+        "--checkpoint", required=True, metavar="FOLDER|HUB_ID", help="parent: the checkpoint that made the collection's vectors"
+    )
     add("--output", required=True, type=Path, metavar="FOLDER", help="folder for the new checkpoint; must not exist")
     add("--url", help="sidecar with the collection (default: CLIPSERVE_URL, or http://localhost:1234)")
     add("--token-file", type=Path, metavar="FILE", help="the sidecar's token (default: the variable CLIPSERVE_SEARCH_TOKEN)")

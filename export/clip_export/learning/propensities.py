@@ -1,16 +1,17 @@
 """Probability that a position is looked at, estimated from the clicks themselves.
 
 No results were shuffled for it. A click falls on position ``k`` of a list with a probability in proportion to ``p_k · g_k``:
-``p_k``, that the position is looked at, belongs to the position alone; ``g_k``, that what stands there is what was looked for, is a
-function of the parent's cosine. The cosines at one position differ from query to query, and what stands at it differs where
-several models answered, so that the two can be told apart: a conditional logit (McFadden 1974), in the spirit of regression-based
-EM (Wang, Golbandi, Bendersky, Metzler and Najork, WSDM 2018), but given that there was a click, since a log of feedback has no
-searches without one. Weights by its inverse make a loss unbiased: Joachims, Swaminathan and Schnabel, WSDM 2017.
+``p_k``, that the position is looked at, belongs to the position alone; ``g_k``, that what stands there is what was looked for,
+is a function of the parent's cosine. The cosines at one position differ from query to query, and what stands at it differs
+where several models answered, so that the two can be told apart: a conditional logit (McFadden 1974), in the spirit of
+regression-based EM (Wang, Golbandi, Bendersky, Metzler and Najork, WSDM 2018), but given that there was a click, since a log
+of feedback has no searches without one. Weights by its inverse make a loss unbiased: Joachims, Swaminathan and Schnabel, WSDM 2017.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,8 @@ def estimated(lists: Sequence[Doubles], clicks: Sequence[Sequence[int]]) -> Doub
     if longest == 1 or not counts.any():
         return np.ones(longest)
     slopes = _fitted(cosines, counts)
-    return np.exp(-(_falls(longest) @ slopes)).numpy()
+    curve: Doubles = torch.exp(-(_falls(longest) @ slopes)).numpy()
+    return curve
 
 
 def weights(propensities: Doubles, positions: Sequence[int]) -> list[float]:
@@ -85,4 +87,4 @@ def _falls(count: int) -> Tensor:
     """Return how far each position is within each stretch between two knots, in the logarithm: float64 [K, S]."""
     places = torch.log(torch.arange(1, count + 1, dtype=torch.float64))
     knots = torch.log(torch.tensor([knot for knot in _KNOTS if knot < 2 * count], dtype=torch.float64))
-    return torch.stack([(places - low).clamp(0, float(high - low)) for low, high in zip(knots, knots[1:], strict=False)], 1)
+    return torch.stack([(places - low).clamp(0, float(high - low)) for low, high in pairwise(knots)], 1)

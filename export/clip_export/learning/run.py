@@ -50,10 +50,32 @@ class Split:
 
     def books(self) -> dict[str, Any]:
         """Return numbers of rows: read = used + held out + left out."""
-        left_out = sum(self.usable.reasons.values())
-        return {"read": len(self.usable.rows) + left_out, "used": len(self.taught), "held_out": len(self.held_out), **(
-            {"left_out": dict(self.usable.reasons)} if left_out else {}
-        )}
+        left_out = dict(self.usable.reasons)
+        read = len(self.usable.rows) + sum(left_out.values())
+        return {"read": read, "used": len(self.taught), "held_out": len(self.held_out), "left_out": left_out}
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Inputs of a run, ready for training.
+
+    Attributes:
+        options: of the command.
+        parent: checkpoint to learn from.
+        table: the feedback as it was read.
+        pictures: of the collection.
+        split: rows to learn from, and held-out ones.
+        replayed: texts that keep their meaning.
+        judged: held-out rows with their weights.
+    """
+
+    options: Options
+    parent: Parent
+    table: pa.Table
+    pictures: Pictures
+    split: Split
+    replayed: replay.Replay
+    judged: Sequence[Judged]
 
 
 def learn(options: Options, say: Say) -> dict[str, Any]:
@@ -67,22 +89,27 @@ def learn(options: Options, say: Say) -> dict[str, Any]:
     parent = Parent.of(options.checkpoint)
     work = WorkFolder(options.output)
     with work.begun(_identity(options, parent)):
-        table, pictures = _inputs(options, parent, work)
-        split = _split(options, parent, table, pictures)
-        say(_told(split, options))
-        replayed = replay.texts(options.replay, pictures)
-        judged = examples.judged(split.held_out, pictures, split.curve)
-        training = _training(options, parent, split, replayed, (pictures, judged), work.state)
+        lessons = _lessons(options, parent, work)
+        say(_told(lessons.split, options))
+        training = _training(lessons, work.state)
         training.run()
         adapters.settled(parent.towers.text)
         result = work.fresh_result()
         weight_places.write(parent.checkpoint, _changed(parent), result)
         _refuse_other(parent, result)
-        lineage = _lineage(options, parent, split, replayed, training)
-        _add_files(result, table, split, judged, pictures, training, parent)
+        lineage = _lineage(lessons, training)
+        _add_files(result, lessons, training)
         write_json(result / LINEAGE, lineage)
         work.finish()
     return lineage
+
+
+def _lessons(options: Options, parent: Parent, work: WorkFolder) -> Lessons:
+    """Read the inputs, and divide the feedback."""
+    table, pictures = _inputs(options, parent, work)
+    split = _split(options, parent, table, pictures)
+    judged = examples.judged(split.held_out, pictures, split.curve)
+    return Lessons(options, parent, table, pictures, split, replay.texts(options.replay, pictures), judged)
 
 
 def _identity(options: Options, parent: Parent) -> dict[str, Any]:
@@ -142,21 +169,14 @@ def _told(split: Split, options: Options) -> str:
     )
 
 
-def _training(
-    options: Options,
-    parent: Parent,
-    split: Split,
-    replayed: replay.Replay,
-    judging: tuple[Pictures, Sequence[Judged]],
-    state: Path,
-) -> Training:
+def _training(lessons: Lessons, state: Path) -> Training:
     """Set up the training of the text tower."""
-    pictures, judged = judging
+    options, parent, replayed = lessons.options, lessons.parent, lessons.replayed
     anchors = torch.from_numpy(embedded(parent.embed, replayed.texts).copy())
-    taught = examples.examples(split.taught, pictures, split.curve)
-    lesson = Lesson(taught, replayed, anchors, torch.from_numpy(pictures.vectors), options.seed)
+    taught = examples.examples(lessons.split.taught, lessons.pictures, lessons.split.curve)
+    lesson = Lesson(taught, replayed, anchors, torch.from_numpy(lessons.pictures.vectors), options.seed)
     parameters = adapters.trainable(parent.towers.text, options.adapter, options.seed)
-    return Training(parent.embed, parameters, lesson, judged, options.steps, options.rate, state)
+    return Training(parent.embed, parameters, lesson, lessons.judged, options.steps, options.rate, state)
 
 
 def _changed(parent: Parent) -> dict[str, torch.Tensor]:
@@ -172,7 +192,7 @@ def _refuse_other(parent: Parent, folder: Path) -> None:
     texts = ["a", "two words", "a longer text, with a comma"]
     with torch.inference_mode():
         written, trained = embedded_by(towers.text, parent.tokenizer, texts), parent.embed(texts)
-    stored = {name: value for name, value in towers.image.state_dict().items()}
+    stored = towers.image.state_dict()
     same = all(torch.equal(value, stored[name]) for name, value in parent.towers.image.state_dict().items())
     if not same or float((written * trained).sum(1).min()) < 1 - 1e-3:
         raise InvalidInput(
@@ -181,44 +201,37 @@ def _refuse_other(parent: Parent, folder: Path) -> None:
         )
 
 
-def _lineage(
-    options: Options, parent: Parent, split: Split, replayed: replay.Replay, training: Training
-) -> dict[str, Any]:
+def _lineage(lessons: Lessons, training: Training) -> dict[str, Any]:
     """Return what the new checkpoint comes from."""
-    curve, last = split.curve, len(split.curve) - 1
-    looked_at = {str(k): round(float(curve[min(k - 1, last)]), 4) for k in _TOLD if k <= len(curve)}
+    options, split = lessons.options, lessons.split
+    looked_at = {str(k): round(float(split.curve[k - 1]), 4) for k in _TOLD if k <= len(split.curve)}
+    queries = {name: len({row.topic for row in rows}) for name, rows in (("used", split.taught), ("held_out", split.held_out))}
+    gains = {"before": training.points[0].held_out, "after": training.points[-1].held_out} if lessons.judged else {}
     return {
-        "parent": parent.about(),
+        "parent": lessons.parent.about(),
         "tower": options.tower,
         "collection": options.collection,
         "rows": split.books(),
-        "queries": {"used": len({row.topic for row in split.taught}), "held_out": len({row.topic for row in split.held_out})},
+        "queries": queries,
         "settings": _settings(options),
-        "replay": {"source": replayed.source, "texts": len(replayed.texts)},
+        "replay": {"source": lessons.replayed.source, "texts": len(lessons.replayed.texts)},
         "propensities": looked_at,
-        "held_out_gain": {"before": training.points[0].held_out, "after": training.points[-1].held_out},
+        "held_out_gain": gains,
     }
 
 
-def _add_files(
-    folder: Path,
-    table: pa.Table,
-    split: Split,
-    judged: Sequence[Judged],
-    pictures: Pictures,
-    training: Training,
-    parent: Parent,
-) -> None:
+def _add_files(folder: Path, lessons: Lessons, training: Training) -> None:
     """Write held-out rows with their weights, the pictures' vectors, the books and the learning curve."""
     (folder / HELD_OUT).parent.mkdir()
-    rows = table.take(pa.array([row.row.number for row in judged], pa.int64()))
+    judged, spec = lessons.judged, lessons.parent.spec
+    rows = lessons.table.take(pa.array([row.row.number for row in judged], pa.int64()))
     chosen = pa.array([list(row.chosen) for row in judged], pa.list_(pa.int32()))
     weights = pa.array([list(row.weights) for row in judged], pa.list_(pa.float64()))
     rows = rows.set_column(rows.column_names.index("chosen"), "chosen", chosen).append_column("weights", weights)
     pq.write_table(rows, folder / HELD_OUT)
-    pictures.write((folder / HELD_OUT).with_name(PICTURES), parent.spec.fingerprint)
+    lessons.pictures.write((folder / HELD_OUT).with_name(PICTURES), spec.fingerprint)
     with (folder / LEFT_OUT).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "query_id", "reason"])
-        writer.writerows([row.number, row.query_id, row.reason] for row in split.usable.left_out)
-    curve.save(training.points, f"{parent.spec.checkpoint}, {training.steps} steps", folder / CURVE)
+        writer.writerows([row.number, row.query_id, row.reason] for row in lessons.split.usable.left_out)
+    curve.save(training.points, f"{spec.checkpoint}, {training.steps} steps", folder / CURVE)

@@ -126,7 +126,9 @@ class Training:
             self.points = [Point(*point) for point in state["points"]]
             return int(state["step"])
         except (OSError, RuntimeError, KeyError, ValueError, EOFError) as problem:
-            raise InvalidInput(f"{self.state} can't be read ({problem}): remove {self.state.parent}, and begin anew") from problem
+            raise InvalidInput(
+                f"{self.state} can't be read ({problem}): remove {self.state.parent}, and begin anew"
+            ) from problem
 
 
 def embedded(embed: Embed, texts: Sequence[str]) -> Floats:
