@@ -27,7 +27,7 @@ from clip_export.learning.parent import Parent
 from clip_export.learning.training import embedded
 from lib.results import Result, publish
 from lib.serving import CLIPSERVE, NOBODY, sidecar
-from lib.simulated_users import Floats, Pair, World, clicks, competing, reached, recall, world
+from lib.simulated_users import Floats, Pair, World, clicks, competing, queries, reached, recall, world
 from lib.tables import Table
 
 NAME = "emoji"
@@ -40,11 +40,11 @@ WAYS = {
 """Options of each run."""
 
 NOTE = (
-    "Users of the bundled drawings know some of the keywords that emoji-clip never saw for an emoji, type one and look for "
-    "that emoji: at position k with the probability 1 / k (Joachims et al. 2017); one click in ten goes to whatever they look "
-    "at. *Other words* are held-out keywords of the same emoji that no user ever types, neither for it nor for another; "
-    "*of reached emoji* are those of the emoji that somebody clicked on for a right word. Replayed are names and keywords of "
-    "emoji-clip's own training. Drawings with the same keyword don't compete."
+    "Users of the bundled drawings know some of the keywords that emoji-clip never saw for an emoji, type one, alone or in a "
+    "phrase, and look for that emoji: at position k with the probability 1 / k (Joachims et al. 2017); one click in ten goes "
+    "to whatever they look at. *Other words* are held-out keywords of the same emoji that no user ever types, neither for it "
+    "nor for another; *of reached emoji* are those of the emoji that somebody clicked on for a right word. Replayed are names "
+    "and keywords of emoji-clip's own training. Drawings with the same keyword don't compete."
 )
 
 
@@ -70,11 +70,11 @@ def main() -> None:
         pictures = drawings(parent, drawn.ids)
         with tempfile.TemporaryDirectory() as folder, sidecar(NOBODY) as served:
             fill(served.search, parent, drawn, pictures)
-            for way, table in logs(parent, drawn, pictures, options.clicks, draw).items():
-                targets = reached(drawn, table) if way == "learned" else targets
-                if way == "learned":
-                    scores["before"].append(scored(parent, drawn, targets, pictures, 0.0))
-                    counts.append((len(drawn.known), len(drawn.others), len(targets)))
+            tables = logs(parent, drawn, pictures, options.clicks, draw)
+            targets = reached(drawn, tables["learned"])
+            scores["before"].append(scored(parent, drawn, targets, pictures, 0.0))
+            counts.append((len(drawn.known), len(drawn.others), len(targets)))
+            for way, table in tables.items():
                 output, seconds = learn(served.search.url, Path(folder), way, table, drawn, options.more)
                 scores[way].append(scored(Parent.of(str(output)), drawn, targets, pictures, seconds))
                 print(draw, way, scores[way][-1], flush=True)
@@ -113,11 +113,9 @@ def fill(search: Search, parent: Parent, drawn: World, pictures: Floats) -> None
 
 def logs(parent: Parent, drawn: World, pictures: Floats, count: int, seed: int) -> dict[str, pa.Table]:
     """Return the feedback for each way to learn."""
-    words = sorted({word for word, _ in drawn.known})
-    vectors = embedded(parent.embed, words)
-    rankings = {
-        word: np.argsort(-pictures @ vector, kind="stable").tolist() for word, vector in zip(words, vectors, strict=True)
-    }
+    texts = queries(drawn)
+    nearest = np.argsort(-embedded(parent.embed, texts) @ pictures.T, axis=1, kind="stable")
+    rankings = dict(zip(texts, nearest.tolist(), strict=True))
     real, noise = (clicks(drawn, rankings, count, seed, at_random=at_random) for at_random in (False, True))
     return {way: noise if way == "clicks at random" else real for way in WAYS}
 
@@ -154,7 +152,8 @@ def result(scores: Mapping[str, Sequence[Scores]], counts: Sequence[Sequence[int
         for way, some in scores.items()
     ]
     known, others, near = np.mean(counts, axis=0)
-    told = f"Mean of {options.draws} draws, {options.clicks:,} clicks each; {known:.0f} known pairs, {others:.0f} others, {near:.0f} of reached emoji."
+    pairs = f"{known:.0f} known pairs, {others:.0f} others, {near:.0f} of reached emoji"
+    told = f"Mean of {options.draws} draws, {options.clicks:,} clicks each; {pairs}."
     setting = {"draws": options.draws, "clicks": options.clicks, "options": options.more}
     return Result("learning", "Learning from clicks", [NOTE, told], [Table(("", *columns), rows)], setting)
 

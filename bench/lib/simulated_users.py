@@ -1,8 +1,9 @@
 """Simulated users of the bundled drawings: they want an emoji, type a word for it, and look at the hits from the top.
 
 The words are keywords that neither the training of emoji-clip nor its tokenizer has seen for that emoji. Users know a part of
-them. A user wants one emoji and types one of the words that he knows for it; he looks at position ``k`` of the list with the
-probability ``1 / k``, and clicks on the emoji if he sees it: the model of Joachims, Swaminathan and Schnabel (WSDM 2017), section 6.
+them. A user wants one emoji and types one of the words that he knows for it, alone or in a phrase; he looks at position ``k``
+of the list with the probability ``1 / k``, and clicks on the emoji if he sees it: as in Joachims, Swaminathan and Schnabel (WSDM
+2017), section 6.
 One click in ten goes to whatever he looks at. Searches without a click leave no trace.
 """
 
@@ -24,6 +25,8 @@ Floats = npt.NDArray[np.float32]
 Pair = tuple[str, int]  # a word, and the number of its drawing
 
 SHOWN, NOISE, TIE = 100, 0.1, 1e-5
+PHRASES = ("{}", "{} emoji", "a {}", "{} icon", "a picture of a {}")
+"""Ways to ask for a word."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,16 @@ def world(captions: Path, seed: int) -> World:
     )
 
 
+def queries(world: World) -> list[str]:
+    """Return all texts that users may type."""
+    return sorted({phrase.format(word) for word, _ in world.known for phrase in PHRASES})
+
+
 def clicks(world: World, rankings: Mapping[str, Sequence[int]], count: int, seed: int, *, at_random: bool = False) -> pa.Table:
     """Let users search until they have clicked so often; return a feedback export.
 
     Args:
-        rankings: numbers of the drawings that a word's search shows, from the top.
+        rankings: numbers of the drawings that a search shows, from the top, by its text.
         at_random: users click on whatever they look at.
     """
     draw = np.random.default_rng(seed)
@@ -85,13 +93,14 @@ def clicks(world: World, rankings: Mapping[str, Sequence[int]], count: int, seed
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
         word, wanted = world.known[draw.integers(len(world.known))]
-        shown = list(rankings[word][:SHOWN])
+        text = PHRASES[draw.integers(len(PHRASES))].format(word)
+        shown = list(rankings[text][:SHOWN])
         place = shown.index(wanted) if wanted in shown else SHOWN
         if place == SHOWN or draw.random() > looks[place]:
             continue
         if at_random or draw.random() < NOISE:
             place = int(draw.choice(len(shown), p=looks[: len(shown)] / looks[: len(shown)].sum()))
-        rows.append({"query_id": f"{len(rows):08}", "text": word, "shown": [world.ids[n] for n in shown], "chosen": [place]})
+        rows.append({"query_id": f"{len(rows):08}", "text": text, "shown": [world.ids[n] for n in shown], "chosen": [place]})
     ids = [row["query_id"] for row in rows]
     return pa.table({
         "query_id": ids, "text": [row["text"] for row in rows], "shown": [row["shown"] for row in rows],
@@ -103,7 +112,7 @@ def clicks(world: World, rankings: Mapping[str, Sequence[int]], count: int, seed
 
 def reached(world: World, table: pa.Table) -> list[Pair]:
     """Return the other pairs of those emoji that were clicked for a word that users know for them."""
-    known = {(word, world.ids[number]): number for word, number in world.known}
+    known = {(phrase.format(word), world.ids[number]): number for word, number in world.known for phrase in PHRASES}
     clicked = {known.get((row["text"], row["shown"][row["chosen"][0]])) for row in table.to_pylist()}
     return [pair for pair in world.others if pair[1] in clicked]
 

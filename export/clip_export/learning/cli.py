@@ -49,9 +49,8 @@ def _run(options: Options, console: Console) -> None:
         lineage = run.learn(options, say)
     gain = lineage["held_out_gain"]
     if gain:
-        say(
-            f"held-out queries, weighted 1 / log2(1 + rank) of the chosen: {gain['before']:.3f} before, {gain['after']:.3f} after"
-        )
+        figure = "weighted 1 / log2(1 + rank) of the chosen"
+        say(f"held-out queries, {figure}: {gain['before']:.3f} before, {gain['after']:.3f} after")
     say(f"learned {options.output}; learning curve: {options.output / run.CURVE}")
     say(f"judge and publish it: {program()} export --model {options.output} --baseline {options.checkpoint} --eval FOLDER")
 

@@ -5,7 +5,8 @@ No results were shuffled for it. A click falls on position ``k`` of a list with 
 is a function of the parent's cosine. The cosines at one position differ from query to query, and what stands at it differs
 where several models answered, so that the two can be told apart: a conditional logit (McFadden 1974), in the spirit of
 regression-based EM (Wang, Golbandi, Bendersky, Metzler and Najork, WSDM 2018), but given that there was a click, since a log
-of feedback has no searches without one. Weights by its inverse make a loss unbiased: Joachims, Swaminathan and Schnabel, WSDM 2017.
+of feedback has no searches without one. Weights by its inverse make a loss unbiased: Joachims, Swaminathan and Schnabel,
+WSDM 2017.
 """
 
 from __future__ import annotations
