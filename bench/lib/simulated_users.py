@@ -2,8 +2,8 @@
 
 The words are keywords that neither the training of emoji-clip nor its tokenizer has seen for that emoji. Users know a part of
 them. A user wants one emoji and types one of the words that he knows for it, alone or in a phrase; he looks at position ``k``
-of the list with the probability ``1 / k``, and clicks on the emoji if he sees it: as in Joachims, Swaminathan and Schnabel (WSDM
-2017), section 6.
+of the list with the probability ``1 / k``, and clicks on the emoji if he sees it: as in Joachims, Swaminathan and Schnabel
+(WSDM 2017), section 6.
 One click in ten goes to whatever he looks at. Searches without a click leave no trace.
 """
 

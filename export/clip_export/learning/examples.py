@@ -125,4 +125,4 @@ def gain(rows: Sequence[Judged], texts: Mapping[str, Floats], vectors: Floats) -
             rank = 1 + int((cosines > cosines[position]).sum())
             total += weight / np.log2(1 + rank)
             weights += weight
-    return total / weights if weights else float("nan")
+    return float(total / weights) if weights else float("nan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ class Training:
             self._optimizer.load_state_dict(state["optimizer"])
             self.points = [Point(*point) for point in state["points"]]
             return int(state["step"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as problem:
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError, pickle.UnpicklingError) as problem:
             raise InvalidInput(
                 f"{self.state} can't be read ({problem}): remove {self.state.parent}, and begin anew"
             ) from problem
