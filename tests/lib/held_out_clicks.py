@@ -18,11 +18,8 @@ from transformers import CLIPModel, CLIPTokenizer
 from clip_client import embedded_files
 from clip_export.checkpoints.lineage import HELD_OUT, LINEAGE, PICTURES
 
-TEXTS = [
-    f"{how} {thing}"
-    for how in ("red", "two", "old", "no", "my", "wet")
-    for thing in "cat dog tree car sun moon cup hat sea fish".split()
-]
+THINGS = ("cat", "dog", "tree", "car", "sun", "moon", "cup", "hat", "sea", "fish")
+TEXTS = [f"{how} {thing}" for how in ("red", "two", "old", "no", "my", "wet") for thing in THINGS]
 """Queries."""
 
 SHOWN = 10

@@ -40,7 +40,7 @@ class Figure:
         this: score of the checkpoint, 0 to 1.
         low: least difference in points (hundredths) within the interval.
         high: greatest.
-        verdict: a word or two.
+        verdict: a word or two; empty for a figure that is told for information.
         objection: the reason not to publish; empty for none.
     """
 
@@ -61,7 +61,7 @@ class Figure:
     @property
     def interval(self) -> str:
         """Difference with its interval, for a sentence."""
-        return f"{self.change:+.1f} points (95 % interval {self.low:+.1f} to {self.high:+.1f})"
+        return f"{points(self.change)} points (95 % interval {points(self.low)} to {points(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def of_clicks(clicks: Clicks, parent: Seen, this: Seen) -> list[Figure]:
         Figure(name, len(topics), float(theirs[n]), float(ours[n]), float(low[n]), float(high[n]))
         for n, name in enumerate((CLICKS, CLICKS_FIRST, CLICKS_FOUND))
     ]
-    return [_on_clicks(figures[0]), *(replace(figure, verdict="for information") for figure in figures[1:])]
+    return [_on_clicks(figures[0]), *figures[1:]]
 
 
 def _sums(clicks: Clicks, seen: Seen, topics: Mapping[str, int]) -> Floats:
@@ -166,12 +166,11 @@ def _changes(
 
 
 def _on_general(figure: Figure, queries: int, allowed: Allowed) -> Figure:
-    limit = f"{allowed.lost_points:g} allowed"
     if allowed.too_much(-figure.change, queries):
         objection = f"{title(figure.name)} falls by more than --max-loss {allowed.lost_points:g}: {figure.interval}"
-        return replace(figure, verdict=f"falls, {limit}", objection=objection)
+        return replace(figure, verdict="falls too far", objection=objection)
     if figure.high < 0:
-        return replace(figure, verdict=f"falls, {limit}")
+        return replace(figure, verdict="falls a little")
     return replace(figure, verdict="rises" if figure.low > 0 else "within noise")
 
 
@@ -181,6 +180,16 @@ def title(name: str) -> str:
         CLICKS: "held-out clicks: place among those shown, DCG",
         CLICKS_FIRST: "held-out clicks: first of those shown",
         CLICKS_FOUND: f"held-out clicks: among the first {_TOP} of all pictures",
-        ZERO_SHOT: "zero-shot accuracy",
     }
-    return titles.get(name) or name.replace("_r@", ", R@").replace("_", " ")
+    return titles.get(name) or short_title(name)
+
+
+def short_title(name: str) -> str:
+    """Return a figure's name for a narrow table."""
+    titles = {CLICKS: "clicks: DCG", CLICKS_FIRST: "clicks: first", CLICKS_FOUND: f"clicks: all, R@{_TOP}"}
+    return titles.get(name) or name.replace("_r@", " R@").replace("_", " ").replace("zero shot", "zero-shot")
+
+
+def points(number: float) -> str:
+    """Return points with their sign."""
+    return f"{number:+.1f}".replace("-", "−")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from clip_client.errors import InvalidInput
+from clip_client.library_errors import one_line
 from clip_client.model_repository import VERSION, encoder, preparer
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export import families, json_record
@@ -18,6 +20,7 @@ from clip_export.baseline.models import Model, in_torch
 from clip_export.checkpoints import lineage
 from clip_export.checkpoints.find import find
 from clip_export.checkpoints.lineage import Lineage
+from clip_export.checkpoints.local_paths import expanded
 from clip_export.checkpoints.pickles import Pickles
 from clip_export.variants import REFERENCE, named
 from clip_export.variants.base import Artefact, Encoder
@@ -63,11 +66,11 @@ def opened(name: str, published_as: str, tokenizer_json: str, pickles: Pickles, 
         InvalidInput: if it is none of these, or has no float32 variant.
         Unavailable: if the hub can't be reached.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if (folder / encoder(published_as, "image")).is_dir():
         places = {tower: folder / encoder(published_as, tower) / VERSION for tower in TOWERS}
         tokenizer = folder / preparer(published_as, "text") / VERSION / TOKENIZER_FILE
-        return _of_artefacts(name, places, tokenizer.read_text(encoding="utf-8"))
+        return _of_artefacts(name, places, tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else "")
     if (folder / _FLOAT).is_dir() or (folder / REFERENCE.name).is_dir():
         return _of_artefacts(name, {tower: folder / _FLOAT / tower for tower in TOWERS}, tokenizer_json)
     checkpoint = find(name, None, None, pickles, merged)
@@ -92,8 +95,18 @@ def _of_artefacts(name: str, places: dict[Tower, Path], tokenizer_json: str) -> 
     except OSError as problem:
         raise InvalidInput(f"--baseline {name} can't be read ({problem}): pass the checkpoint itself") from problem
 
+    if hashlib.sha256(tokenizer_json.encode()).hexdigest() != spec.tokenizer_sha256:
+        raise InvalidInput(
+            f"--baseline {name} was made with another tokenizer than the checkpoint: pass the baseline's checkpoint itself"
+        )
+
     def encode(tower: Tower) -> Encoder:
-        return named(_FLOAT).load(Artefact(places[tower], tower, lambda: _no_module(name)))
+        try:
+            return named(_FLOAT).load(Artefact(places[tower], tower, lambda: _no_module(name)))
+        except Exception as problem:  # of an engine, on a file that may be half of one
+            raise InvalidInput(
+                f"--baseline {name} can't be opened ({one_line(problem)}): pass the checkpoint itself"
+            ) from problem
 
     return Parent(Model(spec, tokenizer_json, encode, str), _FLOAT)
 

@@ -175,9 +175,10 @@ class Trial:
                 f"the image towers of {self.this.spec.checkpoint} and the baseline have the same weights, but their vectors of "
                 f"a picture of --eval differ by {off:.2g}: compare the settings in both config.json"
             )
-        how = "to the bit" if not off else f"within {off:.1g}"
+        how = "to the bit" if not off else f"within {off:.1g}, float32's rounding"
         return (
-            f"Pictures have the baseline's vectors: {len(ours)} of {len(ours)} are the same {how}; collections stay as they are"
+            f"Pictures keep the baseline's vectors: the image tower is the same to the bit, {len(ours)} of {len(ours)} vectors "
+            f"{how}; collections stay as they are"
         )
 
     def _about_clicks(self) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Callable
 from typing import Any
 
 from clip_client.printable_text import printable
 from clip_client.terminal import Console
 from clip_export.baseline import bootstrap
-from clip_export.baseline.figures import CLICKS, Figure, title
+from clip_export.baseline.figures import CLICKS, Figure, points, short_title, title
 from clip_export.baseline.trial import Comparison
 from clip_export.report import tables
 from clip_export.report.tables import Cells
+
+_QUERIES = 1  # column
 
 
 def _heading(comparison: Comparison) -> str:
@@ -20,20 +23,21 @@ def _heading(comparison: Comparison) -> str:
     return f"beside the baseline {comparison.parent.checkpoint}"
 
 
-def cells(comparison: Comparison) -> Cells:
-    """Return heading and rows of the table: a figure each."""
-    names = ("", "queries", "baseline", "this", "change", "95 % interval", "")
-    return [names, *(_row(figure) for figure in comparison.figures)]
+def _cells(comparison: Comparison, *, narrow: bool) -> Cells:
+    """Return heading and rows of the table: a figure each; without the number of queries where it is to be narrow."""
+    names = ["", "queries", "parent", "this", "change", "95 %", ""]
+    rows = [names, *(_row(figure, short_title if narrow else title) for figure in comparison.figures)]
+    return [[cell for number, cell in enumerate(row) if not (narrow and number == _QUERIES)] for row in rows]
 
 
-def _row(figure: Figure) -> list[str]:
+def _row(figure: Figure, called: Callable[[str], str]) -> list[str]:
     return [
-        title(figure.name),
+        called(figure.name),
         f"{figure.queries:,}",
         f"{figure.parent:.3f}",
         f"{figure.this:.3f}",
-        _points(figure.change),
-        f"{_points(figure.low)} to {_points(figure.high)}",
+        points(figure.change),
+        f"{points(figure.low)} to {points(figure.high)}",
         figure.verdict,
     ]
 
@@ -41,7 +45,7 @@ def _row(figure: Figure) -> list[str]:
 def show(comparison: Comparison, console: Console) -> None:
     """Print the section."""
     console.print(f"\n{_heading(comparison)}", style="italic", highlight=False, markup=False)
-    tables.show(cells(comparison), console)
+    tables.show(_cells(comparison, narrow=True), console)
     for line in lines(comparison):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -49,7 +53,7 @@ def show(comparison: Comparison, console: Console) -> None:
 def markdown(comparison: Comparison) -> list[str]:
     """Return the section's lines: the verdict first, then the table, then the rest."""
     first, *others = (html.escape(line, quote=False) for line in lines(comparison))
-    table = tables.markdown(cells(comparison))
+    table = tables.markdown(_cells(comparison, narrow=False))
     return ["", f"## {_heading(comparison)}", "", f"**{first}**", "", *table, "", *(f"{line}  " for line in others)]
 
 
@@ -60,7 +64,12 @@ def lines(comparison: Comparison) -> list[str]:
     told += [f"Clicks: {printable(str(comparison.clicks.source))}, {comparison.clicks.books()}", *comparison.notes]
     if comparison.reference != "torch-fp32":
         told.append(f"The baseline ran as {comparison.reference}, the checkpoint as torch-fp32")
-    return [*told, f"Changes in points; intervals: paired bootstrap over the queries, {bootstrap.RESAMPLES:,} resamples"]
+    return [
+        *told,
+        "DCG is of the places of what was chosen among what was shown, as each model orders it; it decides. For information: "
+        "what comes first there, and what is among the first 10 of all pictures",
+        f"Changes are in points, with 95 % intervals by a paired bootstrap over the queries, {bootstrap.RESAMPLES:,} resamples",
+    ]
 
 
 def verdict(comparison: Comparison) -> str:
@@ -91,7 +100,3 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "notes": [*comparison.notes],
         "objections": comparison.objections,
     }
-
-
-def _points(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
