@@ -296,6 +296,8 @@ def test_nothing_of_what_was_deleted_stays_on_the_disk(database: Database, colle
     assert table.delete(middle) >= 1
     assert not on_disk(b"secret-of-the-first")
     assert on_disk(b"kept-as-it-came")
+    for never in (datetime.datetime.min, datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=14)))):
+        assert table.delete(never) == 0
     table.delete()
     assert not on_disk(b"kept-as-it-came")
 

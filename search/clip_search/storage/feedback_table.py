@@ -109,7 +109,7 @@ class FeedbackTable:
         return {**self.taken, "made_room": self.made_room, "deleted": self.deleted}
 
     def delete(self, before: datetime | None = None) -> int:
-        """Delete the events before a time, or all; return their number once nothing of them is left on the disk.
+        """Delete the events before a time (UTC unless it says), or all; return their number once they are off the disk.
 
         Raises:
             ReadOnly, Unavailable, StorageFull: they can't be removed.
@@ -117,18 +117,13 @@ class FeedbackTable:
         with self._lock:
             self._check()
             numbers = self._read()
-            if before is None:
-                kept: set[int] = set()
-            else:
-                limit = before.astimezone(timezone.utc).isoformat()
-                where = f"time >= CAST('{limit}' AS TIMESTAMP)"
-                kept = (
-                    set(self._asked(lambda: self._scan(["number"], where)["number"].to_pylist(), "read")) if numbers else set()
-                )
+            kept: set[int] = set() if before is None else self._since(before)
             gone = len(numbers) - len(kept)
             if gone:
                 self._keep(kept)
-            self.deleted += gone
+                self.deleted += gone
+            if self._table is not None:  # also what an earlier deletion left that was killed
+                self._asked(self._compact, "removed")
             return gone
 
     def drop(self) -> None:
@@ -188,6 +183,7 @@ class FeedbackTable:
         gone = len(self._sizes) - len(kept)
         if gone:
             self._keep(set(kept))
+            self._tidy()
         self.made_room += gone
 
     def _keep(self, numbers: set[int]) -> None:
@@ -207,17 +203,28 @@ class FeedbackTable:
             self._forget()
             raise
         self._sizes = {number: size for number, size in self._sizes.items() if number in numbers}
-        self._tidy()
+
+    def _since(self, time: datetime) -> set[int]:
+        """Return the numbers of the events from a time on."""
+        if self._table is None:
+            return set()
+        first = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        rows = self._asked(lambda: self._scan(["number", "time"], None).to_pylist(), "read")
+        return {row["number"] for row in rows if row["time"] >= first}
 
     def _tidy(self) -> None:
-        """Merge small files and remove old versions, and with them what was deleted; take a fresh handle."""
+        """Compact the table; a failure is logged, since no event is lost by it."""
         try:
-            with warnings.catch_warnings(action="ignore"):  # all who read hold the lock, others read anew
-                self._table.optimize(cleanup_older_than=timedelta(0))
-            self._table = self._connect(True).open_table(self._name)
+            self._compact()
         except Exception:
             self._forget()
             _LOG.warning("the feedback on collection %s can't be compacted", self._name, exc_info=True)
+
+    def _compact(self) -> None:
+        """Merge small files and remove old versions, and with them what was deleted; take a fresh handle."""
+        with warnings.catch_warnings(action="ignore"):  # all who read hold the lock, others read anew
+            self._table.optimize(cleanup_older_than=timedelta(0))
+        self._table = self._connect(True).open_table(self._name)
 
     def _drop(self) -> None:
         def dropped() -> None:

@@ -11,7 +11,8 @@ from clip_search.storage.feedback_table import FeedbackTable
 from clip_search.web import feedback_models as models
 from clip_search.web.api_document import post
 from clip_search.web.app_state import body, collection, off_loop, state
-from clip_search.web.guard import Refused, answer
+from clip_search.web.guard import answer
+from clip_search.web.refusal import Refused
 from clip_search.web.response_models import failures
 
 router = APIRouter(prefix="/v1/collections/{name}/feedback", tags=["feedback"])
@@ -46,7 +47,7 @@ async def list_feedback(
     return answer(await shared.feedback.run(_page, shared.sidecar.feedback.of(named), after, limit))
 
 
-@router.delete("", response_model=models.Deleted, responses=failures(404, 503, 507))
+@router.delete("", response_model=models.DeletedFeedback, responses=failures(404, 503, 507))
 async def delete_feedback(
     request: Request,
     name: str,

@@ -98,7 +98,7 @@ class FeedbackPage(TypedDict):
     deleted: int
 
 
-class Deleted(TypedDict):
+class DeletedFeedback(TypedDict):
     """Number of events that were deleted."""
 
     deleted: int

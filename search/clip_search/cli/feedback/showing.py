@@ -61,7 +61,7 @@ def _sources(search: Search, collection: str, ids: Sequence[str]) -> Mapping[str
 
 
 def _show(every: Sequence[Answer], books: FeedbackBooks, arguments: argparse.Namespace) -> None:
-    latest = every[len(every) - arguments.limit if arguments.limit < len(every) else 0 :]
+    latest = every[-arguments.limit :]
     if arguments.json:
         print(json.dumps({"answers": [_listed(answer) for answer in latest], **vars(books)}))
     elif latest:
