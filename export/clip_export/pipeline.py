@@ -15,7 +15,7 @@ from clip_export import families
 from clip_export.baseline import checks, parent
 from clip_export.baseline.models import in_torch
 from clip_export.baseline.trial import Sources, Trial
-from clip_export.builds import speed
+from clip_export.builds import speed, tower_digests
 from clip_export.builds.best_variant import best
 from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
@@ -76,6 +76,8 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
     """Export a checkpoint whose folder of artefacts is this process's own."""
     folder, family = options.artifacts / checkpoint.slug, families.of(checkpoint)
     spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
+    spec = tower_digests.known(spec, partial(family.towers, checkpoint, spec), folder)
+    spec = tower_digests.placed(spec, lineage.read(checkpoint.folder), checkpoint.label)
     evaluation, calibration = _evaluation(options, checkpoint, spec, console)
     artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), steps)
     trial = _trial(options, checkpoint, artifacts, evaluation, console)

@@ -36,7 +36,7 @@ from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
-"""Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
+"""Source of text queries to tune on: (``count``, ``space``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
 _GRAPHS = 2  # graphs of neighbours that are remembered: 26 MB each, for other thresholds and further pages
 _MOST_COMPARED, _COMPARING_S = 100_000, 15.0  # pictures among which near duplicates are looked for, and the time for it
@@ -57,7 +57,8 @@ class Collection:
             acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
-        self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
+        self.kin: set[str] = set()  # fingerprints of other models that are known to share its space
+        self._texts = partial(texts, space=self.about.space, size=self.about.size)
         self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
         kind = Followed if table.read_only else Commits
@@ -86,7 +87,8 @@ class Collection:
             StorageFull: more rows than can be served within the memory.
         """
         self.check_writable()
-        self.about.check_fingerprint(fingerprint, self.name)
+        if fingerprint not in self.kin:
+            self.about.check_fingerprint(fingerprint, self.name)
         vectors = sum(len(row.vectors) for row in rows)
         self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
@@ -157,6 +159,7 @@ class Collection:
             "rows": len(self.table),
             "dimension": self.about.size,
             "fingerprint": self.about.fingerprint,
+            "space": self.about.space,
             "columns": own_columns(self.table.schema),
             "table_version": self.table.version,
             "read_only": self.table.read_only,

@@ -12,7 +12,7 @@ import numpy as np
 from clip_client import camera_files
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.preprocess import Limits
-from clip_client.spec import TOWERS, Tower
+from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_search import fetch
 from clip_search.arrays import Floats
 from clip_search.budget import Budget, Share
@@ -88,7 +88,7 @@ class Sidecar:
     def stats(self, collection: Collection) -> dict[str, Any]:
         """Return a collection's statistics, with the served model and, if the vectors are of that, its notice."""
         spec = self.embedder.known()
-        notice = spec.notice if spec and spec.fingerprint == collection.about.fingerprint else ""
+        notice = spec.notice if spec and spec.space == collection.about.space else ""
         return {**collection.stats(), "model": spec.name if spec else "", "notice": notice}
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
@@ -106,7 +106,7 @@ class Sidecar:
             same = size in (None, spec.embedding_size)
             size, fingerprint = size or spec.embedding_size, (spec.fingerprint if same and fingerprint is None else fingerprint)
         with self._claimed(name):
-            self.database.create(name, About(size, fingerprint or ""), columns)
+            self.database.create(name, self._about(size, fingerprint or ""), columns)
             try:
                 return self._open_one(name)
             except BaseException:  # as below
@@ -142,19 +142,37 @@ class Sidecar:
                 file = self.image(term, share)
             with timed("image_clip_inference_time"):
                 rows = self.embedder.images([file])
+        self.check_model(collection)  # again: a model of another space may have come up meanwhile
         if rows[0] is None:
             raise InvalidInput(rows.errors[0])
         return rows[0]
 
     def check_model(self, collection: Collection) -> None:
         """Raise ContractMismatch for another model than the vectors' own, Unavailable if the server is down."""
-        spec = self.embedder.spec
-        collection.about.check_fingerprint(spec.fingerprint, collection.name)
+        self.check_spec(collection, self.embedder.spec)
+
+    def check_spec(self, collection: Collection, spec: ModelSpec) -> None:
+        """Raise ContractMismatch for a model of another space than the vectors', InvalidInput for another length."""
+        collection.about.check_space(spec, collection.name)
         if spec.embedding_size != collection.about.size:
             raise InvalidInput(
                 f"collection {collection.name} holds vectors of {collection.about.size}, the served model makes "
                 f"{spec.embedding_size}: search it by vector, or serve its model"
             )
+
+    def check_made_by(self, collection: Collection, fingerprint: str) -> None:
+        """Raise ContractMismatch for ready vectors of another model, unless the served one is known to share its space."""
+        if not self.is_kin(collection, fingerprint):
+            collection.about.check_fingerprint(fingerprint, collection.name)
+
+    def is_kin(self, collection: Collection, fingerprint: str) -> bool:
+        """Tell if the served model has that fingerprint and shares the collection's space, or had when it was asked before."""
+        if fingerprint in ("", collection.about.fingerprint, *collection.kin):
+            return fingerprint in collection.kin
+        spec = self.embedder.known()
+        if spec and (fingerprint, collection.about.space) == (spec.fingerprint, spec.space):
+            collection.kin.add(fingerprint)
+        return fingerprint in collection.kin
 
     def image(self, term: Term, share: Share) -> bytes:
         """Return the encoded file of an image term, as JPEG if it is HEIC or RAW.
@@ -201,6 +219,12 @@ class Sidecar:
     def trouble(self) -> str:
         """Return the reason why the database can't be written or followed; empty while it can."""
         return self.database.trouble() or (self._follower.trouble() if self._follower else "")
+
+    def _about(self, size: int, fingerprint: str) -> About:
+        """Return the description of a new collection; of the served model's vectors with their space."""
+        spec = self.embedder.known()
+        inherits = spec is not None and spec.fingerprint == fingerprint
+        return About(size, fingerprint, spec.inherited_space if spec and inherits else "")
 
     def _follow(self) -> None:
         """Open the collections that the database's owner has made, close those that it has dropped."""

@@ -13,6 +13,8 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import ModelSpec
 from clip_client.tokens import NO_TEXTS, Tokenizer
 from clip_export import families
+from clip_export.builds import tower_digests
+from clip_export.checkpoints import lineage
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly, Paired
 from clip_export.checkpoints.find import find
 from clip_export.learning import weight_places
@@ -54,6 +56,8 @@ class Parent:
         if checkpoint.tokenizer_json == NO_TEXTS:
             raise InvalidInput(f"{checkpoint.label} has no text tower: expected a checkpoint that embeds texts")
         towers = family.towers(checkpoint, spec)
+        spec = tower_digests.digested(spec, towers)
+        spec = tower_digests.placed(spec, lineage.read(checkpoint.folder), checkpoint.label)
         places = weight_places.places(towers.text, checkpoint)
         return cls(checkpoint, spec, towers, Tokenizer(checkpoint.tokenizer_json, spec), places)
 
@@ -61,11 +65,11 @@ class Parent:
         """Embed texts by the text tower as it is now: float32 [N, D], unit length."""
         return embedded_by(self.towers.text, self.tokenizer, texts)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, str]:
         """Return what a lineage says of its parent."""
-        image = getattr(self.spec, "tower_fingerprint", lambda tower: "")("image")
-        space = getattr(self.spec, "space", "") or self.spec.fingerprint
-        return {"label": self.spec.checkpoint, "fingerprint": self.spec.fingerprint, "space": space, "image_fingerprint": image}
+        spec = self.spec
+        image = spec.tower_fingerprint("image")
+        return {"label": spec.checkpoint, "fingerprint": spec.fingerprint, "space": spec.space, "image_fingerprint": image}
 
 
 def embedded_by(tower: nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:

@@ -79,7 +79,7 @@ def fetched(search: Search, collection: str, shown: Collection[str], spec: Model
     """
     about = search.stats(collection)
     space = about.get("space") or about["fingerprint"]
-    if space not in (spec.fingerprint, getattr(spec, "space", "")):
+    if space != spec.space:
         raise ContractMismatch(
             f"the collection {collection!r} holds vectors of the model {space}, --checkpoint is {spec.fingerprint} "
             f"({spec.checkpoint}): name the checkpoint that made the collection"
