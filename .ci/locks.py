@@ -4,8 +4,8 @@ python .ci/locks.py              # write them anew where a source changed; other
 python .ci/locks.py --upgrade    # take the newest versions
 python .ci/locks.py --check      # compare them with their sources; needs no network
 
-No lock has torch or what only its CUDA build needs: which build there is depends on the index that is used. It is installed by its
-version, beside a lock. No address of an index is written down, so any mirror will do: the hashes hold for all of them.
+No lock has torch or what only its CUDA build needs: which build there is depends on the index. It is installed by its version,
+beside a lock. No address of an index is written down: the hashes hold for any mirror.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def faults_of(lock: Lock) -> Iterator[str]:
         for requirement in lock.requirements:
             version = locked.get(canonicalize_name(requirement.name))
             if applies(str(requirement.marker or ""), python) and (version is None or version not in requirement.specifier):
-                yield f"{lock.path}: {requirement} on Python {python} is asked for by {lock.source}, {version or 'nothing'} is locked"
+                asked = f"{requirement} on Python {python} is asked for by {lock.source}"
+                yield f"{lock.path}: {asked}, {version or 'nothing'} is locked"
 
 
 def applies(marker: str, python: str) -> bool:

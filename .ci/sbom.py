@@ -3,7 +3,7 @@
 python .ci/sbom.py                   # into artifacts/sbom
 python .ci/sbom.py --out FOLDER
 
-Each names the packages with their versions and the hashes that are installed by. torch isn't in the locks: its version is the project's.
+Each names the packages with their versions and the hashes that they are installed by. torch isn't in the locks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Helm chart: rendered by Helm, judged by Kubernetes' schema and the operators' definitions; its options by their own programs."""
+"""The Helm chart: rendered by Helm, judged by Kubernetes' schema and the operators' definitions."""
 
 from __future__ import annotations
 

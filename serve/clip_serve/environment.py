@@ -122,8 +122,8 @@ def _run(command: list[str], otherwise: str) -> None:
         said = (result.stderr or result.stdout).strip().splitlines()
         if any(_OTHER_FILE in line for line in said):
             raise Unavailable(
-                f"a package of Triton's environment isn't the file whose hash was locked ({_hashes(said)}): what gave it may have "
-                "been tampered with; point pip at another index and run 'clipserve serve --install'"
+                f"a package of Triton's environment isn't the file whose hash is locked ({_hashes(said)}): it may have been "
+                "tampered with; point pip at another index and run 'clipserve serve --install'"
             )
         errors = [line for line in said if line.startswith("ERROR")] or said
         raise Unavailable(f"{otherwise} ({errors[-1] if errors else f'exit status {result.returncode}'})")
