@@ -28,7 +28,7 @@ def program() -> str:
 
 
 def complaints(config: Path) -> str:
-    """What HAProxy itself says against a configuration; nothing of a good one."""
+    """HAProxy's own words against a configuration; none of a good one."""
     checked = subprocess.run([program(), "-c", "-f", config], capture_output=True, text=True, check=False)
     said = checked.stdout + checked.stderr
     return said if checked.returncode or "WARNING" in said else ""
