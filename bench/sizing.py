@@ -8,14 +8,14 @@ It is a beginning: docs/operations/sizing.md has what it leaves out, and the rec
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from lib.samples import ROOT
-
-FIGURES = ROOT / "docs" / "benchmarks"
+FIGURES = Path(__file__).parents[1] / "docs" / "benchmarks"
 TABLE_VECTOR_BYTES = 4  # of each number: the table keeps float32
 THUMBNAIL_BYTES = 17_300  # mean of 96 photos of some 500 x 375, at most 320 pixels wide and high
 COPIES = 2  # of the table while it is compacted, and of the index while one is built beside it
@@ -57,7 +57,9 @@ def main() -> None:
     if as_json:
         print(json.dumps({"load": asdict(load), "sizes": asdict(sizes)}, indent=1))
         return
-    print(f"{load.pictures:,} pictures of {load.size} numbers, {load.queries:g} text queries and {load.embed:g} new pictures a second")
+    print(
+        f"{load.pictures:,} pictures of {load.size} numbers, {load.queries:g} queries and {load.embed:g} new pictures a second"
+    )
     for text in described(load, sizes):
         print(f"  {text}")
 
@@ -68,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     default = Load()
     made.add_argument("--pictures", type=int, default=default.pictures, metavar="N", help="rows of the search")
     made.add_argument("--queries", type=float, default=default.queries, metavar="Q", help="text queries a second")
-    made.add_argument("--embed", type=float, default=default.embed, metavar="P", help="pictures a second that are added meanwhile")
+    made.add_argument(
+        "--embed", type=float, default=default.embed, metavar="P", help="pictures a second that are added meanwhile"
+    )
     made.add_argument("--size", type=int, default=default.size, metavar="D", help="numbers of an embedding")
     made.add_argument("--metadata-bytes", type=int, default=default.metadata_bytes, metavar="B", help="columns of a row")
     made.add_argument("--no-thumbnails", dest="thumbnails", action="store_false", help="without them")
@@ -83,13 +87,17 @@ def sizes_of(load: Load) -> Sizes:
     Raises:
         SystemExit: for a load that makes no sense.
     """
-    if load.pictures < 1 or load.size < 1 or min(load.queries, load.embed, load.metadata_bytes) < 0:
+    if (
+        load.pictures < 1
+        or load.size < 1
+        or not all(0 <= some < math.inf for some in (load.queries, load.embed, load.metadata_bytes))
+    ):
         raise SystemExit("pictures and size must be at least 1, the others at least 0")
     if not 0 < load.busy <= 1:
         raise SystemExit(f"--busy is {load.busy:g}, expected a share above 0 and at most 1")
     search, scale, memory = figures("search"), figures("scale"), memory_near(load.pictures)
     cores = search["machine"]["cores"]
-    query_s = cores / cell(search, "text queries", "clipserve, 8 clients", "queries/s")  # client, text tower and search together
+    query_s = cores / cell(search, "text queries", "clipserve, 8 clients", "queries/s")  # the clients' own share is in it
     picture_s = cell(scale, "images", "16 clients", "server CPU-s per 1,000") / 1000
     measured = memory["setting"]["rows"]
     scaled = load.pictures / measured * load.size / memory["setting"]["size"]
@@ -111,8 +119,8 @@ def described(load: Load, sizes: Sizes) -> list[str]:
     """Return the sizes as lines for people."""
     return [
         f"cores          {sizes.cores:.1f} of an AMD EPYC (Zen 4), {load.busy:.0%} busy; at least 2",
-        f"Triton         {sizes.triton_gb:.1f} GB, and {sizes.shared_memory_gb:.0f} GB of /dev/shm where batches are as large as allowed",
-        f"search         {sizes.search_gb:.1f} GB: its process, and the index in the system's cache; from {sizes.measured_rows:,} rows",
+        f"Triton         {sizes.triton_gb:.1f} GB, and {sizes.shared_memory_gb:.0f} GB of /dev/shm for the largest batches",
+        f"search         {sizes.search_gb:.1f} GB: process, and index in the system's cache; from {sizes.measured_rows:,} rows",
         f"disk           {sizes.disk_gb:.0f} GB, twice what is stored",
         f"first filling  {sizes.days_to_embed * 24:.1f} hours of one core for embedding",
     ]
