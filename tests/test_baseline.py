@@ -174,7 +174,7 @@ class TestFile:
             {**good, "weights": [0.0, 1.0]},
             {**good, "weights": None},
         ]
-        told = clicks.read(write(tmp_path / "clicks.parquet", rows), ["f"])
+        told = clicks.read(write(tmp_path / "clicks.parquet", rows), "f")
         assert (told.read, len(told.rows), told.weighted) == (15, 1, True)
         assert told.left_out == {
             "the query isn't one text": 2,
@@ -190,12 +190,12 @@ class TestFile:
         rows = [row("a cat", ["a", "b"], [1], model=model) for model in ("own", "", "other")]
         for fields in rows:
             del fields["weights"]
-        told = clicks.read(write(tmp_path / "clicks.parquet", rows), ["own"])
+        told = clicks.read(write(tmp_path / "clicks.parquet", rows), "own")
         assert (len(told.rows), told.weighted, [*told.left_out.values()]) == (2, False, [1])
 
     def test_pictures_that_are_gone(self, tmp_path: Path) -> None:
         rows = [row("a cat", ["a", "b", "c"], [2]), row("a dog", ["a", "b", "c"], [1]), row("a cup", ["b", "c"], [1])]
-        left = clicks.read(write(tmp_path / "clicks.parquet", rows), []).of({"a", "c"})
+        left = clicks.read(write(tmp_path / "clicks.parquet", rows), "").of({"a", "c"})
         assert [(one.shown, one.chosen) for one in left.rows] == [(["a", "c"], [1])]
         assert (left.read, left.left_out) == (3, {"a picture that was chosen has no vector": 2})
 
@@ -212,7 +212,7 @@ class TestFile:
     def test_what_isnt_clicks_is_refused_by_name(self, make: Any, told: str, tmp_path: Path) -> None:
         make(path := tmp_path / "clicks.parquet")
         with pytest.raises(InvalidInput, match=told) as refused:
-            clicks.read(path, [])
+            clicks.read(path, "")
         assert str(path) in str(refused.value)
 
     def test_vectors(self, tmp_path: Path) -> None:

@@ -30,11 +30,9 @@ from clip_export.evaluation.gate import Allowed
 from clip_export.evaluation.items import Evaluation
 
 
-def model(spec: ModelSpec, digest: str = "same", **fields: Any) -> Model:
+def model(spec: ModelSpec, **fields: Any) -> Model:
     """A model that is never run."""
-    return Model(
-        dataclasses.replace(spec, **fields), "", lambda tower: pytest.fail(f"the {tower} tower isn't needed"), lambda: digest
-    )
+    return Model(dataclasses.replace(spec, **fields), "", lambda tower: pytest.fail(f"the {tower} tower isn't needed"))
 
 
 def taught(spec: ModelSpec, tower: Any = "text") -> Lineage:
@@ -72,7 +70,8 @@ class TestRefused:
             self.prepared(model(spec), Parent(model(spec), "torch-fp32"), clicked)
 
     @pytest.mark.parametrize(
-        ("fields", "told"), [({"digest": "other"}, "the image tower's weights"), ({"interpolation": "box"}, "interpolation")]
+        ("fields", "told"),
+        [({"image_sha256": "other"}, "the image tower's weights"), ({"interpolation": "box"}, "interpolation")],
     )
     def test_pictures_that_were_promised_to_stay(
         self, fields: dict[str, str], told: str, spec: ModelSpec, clicked: Path
@@ -90,8 +89,8 @@ class TestRefused:
             InvalidInput, match=f"has vectors of the checkpoint 0123456789abcdef, the baseline is {spec.fingerprint}"
         ):
             self.prepared(this, parent, clicked)
-        grandparent = Lineage("first", "0123456789abcdef", "", "", "text", {})
-        assert self.prepared(this, dataclasses.replace(parent, lineage=grandparent), clicked).stored
+        kept = Parent(model(spec, inherited_space="0123456789abcdef"), "torch-fp32")
+        assert self.prepared(this, kept, clicked).stored
         write_pictures(clicked.with_name(PICTURES), held_out_clicks.pictures(10, 8))
         with pytest.raises(InvalidInput, match=f"has vectors of 8 numbers, tiny makes {spec.embedding_size}"):
             self.prepared(this, parent, clicked)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from clip_client.errors import InvalidInput
 from clip_client.printable_text import printable
+from clip_client.spec import ModelSpec
 from clip_export.baseline.candidates import Candidates
 from clip_export.baseline.clicks import Clicks
 from clip_export.baseline.models import Model
-from clip_export.baseline.parent import Parent
 from clip_export.checkpoints.lineage import Lineage
 from clip_export.evaluation.gate import Allowed
 from clip_export.evaluation.items import Evaluation
@@ -32,20 +33,19 @@ def kin(this: Model, parent: Model) -> None:
         )
 
 
-def same_pictures(this: Model, parent: Parent, lineage: Lineage | None) -> bool:
-    """Return True if both image towers are the same to the bit; where that can't be told from artefacts, too.
+def same_pictures(this: Model, parent: Model, lineage: Lineage | None) -> bool:
+    """Return True if both image towers are the same to the bit; where artefacts don't tell their weights, too.
 
     Raises:
         InvalidInput: if the checkpoint's lineage promises it, and it isn't so.
     """
-    differing = this.other_pixels(parent.model)
-    if not differing:
-        theirs = parent.model.image_digest()
-        differing = [] if not theirs or theirs == this.image_digest() else ["the image tower's weights"]
+    differing = this.differing(parent, "image")
+    if parent.spec.image_sha256 and parent.spec.image_sha256 != this.spec.image_sha256:
+        differing.append("the image tower's weights")
     if differing and lineage and lineage.tower == "text":
         raise InvalidInput(
             f"{this.spec.checkpoint} was learned with its text tower alone, so its image tower must be its parent's, but it "
-            f"isn't the one of --baseline {parent.model.spec.checkpoint}, by {', '.join(differing)}: pass the one that it "
+            f"isn't the one of --baseline {parent.spec.checkpoint}, by {', '.join(differing)}: pass the one that it "
             "was learned from; if its files were changed since, learn again"
         )
     return not differing
@@ -75,14 +75,13 @@ def clicks(judged: Clicks) -> None:
         )
 
 
-def vectors(stored: Candidates, place: object, parent: Parent) -> None:
-    """Raise InvalidInput for vectors of another model than the parent."""
-    spec = parent.model.spec
+def vectors(stored: Candidates, place: Path, spec: ModelSpec) -> None:
+    """Raise InvalidInput for vectors of another space than the parent's."""
     if (size := stored.embeddings.shape[1]) != spec.embedding_size:
         raise InvalidInput(
             f"{place} has vectors of {size} numbers, {spec.checkpoint} makes {spec.embedding_size}: they aren't its own"
         )
-    if stored.made_by and stored.made_by not in parent.fingerprints:
+    if stored.made_by and stored.made_by not in (spec.fingerprint, spec.space):
         raise InvalidInput(
             f"{place} has vectors of the checkpoint {printable(stored.made_by)}, the baseline is {spec.fingerprint}: pass the "
             "baseline whose collection was searched, or --click-pictures FOLDER"

@@ -97,12 +97,12 @@ class Clicks:
         )
 
 
-def read(path: Path, shown_by: Collection[str]) -> Clicks:
+def read(path: Path, parent: str) -> Clicks:
     """Read a file of clicks.
 
     Args:
         path: a feedback export, with ``weights`` parallel to ``chosen`` where clipserve learn wrote it.
-        shown_by: fingerprints of the parent; of a file without weights only rows that it showed count, since an order favours
+        parent: its fingerprint; of a file without weights only rows that it showed count, since an order favours
             the model that made it.
 
     Raises:
@@ -112,7 +112,7 @@ def read(path: Path, shown_by: Collection[str]) -> Clicks:
     weighted = "weights" in table.column_names
     rows, left_out = [], Counter[str]()
     for fields in _rows(table):
-        if reason := _flaw(fields, weighted, shown_by):
+        if reason := _flaw(fields, weighted, parent):
             left_out[reason] += 1
             continue
         weights = fields["weights"] if weighted else [1.0] * len(fields["chosen"])
@@ -146,7 +146,7 @@ def _rows(table: Any) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _flaw(fields: Mapping[str, Any], weighted: bool, shown_by: Collection[str]) -> str:
+def _flaw(fields: Mapping[str, Any], weighted: bool, parent: str) -> str:
     """Return the reason that a row can't be judged; empty if it can."""
     text, shown, chosen = fields["text"], fields["shown"] or [], fields["chosen"] or []
     if not text or not text.strip():
@@ -161,7 +161,7 @@ def _flaw(fields: Mapping[str, Any], weighted: bool, shown_by: Collection[str]) 
         return "a picture is both chosen and marked wrong"
     if weighted and not _are_weights(fields["weights"], len(chosen)):
         return "its weights aren't a positive number for each choice"
-    if not weighted and fields.get("model") and fields["model"] not in shown_by:
+    if not weighted and fields.get("model") and fields["model"] != parent:
         return "another model than the baseline showed it, and it has no weights"
     return ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,12 @@ from clip_client.errors import InvalidInput
 from clip_client.library_errors import one_line
 from clip_client.model_repository import VERSION, encoder, preparer
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
-from clip_export import families, json_record
+from clip_export import families, json_record, memory
 from clip_export.artifact_files import BUILD_RECORD
 from clip_export.baseline.models import Model, in_torch
+from clip_export.builds import tower_digests
 from clip_export.checkpoints import lineage
 from clip_export.checkpoints.find import find
-from clip_export.checkpoints.lineage import Lineage
 from clip_export.checkpoints.local_paths import expanded
 from clip_export.checkpoints.pickles import Pickles
 from clip_export.variants import REFERENCE, named
@@ -36,20 +35,10 @@ class Parent:
     Attributes:
         model: its towers.
         reference: variant that runs them.
-        lineage: its own, if it has one.
     """
 
     model: Model
     reference: str
-    lineage: Lineage | None = None
-
-    @property
-    def fingerprints(self) -> Collection[str]:
-        """Fingerprints of the models whose vectors of pictures are its own; its first."""
-        own = [self.model.spec.fingerprint]
-        if self.lineage and self.lineage.tower == "text":
-            own += filter(None, (self.lineage.fingerprint, self.lineage.space))
-        return own
 
 
 def opened(name: str, published_as: str, tokenizer_json: str, pickles: Pickles, merged: Path) -> Parent:
@@ -75,9 +64,11 @@ def opened(name: str, published_as: str, tokenizer_json: str, pickles: Pickles, 
         return _of_artefacts(name, {tower: folder / _FLOAT / tower for tower in TOWERS}, tokenizer_json)
     checkpoint = find(name, None, None, pickles, merged)
     family = families.of(checkpoint)
-    spec = family.spec(checkpoint, published_as)
-    model = in_torch(spec, checkpoint.tokenizer_json, partial(family.towers, checkpoint, spec))
-    return Parent(model, REFERENCE.name, lineage.read(checkpoint.folder))
+    plain = family.spec(checkpoint, published_as)
+    load = partial(family.towers, checkpoint, plain)
+    spec = tower_digests.placed(tower_digests.digested(plain, load()), lineage.read(checkpoint.folder), checkpoint.label)
+    memory.give_back()
+    return Parent(in_torch(spec, checkpoint.tokenizer_json, load), REFERENCE.name)
 
 
 def _of_artefacts(name: str, places: dict[Tower, Path], tokenizer_json: str) -> Parent:
@@ -108,7 +99,7 @@ def _of_artefacts(name: str, places: dict[Tower, Path], tokenizer_json: str) -> 
                 f"--baseline {name} can't be opened ({one_line(problem)}): pass the checkpoint itself"
             ) from problem
 
-    return Parent(Model(spec, tokenizer_json, encode, str), _FLOAT)
+    return Parent(Model(spec, tokenizer_json, encode), _FLOAT)
 
 
 def _no_module(name: str) -> nn.Module:

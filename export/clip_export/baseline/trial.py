@@ -101,16 +101,16 @@ class Trial:
                 can't be used.
         """
         checks.kin(this, parent.model)
-        clicks = read_clicks(sources.clicks, parent.fingerprints)
+        clicks = read_clicks(sources.clicks, parent.model.spec.fingerprint)
         checks.clicks(clicks)
-        same = checks.same_pictures(this, parent, lineage)
+        same = checks.same_pictures(this, parent.model, lineage)
         stored = None
         if sources.pictures:
             clicks = clicks.of(candidates.files(sources.pictures, sorted(clicks.shown)))
         elif same:
             place = sources.clicks.with_name(PICTURES)
             stored = candidates.stored(place)
-            checks.vectors(stored, place, parent)
+            checks.vectors(stored, place, parent.model.spec)
             clicks = clicks.of(stored.positions)
         else:
             raise InvalidInput(
@@ -146,7 +146,7 @@ class Trial:
     def _general(self, evaluation: Evaluation, place: Path, progress: Progress) -> dict[Tower, Embeddings]:
         """Embed the general set with the parent, or take the embeddings of an earlier run."""
         model = self.parent.model
-        if model.other_inputs(self.this):
+        if any(model.differing(self.this, tower) for tower in TOWERS):
             own = items.evaluation(self.sources.general, Inputs(model.spec, model.tokenizer_json))
             checks.same_queries(own, evaluation)
             evaluation = own
@@ -189,7 +189,7 @@ class Trial:
             if self.clicks.weighted
             else f"Clicks aren't corrected for their place: they favour the order of {parent.checkpoint}, which showed them"
         )
-        if self.lineage and self.lineage.fingerprint not in self.parent.fingerprints:
+        if self.lineage and self.lineage.fingerprint != parent.fingerprint:
             return [
                 corrected,
                 f"The checkpoint was learned from another one than this baseline (fingerprint {parent.fingerprint})",

@@ -131,22 +131,6 @@ def _copy_options(parser: argparse.ArgumentParser) -> None:
     _errors_option(parser)
 
 
-def _feedback_options(parser: argparse.ArgumentParser) -> None:
-    outcome = parser.add_mutually_exclusive_group()
-    outcome.add_argument("--json", action="store_true", help="for machines")
-    outcome.add_argument("--export", type=Path, metavar="FILE", help="write all of it as parquet, a row for each answer")
-    outcome.add_argument("--delete", action="store_true", help="remove it for good")
-    parser.add_argument("--before", type=instant, metavar="TIME", help="delete what came before it, e.g. 2026-01-31; UTC")
-    parser.add_argument("--limit", type=count, default=20, metavar="N", help="show the latest N answers")
-    parser.add_argument("--yes", action="store_true", help="don't ask before deleting")
-
-
-def _compare_models_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("collection", help="which one")
-    parser.add_argument("--to", default="", metavar="HEX", help="compare with this model; that with most answers if unset")
-    _json_option(parser)
-
-
 def _backup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="the database, a folder or an object store; it may be served meanwhile")
     parser.add_argument("target", metavar="BACKUP", help="folder or object store of the backup; an older one is added to")
@@ -167,6 +151,22 @@ def _choice_option(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "--collection", action="append", default=[], metavar="NAME", help=f"{verb} this one; all if unset (repeatable)"
     )
+
+
+def _feedback_options(parser: argparse.ArgumentParser) -> None:
+    outcome = parser.add_mutually_exclusive_group()
+    outcome.add_argument("--json", action="store_true", help="for machines")
+    outcome.add_argument("--export", type=Path, metavar="FILE", help="write all of it as parquet, a row for each answer")
+    outcome.add_argument("--delete", action="store_true", help="remove it for good")
+    parser.add_argument("--before", type=instant, metavar="TIME", help="delete what came before it, e.g. 2026-01-31; UTC")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="show the latest N answers")
+    parser.add_argument("--yes", action="store_true", help="don't ask before deleting")
+
+
+def _compare_models_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", help="which one")
+    parser.add_argument("--to", default="", metavar="HEX", help="compare with this model; that with most answers if unset")
+    _json_option(parser)
 
 
 VERBS = {

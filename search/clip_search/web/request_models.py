@@ -166,6 +166,9 @@ class Search(_Content):
     columns: list[str] | None = None
     sort: Annotated[SortBy | None, Field(description="of the hits that pass, at most 10,000; by score if left out")] = None
     count: Annotated[bool, Field(description="also count the rows that pass threshold and filter")] = False
+    client: Annotated[
+        str, Field(max_length=200, description="opaque name of who asks: a client is always answered by the same model")
+    ] = ""
 
     def query(self) -> Query:
         """Return the search as the sidecar takes it."""
@@ -175,7 +178,7 @@ class Search(_Content):
         same = SAME if self.deduplicate is True else self.deduplicate or None
         columns = None if self.columns is None else tuple(self.columns)
         sort = Sort(self.sort.column, self.sort.descending) if self.sort else None
-        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns, sort)
+        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns, sort, self.client)
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:
