@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clip_client.argument_types import add_reach, count, port
-from clip_client.settings import Repeated
+from clip_client.settings import Repeated, Switch
 from clip_search.options import Engine, HttpOptions, IndexOptions, Options
 
 
@@ -15,7 +15,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="search-data", metavar="DIR", help="the LanceDB database: a folder, or an object store's URI")
     add("--index", type=Path, metavar="DIR", help="where derived indexes are kept; in DIR/indexes of the database if unset")
-    add("--read-only", action="store_true",
+    add("--read-only", action=Switch,
         help="follow a database that another sidecar writes; needs an --index of its own")  # fmt: skip
     add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")

@@ -28,6 +28,7 @@ class Options:
         port: of the page; the next free one where it is in use.
         watch: the collection follows the pictures until the end.
         opens: the page is shown in a browser, if there is a terminal and a display.
+        config: file of settings, which the commands that it runs read too.
     """
 
     pictures: Path | str | None = None
@@ -41,6 +42,7 @@ class Options:
     port: int = ports.SEARCH
     watch: bool = False
     opens: bool = True
+    config: Path | None = None
 
     def __post_init__(self) -> None:
         if "://" in str(self.data) or ":/" in str(self.data):
@@ -53,3 +55,8 @@ class Options:
             raise InvalidInput("--metadata describes pictures: name their folder too")
         if self.watch and not self.pictures:
             raise InvalidInput("--watch needs a folder or list to watch: name it")
+
+    @property
+    def settings(self) -> list[str]:
+        """Words that hand the file of settings on to a command."""
+        return [f"--config={self.config.absolute()}"] if self.config else []
