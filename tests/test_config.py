@@ -49,9 +49,7 @@ def taken(table: str, *words: str) -> Namespace:
 
 
 @pytest.mark.parametrize("table", ["serve", "search", "up"])
-def test_every_option_can_be_set_in_all_three_places(
-    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_option_can_be_set_in_all_three_places(table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser, file = parser_of(table, []), tmp_path / "clipserve.toml"
     options, before = settings.options(parser), taken(table)
     others = {action.dest for action in parser._actions if action.option_strings} - {each.dest for each in options.values()}

@@ -102,7 +102,10 @@ def test_a_repeated_flag_takes_the_place_of_all_other_values(file: Path, monkeyp
         ("port = 1", r"f\.toml:1: port isn't known outside of a table: put it below \[search\]"),
         ("search = 1", "search isn't known outside of a table"),
         ("[serach]\nport = 1", r"f\.toml:1: no command has the table \[serach\]: did you mean search\?"),
-        ("[search]\nport = 70000", r"f\.toml:2: port in \[search\] is '70000': 70000 isn't between 1 and 65535; --port PORT: TCP port \(default: 1\)$"),
+        (
+            "[search]\nport = 70000",
+            r"f\.toml:2: port in \[search\] is '70000': 70000 isn't between 1 and 65535; --port PORT: TCP port \(default: 1\)$",
+        ),
         ("[search]\nport = 1.5", "is '1.5': invalid port value"),
         ("[search]\nport = true", "is 'True': expected str or int or float, got bool"),
         ("[search]\nport = [1, 2]", "expected str or int or float, got list"),

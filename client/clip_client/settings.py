@@ -143,7 +143,8 @@ def _key(action: argparse.Action) -> str:
 
 
 def _of_environment(known: Collection[str], table: str) -> dict[str, Setting]:
-    variables, prefix, told = {variable(table, name): name for name in known}, variable(table, ""), {}
+    variables, prefix = {variable(table, name): name for name in known}, variable(table, "")
+    told: dict[str, Setting] = {}
     for name, value in os.environ.items():
         if not name.startswith(_PREFIX) or name == SEARCH_TOKEN or _SERVICE.search(f"{name}={value}"):
             continue  # no option has the token: the sidecar and its clients read it
@@ -222,4 +223,3 @@ def _truth(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in _TRUTHS:
         return _TRUTHS[value.lower()]
     raise ValueError(f"expected true or false, got {type(value).__name__}")
-
