@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from clip_client.errors import ClipError, InvalidInput
@@ -27,10 +27,15 @@ _OPENTELEMETRY = "opentelemetry.trace"  # loaded by an application that traces, 
 
 @dataclass(frozen=True)
 class RequestContext:
-    """Ids of one request: its own, and its place in a trace; empty where there is none yet."""
+    """Ids of one request: its own, and its place in a trace; empty where there is none yet.
+
+    Attributes:
+        tracer: OpenTelemetry's, that records the spans of calls; None for the one of the application, if it has one.
+    """
 
     id: str = ""
     traceparent: str = ""
+    tracer: Any = field(default=None, repr=False, compare=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -102,7 +107,7 @@ def entered(context: RequestContext) -> Iterator[RequestContext]:
 def fresh(context: RequestContext = _NONE) -> RequestContext:
     """Return ids with what a context lacks: of a new trace that nobody records, and the trace's as the request's."""
     trace = context.trace_id or os.urandom(16).hex()
-    return RequestContext(context.id or trace, context.traceparent or f"00-{trace}-{os.urandom(8).hex()}-00")
+    return RequestContext(context.id or trace, context.traceparent or f"00-{trace}-{os.urandom(8).hex()}-00", context.tracer)
 
 
 @contextlib.contextmanager
@@ -113,7 +118,7 @@ def call(name: str) -> Iterator[RequestContext]:
     """
     given = _CURRENT.get()
     span = _span(name, given)
-    context = fresh(RequestContext(given.id, _traceparent(span) or given.traceparent))
+    context = fresh(replace(given, traceparent=traceparent_of(span) or given.traceparent))
     if span is not None:
         span.set_attribute("clipserve.request_id", context.id)
     before = _CURRENT.set(context)
@@ -133,7 +138,8 @@ def _span(name: str, given: RequestContext) -> Any:
     api: Any = sys.modules.get(_OPENTELEMETRY)
     if api is None:
         return None
-    span = api.get_tracer("clip_client").start_span(name, parent(api, given), kind=api.SpanKind.CLIENT)
+    tracer = given.tracer or api.get_tracer("clip_client")
+    span = tracer.start_span(name, parent(api, given), kind=api.SpanKind.CLIENT)
     return span if span.get_span_context().is_valid and span.is_recording() else None
 
 
@@ -147,7 +153,8 @@ def parent(api: Any, given: RequestContext) -> Any:
     return api.set_span_in_context(api.NonRecordingSpan(place))
 
 
-def _traceparent(span: Any) -> str:
+def traceparent_of(span: Any) -> str:
+    """Return the ``traceparent`` of a span of OpenTelemetry's; empty for None."""
     if span is None:
         return ""
     place = span.get_span_context()

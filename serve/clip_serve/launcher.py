@@ -10,19 +10,22 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 import clip_client
 from clip_client.errors import Unavailable
+from clip_client.request_lines import VARIABLE
+from clip_client.trace_export import endpoint
 from clip_inside_triton import BACKENDS, STAND_INS
 from clip_serve import http_gateway, leftovers
 from clip_serve.crashes import Crashed, Crashes
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
+from clip_serve.log_lines import LogLines
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, overridden
 
@@ -32,7 +35,7 @@ _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
 _PR_SET_PDEATHSIG = 1
-_STDERR = 2
+_NEVER = 2**31 - 1  # one request of so many
 _NOISE = (
     b"CudaDriverHelper",
     b"CUDA driver version is insufficient",
@@ -59,6 +62,15 @@ class Launch:
     overrides: Overrides
     endpoints: Endpoints
     log: Path | None
+    lines: LogLines = field(default_factory=lambda: LogLines("text"))
+    log_level: str = "warning"
+    traces: str = ""  # URL of the collector that Triton sends its spans to; empty for none
+    traces_share: float = 1.0  # of requests without a trace of their own
+
+    @property
+    def logs_requests(self) -> bool:
+        """Tell if each request is in the log."""
+        return self.log_level in ("debug", "info")
 
     @property
     def explanation(self) -> str:
@@ -85,7 +97,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
         command = _command(launch, served, run)
         while True:
             try:
-                with _running(command, launch.environment, run, notice) as server:
+                with _running(command, launch, run, notice) as server:
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
@@ -125,13 +137,11 @@ def _gateways(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterat
 
 
 @contextlib.contextmanager
-def _running(
-    command: list[str | Path], environment: Environment, run: Path, notice: Notice
-) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str | Path], launch: Launch, run: Path, notice: Notice) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server; stop it at the end: in order, or at once when a part of it is broken."""
     for socket_name in (http_gateway.HTTP_SOCKET, http_gateway.METRICS_SOCKET):
         (run / socket_name).unlink(missing_ok=True)  # a crashed server's
-    server = _spawn(command, environment, run)
+    server = _spawn(command, launch, run)
     try:
         yield server
     except Unavailable:
@@ -179,8 +189,29 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         "--pinned-memory-pool-byte-size=0",  # this and the next: no GPU is looked for
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_S}",
-        *([f"--log-file={launch.log.resolve()}"] if launch.log else ["--log-info=false"]),
+        *_log_flags(launch),
+        *_trace_flags(launch),
     ]
+
+
+def _log_flags(launch: Launch) -> list[str]:
+    """Return Triton's flags for its log: in a file in full."""
+    flags = [f"--log-file={launch.log.resolve()}"] if launch.log else []
+    if not (launch.log or launch.logs_requests):
+        flags.append("--log-info=false")
+    if launch.log_level == "error":
+        flags.append("--log-warning=false")
+    return [*flags, *(["--log-verbose=1"] if launch.log_level == "debug" else [])]
+
+
+def _trace_flags(launch: Launch) -> list[str]:
+    """Return Triton's flags for spans of its steps; requests that bring a trace are always in it."""
+    if not launch.traces:
+        return []
+    rate = max(1, round(1 / launch.traces_share)) if launch.traces_share else _NEVER
+    words = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
+    collector = (f"opentelemetry,url={endpoint(launch.traces)}", "opentelemetry,resource=service.name=clipserve-triton")
+    return [f"--trace-config={word}" for word in (*words, *collector)]
 
 
 def _assemble_backends(environment: Environment, run: Path) -> Path:
@@ -198,7 +229,7 @@ def _assemble_backends(environment: Environment, run: Path) -> Path:
     return folder
 
 
-def _spawn(command: list[str | Path], environment: Environment, run: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str | Path], launch: Launch, run: Path) -> subprocess.Popen[bytes]:
     libc, launcher = ctypes.CDLL(None), os.getpid()
     lifeline, _held = os.pipe()  # this process alone holds the writing end, as long as it lives
 
@@ -211,7 +242,7 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
     # A session of its own: Ctrl-C reaches the launcher alone, which then stops the server in order.
     server = subprocess.Popen(
         command,
-        env={**environment.variables(), _LIFELINE: str(lifeline)},
+        env={**launch.environment.variables(), _LIFELINE: str(lifeline), **({VARIABLE: "1"} if launch.logs_requests else {})},
         cwd=run,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -220,16 +251,15 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
         pass_fds=[lifeline],
     )
     os.close(lifeline)
-    threading.Thread(target=_relay, args=(server.stdout,), daemon=True).start()
+    threading.Thread(target=_relay, args=(server.stdout, launch.lines), daemon=True).start()
     return server
 
 
-def _relay(lines: IO[bytes]) -> None:
+def _relay(lines: IO[bytes], log: LogLines) -> None:
     """Pass the server's messages on, without those about a missing GPU, and those that the launcher words better."""
     for line in lines:
         if not any(noise in line for noise in _NOISE):
-            with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for a reader
-                os.write(_STDERR, line)
+            log.triton(line)
 
 
 def _wait_ready(server: subprocess.Popen[bytes], run: Path, explanation: str) -> None:

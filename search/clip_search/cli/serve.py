@@ -8,8 +8,11 @@ import sys
 
 import uvicorn
 
+from clip_client import logs
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.logs import LogOptions
 from clip_client.token_files import token_in
+from clip_client.trace_export import exported
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
 from clip_search.options import FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
@@ -18,33 +21,34 @@ from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
+from clip_search.web.traces import Traces
 
+_LOG = logging.getLogger(__name__)
 _SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Read the options and serve; return the exit status."""
     os.umask(UMASK)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
     options = parsed(arguments)
     limit_threads(options.data)
-    return serve(options)
+    log = LogOptions(arguments.log_format, arguments.log_level)
+    with logs.written(log), exported(arguments.traces, arguments.traces_share, "clipserve-search") as tracer:
+        return serve(options, Traces(tracer))
 
 
-def serve(options: Options) -> int:
+def serve(options: Options, traces: Traces) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
     listening = _listening(options.http)
     sidecar = Sidecar(options)
     if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
-        print(
-            f"warning: {options.http.host} can be reached from outside and no token is asked for: --token-file", file=sys.stderr
-        )
+        _LOG.warning("%s can be reached from outside and no token is asked for: --token-file", options.http.host)
     config = uvicorn.Config(
-        app(sidecar),
+        app(sidecar, traces),
+        log_config=None,  # its lines go where ours go
         log_level="warning",
-        use_colors=False,  # logs go to files, and uvicorn knows no NO_COLOR
         access_log=False,
         loop="uvloop",
         http=bounded(options.bounds),
@@ -82,6 +86,7 @@ def parsed(arguments: argparse.Namespace) -> Options:
         origins=tuple(arguments.cors),
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,
+        log_addresses=arguments.log_addresses,
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clip_client.argument_types import add_reach, count, port
+from clip_client.logs import LogOptions, add_log_options
 from clip_client.settings import Repeated, Switch
+from clip_client.trace_export import add_trace_options
 from clip_search.options import Engine, HttpOptions, IndexOptions, Options
 
 
@@ -49,6 +51,9 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
     add_reach(parser)
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
+    add("--log-addresses", action=Switch, default=http.log_addresses, help="log the addresses of clients, too")
+    add_log_options(parser, LogOptions.level, "info has a line for each request")
+    add_trace_options(parser)
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
 

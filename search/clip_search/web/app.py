@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.request_ids import REQUEST_ID
 from clip_search.sidecar import Sidecar
 from clip_search.web import (
     arrow,
@@ -33,13 +34,15 @@ from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
+from clip_search.web.request_log import RequestLog
 from clip_search.web.response_models import ANY_ROUTE
 from clip_search.web.sending import Sender
+from clip_search.web.traces import Traces
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
 
-def app(sidecar: Sidecar) -> FastAPI:
+def app(sidecar: Sidecar, traces: Traces | None = None) -> FastAPI:
     """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts."""
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
     shared = State(sidecar, Metrics(sidecar), reader, sender)
@@ -58,7 +61,10 @@ def app(sidecar: Sidecar) -> FastAPI:
     application.add_exception_handler(ClientDisconnect, _gone)
     application.add_middleware(Guard, options=options, metrics=shared.metrics, reader=shared.reader)
     if options.origins:
-        application.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
+        application.add_middleware(
+            CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=[REQUEST_ID]
+        )
+    application.add_middleware(RequestLog, addresses=options.log_addresses, traces=traces or Traces())
     return application
 
 

@@ -12,6 +12,7 @@ from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
 from clip_search.query import Hit, Passing, Query, Term
+from clip_search.steps import step
 from clip_search.web.app_state import State
 
 
@@ -29,14 +30,16 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
     """Return the hits of a query; raises as :class:`Sidecar` does."""
     sidecar, start = shared.sidecar, time.perf_counter()
     tower = sidecar.tower(collection, query.tower)
-    vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
+    with step("embed"):
+        vectors = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
     embedded = time.perf_counter()
 
     def ask(vectors: Sequence[Floats]) -> tuple[list[Hit], Passing | None]:
         hits = results.search(collection, tower, query, vectors, shared.metrics.timed)
         return hits, results.passing(collection, tower, query, vectors) if count else None
 
-    hits, passing = await (shared.ranking if query.is_long else shared.searching).run(ask, vectors)
+    with step("search"):
+        hits, passing = await (shared.ranking if query.is_long else shared.searching).run(ask, vectors)
     return Searched(hits, passing, embedded - start, time.perf_counter() - embedded)
 
 

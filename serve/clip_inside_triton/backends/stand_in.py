@@ -9,6 +9,7 @@ import triton_python_backend_utils as pb_utils
 from clip_client import engines
 from clip_client.error_tensor import error_tensor
 from clip_client.model_repository import MODEL_FILES
+from clip_client.request_lines import RequestLines
 from clip_client.spec import ERROR, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
 from clip_client.tokens import Tokenizer
 
@@ -39,14 +40,16 @@ class StandIn:
         spec = ModelSpec.load(folder / SPEC_FILE)
         self._longest = max(int(sent["dims"][0]), spec.context_length)
         self._tokenize = Tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"), spec) if takes_texts else None
+        self._lines = RequestLines(f"encode {self._input}", pb_utils.Logger.log_info)
         self._encode = engines.opened(self.backend, folder / file, parameters)
 
     def execute(self, requests):
         """Run all requests as one batch; one response each, and none fails because of another."""
-        try:
-            return self._as_one(requests)
-        except Exception:
-            return [self._alone(request) for request in requests]
+        with self._lines.of(requests):
+            try:
+                return self._as_one(requests)
+            except Exception:
+                return [self._alone(request) for request in requests]
 
     def _as_one(self, requests):
         batches, errors = self._tokenized(requests) if self._tokenize else (self._sent(requests), [None] * len(requests))
