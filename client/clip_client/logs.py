@@ -7,16 +7,18 @@ what doesn't fit meanwhile is counted, and the count is logged.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import logging.handlers
+import os
 import queue
-import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, get_args
 
 from clip_client.printable_text import printable
 from clip_client.request_ids import RequestContext, current
@@ -26,6 +28,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 _OURS = ("clip_client", "clip_search", "clip_serve")  # packages whose level is the option's; others only warn
 _WAITING = 10_000  # records that wait to be written: some seconds of a busy server
+_LAST_S = 2.0  # patience with the reader of the log at the end
 _OWN_FIELDS = "fields"  # attribute of a record with the values of its own
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:/{}+,@[]")
 
@@ -51,25 +54,47 @@ def log(logger: logging.Logger, level: int, message: str, fields: Mapping[str, A
 
 
 @contextmanager
-def written(options: LogOptions, stream: TextIO | None = None) -> Iterator[None]:
-    """Write all logs of this process to standard error, or a stream, until the end; then what still waits is written."""
-    logging.raiseExceptions = False  # nobody reads any more: no reason to stop, nor to tell it there
-    target = logging.StreamHandler(stream or sys.stderr)
-    target.setFormatter(_Json() if options.format == "json" else _Text())
-    handler = _NeverWaiting(queue.Queue(_WAITING))
-    listener = logging.handlers.QueueListener(handler.queue, target)
+def written(options: LogOptions, descriptor: int = 2) -> Iterator[None]:
+    """Write all logs of this process to a file descriptor, standard error, until the end; then what still waits is written."""
+    writer = _Writer(descriptor, _Json() if options.format == "json" else _Text())
     root, own = logging.getLogger(), [logging.getLogger(name) for name in _OURS]
     before = root.handlers[:]
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_NeverWaiting(writer.waiting)]
     root.setLevel(max(options.level.upper(), "WARNING", key=logging.getLevelName))
     for logger in own:
         logger.setLevel(options.level.upper())
-    listener.start()
     try:
         yield
     finally:
         root.handlers[:] = before
-        listener.stop()
+        writer.end()
+
+
+class _Writer:
+    """Thread that writes records, straight to a descriptor: blocked there, it holds no lock that the process' end wants."""
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        self.waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING)
+        self._descriptor, self._formatter = descriptor, formatter
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Write what waits, as far as somebody reads it in time."""
+        with contextlib.suppress(queue.Full):
+            self.waiting.put(None, timeout=_LAST_S)
+            self._thread.join(_LAST_S)
+
+    def _work(self) -> None:
+        while (record := self.waiting.get()) is not None:
+            try:
+                line = self._formatter.format(record)
+            except Exception as problem:  # of a message with other arguments than it wants, say
+                line = f"a line can't be logged ({type(problem).__name__}): {record.pathname}:{record.lineno}"
+            content = f"{line}\n".encode("utf-8", "backslashreplace")
+            with contextlib.suppress(OSError):  # nobody listens any more
+                while content:
+                    content = content[os.write(self._descriptor, content) :]
 
 
 class _NeverWaiting(logging.handlers.QueueHandler):
@@ -81,8 +106,7 @@ class _NeverWaiting(logging.handlers.QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Note the request that the record belongs to, which the writing thread can't know."""
-        context = current()
-        record.request = context
+        record.request = current()
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:

@@ -1,6 +1,7 @@
 """HTTP connections with bounds that httptools and uvicorn lack: on their number, and on the size and time of a head."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from clip_search.errors import Busy, Stalled
 from clip_search.options import Bounds
 from clip_search.web.guard import Refused, failure
+
+_LOG = logging.getLogger("clip_search.requests")
 
 
 class _HeadTooLarge(Exception):
@@ -116,6 +119,7 @@ class _Bounded(HttpToolsProtocol):
         if self._is_over:
             return
         self._is_over = True
+        _LOG.info("a connection is refused: %s", problem)
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(_answered(problem))
             self.transport.write_eof()

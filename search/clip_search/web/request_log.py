@@ -1,6 +1,7 @@
 """Log of requests: ids in and out, and a line for each answer; spans where traces are recorded."""
 
 import logging
+import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -16,6 +17,7 @@ from clip_search.web.guard import App, Scope, Send
 from clip_search.web.traces import Answer, Traces
 
 _LOG = logging.getLogger("clip_search.requests")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # of collections and callers; others may be texts
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 """Routes that machines ask every few seconds: their lines are of the level debug."""
 
@@ -99,7 +101,7 @@ def _names(scope: Scope) -> dict[str, str]:
     """Return the collection that a path names, and the name of the caller's token."""
     caller = getattr(scope.get("caller"), "name", None)
     names = {"collection": scope.get("path_params", {}).get("name"), "caller": caller}
-    return {name: text[:200] for name, text in names.items() if text}
+    return {key: name for key, name in names.items() if name and _NAME.fullmatch(name)}
 
 
 def _ms(seconds: float) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_client import command_runner, help_texts
 from clip_client.argument_types import port
 from clip_client.errors import ClipError
+from clip_client.logs import LEVELS
 from clip_client.settings import Formatter, Repeated, Switch, add_settings
 from clip_serve.up import session
 from clip_serve.up.messages import remark
@@ -55,6 +56,22 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=Formatter,
     )
+    _add_options(parser)
+    help_texts.add_version(parser)
+    add_settings(parser, "up", argv)
+    help_texts.add_examples(
+        parser,
+        "clipserve up photos",
+        "clipserve up photos --watch",
+        "clipserve up list.txt",
+        "clipserve up 'data/{00000..00049}.tar'",
+        "clipserve up photos --model openai/clip-vit-base-patch32",
+        "clipserve up",
+    )
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "pictures",
@@ -74,18 +91,12 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add("--artifacts", type=_path, default=Options.artifacts, metavar="DIR", help="what an export builds")
     add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
     add("--open", action=Switch, dest="opens", default=Options.opens, help="open the page in a browser")
-    help_texts.add_version(parser)
-    add_settings(parser, "up", argv)
-    help_texts.add_examples(
-        parser,
-        "clipserve up photos",
-        "clipserve up photos --watch",
-        "clipserve up list.txt",
-        "clipserve up 'data/{00000..00049}.tar'",
-        "clipserve up photos --model openai/clip-vit-base-patch32",
-        "clipserve up",
+    add(
+        "--log-level",
+        choices=LEVELS,
+        default=Options.log_level,
+        help="least level that the servers log, see their own --log-level",
     )
-    return parser
 
 
 def _path(text: str) -> Path:
