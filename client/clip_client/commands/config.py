@@ -58,7 +58,7 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="for machines")
     help_texts.add_version(made)
     help_texts.add_examples(
-        made, "clipserve config", "clipserve config search serve --json", "clipserve config serve --config clipserve.toml"
+        made, "clipserve config", "clipserve config search serve --json", "clipserve config serve --threads 4"
     )
     return made
 

@@ -1,10 +1,14 @@
 """Command ``clipserve search serve``: options, then uvicorn."""
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -34,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     options = parsed(arguments)
     limit_threads(options.data)
     log = LogOptions(arguments.log_format, arguments.log_level)
-    with logs.written(log), exported(arguments.traces, arguments.traces_share, "clipserve-search") as tracer:
+    with _terminated(), logs.written(log), exported(arguments.traces, arguments.traces_share, "clipserve-search") as tracer:
         return serve(options, Traces(tracer))
 
 
@@ -61,6 +65,33 @@ def serve(options: Options, traces: Traces) -> int:
     )
     server.run(sockets=[listening])
     return 0
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Have SIGTERM end this process as it does, but after all that is to be done at the end.
+
+    uvicorn sends itself the signal again once it has stopped; the process would be gone before logs and spans are written.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # somebody else's
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Terminated(BaseException):
+    """Signal that ends the process."""
 
 
 def parsed(arguments: argparse.Namespace) -> Options:
