@@ -37,7 +37,7 @@ NASTY = 'a\nb\r\x1b[31m\x00\u2028\u202e\x85\ttab "quoted" \udcff'
 
 
 class Written:
-    """What is logged while it is open."""
+    """Log of this process while it is open."""
 
     def __init__(self, form: str, level: str = "info") -> None:
         self._options, self.text = LogOptions(form, level), ""

@@ -25,6 +25,7 @@ from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
+from clip_search.web.tokens import Tokens
 from clip_search.web.traces import Traces
 
 _LOG = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ def serve(options: Options, traces: Traces) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
     listening = _listening(options.http)
+    tokens = Tokens(options.http)
     sidecar = Sidecar(options)
-    if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
+    if options.http.host not in ("127.0.0.1", "::1", "localhost") and not tokens.are_asked_for:
         _LOG.warning("%s can be reached from outside and no token is asked for: --token-file", options.http.host)
     config = uvicorn.Config(
-        app(sidecar, traces),
+        app(sidecar, tokens, traces),
         log_config=None,  # its lines go where ours go
         log_level="warning",
         access_log=False,
@@ -113,7 +115,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
     http = HttpOptions(
         host=arguments.host,
         port=arguments.port,
-        token=read_token(arguments.token_file),
+        token="" if arguments.token_file else read_token(None),
+        token_file=arguments.token_file,
         origins=tuple(arguments.cors),
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,
