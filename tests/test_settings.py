@@ -172,7 +172,8 @@ def test_the_sidecar_asks_for_the_token_that_its_clients_send(monkeypatch: pytes
     assert serve.parsed(parser(["serve"]).parse_args(["serve"])).http.token == "s3cret"
     (tmp_path / "token").write_text("other")
     argv = ["serve", "--token-file", str(tmp_path / "token")]
-    assert serve.parsed(parser(argv).parse_args(argv)).http.token == "other"
+    http = serve.parsed(parser(argv).parse_args(argv)).http
+    assert (http.token, http.token_file) == ("", tmp_path / "token")
 
 
 def test_clients_of_commands_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
