@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -18,7 +19,6 @@ from typing import IO
 import clip_client
 from clip_client.errors import Unavailable
 from clip_client.request_lines import VARIABLE
-from clip_client.trace_export import endpoint
 from clip_inside_triton import BACKENDS, STAND_INS
 from clip_serve import http_gateway, leftovers
 from clip_serve.crashes import Crashed, Crashes
@@ -27,7 +27,10 @@ from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
 from clip_serve.log_lines import LogLines
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
-from clip_serve.repository import Overrides, instances, overridden
+from clip_serve.repository import Overrides, instances, loaded_at_start, overridden
+from clip_serve.triton_flags import log_flags, logs_requests, trace_flags
+from clip_serve.versions.door import Door
+from clip_serve.versions.roller import Roller
 
 _STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
 _SHARED_BYTES = 16 * 2**20  # of each Python process at first: most never need more, and growing beside requests is a risk
@@ -35,7 +38,6 @@ _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
 _PR_SET_PDEATHSIG = 1
-_NEVER = 2**31 - 1  # one request of so many
 _NOISE = (
     b"CudaDriverHelper",
     b"CUDA driver version is insufficient",
@@ -43,6 +45,7 @@ _NOISE = (
     b"Signal (15) received",
     b"NODELAY NOT SUPPORTED",
 )
+_BACKENDS = "backends"
 _UMASK = 0o077  # no other user reads the server's files
 _LIFELINE = "CLIPSERVE_LIFELINE"
 
@@ -50,7 +53,7 @@ _LIFELINE = "CLIPSERVE_LIFELINE"
 # but unsendable: gRPC takes 16 KB of metadata with a request, and refuses more.
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _UNSENDABLE = "x" * 17_000
-_HTTP_RESTRICTED = f"{_RESTRICTED},metadata,inference,model-config,statistics"
+_HTTP_RESTRICTED = "shared-memory,trace,logging,metadata,inference,model-config,statistics"  # on a socket of the launcher's own
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,6 @@ class Launch:
     log_level: str = "warning"
     traces: str = ""  # URL of the collector that Triton sends its spans to; empty for none
     traces_share: float = 1.0  # of requests without a trace of their own
-
-    @property
-    def logs_requests(self) -> bool:
-        """Tell if each request is in the log."""
-        return self.log_level in ("debug", "info")
 
     @property
     def explanation(self) -> str:
@@ -93,17 +91,23 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     names = (launch.endpoints.name.lower(), socket.gethostname().lower())
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
         started, crashes = time.monotonic(), Crashes()
-        served = overridden(launch.repository, launch.overrides, run / "repository")
-        command = _command(launch, served, run)
+        refresh = partial(overridden, launch.repository, launch.overrides, run / "repository")
+        _assemble_backends(launch.environment, run)
         while True:
+            served = refresh()
+            roller = Roller(launch.repository, refresh, Door(run / http_gateway.HTTP_SOCKET, _STUB_S), notice)
             try:
-                with _running(command, launch, run, notice) as server:
+                with _running(_command(launch, served, run), launch, run, notice) as server:
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
-                    health.trouble = watch.trouble
-                    on_ready(time.monotonic() - started)
-                    watch.run()
+                    health.trouble, health.versions = watch.trouble, roller.versions
+                    try:
+                        roller.start(watch)
+                        on_ready(time.monotonic() - started)
+                        watch.run()
+                    finally:
+                        roller.stop()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
                 crashes.note(problem)
@@ -173,7 +177,7 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
     return [
         environment.tritonserver / "bin" / "tritonserver",
         f"--model-repository={repository}",
-        f"--backend-directory={_assemble_backends(environment, run)}",
+        f"--backend-directory={run / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
         f"--backend-config=python,shm-default-byte-size={_SHARED_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={_SHARED_BYTES}",
@@ -185,48 +189,28 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         f"--metrics-address=unix:{run / http_gateway.METRICS_SOCKET}",
         f"--grpc-restricted-protocol={_RESTRICTED}:nobody={_UNSENDABLE}",
         f"--http-restricted-api={_HTTP_RESTRICTED}:nobody={_UNSENDABLE}",
-        "--model-control-mode=none",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in loaded_at_start(repository)),
         "--pinned-memory-pool-byte-size=0",  # this and the next: no GPU is looked for
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_S}",
-        *_log_flags(launch),
-        *_trace_flags(launch),
+        *log_flags(launch.log, launch.log_level),
+        *trace_flags(launch.traces, launch.traces_share),
     ]
 
 
-def _log_flags(launch: Launch) -> list[str]:
-    """Return Triton's flags for its log: in a file in full."""
-    flags = [f"--log-file={launch.log.resolve()}"] if launch.log else []
-    if not (launch.log or launch.logs_requests):
-        flags.append("--log-info=false")
-    if launch.log_level == "error":
-        flags.append("--log-warning=false")
-    return [*flags, *(["--log-verbose=1"] if launch.log_level == "debug" else [])]
-
-
-def _trace_flags(launch: Launch) -> list[str]:
-    """Return Triton's flags for spans of its steps; requests that bring a trace are always in it."""
-    if not launch.traces:
-        return []
-    rate = max(1, round(1 / launch.traces_share)) if launch.traces_share else _NEVER
-    words = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
-    collector = (f"opentelemetry,url={endpoint(launch.traces)}", "opentelemetry,resource=service.name=clipserve-triton")
-    return [f"--trace-config={word}" for word in (*words, *collector)]
-
-
-def _assemble_backends(environment: Environment, run: Path) -> Path:
+def _assemble_backends(environment: Environment, run: Path) -> None:
     """Copy a backend directory of real files: Triton refuses a library that resolves to somewhere else.
 
     Models import from ``python/`` (Triton ignores PYTHONPATH), so clip_client goes there.
     """
-    folder = run / "backends"
+    folder = run / _BACKENDS
     shutil.copytree(environment.tritonserver / "backends" / "python", folder / "python")
     shutil.copy2(environment.stub, folder / "python")
     shutil.copytree(Path(clip_client.__file__).parent, folder / "python" / "clip_client")
     shutil.copy2(BACKENDS / "stand_in.py", folder / "python")
     for backend in STAND_INS:
         shutil.copytree(BACKENDS / backend, folder / backend)
-    return folder
 
 
 def _spawn(command: list[str | Path], launch: Launch, run: Path) -> subprocess.Popen[bytes]:
@@ -242,7 +226,11 @@ def _spawn(command: list[str | Path], launch: Launch, run: Path) -> subprocess.P
     # A session of its own: Ctrl-C reaches the launcher alone, which then stops the server in order.
     server = subprocess.Popen(
         command,
-        env={**launch.environment.variables(), _LIFELINE: str(lifeline), **({VARIABLE: "1"} if launch.logs_requests else {})},
+        env={
+            **launch.environment.variables(),
+            _LIFELINE: str(lifeline),
+            **({VARIABLE: "1"} if logs_requests(launch.log_level) else {}),
+        },
         cwd=run,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

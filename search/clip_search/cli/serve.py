@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from clip_client.token_files import token_in
 from clip_client.trace_export import exported
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
-from clip_search.options import FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
+from clip_search.options import Bounds, FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
@@ -46,6 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
 def serve(options: Options, traces: Traces) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
+    _allow_connections(options.bounds)
     listening = _listening(options.http)
     tokens = Tokens(options.http)
     sidecar = Sidecar(options)
@@ -57,7 +59,7 @@ def serve(options: Options, traces: Traces) -> int:
         log_level="warning",
         access_log=False,
         loop="uvloop",
-        http=bounded(options.bounds),
+        http=bounded(options.bounds, options.http.proxies),
         ws="none",
         server_header=False,
     )
@@ -121,12 +123,22 @@ def parsed(arguments: argparse.Namespace) -> Options:
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,
         log_addresses=arguments.log_addresses,
+        proxies=tuple(arguments.trusted_proxy),
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
-        read_only=arguments.read_only,
+        Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only, share=arguments.share,
+        feedback=arguments.feedback,
     )  # fmt: skip
+
+
+def _allow_connections(bounds: Bounds) -> None:
+    """Let the process open as many files as its connections and its tables need, as far as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * bounds.connections if hard == resource.RLIM_INFINITY else min(4 * bounds.connections, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listening(options: HttpOptions) -> socket.socket:
