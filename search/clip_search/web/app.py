@@ -83,12 +83,17 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = 
     application.add_exception_handler(RequestValidationError, _parameter)
     application.add_exception_handler(ClientDisconnect, _gone)
     application.add_middleware(Guard, shared=shared)
-    if options.origins:
-        application.add_middleware(
-            CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=[REQUEST_ID]
-        )
+    _allow_origins(application, options.origins)
     application.add_middleware(RequestLog, addresses=options.log_addresses, traces=traces or Traces())
     return application
+
+
+def _allow_origins(application: FastAPI, origins: tuple[str, ...]) -> None:
+    """Let pages of other sites call, and read the request's id."""
+    if origins:
+        application.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=[REQUEST_ID]
+        )
 
 
 @contextlib.asynccontextmanager
