@@ -31,8 +31,8 @@ sys.exit(main(sys.argv[1:]))
 """
 _COMMANDS = f"""# Commands
 
-Each command's own `--help`, with the defaults of a machine with {CORES} cores. Options of `export`, `serve` and `search serve`
-can also be set by [the environment and a file](../search.md#settings).
+Each command's own `--help`, with the defaults of a machine with {CORES} cores. Options of `up`, `export`, `serve` and
+`search serve` can also be set by [the environment and a file](../how-to/configure.md).
 
 This page is written by `make docs`.
 """

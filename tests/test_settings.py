@@ -12,7 +12,7 @@ import pytest
 
 from clip_client import InvalidInput, cli
 from clip_client.argument_types import count, port, ports
-from clip_client.settings import Formatter, Repeated, add_settings
+from clip_client.settings import Formatter, Repeated, Switch, add_settings
 from clip_export import options
 from clip_search.cli import serve
 from clip_search.cli.parser import parser
@@ -29,13 +29,13 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def parser_of(*argv: str) -> ArgumentParser:
     parser = ArgumentParser("clipserve search serve", formatter_class=Formatter)
     parser.add_argument("--data", default="here")
-    parser.add_argument("--port", type=port, default=1)
+    parser.add_argument("--port", type=port, default=1, metavar="PORT", help="TCP port")
     parser.add_argument("--exact-rows", type=count, default=5, help="rows")
     parser.add_argument("--engine", choices=("faiss", "lancedb"), default="faiss")
     parser.add_argument("--token-file", type=Path, help="token")
     parser.add_argument("--images", type=Path, action=Repeated, default=[])
     parser.add_argument("--allow-port", type=ports, action=Repeated, default=[], help="ports")
-    parser.add_argument("--verbose", action="store_true", help="say more")
+    parser.add_argument("--verbose", action=Switch, help="say more")
     add_settings(parser, "search", argv)
     return parser
 
@@ -91,16 +91,21 @@ def test_a_repeated_flag_takes_the_place_of_all_other_values(file: Path, monkeyp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[search]\nprot = 1", r"f\.toml: \[search\] has no option prot: did you mean port\?"),
+        ("[search]\nprot = 1", r"f\.toml:2: \[search\] has no option prot: did you mean port\?"),
         ("[search]\nexact-rows = 1", r"has no option exact-rows: did you mean exact_rows\?"),
         ('[search]\ntoken = "s3cret"', r"has no option token: did you mean token_file\?"),
         ("[search]\nconfig = 1", "has no option config: expected one of|has no option config: did you mean"),
-        ("[search]\nverbose = true", "has no option verbose"),
+        ("[search]\nversion = true", "has no option version"),
+        ('[search]\nverbose = "perhaps"', r"f\.toml:2: verbose in \[search\] is 'perhaps': expected true or false"),
+        ("[search]\nverbose = 1", "expected true or false, got int"),
         ("[search.index]\nengine = 1", "has no option index"),
-        ("port = 1", r"f\.toml: port isn't known outside of a table: put it below \[search\]"),
+        ("port = 1", r"f\.toml:1: port isn't known outside of a table: put it below \[search\]"),
         ("search = 1", "search isn't known outside of a table"),
-        ("[serach]\nport = 1", "serach isn't known outside of a table"),
-        ("[search]\nport = 70000", r"port in \[search\] of .*f\.toml is '70000': 70000 isn't between 1 and 65535; 'clipserve"),
+        ("[serach]\nport = 1", r"f\.toml:1: no command has the table \[serach\]: did you mean search\?"),
+        (
+            "[search]\nport = 70000",
+            r"f\.toml:2: port in \[search\] is '70000': 70000 isn't between 1 and 65535; --port PORT: TCP port \(default: 1\)$",
+        ),
         ("[search]\nport = 1.5", "is '1.5': invalid port value"),
         ("[search]\nport = true", "is 'True': expected str or int or float, got bool"),
         ("[search]\nport = [1, 2]", "expected str or int or float, got list"),
@@ -142,14 +147,15 @@ def test_a_file_that_isnt_text_is_named(tmp_path: Path) -> None:
         (
             "CLIPSERVE_SEARCH_PORT",
             "x",
-            "CLIPSERVE_SEARCH_PORT is 'x': invalid port value: 'x'; 'clipserve search serve --help'",
+            r"CLIPSERVE_SEARCH_PORT is 'x': invalid port value: 'x'; --port PORT: TCP port \(default: 1\)$",
         ),
         ("CLIPSERVE_SEARCH_ALLOW_PORT", "[80, [1]]", "CLIPSERVE_SEARCH_ALLOW_PORT is .*got list"),
         ("CLIPSERVE_SEARCH_IMAGES", "[/a, /b]", "CLIPSERVE_SEARCH_IMAGES is '\\[/a, /b\\]': Expecting value"),
         ("CLIPSERVE_SEARCH_IMAGES", "[" * 50_000, "CLIPSERVE_SEARCH_IMAGES is"),
         ("CLIPSERVE_SEARCH_PROT", "s3cret", r"variable CLIPSERVE_SEARCH_PROT: did you mean CLIPSERVE_SEARCH_PORT\?, or unset"),
         ("CLIPSERVE_SEARCH_TOKENS", "s3cret", "did you mean CLIPSERVE_SEARCH_TOKEN_FILE"),
-        ("CLIPSERVE_SEARCH_VERBOSE", "s3cret", "variable CLIPSERVE_SEARCH_VERBOSE"),
+        ("CLIPSERVE_SEARCH_VERSION", "s3cret", "variable CLIPSERVE_SEARCH_VERSION"),
+        ("CLIPSERVE_SEARCH_VERBOSE", "maybe", "CLIPSERVE_SEARCH_VERBOSE is 'maybe': expected true or false"),
     ],
 )
 def test_what_is_wrong_in_the_environment_is_named(
@@ -166,7 +172,8 @@ def test_the_sidecar_asks_for_the_token_that_its_clients_send(monkeypatch: pytes
     assert serve.parsed(parser(["serve"]).parse_args(["serve"])).http.token == "s3cret"
     (tmp_path / "token").write_text("other")
     argv = ["serve", "--token-file", str(tmp_path / "token")]
-    assert serve.parsed(parser(argv).parse_args(argv)).http.token == "other"
+    http = serve.parsed(parser(argv).parse_args(argv)).http
+    assert (http.token, http.token_file) == ("", tmp_path / "token")
 
 
 def test_clients_of_commands_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +211,7 @@ def test_help_shows_the_default_that_holds_and_its_place(file: Path, monkeypatch
     monkeypatch.setenv("COLUMNS", "500")
     told = parser_of("--config", str(file)).format_help()
     assert "rows; set by CLIPSERVE_SEARCH_EXACT_ROWS (default: 9)" in told
-    assert f"ports; set by allow_port in [search] of {file} (default: " in told
+    assert f"ports; set by {file}:6 (default: " in told
     assert f"token; set by CLIPSERVE_SEARCH_TOKEN_FILE (default: {tmp_path}/100%)" in told
     assert "say more\n" in told
     assert "s3cret" not in told
@@ -229,7 +236,7 @@ def test_the_command_tells_of_settings_that_are_wrong(
     assert cli.main(["search", "serve", "--help"]) == 1
     assert capsys.readouterr().err == (
         "error: CLIPSERVE_SEARCH_RECALL is '1.5': the recall target is 1.5: expected above 0, at most 1; "
-        "'clipserve search serve --help' says what is expected\n"
+        "--recall SHARE: of the true nearest 10, to be found by text queries (default: 0.98)\n"
     )
 
 
@@ -244,9 +251,10 @@ def test_options_of_the_export_come_from_the_same_places(
     taken = options.parsed(["--artifacts", "here"])
     assert (taken.name, taken.allowed.lost_points, taken.artifacts) == ("pets", 3.5, Path("here"))
     assert taken.chosen["image"].name == "openvino-fp16"
+    monkeypatch.setenv("COLUMNS", "500")
     with pytest.raises(SystemExit):
         options.parsed(["--help"])
-    assert "(default: pets); set by name in [export] of " in " ".join(capsys.readouterr().out.split())
+    assert f"(default: pets); set by {file}:2" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setenv("CLIPSERVE_EXPORT_MODLE", "x")
     with pytest.raises(InvalidInput, match="CLIPSERVE_EXPORT_MODLE: did you mean CLIPSERVE_EXPORT_MODEL"):
         options.parsed([])

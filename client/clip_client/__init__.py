@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from clip_client.connection_options import Retries, Timeouts
     from clip_client.embedded import Embedded
     from clip_client.hits import Hits
+    from clip_client.request_ids import request_context
     from clip_client.search import Search
     from clip_client.server_health import Health, ServerMetadata
     from clip_client.tls import Tls
@@ -64,6 +65,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "ZeroShot",
+    "request_context",
 ]
 
 former_names.add(__name__, NOW)
@@ -85,6 +87,7 @@ _MODULES = {
     "Search": "search",
     "ServerMetadata": "server_health",
     "ZeroShot": "zero_shot_classifiers",
+    "request_context": "request_ids",
 }
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": Command("clip_client.commands.compare", "local", "compare a picture with texts"),
     "classify": Command("clip_client.commands.classify", "local", "label pictures by texts, without training"),
     "info": Command("clip_client.commands.info", "local", "tell what is installed, served and published"),
+    "config": Command("clip_client.commands.config", "serve", "tell which options are in force, and where each was set"),
     "completion": Command("clip_client.completion", "completion", "print a script that completes commands in a shell"),
 }
 

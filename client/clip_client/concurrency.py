@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from clip_client.blocking import run
@@ -85,7 +86,8 @@ class Threads:
         if len(items) <= 1:
             return [function(item) for item in items]
         with ThreadPoolExecutor(min(at_once, len(items))) as pool:
-            return list(pool.map(function, items))
+            contexts = [copy_context() for _ in items]  # threads go on with the request's ids
+            return list(pool.map(lambda context, item: context.run(function, item), contexts, items))
 
     async def complete(self, request: Coroutine[Any, Any, _T]) -> _T:
         """Await a request, and know of it meanwhile."""

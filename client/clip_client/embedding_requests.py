@@ -16,6 +16,7 @@ from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
 from clip_client.origins import check_space, origins
 from clip_client.preprocess import preprocess
+from clip_client.request_ids import call
 from clip_client.served_model import ServedModel, told_fingerprint
 from clip_client.soundness import flaws
 from clip_client.spec import EMBEDDING, ERROR, ORIGIN, PIXELS, TEXT, TOKENS, Tower, ensemble
@@ -47,7 +48,8 @@ class EmbeddingRequests:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
         rows = self.model.max_batch
         parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
-        answers = await self.concurrency.each(partial(self._embed_part, tower), parts, self.in_flight)
+        with call(f"embed_{tower}"):
+            answers = await self.concurrency.each(partial(self._embed_part, tower), parts, self.in_flight)
         errors = [error for _, part in answers for error in part]
         embeddings = np.concatenate([np.empty((0, self.model.spec.embedding_size), np.float32), *(part for part, _ in answers)])
         return embeddings, {n: error for n, error in enumerate(errors) if error}
@@ -58,7 +60,8 @@ class EmbeddingRequests:
         counts: list[int] = []
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
-            [tokens] = await self.host.infer(tokenizer, part, TEXT, [TOKENS])
+            with call("count_tokens"):
+                [tokens] = await self.host.infer(tokenizer, part, TEXT, [TOKENS])
             ends = tokens == self.model.spec.end_token  # [n, L]
             counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
         return counts

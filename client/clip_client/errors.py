@@ -21,11 +21,20 @@ from collections.abc import Mapping
 
 
 class ClipError(Exception):
-    """Base class of every error that clipserve raises on purpose."""
+    """Base class of every error that clipserve raises on purpose.
+
+    Attributes:
+        request_id: id of the request to a server that it ended, which the server's log has too; empty for none.
+    """
+
+    request_id = ""
+    _names_request = False  # in its message: for what isn't explained by what was passed
 
     def __str__(self) -> str:
         """Return the message as it can be printed and sent: file names may have bytes that no text has."""
-        return super().__str__().encode("utf-8", "backslashreplace").decode()
+        text = super().__str__().encode("utf-8", "backslashreplace").decode()
+        is_named = not (self._names_request and self.request_id) or self.request_id in text
+        return text if is_named else f"{text} (request {self.request_id})"
 
 
 class InvalidInput(ClipError, ValueError):
@@ -59,6 +68,8 @@ class Unauthorized(InvalidInput):
 class Unavailable(ClipError, ConnectionError):
     """A server or hub can't be reached, or isn't ready."""
 
+    _names_request = True
+
 
 class Closed(Unavailable):
     """The client was closed."""
@@ -66,6 +77,8 @@ class Closed(Unavailable):
 
 class Timeout(ClipError, TimeoutError):
     """An answer didn't come within the time asked for."""
+
+    _names_request = True
 
 
 class Stalled(InvalidInput, Timeout):

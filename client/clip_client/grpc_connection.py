@@ -16,6 +16,7 @@ from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unauthorized, Unavailable
 from clip_client.model_host import LOADING
+from clip_client.request_ids import current, sent
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
 
@@ -87,7 +88,8 @@ class GrpcConnection:
         tensor = grpc_client.InferInput(name, batch.shape, np_to_triton_dtype(batch.dtype))
         tensor.set_data_from_numpy(batch)
         requested = [grpc_client.InferRequestedOutput(output) for output in outputs]
-        answer = await self._asked(model, lambda client: client.infer, timeout_s, model, [tensor], outputs=requested)
+        asked = {"outputs": requested, "request_id": current().id}
+        answer = await self._asked(model, lambda client: client.infer, timeout_s, model, [tensor], **asked)
         return [answer.as_numpy(output) for output in outputs]
 
     async def close(self) -> None:
@@ -106,7 +108,7 @@ class GrpcConnection:
         if self._is_closed:
             raise closed(self.address)
         try:
-            answer = method(self._client)(*arguments, headers=self._headers, client_timeout=timeout_s, **options)
+            answer = method(self._client)(*arguments, headers=sent(self._headers), client_timeout=timeout_s, **options)
             return await answer if self._on_loop else answer
         except InferenceServerException as problem:
             raise self._translated(problem, what) from problem

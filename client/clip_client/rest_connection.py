@@ -16,6 +16,7 @@ from clip_client.connection import Outage, Rows, closed, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, InvalidInput, Timeout, TooLarge, Unauthorized, Unavailable
 from clip_client.model_host import LOADING
+from clip_client.request_ids import sent
 from clip_client.rest_tensors import JSON_LENGTH, answered_tensors, request_body
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
@@ -166,7 +167,7 @@ class BlockingRest(RestConnection):
         if pool is None:
             raise closed(self.address)
         timeout = urllib3.Timeout(total=timeout_s, connect=min(self._options.timeouts.connect_s, timeout_s))
-        every = {**pool.headers, **(headers or {})}
+        every = {**sent(pool.headers), **(headers or {})}
         try:
             answer = pool.request(method, self._url + path, body=body, headers=every, timeout=timeout, redirect=False)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as problem:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from clip_client.connection_options import Options
 from clip_client.errors import Timeout
 from clip_client.loop_session import LoopSession
+from clip_client.request_ids import sent
 from clip_client.rest_connection import Answer, RestConnection
 from clip_client.server_addresses import ServerAddress
 
@@ -28,5 +29,6 @@ class RestOnLoop(RestConnection):
         def timed_out(problem: BaseException) -> Timeout:
             return self._timeout(path.rpartition("/")[0], problem)
 
-        async with self._session.answer((method, self._url + path, body), timeout_s, timed_out, headers) as answer:
+        every = {**sent(self._options.sent_headers), **(headers or {})}
+        async with self._session.answer((method, self._url + path, body), timeout_s, timed_out, every) as answer:
             return Answer(answer.status, answer.headers, await answer.read())

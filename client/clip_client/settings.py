@@ -1,36 +1,48 @@
 """Defaults of a command's options, from the environment and a TOML file; the command line goes before both."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
 import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_client import help_texts
+from clip_client import help_texts, settings_file
 from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.errors import InvalidInput
 
 CONFIG = "CLIPSERVE_CONFIG"
 """Variable with the path of the file, for where the command line has none."""
-TABLES = ("export", "search", "serve")
-"""Tables of the file, each with the options of one command."""
+TABLES = {"up": "up", "export": "export", "serve": "serve", "search": "search serve"}
+"""Tables of the file, each with the options of one command: table → command."""
 
 _PREFIX = "CLIPSERVE_"
 _SERVICE = re.compile(r"(_SERVICE_(HOST|PORT(_\w+)?)|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=(tcp|udp|sctp)://")
 """Variables that Kubernetes sets in every pod, for a service whose name begins as a command's variables do."""
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SHOWN = 80  # characters of a value in a message
+_SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s,]*")
+"""User and password of a URL, and its query, which may be a signature."""
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """Value of an option as it was written, and its place: a variable, or a key of the file."""
+class Setting:
+    """Value of an option as it was written, and its place: ``FILE:LINE``, or a variable."""
 
     value: Any
     place: str
+    name: str = ""  # in the file, ``port in [search]``; empty for a variable
+
+    @property
+    def told(self) -> str:
+        """Place and name, for messages."""
+        return f"{self.place}: {self.name}" if self.name else self.place
 
 
 class Formatter(help_texts.Formatter):
@@ -39,6 +51,7 @@ class Formatter(help_texts.Formatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         values = action.default if isinstance(action.default, list) else [action.default]
         shown = ", ".join(str(value) for value in values if not (value is None or value is False or value == argparse.SUPPRESS))
+        shown = "yes" if action.default is True else shown
         return f"{action.help} (default: {shown.replace('%', '%%')})" if shown else action.help or ""
 
 
@@ -47,16 +60,34 @@ class Repeated(argparse.Action):
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
         """Add a value."""
-        before = getattr(namespace, self.dest)
+        before = getattr(namespace, self.dest, self.default)
         setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+
+
+class Switch(argparse.Action):
+    """Flag ``--name`` with its opposite ``--no-name``, which turns off what a file or a variable turned on."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, *, help: str, default: bool = False, required: bool = False
+    ) -> None:
+        both = [*option_strings, *(f"--no-{name.removeprefix('--')}" for name in option_strings)]
+        super().__init__(both, dest, nargs=0, default=default, required=required, help=help)
+
+    def format_usage(self) -> str:
+        """Return both flags."""
+        return " | ".join(self.option_strings)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        """Turn it on or off."""
+        setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
 
 
 def add_settings(parser: argparse.ArgumentParser, table: str, argv: Sequence[str] | None = None) -> None:
     """Add ``--config FILE``, and take defaults of the parser's options from the environment and the file.
 
     The option ``--exact-rows`` of the table ``search`` is the variable ``CLIPSERVE_SEARCH_EXACT_ROWS``, or the key
-    ``exact_rows`` below ``[search]``. The variable goes before the key; an empty one is as good as none. Flags without a
-    value stay on the command line.
+    ``exact_rows`` below ``[search]``. The variable goes before the key; an empty one is as good as none. A flag is set if it
+    is a :class:`Switch`; others, which make a command do something else, stay on the command line.
 
     Args:
         parser: has its options already; repeated ones have the action :class:`Repeated`.
@@ -66,63 +97,88 @@ def add_settings(parser: argparse.ArgumentParser, table: str, argv: Sequence[str
     Raises:
         InvalidInput: if the file can't be read, a key or a variable is unknown, or a value can't be used.
     """
-    options = {action.dest: action for action in parser._actions if action.option_strings and action.nargs != 0}
-    config: dict[str, Any] = {"type": Path, "default": os.environ.get(CONFIG) or None, "metavar": "FILE"}
-    early = argparse.ArgumentParser(add_help=False)
-    early.add_argument("--config", nargs="?", **config)
-    parser.add_argument("--config", help=f"TOML file with these options in a table [{table}]", **config)
-    for name, setting in _settings(options, table, early.parse_known_args(argv)[0].config).items():
-        options[name].default = _value(parser, options[name], setting)
-        options[name].help = f"{options[name].help}; set by {setting.place.replace('%', '%%')}"
+    known, file = options(parser), _file(argv)
+    parser.add_argument("--config", help=f"TOML file with these options in a table [{table}]", **_CONFIG_OPTION, default=file)
+    for name, setting in settings(known, table, file).items():
+        action = known[name]
+        action.default = _value(parser, action, setting)
+        action.help = f"{action.help}; set by {setting.place.replace('%', '%%')}"
 
 
-def _settings(options: Collection[str], table: str, file: Path | None) -> dict[str, _Setting]:
+def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Return the options that can be set, by their keys in a file."""
+    actions = [action for action in parser._actions if action.option_strings and action.dest != "config"]
+    return {_key(action): action for action in actions if action.nargs != 0 or isinstance(action, Switch)}
+
+
+def settings(known: Collection[str], table: str, file: Path | None) -> dict[str, Setting]:
     """Return the settings by option; those of the environment go before those of the file."""
-    prefix = f"{_PREFIX}{table.upper()}_"
-    known = {prefix + name.upper(): name for name in options}
-    if not file and not any(name.startswith(_PREFIX) for name in os.environ):
-        return {}  # without importing pydantic
-    return {**(_of_file(options, table, file) if file else {}), **_of_environment(prefix, known)}
+    return {**(_of_file(known, table, file) if file else {}), **_of_environment(known, table)}
 
 
-def _of_environment(prefix: str, known: Mapping[str, str]) -> dict[str, _Setting]:
-    from pydantic import create_model
-    from pydantic_settings import BaseSettings, EnvSettingsSource
-
-    fields: dict[str, Any] = dict.fromkeys(known, (Any, None))
-    variables = EnvSettingsSource(create_model("Variables", __base__=BaseSettings, **fields), True, env_ignore_empty=True)()
-    for variable, value in os.environ.items():
-        if not variable.startswith(_PREFIX) or _SERVICE.search(f"{variable}={value}"):
-            variables.pop(variable, None)
-        elif variable == SEARCH_TOKEN:  # no option: the sidecar and its clients read it
-            continue
-        elif variable.startswith(prefix) and variable not in known:
-            raise InvalidInput(f"no option has the variable {variable}: {_nearest(variable, known)}, or unset it")
-        elif (meant := prefix + variable.removeprefix(_PREFIX)) in known:
-            print(f"warning: the variable {variable} sets nothing: did you mean {meant}?", file=sys.stderr)
-    return {known[variable]: _Setting(value, variable) for variable, value in variables.items()}
+def variable(table: str, name: str) -> str:
+    """Return the variable of an option."""
+    return f"{_PREFIX}{table.upper()}_{name.upper()}"
 
 
-def _of_file(options: Collection[str], table: str, file: Path) -> dict[str, _Setting]:
-    content = _read(file)
+def without_secrets(text: str) -> str:
+    """Return a value as it may be shown: URLs without user, password and query."""
+    return _SECRETS.sub("", text)
+
+
+_CONFIG_OPTION: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+
+
+def _file(argv: Sequence[str] | None) -> Path | None:
+    """Return the file that the command line names, or the environment."""
+    early = argparse.ArgumentParser(add_help=False)
+    early.add_argument("--config", nargs="?", **_CONFIG_OPTION, default=os.environ.get(CONFIG) or None)
+    file: Path | None = early.parse_known_args(argv)[0].config
+    return file
+
+
+def _key(action: argparse.Action) -> str:
+    [name, *_] = [option for option in action.option_strings if option.startswith("--")] or action.option_strings
+    return name.lstrip("-").replace("-", "_")
+
+
+def _of_environment(known: Collection[str], table: str) -> dict[str, Setting]:
+    variables, prefix = {variable(table, name): name for name in known}, variable(table, "")
+    told: dict[str, Setting] = {}
+    for name, value in os.environ.items():
+        if not name.startswith(_PREFIX) or name == SEARCH_TOKEN or _SERVICE.search(f"{name}={value}"):
+            continue  # no option has the token: the sidecar and its clients read it
+        if name in variables:
+            told |= {variables[name]: Setting(value, name)} if value else {}
+        elif name.startswith(prefix):
+            raise InvalidInput(f"no option has the variable {name}: {_nearest(name, variables)}, or unset it")
+        elif (meant := prefix + name.removeprefix(_PREFIX)) in variables:
+            print(f"warning: the variable {name} sets nothing: did you mean {meant}?", file=sys.stderr)
+    return told
+
+
+def _of_file(known: Collection[str], table: str, file: Path) -> dict[str, Setting]:
+    content, lines = settings_file.read(file)
+
+    def place(*path: str) -> str:
+        return f"{file}:{lines[path]}" if path in lines else str(file)
+
     for name, value in content.items():
         if name not in TABLES or not isinstance(value, dict):
-            raise InvalidInput(f"{file}: {name} isn't known outside of a table: put it below [{table}], or remove it")
+            raise InvalidInput(f"{place(name)}: {_outside(name, value, table)}, or remove it")
     for key in content.get(table, {}):
-        if key not in options:
-            raise InvalidInput(f"{file}: [{table}] has no option {key}: {_nearest(key, options)}, or remove it")
-    return {name: _Setting(value, f"{name} in [{table}] of {file}") for name, value in content.get(table, {}).items()}
+        if key not in known:
+            raise InvalidInput(f"{place(table, key)}: [{table}] has no option {key}: {_nearest(key, known)}, or remove it")
+    return {
+        key: Setting(value, place(table, key), f"{key} in [{table}]")
+        for key, value in content.get(table, {}).items()
+    }  # fmt: skip
 
 
-def _read(file: Path) -> Mapping[str, Any]:
-    from pydantic_settings import BaseSettings, TomlConfigSettingsSource
-
-    try:
-        if file.is_file():
-            return TomlConfigSettingsSource(BaseSettings, file)()
-    except (OSError, ValueError, RecursionError) as problem:
-        raise InvalidInput(f"{file} can't be read ({problem}): expected TOML, a table [search], say") from problem
-    raise InvalidInput(f"{file} isn't a file: name a TOML file in --config or {CONFIG}")
+def _outside(name: str, value: Any, table: str) -> str:
+    if isinstance(value, dict):
+        return f"no command has the table [{name}]: {_nearest(name, TABLES)}"
+    return f"{name} isn't known outside of a table: put it below [{table}]"
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
@@ -130,7 +186,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
 
 
-def _value(parser: argparse.ArgumentParser, action: argparse.Action, setting: _Setting) -> Any:
+def _value(parser: argparse.ArgumentParser, action: argparse.Action, setting: Setting) -> Any:
     """Return the value of a setting as its option takes it on the command line."""
     try:
         if not isinstance(action, Repeated):
@@ -138,7 +194,9 @@ def _value(parser: argparse.ArgumentParser, action: argparse.Action, setting: _S
         return [_converted(parser, action, value) for value in _listed(setting.value)]
     except (argparse.ArgumentError, ValueError, RecursionError) as problem:
         reason = getattr(problem, "message", problem)
-        told = f"{setting.place} is {str(setting.value)[:80]!r}: {reason}; '{parser.prog} --help' says what is expected"
+        takes = f"{action.option_strings[0]} {action.metavar or ''}".rstrip()
+        about = parser._get_formatter()._expand_help(action)
+        told = f"{setting.told} is {without_secrets(str(setting.value))[:_SHOWN]!r}: {reason}; {takes}: {about}"
         raise InvalidInput(told) from problem
 
 
@@ -149,9 +207,19 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _converted(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:
+    if isinstance(action, Switch):
+        return _truth(value)
     takes: tuple[type, ...] = (str,) if action.type in (None, str, Path) else (str, int, float)
     if isinstance(value, bool) or not isinstance(value, takes):
         raise ValueError(f"expected {' or '.join(kind.__name__ for kind in takes)}, got {type(value).__name__}")
     converted = parser._get_value(action, str(value))
     parser._check_value(action, converted)
     return converted
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUTHS:
+        return _TRUTHS[value.lower()]
+    raise ValueError(f"expected true or false, got {type(value).__name__}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
@@ -13,21 +14,14 @@ import urllib3
 
 from clip_client import tls_faults
 from clip_client.concurrency import Concurrency
-from clip_client.connection import Lost, Outage, refused_token
+from clip_client.connection import Lost, Outage
 from clip_client.connection_options import Options
-from clip_client.errors import (
-    ClipError,
-    ContractMismatch,
-    InvalidInput,
-    Timeout,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
-    error_class,
-)
+from clip_client.errors import ClipError, Timeout, TooLarge, Unavailable
+from clip_client.request_ids import RequestContext, call, current, fresh, sent
 from clip_client.retry_pauses import Pressed, pauses_s, unpressed
 from clip_client.sent_json import about_size, dumped
 from clip_client.server_addresses import ServerAddress
+from clip_client.sidecar_errors import answered_error, foreign
 from clip_client.tls import Tls
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -41,6 +35,7 @@ _NOT_SENT = (
 _MOST_TOLD = 2**20  # bytes of an answer that refuses a request
 _CONNECTIONS = 16  # kept open, for as many threads; more threads open more, which are closed after use
 _LARGE_BYTES = 65_536  # bodies from which on JSON isn't read or written on an event loop
+_ROUTE = re.compile(r"/v1/collections/[^/]+")  # a span is named for the route, not for the collection
 _QUESTIONS = ("/search", "/get", "/duplicates", "/compare", "/classify")  # paths of POST that change nothing
 
 
@@ -90,13 +85,14 @@ class Sidecar(ABC):
         body = content if isinstance(content, bytes) else b""
         if content is not None and not isinstance(content, bytes):
             body = await self._apart(dumped, content, about_size(content))
-        status, answer = await self._asked(method, path, body)
-        if status >= 300:  # the sidecar never redirects
-            raise self._error(status, answer)
-        try:
-            return {**await self._apart(json.loads, answer, len(answer))}
-        except (ValueError, TypeError) as problem:  # not JSON, or no object
-            raise _foreign(status) from problem
+        with call(f"{method} {_ROUTE.sub('/v1/collections/NAME', path.partition('?')[0])}"):
+            status, answer = await self._asked(method, path, body)
+            if status >= 300:  # the sidecar never redirects
+                raise self._error(status, answer)
+            try:
+                return {**await self._apart(json.loads, answer, len(answer))}
+            except (ValueError, TypeError) as problem:  # not JSON, or no object
+                raise foreign(status) from problem
 
     async def content(self, path: str, most_bytes: int) -> bytes:
         """Return the body of an answer that isn't JSON.
@@ -106,9 +102,10 @@ class Sidecar(ABC):
             ClipError: as :meth:`ask`.
         """
         self._concurrency.check()
-        status, answer = await self._asked("GET", path, b"", most_bytes)
-        if status >= 300:
-            raise self._error(status, answer)
+        with call("GET a body"):
+            status, answer = await self._asked("GET", path, b"", most_bytes)
+            if status >= 300:
+                raise self._error(status, answer)
         if len(answer) > most_bytes:
             raise TooLarge(f"{self.url}{path} has more than {most_bytes} bytes: expected fewer")
         return answer
@@ -120,19 +117,20 @@ class Sidecar(ABC):
             ClipError: as :meth:`ask`; that of a line with ``error``.
         """
         self._concurrency.check()
+        ids = fresh(current())
         try:
-            async with contextlib.aclosing(self._streamed(path, dumped(content))) as lines:
+            async with contextlib.aclosing(self._streamed(path, dumped(content), ids)) as lines:
                 async for line in lines:
                     told = {**json.loads(line)}
                     if "error" in told:
-                        raise self._error(int(told["error"]["code"]), line)
+                        raise ids.named(self._error(int(told["error"]["code"]), line))
                     yield told
         except Outage as problem:
-            raise Unavailable(f"{self.url} can't be reached, or stopped in the middle ({problem})") from problem
+            raise ids.named(Unavailable(f"{self.url} can't be reached, or stopped in the middle ({problem})")) from problem
         except (ValueError, TypeError, KeyError) as problem:
             if isinstance(problem, ClipError):
                 raise
-            raise _foreign(200) from problem
+            raise foreign(200) from problem
 
     async def not_ready(self) -> str:
         """Return the parts that aren't ready, with reasons; empty when all are."""
@@ -147,14 +145,14 @@ class Sidecar(ABC):
 
     def _sent_headers(self, path: str) -> dict[str, str]:
         """Return the headers of a request, with the type of its body."""
-        return self._headers | ({"content-type": ARROW} if path.partition("?")[0].endswith("/arrow") else {})
+        return sent(self._headers) | ({"content-type": ARROW} if path.partition("?")[0].endswith("/arrow") else {})
 
     @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
 
     @abstractmethod
-    def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
+    def _streamed(self, path: str, body: bytes, ids: RequestContext) -> AsyncGenerator[bytes]:
         """Send a POST, and iterate over the lines of the answer as they come; raises as :meth:`_sent`."""
 
     @abstractmethod
@@ -221,24 +219,7 @@ class Sidecar(ABC):
         return Timeout(f"{self.url} didn't answer within {s:g} s: raise timeout_s or ask for less")
 
     def _error(self, status: int, body: bytes) -> ClipError:
-        """Return the error that an answer stands for."""
-        try:
-            details = json.loads(body)["error"]
-            message, kind = details["message"], details["type"]
-            reasons = {int(n): reason for n, reason in details.get("errors", {}).items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if status in (401, 403):  # of a proxy
-                token = bool(self._options.token)
-                return Unauthorized(refused_token(self.url, had_token=token, is_forbidden=status == 403, answer=""))
-            return _foreign(status)
-        if kind == ContractMismatch.__name__:
-            return ContractMismatch(message)
-        error = error_class(status)
-        if issubclass(error, Unavailable | Timeout) and not issubclass(error, InvalidInput):  # its Triton's, say, not ours
-            return error(f"the sidecar at {self.url} answers: {message}")
-        if issubclass(error, InvalidInput):
-            return error(message, errors=reasons)
-        return error(message)
+        return answered_error(self.url, status, body, had_token=bool(self._options.token))
 
 
 class SidecarHttp(Sidecar):
@@ -274,11 +255,12 @@ class SidecarHttp(Sidecar):
         except urllib3.exceptions.HTTPError as problem:
             raise self._of_library(problem) from problem
 
-    async def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
+    async def _streamed(self, path: str, body: bytes, ids: RequestContext) -> AsyncGenerator[bytes]:
+        headers = {**ids.headers, **self._headers}
         timeout = urllib3.Timeout(connect=self._options.timeouts.connect_s, read=self._options.request_s)
         try:
             answer = self._pool.request(
-                "POST", self.url + path, body=body, timeout=timeout, preload_content=False, redirect=False
+                "POST", self.url + path, body=body, headers=headers, timeout=timeout, preload_content=False, redirect=False
             )
             with answer:
                 if answer.status >= 300:
@@ -293,7 +275,3 @@ class SidecarHttp(Sidecar):
         if isinstance(problem, _NOT_SENT):
             return Outage(str(problem))
         return self._timeout() if isinstance(problem, urllib3.exceptions.TimeoutError) else Lost(str(problem))
-
-
-def _foreign(status: int) -> Unavailable:
-    return Unavailable(f"the sidecar answers {status}: is something else listening there?")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from clip_client.concurrency import Concurrency
 from clip_client.connection_options import Options
 from clip_client.loop_session import LoopSession
+from clip_client.request_ids import RequestContext
 from clip_client.retry_pauses import unpressed
 from clip_client.server_addresses import ServerAddress
 from clip_client.sidecar_http import Sidecar
@@ -37,9 +38,9 @@ class SidecarOnLoop(Sidecar):
             content = await (answer.read() if most_bytes is None else _first(answer, most_bytes + 1))
             return unpressed(answer.status, answer.headers, content)
 
-    async def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
-        request = "POST", self.url + path, body
-        async with self._session.answer(request, _LONGEST_S, lambda _: self._timeout()) as answer:
+    async def _streamed(self, path: str, body: bytes, ids: RequestContext) -> AsyncGenerator[bytes]:
+        request, headers = ("POST", self.url + path, body), {**ids.headers, **self._headers}
+        async with self._session.answer(request, _LONGEST_S, lambda _: self._timeout(), headers) as answer:
             if answer.status >= 300:
                 raise self._error(answer.status, await answer.read())
             async for line in answer.content:

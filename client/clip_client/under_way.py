@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from clip_client.blocking import run
@@ -54,7 +55,7 @@ class Threads:
 
     def begin(self, work: Work) -> concurrent.futures.Future[Any]:
         """Begin work in a thread."""
-        return self._pool.submit(lambda: run(work()))
+        return self._pool.submit(copy_context().run, lambda: run(work()))
 
     async def first(self, running: Sequence[concurrent.futures.Future[Any]], timeout_s: float | None = None) -> None:
         """Wait in this thread."""

@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clip_client.clip import Clip, Embeddings
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unavailable
+from clip_client.request_ids import RequestContext, current, entered
 from clip_client.spec import ModelSpec
 from clip_search.arrays import Floats
 from clip_search.errors import cleaned
 from clip_search.lru import Lru
+from clip_search.steps import step
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 32  # as the largest batch of the published models
@@ -39,6 +41,7 @@ class _Waiting:
     text: str
     deadline: float
     vector: Future[Embedded] = field(default_factory=Future)
+    request: RequestContext = field(default_factory=current)
 
 
 class Embedder:
@@ -125,10 +128,11 @@ class Embedder:
 
     def _trusted(self, embed: Callable[[Clip], Embeddings]) -> Embeddings:
         clip = self._clip
-        try:
-            return embed(clip)
-        except ContractMismatch:
-            return embed(self._replaced(clip))
+        with step("embed"):
+            try:
+                return embed(clip)
+            except ContractMismatch:
+                return embed(self._replaced(clip))
 
     def _replaced(self, clip: Clip) -> Clip:
         """Return a client of the checkpoint that is served now; its vectors are for later requests."""
@@ -172,13 +176,16 @@ class Embedder:
         for waiting in late:
             waiting.vector.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
         try:
-            for waiting, outcome in zip(wanted, self._outcomes([waiting.text for waiting in wanted]), strict=True):
+            with entered(_of_all([waiting.request for waiting in wanted])):
+                outcomes = self._outcomes([waiting.text for waiting in wanted])
+            for waiting, outcome in zip(wanted, outcomes, strict=True):
                 _end(waiting.vector, outcome)
         except BaseException as problem:  # the thread must go on
             if not isinstance(problem, ClipError):
                 _LOG.exception("texts can't be embedded")
             told = f"the text can't be embedded: {cleaned(problem)}"
             reason = problem if isinstance(problem, ClipError) else Unavailable(told)
+            reason.request_id = ""  # of all of them: each request names its own
             for waiting in wanted:
                 _end(waiting.vector, reason)
 
@@ -252,6 +259,13 @@ def _tell(clip: Clip, answer: Future[ModelSpec]) -> None:
         answer.set_result(clip.spec)
     except Exception as problem:  # asked again by the next who wants to know
         answer.set_exception(problem)
+
+
+def _of_all(requests: Sequence[RequestContext]) -> RequestContext:
+    """Return the ids of a micro-batch: those of all its requests, commas between them, in the trace of the first."""
+    ids = ",".join(dict.fromkeys(request.id for request in requests if request.id))
+    first = next((request for request in requests if request.traceparent), RequestContext())
+    return replace(first, id=ids)
 
 
 def _end(future: Future[Embedded], outcome: Embedded | Exception) -> None:

@@ -15,6 +15,7 @@ from clip_search.copies import completed
 from clip_search.errors import Busy
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
+from clip_search.steps import step
 from clip_search.storage.columns import Columns
 from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
 from clip_search.storage.writer import Added
@@ -108,7 +109,8 @@ def stored(collection: Collection, rows: dict[int, NewRow], options: AddOptions,
     numbers, good = list(rows), list(rows.values())
     add = partial(collection.add, on_conflict=options.on_conflict, fingerprint=options.fingerprint, columns=options.columns)
     try:
-        added = add(good).result()
+        with step("write"):
+            added = add(good).result()
     except InvalidInput as problem:
         if not problem.errors:
             raise

@@ -86,6 +86,7 @@ class HttpOptions:
     origins: tuple[str, ...] = ()  # other sites whose pages may call this one (CORS); `*` for any
     names: tuple[str, ...] = ()  # host names that the server goes by, besides addresses and `localhost`
     body_bytes: int = 64 * 2**20  # largest request
+    log_addresses: bool = False  # the log tells the addresses of clients
     proxies: tuple[Network, ...] = ()  # addresses that name their client in X-Forwarded-For
     columns: tuple[str, ...] = ("url", "image_path", "caption", "NSFW")  # in the answers of clip-retrieval's route
 

@@ -7,15 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_client import command_runner, help_texts, model_repository, ports
+from clip_client import command_runner, help_texts, logs, model_repository, ports
 from clip_client.argument_types import count, port
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.logs import LogOptions, add_log_options
 from clip_client.settings import Formatter, add_settings
+from clip_client.trace_export import add_trace_options
 from clip_inside_triton import TRITON_RELEASE
 from clip_serve import environment, launcher
 from clip_serve.endpoints import Endpoints, numeric
 from clip_serve.http_gateway import READY
 from clip_serve.launcher import Launch
+from clip_serve.log_lines import LogLines
 from clip_serve.repository import Overrides, check
 
 
@@ -24,17 +27,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = parser(argv).parse_args(argv)
-        if arguments.install:
-            print(f"ready: {environment.ensure(_notice).folder}")
-        else:
-            _serve(arguments)
     except ClipError as problem:
-        _notice(f"error: {problem}")
+        LogLines("text").notice(f"error: {problem}")
+        return command_runner.FAILED
+    with logs.written(LogOptions(arguments.log_format, arguments.log_level)):
+        return _run(arguments, LogLines(arguments.log_format))
+
+
+def _run(arguments: argparse.Namespace, lines: LogLines) -> int:
+    try:
+        if arguments.install:
+            print(f"ready: {environment.ensure(lines.notice).folder}")
+        else:
+            _serve(arguments, lines)
+    except ClipError as problem:
+        lines.notice(f"error: {problem}")
         return command_runner.FAILED
     return 0
 
 
-def _serve(arguments: argparse.Namespace) -> None:
+def _serve(arguments: argparse.Namespace, lines: LogLines) -> None:
     names = check(arguments.repository)
     endpoints = Endpoints(
         numeric(arguments.host), arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.host
@@ -43,13 +55,23 @@ def _serve(arguments: argparse.Namespace) -> None:
     if arguments.log:
         _check_writable(arguments.log)
     if not ipaddress.ip_address(endpoints.host).is_loopback:
-        _notice(
+        lines.notice(
             f"warning: {endpoints.host} can be reached from outside, and this Triton ({TRITON_RELEASE}) has known holes: "
             "use the container there, docker compose up triton"
         )
     overrides = Overrides(arguments.instances, arguments.threads)
-    launch = Launch(environment.ensure(_notice), arguments.repository, overrides, endpoints, arguments.log)
-    launcher.serve(launch, on_ready=lambda seconds: print(_banner(names, endpoints, seconds), flush=True), notice=_notice)
+    launch = Launch(
+        environment.ensure(lines.notice),
+        arguments.repository,
+        overrides,
+        endpoints,
+        arguments.log,
+        lines,
+        arguments.log_level,
+        arguments.traces or "",
+        arguments.traces_share,
+    )
+    launcher.serve(launch, on_ready=lambda seconds: print(_banner(names, endpoints, seconds), flush=True), notice=lines.notice)
 
 
 def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
@@ -61,10 +83,6 @@ def _banner(names: Sequence[str], endpoints: Endpoints, seconds: float) -> str:
         "Ctrl-C stops it",
     ]
     return "\n".join(lines)
-
-
-def _notice(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _check_writable(log: Path) -> None:
@@ -89,6 +107,8 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--grpc-port", type=port, default=ports.GRPC, metavar="PORT", help="for the SDK")
     parser.add_argument("--metrics-port", type=port, default=ports.METRICS, metavar="PORT", help="for Prometheus")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write Triton's log there, in full")
+    add_log_options(parser, "warning", "info shows the steps of requests, debug all that Triton tells")
+    add_trace_options(parser)
     parser.add_argument("--instances", type=count, metavar="N", help="copies of each encoder; as published if unset")
     parser.add_argument("--threads", type=count, metavar="N", help="threads of each copy; as published if unset")
     parser.add_argument("--install", action="store_true", help="make the server's Python environment, and exit")

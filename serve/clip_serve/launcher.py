@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,14 +18,17 @@ from typing import IO
 
 import clip_client
 from clip_client.errors import Unavailable
+from clip_client.request_lines import VARIABLE
 from clip_inside_triton import BACKENDS, STAND_INS
 from clip_serve import http_gateway, leftovers
 from clip_serve.crashes import Crashed, Crashes
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
+from clip_serve.log_lines import LogLines
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, loaded_at_start, overridden
+from clip_serve.triton_flags import log_flags, logs_requests, trace_flags
 from clip_serve.versions.door import Door
 from clip_serve.versions.roller import Roller
 
@@ -35,7 +38,6 @@ _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
 _PR_SET_PDEATHSIG = 1
-_STDERR = 2
 _NOISE = (
     b"CudaDriverHelper",
     b"CUDA driver version is insufficient",
@@ -63,6 +65,10 @@ class Launch:
     overrides: Overrides
     endpoints: Endpoints
     log: Path | None
+    lines: LogLines = field(default_factory=lambda: LogLines("text"))
+    log_level: str = "warning"
+    traces: str = ""  # URL of the collector that Triton sends its spans to; empty for none
+    traces_share: float = 1.0  # of requests without a trace of their own
 
     @property
     def explanation(self) -> str:
@@ -91,7 +97,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
             served = refresh()
             roller = Roller(launch.repository, refresh, Door(run / http_gateway.HTTP_SOCKET, _STUB_S), notice)
             try:
-                with _running(_command(launch, served, run), launch.environment, run, notice) as server:
+                with _running(_command(launch, served, run), launch, run, notice) as server:
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
@@ -135,13 +141,11 @@ def _gateways(endpoints: Endpoints, run: Path, names: tuple[str, ...]) -> Iterat
 
 
 @contextlib.contextmanager
-def _running(
-    command: list[str | Path], environment: Environment, run: Path, notice: Notice
-) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str | Path], launch: Launch, run: Path, notice: Notice) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server; stop it at the end: in order, or at once when a part of it is broken."""
     for socket_name in (http_gateway.HTTP_SOCKET, http_gateway.METRICS_SOCKET):
         (run / socket_name).unlink(missing_ok=True)  # a crashed server's
-    server = _spawn(command, environment, run)
+    server = _spawn(command, launch, run)
     try:
         yield server
     except Unavailable:
@@ -190,7 +194,8 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         "--pinned-memory-pool-byte-size=0",  # this and the next: no GPU is looked for
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_S}",
-        *([f"--log-file={launch.log.resolve()}"] if launch.log else ["--log-info=false"]),
+        *log_flags(launch.log, launch.log_level),
+        *trace_flags(launch.traces, launch.traces_share),
     ]
 
 
@@ -208,7 +213,7 @@ def _assemble_backends(environment: Environment, run: Path) -> None:
         shutil.copytree(BACKENDS / backend, folder / backend)
 
 
-def _spawn(command: list[str | Path], environment: Environment, run: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str | Path], launch: Launch, run: Path) -> subprocess.Popen[bytes]:
     libc, launcher = ctypes.CDLL(None), os.getpid()
     lifeline, _held = os.pipe()  # this process alone holds the writing end, as long as it lives
 
@@ -221,7 +226,11 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
     # A session of its own: Ctrl-C reaches the launcher alone, which then stops the server in order.
     server = subprocess.Popen(
         command,
-        env={**environment.variables(), _LIFELINE: str(lifeline)},
+        env={
+            **launch.environment.variables(),
+            _LIFELINE: str(lifeline),
+            **({VARIABLE: "1"} if logs_requests(launch.log_level) else {}),
+        },
         cwd=run,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -230,16 +239,15 @@ def _spawn(command: list[str | Path], environment: Environment, run: Path) -> su
         pass_fds=[lifeline],
     )
     os.close(lifeline)
-    threading.Thread(target=_relay, args=(server.stdout,), daemon=True).start()
+    threading.Thread(target=_relay, args=(server.stdout, launch.lines), daemon=True).start()
     return server
 
 
-def _relay(lines: IO[bytes]) -> None:
+def _relay(lines: IO[bytes], log: LogLines) -> None:
     """Pass the server's messages on, without those about a missing GPU, and those that the launcher words better."""
     for line in lines:
         if not any(noise in line for noise in _NOISE):
-            with contextlib.suppress(OSError):  # nobody listens any more, but the server must not wait for a reader
-                os.write(_STDERR, line)
+            log.triton(line)
 
 
 def _wait_ready(server: subprocess.Popen[bytes], run: Path, explanation: str) -> None:

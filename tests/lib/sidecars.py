@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -33,11 +33,12 @@ class Sidecar:
     triton: str
     options: tuple[str, ...] = ()
     port: int = field(default_factory=lambda: free_ports(1)[0])
+    log: IO[str] | None = None
 
     def __post_init__(self) -> None:
         where = ["--data", self.data, "--triton", self.triton, "--port", str(self.port)]
         command = [CLIPSERVE, "search", "serve", *where, *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log)
 
     @property
     def url(self) -> str:

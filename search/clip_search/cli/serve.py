@@ -1,16 +1,23 @@
 """Command ``clipserve search serve``: options, then uvicorn."""
 
 import argparse
+import contextlib
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from types import FrameType
 
 import uvicorn
 
+from clip_client import logs
 from clip_client.errors import InvalidInput, Unavailable
+from clip_client.logs import LogOptions
 from clip_client.token_files import token_in
+from clip_client.trace_export import exported
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
 from clip_search.options import Bounds, FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
@@ -20,21 +27,24 @@ from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
 from clip_search.web.tokens import Tokens
+from clip_search.web.traces import Traces
 
+_LOG = logging.getLogger(__name__)
 _SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Read the options and serve; return the exit status."""
     os.umask(UMASK)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
     options = parsed(arguments)
     limit_threads(options.data)
-    return serve(options)
+    log = LogOptions(arguments.log_format, arguments.log_level)
+    with _terminated(), logs.written(log), exported(arguments.traces, arguments.traces_share, "clipserve-search") as tracer:
+        return serve(options, Traces(tracer))
 
 
-def serve(options: Options) -> int:
+def serve(options: Options, traces: Traces) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
     _allow_connections(options.bounds)
@@ -42,13 +52,11 @@ def serve(options: Options) -> int:
     tokens = Tokens(options.http)
     sidecar = Sidecar(options)
     if options.http.host not in ("127.0.0.1", "::1", "localhost") and not tokens.are_asked_for:
-        print(
-            f"warning: {options.http.host} can be reached from outside and no token is asked for: --token-file", file=sys.stderr
-        )
+        _LOG.warning("%s can be reached from outside and no token is asked for: --token-file", options.http.host)
     config = uvicorn.Config(
-        app(sidecar, tokens),
+        app(sidecar, tokens, traces),
+        log_config=None,  # its lines go where ours go
         log_level="warning",
-        use_colors=False,  # logs go to files, and uvicorn knows no NO_COLOR
         access_log=False,
         loop="uvloop",
         http=bounded(options.bounds, options.http.proxies),
@@ -61,6 +69,33 @@ def serve(options: Options) -> int:
     )
     server.run(sockets=[listening])
     return 0
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Have SIGTERM end this process as it does, but after all that is to be done at the end.
+
+    uvicorn sends itself the signal again once it has stopped; the process would be gone before logs and spans are written.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # somebody else's
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Terminated(BaseException):
+    """Signal that ends the process."""
 
 
 def parsed(arguments: argparse.Namespace) -> Options:
@@ -87,13 +122,14 @@ def parsed(arguments: argparse.Namespace) -> Options:
         origins=tuple(arguments.cors),
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,
+        log_addresses=arguments.log_addresses,
         proxies=tuple(arguments.trusted_proxy),
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
         Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only, share=arguments.share,
-        feedback=not arguments.no_feedback,
+        feedback=arguments.feedback,
     )  # fmt: skip
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clip_client.argument_types import add_reach, count, port
-from clip_client.settings import Repeated
+from clip_client.logs import LogOptions, add_log_options
+from clip_client.settings import Repeated, Switch
+from clip_client.trace_export import add_trace_options
 from clip_search.options import Bounds, Engine, HttpOptions, IndexOptions, Options
 
 
@@ -16,7 +18,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="search-data", metavar="DIR", help="the LanceDB database: a folder, or an object store's URI")
     add("--index", type=Path, metavar="DIR", help="where derived indexes are kept; in DIR/indexes of the database if unset")
-    add("--read-only", action="store_true",
+    add("--read-only", action=Switch,
         help="follow a database that another sidecar writes; needs an --index of its own")  # fmt: skip
     add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
@@ -59,8 +61,12 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     add_reach(parser)
     add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
         help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
-    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
+    add("--feedback", action=Switch, default=True,
+        help="take clicks and marks on hits; without, the page shows no buttons for them")  # fmt: skip
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
+    add("--log-addresses", action=Switch, default=http.log_addresses, help="log the addresses of clients, too")
+    add_log_options(parser, LogOptions.level, "info has a line for each request")
+    add_trace_options(parser)
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
 

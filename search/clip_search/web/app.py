@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from clip_client.errors import ClipError, InvalidInput
+from clip_client.request_ids import REQUEST_ID
 from clip_search.sidecar import Sidecar
 from clip_search.web import (
     arrow,
@@ -35,20 +36,23 @@ from clip_search.web.body_reader import Reader
 from clip_search.web.guard import Guard, failure
 from clip_search.web.metrics import Metrics
 from clip_search.web.refusal import Refused
+from clip_search.web.request_log import RequestLog
 from clip_search.web.response_models import ANY_ROUTE
 from clip_search.web.scopes import check_scope
 from clip_search.web.sending import Sender
 from clip_search.web.tokens import Tokens
+from clip_search.web.traces import Traces
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
 
-def app(sidecar: Sidecar, tokens: Tokens | None = None) -> FastAPI:
+def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = None) -> FastAPI:
     """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts.
 
     Args:
         sidecar: what it serves.
         tokens: that it takes; those of the options if None.
+        traces: recorder of spans; none are recorded if None.
     """
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
     tokens = tokens or Tokens(options)
@@ -79,9 +83,17 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None) -> FastAPI:
     application.add_exception_handler(RequestValidationError, _parameter)
     application.add_exception_handler(ClientDisconnect, _gone)
     application.add_middleware(Guard, shared=shared)
-    if options.origins:
-        application.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
+    _allow_origins(application, options.origins)
+    application.add_middleware(RequestLog, addresses=options.log_addresses, traces=traces or Traces())
     return application
+
+
+def _allow_origins(application: FastAPI, origins: tuple[str, ...]) -> None:
+    """Let pages of other sites call, and read the request's id."""
+    if origins:
+        application.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=[REQUEST_ID]
+        )
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S
 from clip_search.lru import Lru
 from clip_search.sidecar import Sidecar
+from clip_search.steps import step
 from clip_search.web.body_reader import Body, Reader
 from clip_search.web.metrics import Metrics
 from clip_search.web.request_models import parsed
@@ -75,10 +76,12 @@ async def body(request: Request, kind: type[_Kind]) -> _Kind:
 async def content(request: Request) -> bytes:
     """Read the request's body."""
     sent: Body = request.scope["body"]
-    return await sent.content()
+    with step("read"):
+        return await sent.content()
 
 
 async def off_loop(request: Request, work: Callable[..., _Out], *arguments: Any) -> _Out:
     """Call a function that takes longer the larger the body is: in a thread if the body is large."""
     sent: Body = request.scope["body"]
-    return work(*arguments) if sent.size <= _SMALL else await run_in_threadpool(work, *arguments)
+    with step("parse"):
+        return work(*arguments) if sent.size <= _SMALL else await run_in_threadpool(work, *arguments)

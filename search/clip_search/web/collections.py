@@ -14,6 +14,7 @@ from clip_search.errors import NotFound
 from clip_search.ingest import Item, add, needs_model
 from clip_search.row_order import drawn, latest
 from clip_search.sidecar import Sidecar
+from clip_search.steps import step
 from clip_search.web import request_models as bodies
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import post
@@ -142,6 +143,7 @@ async def search_rows(request: Request, name: str) -> Response:
     model = {"model": spec.fingerprint if spec else about.fingerprint, "space": about.space}
     counted = {"passing": {"rows": passing.rows, "more": passing.more}} if passing else {}
 
+    @step("rows")
     def rendered() -> Response:
         hits = [rendering.hit(hit) for hit in searched.hits]
         return answer({"hits": hits, **counted, **model, "took_ms": total_ms, "milliseconds": times})
@@ -173,6 +175,7 @@ async def _deleted(named: Collection, sent: bodies.Deletion) -> Response:
     return answer({"deleted": await asyncio.wrap_future(named.delete(ids=sent.ids, where=sent.filter or ""))})
 
 
+@step("rows")
 def _listed(named: Collection, choice: bodies.RowChoice, columns: list[str]) -> list[dict[str, Any]]:
     """Return rows in the order that was chosen."""
     if choice.order == "number":
@@ -185,6 +188,7 @@ def _listed(named: Collection, choice: bodies.RowChoice, columns: list[str]) -> 
     return [{"row": row, **values[row]} for row in rows if row in values]
 
 
+@step("rows")
 def _rows(named: Collection, rendering: Rendering, ids: list[str], vectors: bool) -> list[dict[str, Any]]:
     """Return rows by id; one that is replaced between the look for its number and for its values is looked for again."""
     values: dict[str, dict[str, Any]] = {}

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.host_names import is_address
+from clip_client.request_ids import current
 from clip_search.errors import TooMany, status
 from clip_search.storage.kinds import for_json
 from clip_search.web.app_state import State
@@ -135,6 +136,8 @@ def failure(problem: Exception) -> Response:
         code, problem = 500, ClipError("the sidecar failed: its log says more")
     message = str(problem)
     details: dict[str, Any] = {"message": message, "type": type(problem).__name__, "param": None, "code": code}
+    if current().id:
+        details["request_id"] = current().id
     if isinstance(problem, InvalidInput) and problem.errors:
         details["errors"] = {str(n): reason for n, reason in problem.errors.items()}
     pause_s = _TURN_AFTER_S if isinstance(problem, TooMany) else _RETRY_AFTER_S

@@ -16,6 +16,7 @@ from clip_search.arrays import Rows
 from clip_search.collection import Collection
 from clip_search.options import MAX_RESULTS
 from clip_search.query import SAME, Hit, Query, Term, check_most
+from clip_search.steps import step
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import post
 from clip_search.web.app_state import State, body, off_loop, state
@@ -130,6 +131,7 @@ def _query(sent: Knn) -> Query:
     return Query((sent.term(),), k, same=SAME if sent.deduplicate else None, tower=tower, columns=())
 
 
+@step("rows")
 def _described(shared: State, named: Collection, hits: list[Hit], detailed: int) -> Response:
     """Answer with numbers and similarities; the first ``detailed`` with metadata, and with a picture where there is one."""
     options = shared.sidecar.options

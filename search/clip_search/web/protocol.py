@@ -1,6 +1,7 @@
 """HTTP connections with bounds that httptools and uvicorn lack: on their number, and on the size and time of a head."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from clip_search.options import Bounds
 from clip_search.web.client_address import address_of, is_among
 from clip_search.web.guard import failure
 from clip_search.web.refusal import Refused
+
+_LOG = logging.getLogger("clip_search.requests")
 
 
 class _HeadTooLarge(Exception):
@@ -132,6 +135,7 @@ class _Bounded(HttpToolsProtocol):
         if self._is_over:
             return
         self._is_over = True
+        _LOG.info("a connection is refused: %s", problem)
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(_answered(problem))
             self.transport.write_eof()

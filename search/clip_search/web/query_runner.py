@@ -14,6 +14,7 @@ from clip_search.arrays import Floats
 from clip_search.collection import Collection
 from clip_search.embedder import TIMEOUT_S, Embedder
 from clip_search.query import IMAGES, Hit, Passing, Query, Term
+from clip_search.steps import step
 from clip_search.web.app_state import State
 
 
@@ -32,7 +33,8 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
     """Return the hits of a query; raises as :class:`Sidecar` does."""
     sidecar, start = shared.sidecar, time.perf_counter()
     tower = sidecar.tower(collection, query.tower)
-    answers = await asyncio.gather(*(_vector(shared, collection, tower, term, query.client) for term in query.terms))
+    with step("embed"):
+        answers = await asyncio.gather(*(_vector(shared, collection, tower, term, query.client) for term in query.terms))
     vectors, specs = [vector for vector, _ in answers], [spec for _, spec in answers if spec]
     if len({spec.space for spec in specs}) > 1:
         raise Unavailable("a model of another space came up meanwhile: send the request again")
@@ -42,7 +44,8 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
         hits = results.search(collection, tower, query, vectors, shared.metrics.timed)
         return hits, results.passing(collection, tower, query, vectors) if count else None
 
-    hits, passing = await (shared.ranking if query.is_long else shared.searching).run(ask, vectors)
+    with step("search"):
+        hits, passing = await (shared.ranking if query.is_long else shared.searching).run(ask, vectors)
     return Searched(hits, specs[0] if specs else None, passing, embedded - start, time.perf_counter() - embedded)
 
 

@@ -10,6 +10,7 @@ from clip_client import engines
 from clip_client.error_tensor import error_tensor
 from clip_client.model_repository import MODEL_FILES
 from clip_client.origins import origin_tensor
+from clip_client.request_lines import RequestLines
 from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
 from clip_client.tokens import Tokenizer
 
@@ -41,14 +42,16 @@ class StandIn:
         self._longest = max(int(sent["dims"][0]), spec.context_length)
         self._origin = spec.origin if ORIGIN in told else ""
         self._tokenize = Tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"), spec) if takes_texts else None
+        self._lines = RequestLines(f"encode {self._input}", pb_utils.Logger.log_info)
         self._encode = engines.opened(self.backend, folder / file, parameters)
 
     def execute(self, requests):
         """Run all requests as one batch; one response each, and none fails because of another."""
-        try:
-            return self._as_one(requests)
-        except Exception:
-            return [self._alone(request) for request in requests]
+        with self._lines.of(requests):
+            try:
+                return self._as_one(requests)
+            except Exception:
+                return [self._alone(request) for request in requests]
 
     def _as_one(self, requests):
         batches, errors = self._tokenized(requests) if self._tokenize else (self._sent(requests), [None] * len(requests))

@@ -13,6 +13,7 @@ from clip_client.error_tensor import error_tensor
 from clip_client.image_preparer import ImagePreparer
 from clip_client.origins import origin_tensor
 from clip_client.preprocess import Limits
+from clip_client.request_lines import RequestLines
 from clip_client.spec import ERROR, IMAGE, ORIGIN, PIXELS, SPEC_FILE, ModelSpec
 
 
@@ -27,11 +28,16 @@ class TritonPythonModel:
         self._origin = spec.origin
         threads = len(os.sched_getaffinity(0))
         self._prepare = ImagePreparer(spec, limits, values["preprocessing"], threads, pb_utils.Logger.log_error)
+        self._lines = RequestLines("preprocess", pb_utils.Logger.log_info)
         warnings.filterwarnings("ignore", module="PIL")  # odd metadata isn't worth a line of log for each upload
         Image.MAX_IMAGE_PIXELS = None  # the limits above decide, in place of Pillow's own
 
     def execute(self, requests):
         """Decode the images of all requests together; one response each."""
+        with self._lines.of(requests):
+            return self._prepared(requests)
+
+    def _prepared(self, requests):
         batches = [pb_utils.get_input_tensor_by_name(request, IMAGE).as_numpy().ravel() for request in requests]
         pixels, errors = self._prepare(np.concatenate(batches))
         ends = np.cumsum([len(batch) for batch in batches])[:-1]

@@ -7,6 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from clip_client.error_tensor import error_tensor
 from clip_client.origins import origin_tensor
+from clip_client.request_lines import RequestLines
 from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOKENIZER_FILE, TOKENS, ModelSpec
 from clip_client.tokens import Tokenizer
 
@@ -21,9 +22,14 @@ class TritonPythonModel:
         spec = ModelSpec.load(folder / SPEC_FILE)
         self._origin = spec.origin
         self._tokenize = Tokenizer(tokenizer_json, spec)
+        self._lines = RequestLines("tokenize", pb_utils.Logger.log_info)
 
     def execute(self, requests):
         """Tokenise the texts of all requests together, to one length, so that the encoder can batch them again."""
+        with self._lines.of(requests):
+            return self._tokenized(requests)
+
+    def _tokenized(self, requests):
         batches = [pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel() for request in requests]
         tokens, errors = self._tokenize(np.concatenate(batches))
         ends = np.cumsum([len(batch) for batch in batches])[:-1]

@@ -8,7 +8,8 @@ from pathlib import Path
 from clip_client import command_runner, help_texts
 from clip_client.argument_types import port
 from clip_client.errors import ClipError
-from clip_client.settings import Formatter
+from clip_client.logs import LEVELS
+from clip_client.settings import Formatter, Repeated, Switch, add_settings
 from clip_serve.up import session
 from clip_serve.up.messages import remark
 from clip_serve.up.options import Options
@@ -55,26 +56,9 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=Formatter,
     )
-    add = parser.add_argument
-    add(
-        "pictures",
-        nargs="?",
-        type=_word,
-        metavar="INPUT",
-        help="pictures to add: a folder, a list of paths and URLs, or any other input of clipserve embed",
-    )
-    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint to serve; what is published if unset, else the bundled one")
-    add("--watch", action="store_true", help="keep the collection in line with the pictures: new, changed, gone")
-    add("--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep")
-    for flag, about in _READING.items():
-        add(flag, action="append", default=[], metavar="WORD", help=about)
-    add("--collection", default=Options.collection, metavar="NAME", help="name that the pictures go by")
-    add("--data", type=_path, default=Options.data, metavar="DIR", help="database of the search")
-    add("--repository", type=_path, default=Options.repository, metavar="DIR", help="model repository")
-    add("--artifacts", type=_path, default=Options.artifacts, metavar="DIR", help="what an export builds")
-    add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
-    add("--no-open", action="store_false", dest="opens", default=argparse.SUPPRESS, help="don't open the page in a browser")
+    _add_options(parser)
     help_texts.add_version(parser)
+    add_settings(parser, "up", argv)
     help_texts.add_examples(
         parser,
         "clipserve up photos",
@@ -85,6 +69,34 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "clipserve up",
     )
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "pictures",
+        nargs="?",
+        type=_word,
+        metavar="INPUT",
+        help="pictures to add: a folder, a list of paths and URLs, or any other input of clipserve embed",
+    )
+    add("--model", metavar="FOLDER|HUB_ID", help="checkpoint to serve; what is published if unset, else the bundled one")
+    add("--watch", action=Switch, help="keep the collection in line with the pictures: new, changed, gone")
+    add("--metadata", type=Path, metavar="FILE", help="parquet, CSV, JSON lines or JSON with file_name and fields to keep")
+    for flag, about in _READING.items():
+        add(flag, action=Repeated, default=[], metavar="WORD", help=about)
+    add("--collection", default=Options.collection, metavar="NAME", help="name that the pictures go by")
+    add("--data", type=_path, default=Options.data, metavar="DIR", help="database of the search")
+    add("--repository", type=_path, default=Options.repository, metavar="DIR", help="model repository")
+    add("--artifacts", type=_path, default=Options.artifacts, metavar="DIR", help="what an export builds")
+    add("--port", type=port, default=Options.port, help="of the page; the next free one if it is in use")
+    add("--open", action=Switch, dest="opens", default=Options.opens, help="open the page in a browser")
+    add(
+        "--log-level",
+        choices=LEVELS,
+        default=Options.log_level,
+        help="least level that the servers log, see their own --log-level",
+    )
 
 
 def _path(text: str) -> Path:

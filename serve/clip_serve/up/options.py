@@ -28,6 +28,8 @@ class Options:
         port: of the page; the next free one where it is in use.
         watch: the collection follows the pictures until the end.
         opens: the page is shown in a browser, if there is a terminal and a display.
+        log_level: least level that the servers log.
+        config: file of settings, which the commands that it runs read too.
     """
 
     pictures: Path | str | None = None
@@ -41,6 +43,8 @@ class Options:
     port: int = ports.SEARCH
     watch: bool = False
     opens: bool = True
+    log_level: str = "warning"
+    config: Path | None = None
 
     def __post_init__(self) -> None:
         if "://" in str(self.data) or ":/" in str(self.data):
@@ -53,3 +57,13 @@ class Options:
             raise InvalidInput("--metadata describes pictures: name their folder too")
         if self.watch and not self.pictures:
             raise InvalidInput("--watch needs a folder or list to watch: name it")
+
+    @property
+    def settings(self) -> list[str]:
+        """Words that hand the file of settings on to a command."""
+        return [f"--config={self.config.absolute()}"] if self.config else []
+
+    @property
+    def server_settings(self) -> list[str]:
+        """Words that hand the options of all servers on to one."""
+        return [*self.settings, f"--log-level={self.log_level}"]

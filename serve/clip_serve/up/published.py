@@ -87,7 +87,7 @@ def _load(repository: Path) -> ModelSpec:
 def _export(options: Options, stop: Stop) -> None:
     places = ["--repository", str(options.repository), "--artifacts", str(options.artifacts)]
     model = [f"--model={options.model}"] if options.model else []
-    part = Part("the export", ["export", *places, *model, "--quick", f"--variants={_QUICK}"])
+    part = Part("the export", ["export", *options.settings, *places, *model, "--quick", f"--variants={_QUICK}"])
     try:
         status = part.wait_ended(stop)
     finally:

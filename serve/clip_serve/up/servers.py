@@ -68,13 +68,13 @@ def running(options: Options, spec: ModelSpec, images: Sequence[Path], stop: Sto
 def _triton(options: Options, chosen: Sequence[int]) -> list[str]:
     flags = zip(("--http-port", "--grpc-port", "--metrics-port"), map(str, chosen), strict=True)
     place = ["--repository", str(options.repository), "--host", free_ports.HOST]
-    return ["serve", *place, *(word for flag in flags for word in flag)]
+    return ["serve", *options.server_settings, *place, *(word for flag in flags for word in flag)]
 
 
 def _search(options: Options, spec: ModelSpec, images: Sequence[Path], grpc: int, chosen: Sequence[int]) -> list[str]:
     place = ["--data", str(options.data), "--host", free_ports.HOST, "--port", str(chosen[0])]
     model = ["--triton", f"{free_ports.HOST}:{grpc}", "--model", spec.name]
-    return ["search", "serve", *place, *model, *(f"--images={folder}" for folder in images)]
+    return ["search", "serve", *options.server_settings, *place, *model, *(f"--images={folder}" for folder in images)]
 
 
 def _started(
