@@ -321,3 +321,16 @@ def test_a_manifest_is_read_as_lance_reads_it(world: World) -> None:
     assert set(contents.files) == files | deletions
     assert set(contents.indexes) == {f"_indices/{index['uuid']}" for index in theirs.list_indices()} != set()
     assert contents.rows == theirs.count_rows()
+
+
+def test_upkeep_goes_on_beside_a_version_that_is_held(world: World) -> None:
+    table = world.collection.table
+    theirs = lancedb.connect(str(world.folder)).open_table("a")
+    held = theirs.version
+    theirs.tags.create("held", held)
+    for number in range(5):
+        world.add(f"more{number}")
+    table.optimize()
+    assert table.fragments() == 1
+    theirs.checkout(held)
+    assert theirs.count_rows() == 3
