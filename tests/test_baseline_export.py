@@ -239,7 +239,7 @@ class TestExport:
         )
         report = (tmp_path / "artifacts" / "learned" / "report.md").read_text()
         assert "## beside the baseline tiny" in report
-        assert "**Better than tiny: held-out clicks rise by +" in report
+        assert "**Better than tiny: held-out clicks +" in report
         assert "| held-out clicks: place among those shown, DCG | 60 |" in report
         assert "beside the baseline tiny" in capsys.readouterr().out
 

@@ -93,7 +93,7 @@ def _facts(facts: Mapping[str, Any]) -> list[str]:
             inner = ", ".join(_facts(value))
             told += [f"{_words(name)}: {inner}"] if inner else []
         elif isinstance(value, str | int | float) and value != "":
-            told.append(f"{_words(name)} {printable(str(value))}")
+            told.append(f"{_words(name)} {f'{value:.4g}' if isinstance(value, float) else printable(str(value))}")
     return told
 
 
