@@ -150,17 +150,18 @@ def bodies(port: int, stop, told) -> None:  # type: ignore[no-untyped-def]
     rows = (f'{{"id":"b{n % 500:06d}{n}","vector":{vector}}}' for n in range(10_000))
     body = ('{"on_conflict":"replace","rows":[' + ",".join(rows)).encode()
     body += b" " * (64 * 2**20 - 100 - len(body)) + b"]}"
-    attackers(port, stop, told, "127.0.0.2", 4, ADD, body)
+    attackers((port, stop, told), "127.0.0.2", 4, ADD, body)
 
 
 def flood(port: int, stop, told) -> None:  # type: ignore[no-untyped-def]
     """Search on 400 connections as fast as answers come."""
     body = json.dumps({"vector": np.ones(SIZE).tolist(), "k": 100}).encode()
-    attackers(port, stop, told, "127.0.0.3", 400, SEARCH, body)
+    attackers((port, stop, told), "127.0.0.3", 400, SEARCH, body)
 
 
-def attackers(port, stop, told, address, count, path, body) -> None:  # type: ignore[no-untyped-def]
+def attackers(process, address, count, path, body) -> None:  # type: ignore[no-untyped-def]
     """Send one body again and again on some connections."""
+    port, stop, told = process
     os.nice(19)
     answers: Counter[str] = Counter()
     request = HEAD.format(path=path, size=len(body)).encode() + body

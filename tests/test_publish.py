@@ -9,16 +9,20 @@ import sys
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from repositories import changed_weights, named_anew
 from servers import Server, running
+from sidecars import running as running_sidecar
+from ups import wait_for
 
 from clip_client import Clip, ModelSpec, model_versions
 from clip_client.repository_check import check
-from clip_client.spec import TOWERS
+from clip_client.search import Row
+from clip_search import trial
 from clip_serve.versions import cli, memory_check
 
 TEXTS = ["a cat", "a dog", "two cows"]
@@ -182,6 +186,10 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
             publish(own, "--rollback", server=server)
             np.testing.assert_allclose(clip.embed_text(TEXTS), before, atol=1e-5)
             assert clip.spec.fingerprint == spec.fingerprint
+            (taught / "clip_text_encoder" / "1" / "model.onnx").unlink()
+            (taught / "clip_text_encoder" / "1" / "model.onnx").write_bytes(b"no model")
+            publish(own, taught, server=server, status=1)
+            assert model_versions.kept(own, "clip") == [1, 2]
             assert clip.count_tokens(["a cat"]) == [4]
         stop.set()
         for thread in threads:
@@ -192,4 +200,46 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
         assert loaded == {f"clip.1_{model}" for model in ("image_preprocess", "image_encoder", "text_tokenize", "text_encoder")}
     assert not failed
     assert set(seen) == {"1", "2"}
-    assert len(TOWERS) == 2
+
+
+def positions(count: int, share: float) -> list[bool]:
+    return [trial._position(f"client {n}") < share for n in range(count)]
+
+
+def test_a_share_of_the_clients_is_always_the_same() -> None:
+    tenth, fifth = positions(5000, 0.1), positions(5000, 0.2)
+    assert tenth == positions(5000, 0.1)
+    assert 400 < sum(tenth) < 600
+    assert all(also for also, first in zip(fifth, tenth, strict=True) if first)
+
+
+@pytest.mark.long
+def test_a_share_of_the_text_queries_goes_to_the_version_beside(
+    own: Path, taught: Path, spec: ModelSpec, tmp_path: Path
+) -> None:
+    publish(own, taught, "--beside")
+    other = ModelSpec.load(taught / "clip_text" / "1" / "spec.json").fingerprint
+    clients = [f"client {n}" for n in range(40)]
+    chosen = {client for client in clients if trial._position(client) < 0.3}
+    with running(own) as server, running_sidecar(tmp_path / "search", server.address, "--share", "0.3") as sidecar:
+        with sidecar.client() as search:
+            search.create("c")
+            search.add("c", [Row(id="a", text="a cat")])
+
+        def models() -> dict[str, str]:
+            return {client: asked(sidecar.url, client)["model"] for client in [*clients, ""]}
+
+        wait_for(lambda: set(models().values()) == {spec.fingerprint, other}, timeout_s=60)
+        assert models() == {client: other if client in chosen else spec.fingerprint for client in [*clients, ""]}
+        assert asked(sidecar.url, "")["space"] == spec.space
+        publish(own, "--version", 2, server=server)
+        wait_for(lambda: set(models().values()) == {other}, timeout_s=60)
+        with sidecar.client() as search:
+            assert search.query("c", "a cat")[0].id == "a"
+            assert search.stats("c")["space"] == spec.space
+
+
+def asked(url: str, client: str) -> dict[str, Any]:
+    body = json.dumps({"text": "a cat", "client": client}).encode()
+    request = urllib.request.Request(f"{url}/v1/collections/c/search", body, {"Content-Type": "application/json"})
+    return dict(json.loads(urllib.request.urlopen(request).read()))

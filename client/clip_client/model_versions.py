@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,18 +88,30 @@ def target(config: Any, name: str) -> str:
 def wanted(repository: Path) -> dict[str, Wanted]:
     """Return what should be loaded besides, by name; nothing where the file is damaged."""
     try:
-        content = json.loads((repository / STATE_FILE).read_text(encoding="utf-8"))
-        return {str(name): _wanted(fields) for name, fields in content.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {str(name): _wanted(fields) for name, fields in _state(repository)["names"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def stamp(repository: Path) -> str:
+    """Return what tells the last change of :func:`want` from every other; empty where there was none."""
+    return str(_state(repository).get("stamp", ""))
 
 
 def want(repository: Path, name: str, what: Wanted) -> None:
     """Write that in one step; raise OSError if the repository can't be written."""
-    every = {**wanted(repository), name: what}
+    every = {key: asdict(value) for key, value in {**wanted(repository), name: what}.items()}
     scratch = repository / f"{STATE_FILE}.new"
-    scratch.write_text(json.dumps({key: asdict(value) for key, value in every.items()}) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps({"stamp": uuid.uuid4().hex, "names": every}) + "\n", encoding="utf-8")
     scratch.replace(repository / STATE_FILE)
+
+
+def _state(repository: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((repository / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _wanted(fields: Mapping[str, Any]) -> Wanted:

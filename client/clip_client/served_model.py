@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from clip_client.errors import ContractMismatch
-from clip_client.model_repository import PUBLISH, preparer
+from clip_client.model_repository import NUMBER, PUBLISH, preparer
 from clip_client.preprocess import Limits, Preprocessing
 from clip_client.spec import ORIGIN, TOWERS, ModelSpec, Tower, ensemble
 
@@ -18,6 +18,7 @@ class ServedModel:
     max_batch: int  # most items of one request
     limits: Limits  # bounds on an image
     preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
+    number: int = 1  # of the version that serves
     names_origin: bool = False  # its ensembles name the space of each answer: contract 2
 
 
@@ -55,7 +56,9 @@ async def served_model(host: Configured, name: str) -> ServedModel:
     if max_batch < 1:
         raise ContractMismatch(f"{name}: the models take no batches (max_batch_size is {max_batch}): {PUBLISH}")
     spec = image.completed(parameters)
-    return ServedModel(name, spec, max_batch, Limits.from_parameters(parameters), preprocessing, names_origin)
+    told = parameters.get(NUMBER, "")
+    number = int(told) if told.isdecimal() else 1
+    return ServedModel(name, spec, max_batch, Limits.from_parameters(parameters), preprocessing, number, names_origin)
 
 
 async def told_fingerprint(host: Configured, name: str, tower: Tower) -> str:

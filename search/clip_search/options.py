@@ -19,6 +19,7 @@ MAX_RESULTS = 10_000  # most hits with metadata in an answer, most rows of a lis
 MAX_RANKED = 100_000  # most hits of a search, offset included
 INDEXES = "indexes"  # folder of the indexes, in the folder of a database
 QUERIES = ".clipserve-queries"  # folder of pictures that links to a search refer to, in the folder of a database
+FEEDBACK = ".clipserve-feedback"  # database of the feedback, in that of the collections
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class Options:
     http: HttpOptions = field(default_factory=HttpOptions)
     bounds: Bounds = field(default_factory=Bounds)
     read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
+    feedback: bool = True  # clicks and marks on hits are taken and kept
+    share: float = 0.0  # of the clients whose text queries the version beside the one that serves answers, if there is one
 
     def __post_init__(self) -> None:
         if self.read_only and self.index.engine == "milvus":

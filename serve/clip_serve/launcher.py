@@ -96,16 +96,17 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
                     health.trouble, health.versions = watch.trouble, roller.versions
-                    roller.start(watch)
-                    on_ready(time.monotonic() - started)
-                    watch.run()
+                    try:
+                        roller.start(watch)
+                        on_ready(time.monotonic() - started)
+                        watch.run()
+                    finally:
+                        roller.stop()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
                 crashes.note(problem)
                 notice(f"{problem}: starting again")
                 leftovers.remove_own_memory()
-            finally:
-                roller.stop()
 
 
 @contextlib.contextmanager

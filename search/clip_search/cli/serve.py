@@ -92,7 +92,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
     )
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
-        Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only,
+        Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only, share=arguments.share,
+        feedback=not arguments.no_feedback,
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip
+    add("--share", type=_share_of_clients, default=Options.share, metavar="SHARE",
+        help="of the clients, whose text queries the version that is published beside answers")  # fmt: skip
     index = IndexOptions()
     add(
         "--engine",
@@ -57,6 +59,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     add_reach(parser)
     add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
         help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
+    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
@@ -68,6 +71,12 @@ def _repeated(parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], 
 def _share(text: str) -> float:
     if not 0 < float(text) <= 1:
         raise argparse.ArgumentTypeError(f"the recall target is {text}: expected above 0, at most 1")
+    return float(text)
+
+
+def _share_of_clients(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"the share of the clients is {text}: expected 0 to 1, 0.1 for a tenth")
     return float(text)
 
 

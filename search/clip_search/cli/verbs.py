@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_client.argument_types import count
+from clip_client.argument_types import count, instant
 from clip_search.cli.serve_options import add_serve_options
 
 
@@ -153,6 +153,22 @@ def _choice_option(parser: argparse.ArgumentParser, verb: str) -> None:
     )
 
 
+def _feedback_options(parser: argparse.ArgumentParser) -> None:
+    outcome = parser.add_mutually_exclusive_group()
+    outcome.add_argument("--json", action="store_true", help="for machines")
+    outcome.add_argument("--export", type=Path, metavar="FILE", help="write all of it as parquet, a row for each answer")
+    outcome.add_argument("--delete", action="store_true", help="remove it for good")
+    parser.add_argument("--before", type=instant, metavar="TIME", help="delete what came before it, e.g. 2026-01-31; UTC")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="show the latest N answers")
+    parser.add_argument("--yes", action="store_true", help="don't ask before deleting")
+
+
+def _compare_models_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", help="which one")
+    parser.add_argument("--to", default="", metavar="HEX", help="compare with this model; that with most answers if unset")
+    _json_option(parser)
+
+
 VERBS = {
     "serve": Verb(
         "serve.main",
@@ -223,6 +239,23 @@ VERBS = {
             "--collection photos -0 | xargs -0 mv -t twice/",
         ),
         _duplicates_options,
+    ),
+    "feedback": Verb(
+        "feedback.showing.feedback",
+        "show clicks and marks on hits, export or delete them",
+        (
+            "--collection photos",
+            "--collection photos --export clicks.parquet",
+            "--collection photos --delete --before 2026-01-31",
+        ),
+        _feedback_options,
+    ),
+    "compare-models": Verb(
+        "feedback.comparing.compare_models",
+        "compare clicks and ranks of the models that answered",
+        ("photos", "photos --json"),
+        _compare_models_options,
+        has_collection=False,
     ),
     "import": Verb(
         "clip_retrieval.importing.import_",

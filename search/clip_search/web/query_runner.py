@@ -1,6 +1,7 @@
 """Search over HTTP: terms become vectors side by side, then a thread searches the index."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from clip_client.spec import ModelSpec
 from clip_search import results
 from clip_search.arrays import Floats
 from clip_search.collection import Collection
-from clip_search.embedder import TIMEOUT_S
+from clip_search.embedder import TIMEOUT_S, Embedder
 from clip_search.query import IMAGES, Hit, Passing, Query, Term
 from clip_search.web.app_state import State
 
@@ -31,7 +32,7 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
     """Return the hits of a query; raises as :class:`Sidecar` does."""
     sidecar, start = shared.sidecar, time.perf_counter()
     tower = sidecar.tower(collection, query.tower)
-    answers = await asyncio.gather(*(_vector(shared, collection, tower, term) for term in query.terms))
+    answers = await asyncio.gather(*(_vector(shared, collection, tower, term, query.client) for term in query.terms))
     vectors, specs = [vector for vector, _ in answers], [spec for _, spec in answers if spec]
     if len({spec.space for spec in specs}) > 1:
         raise Unavailable("a model of another space came up meanwhile: send the request again")
@@ -45,11 +46,16 @@ async def search(shared: State, collection: Collection, query: Query, *, count: 
     return Searched(hits, specs[0] if specs else None, passing, embedded - start, time.perf_counter() - embedded)
 
 
-async def _vector(shared: State, collection: Collection, tower: Any, term: Term) -> tuple[Floats, ModelSpec | None]:
+async def _vector(
+    shared: State, collection: Collection, tower: Any, term: Term, client: str
+) -> tuple[Floats, ModelSpec | None]:
     """Return a term's vector, and the spec of the checkpoint that embedded it, if one did."""
     sidecar, timed = shared.sidecar, shared.metrics.timed
     if term.kind == "text":
-        return await _text(shared, collection, term.value)
+        if trial := shared.sidecar.trial.chosen(client):
+            with contextlib.suppress(ClipError):  # it is gone, or of another space: the version that serves answers
+                return await _text(shared, collection, trial, term.value)
+        return await _text(shared, collection, shared.sidecar.embedder, term.value)
     if term.kind == "vector":
         return sidecar.vector(collection, tower, term, timed), None  # checked at once: nothing to wait for
     threads = {"id": shared.searching, "image_url": shared.fetching}.get(term.kind, shared.model)
@@ -57,10 +63,10 @@ async def _vector(shared: State, collection: Collection, tower: Any, term: Term)
     return vector, sidecar.embedder.known() if term.kind in IMAGES else None
 
 
-async def _text(shared: State, collection: Collection, text: str) -> tuple[Floats, ModelSpec]:
+async def _text(shared: State, collection: Collection, embedder: Embedder, text: str) -> tuple[Floats, ModelSpec]:
     sidecar, timed = shared.sidecar, shared.metrics.timed
     with timed("text_prepro_time"):
-        waiting = sidecar.embedder.text(text)
+        waiting = embedder.text(text)
     with timed("text_clip_inference_time"):
         try:
             embedded = await asyncio.wait_for(asyncio.wrap_future(waiting), TIMEOUT_S)

@@ -51,7 +51,8 @@ class Door:
         finally:
             connection.close()
         if status != 200:
-            raise Unavailable(str(told.get("error", told) if isinstance(told, dict) else told))
+            reason = str(told.get("error", told) if isinstance(told, dict) else told)
+            raise Unavailable(reason.partition("\n")[0].strip())  # a Python model's call stack follows
         return told
 
 

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from clip_client import model_config
 from clip_client.errors import ContractMismatch
 from clip_client.hard_links import link
-from clip_client.model_repository import CONFIG_FILE, VERSION, encoder, models, preparer
+from clip_client.model_repository import BACKEND, CONFIG_FILE, NUMBER, VERSION, encoder, models, preparer
 from clip_client.model_versions import folder_of, split, target, versioned
 from clip_client.spec import ORIGIN, SPEC_FILE, TEXT, TOWERS, ModelSpec, Tower, ensemble
 
@@ -54,7 +54,7 @@ def write_leading(into: Path, versions: Path, name: str, number: int) -> None:
         config.name = ensemble(name, tower)
         _write(into, config, str(number), spec)
         for plain, real in ((preparer(name, tower), preparer(own, tower)), (encoder(name, tower), encoder(own, tower))):
-            _write(into, _leading(model_config.read(versions / real), plain), str(number), spec)
+            _write(into, _leading(model_config.read(versions / real), plain, number), str(number), spec)
 
 
 def weight_bytes(repository: Path, name: str, tower: Tower) -> int:
@@ -62,7 +62,7 @@ def weight_bytes(repository: Path, name: str, tower: Tower) -> int:
     return sum(file.stat().st_size for file in _files(repository / encoder(name, tower)))
 
 
-def _leading(config: Any, name: str) -> Any:
+def _leading(config: Any, name: str, number: int) -> Any:
     """Return the configuration of an ensemble that passes everything on to one model."""
     made = type(config)(name=name, platform="ensemble", max_batch_size=config.max_batch_size)
     made.input.extend(tensor for tensor in config.input if not (tensor.name == TEXT and tensor.optional))
@@ -75,6 +75,7 @@ def _leading(config: Any, name: str) -> Any:
     step.output_map.update({tensor.name: tensor.name for tensor in made.output})
     for key, parameter in config.parameters.items():
         made.parameters[key].string_value = parameter.string_value
+    made.parameters[BACKEND].string_value, made.parameters[NUMBER].string_value = config.backend, str(number)
     return made
 
 

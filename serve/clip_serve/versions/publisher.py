@@ -70,6 +70,8 @@ class Publisher:
                     self._want()
                     self._remove({number})
                 raise
+            if not choice.beside:
+                self._clean()
             return number
 
     def serve(self, number: int, choice: Choice) -> int:
@@ -120,16 +122,17 @@ class Publisher:
 
     def _clean(self) -> None:
         """Remove versions that neither serve nor served before, of killed rolls too."""
-        now, before = serving(self._repository, self._name), wanted(self._repository).get(self._name, Wanted()).before
-        gone = set(kept(self._repository, self._name)) - {now}
-        if gone and wanted(self._repository).get(self._name, Wanted()).beside:
-            self._want(before=before)
+        now, state = serving(self._repository, self._name), wanted(self._repository).get(self._name, Wanted())
+        gone = set(kept(self._repository, self._name)) - {now, state.before}
+        if gone & set(state.beside):
+            self._want()
             self._servers.wait_unloaded(self._name, gone)
         self._remove(gone)
 
     def _want(self, beside: tuple[int, ...] = (), *, alone: bool = False, before: int | None = None) -> None:
         kept_before = wanted(self._repository).get(self._name, Wanted()).before
         want(self._repository, self._name, Wanted(beside, alone, kept_before if before is None else before))
+        self._servers.follow(self._repository)
 
     def _remove(self, numbers: set[int]) -> None:
         for number in numbers:

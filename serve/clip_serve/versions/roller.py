@@ -19,10 +19,12 @@ from clip_client.errors import ClipError, Timeout
 from clip_client.model_repository import encoder, models, preparer
 from clip_client.model_versions import STATE_FILE, Wanted, kept, split, target, version_of, versioned, wanted
 from clip_client.spec import TOWERS, ensemble
+from clip_serve import leftovers
 from clip_serve.process_watch import POLL_S, Watch
 from clip_serve.versions import memory_check
 from clip_serve.versions.door import Door
 
+_AGAIN_S = 1.0  # pause after a failure
 _DRAIN_S = 120.0  # patience with requests that a version still has
 
 
@@ -48,6 +50,7 @@ class Roller:
     def __init__(self, repository: Path, refresh: Callable[[], object], door: Door, notice: Callable[[str], None]) -> None:
         self._repository, self._refresh, self._door, self._notice = repository, refresh, door, notice
         self._seen: object = None
+        self._stamp = ""  # of the wishes that were met
         self._told: dict[str, Told] = {}
         self._is_rolling = True
         self._ended = threading.Event()
@@ -67,7 +70,8 @@ class Roller:
         names = {
             name: {"serving": told.serving, "loaded": told.loaded, "trouble": told.trouble} for name, told in self._told.items()
         }
-        return json.dumps({"repository": identity(self._repository), "rolling": self._is_rolling, "names": names})
+        state = {"repository": identity(self._repository), "stamp": self._stamp, "rolling": self._is_rolling}
+        return json.dumps({**state, "names": names})
 
     def _look_on(self) -> None:
         while not self._ended.is_set():
@@ -75,11 +79,13 @@ class Roller:
                 seen = _signature(self._repository)
                 if seen != self._seen:
                     self._is_rolling = True
+                    stamp = model_versions.stamp(self._repository)
                     self._agree()
-                    self._seen, self._is_rolling = seen, False
+                    self._seen, self._stamp, self._is_rolling = seen, stamp, False
             except (ClipError, OSError) as problem:  # Triton's or the disk's: looked at again
-                self._notice(f"versions: {problem}")
-                self._ended.wait(1)
+                if not self._ended.is_set():
+                    self._notice(f"versions: {problem}")
+                self._ended.wait(_AGAIN_S)
             self._ended.wait(POLL_S)
 
     def _agree(self) -> None:
@@ -135,6 +141,7 @@ class Roll:
         for tower in TOWERS:
             for model in reversed(models(own, tower)):
                 self._door.load(model)
+        leftovers.close_own()
         if self._watch:
             self._watch.find()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from clip_client import model_versions
 from clip_client.errors import InvalidInput, Timeout, Unavailable
 from clip_serve.http_gateway import VERSIONS
 from clip_serve.versions.roller import identity
@@ -28,6 +29,7 @@ class Servers:
     """
 
     def __init__(self, addresses: Sequence[str], timeout_s: float) -> None:
+        self._stamp = ""
         self._addresses, self._timeout_s = [address.rstrip("/") for address in addresses], timeout_s
         for address in self._addresses:
             if not address.startswith(("http://", "https://")):
@@ -39,6 +41,10 @@ class Servers:
             told = _versions(address)
             if told["repository"] != identity(repository):
                 raise InvalidInput(f"{address} serves another repository than {repository}: name the server of this one")
+
+    def follow(self, repository: Path) -> None:
+        """Believe a server from now on once it has met the repository's latest wishes."""
+        self._stamp = model_versions.stamp(repository)
 
     def wait_loaded(self, name: str, number: int) -> None:
         """Return once a version is loaded everywhere; raise Unavailable with the reason where it can't be."""
@@ -63,7 +69,7 @@ class Servers:
                     if time.monotonic() - last > _GONE_S:
                         raise
                     told = {}
-                state = told.get("names", {}).get(name)
+                state = told["names"].get(name) if told.get("stamp") == self._stamp else None
                 if state and (reason := state["trouble"].get(str(number))):
                     raise Unavailable(f"{address}: version {number} of {name} can't be loaded: {reason}")
                 if state and not told["rolling"] and holds(state):
