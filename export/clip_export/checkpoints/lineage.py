@@ -17,6 +17,9 @@ LINEAGE = "lineage.json"
 HELD_OUT = "learning/held_out.parquet"
 """In the checkpoint's folder: the clicks that it wasn't taught."""
 
+LEAST_HELD_OUT = 50
+"""Different queries, or pictures, below which an interval by resampling is narrower than it claims to be."""
+
 PICTURES = "pictures.parquet"
 """Beside the clicks: the pictures' vectors as the collection has them."""
 
