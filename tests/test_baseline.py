@@ -243,13 +243,17 @@ class TestLineage:
     """The file beside a learned checkpoint."""
 
     def test_facts_are_told_on_a_line(self, tmp_path: Path) -> None:
-        fields = {"rows": {"read": 5, "used": 4, "left_out": {"no text": 1}}, "settings": {"seed": 0}, "propensities": [1, 0.5]}
+        fields = {
+            "rows": {"read": 5, "used": 4, "left_out": {"no text": 1}},
+            "settings": {"seed": 0, "rate": 0.12345678},
+            "propensities": [1, 0.5],
+        }
         parent = {"label": "p\x1b", "fingerprint": "f"}
         (tmp_path / LINEAGE).write_text(json.dumps({"parent": parent, "tower": "text", **fields}))
         assert (told := lineage.read(tmp_path))
         assert told.lines() == [
             "Learned from p\\x1b (fingerprint f): its text tower",
-            "Learning: rows: read 5, used 4, left out: no text 1, settings: seed 0",
+            "Learning: rows: read 5, used 4, left out: no text 1, settings: seed 0, rate 0.1235",
         ]
 
     def test_none(self, tmp_path: Path) -> None:

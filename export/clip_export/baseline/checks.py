@@ -11,12 +11,9 @@ from clip_client.spec import ModelSpec
 from clip_export.baseline.candidates import Candidates
 from clip_export.baseline.clicks import Clicks
 from clip_export.baseline.models import Model
-from clip_export.checkpoints.lineage import Lineage
+from clip_export.checkpoints.lineage import LEAST_HELD_OUT, Lineage
 from clip_export.evaluation.gate import Allowed
 from clip_export.evaluation.items import Evaluation
-
-LEAST_QUERIES = 50
-"""Different queries, or pictures, below which an interval by resampling is narrower than it claims to be."""
 
 
 def kin(this: Model, parent: Model) -> None:
@@ -58,7 +55,7 @@ def general(evaluation: Evaluation, allowed: Allowed) -> None:
             f"--eval {evaluation.source}: --baseline needs pictures with captions or in folders by class, to tell what the "
             "checkpoint has forgotten"
         )
-    needed = max(LEAST_QUERIES, math.ceil(100 / allowed.lost_points) if allowed.lost_points > 0 else 0)
+    needed = max(LEAST_HELD_OUT, math.ceil(100 / allowed.lost_points) if allowed.lost_points > 0 else 0)
     if (count := len(evaluation.pixels)) < needed:
         raise InvalidInput(
             f"--eval {evaluation.source} has {count} labelled pictures to judge on, {needed} are needed to tell a loss of "
@@ -68,9 +65,9 @@ def general(evaluation: Evaluation, allowed: Allowed) -> None:
 
 def clicks(judged: Clicks) -> None:
     """Raise InvalidInput for too few clicks."""
-    if judged.topics < LEAST_QUERIES:
+    if judged.topics < LEAST_HELD_OUT:
         raise InvalidInput(
-            f"--clicks {judged.source} has {judged.topics} different queries that can be judged, {LEAST_QUERIES} are needed, "
+            f"--clicks {judged.source} has {judged.topics} different queries that can be judged, {LEAST_HELD_OUT} are needed, "
             f"some hundred are better ({judged.books()}): hold out more, or collect feedback for longer"
         )
 

@@ -122,7 +122,7 @@ def _on_clicks(figure: Figure) -> Figure:
     if figure.low > 0:
         return replace(figure, verdict="gain")
     if figure.high < 0:
-        return replace(figure, verdict="worse", objection=f"held-out clicks fall: {figure.interval}")
+        return replace(figure, verdict="worse", objection=f"no gain on held-out clicks, they fall: {figure.interval}")
     return replace(figure, verdict="no gain", objection=f"no gain on held-out clicks: {figure.interval}{_enough(figure)}")
 
 

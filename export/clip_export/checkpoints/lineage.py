@@ -17,6 +17,9 @@ LINEAGE = "lineage.json"
 HELD_OUT = "learning/held_out.parquet"
 """In the checkpoint's folder: the clicks that it wasn't taught."""
 
+LEAST_HELD_OUT = 50
+"""Different queries, or pictures, below which an interval by resampling is narrower than it claims to be."""
+
 PICTURES = "pictures.parquet"
 """Beside the clicks: the pictures' vectors as the collection has them."""
 
@@ -93,7 +96,7 @@ def _facts(facts: Mapping[str, Any]) -> list[str]:
             inner = ", ".join(_facts(value))
             told += [f"{_words(name)}: {inner}"] if inner else []
         elif isinstance(value, str | int | float) and value != "":
-            told.append(f"{_words(name)} {printable(str(value))}")
+            told.append(f"{_words(name)} {f'{value:.4g}' if isinstance(value, float) else printable(str(value))}")
     return told
 
 

@@ -21,9 +21,6 @@ Doubles = npt.NDArray[np.float64]
 LEAST_QUERIES, LEAST_CHOICES = 20, 100
 """Different queries and choices below which a tower would learn them by heart, and nothing else."""
 
-LEAST_HELD_OUT = 50
-"""Different queries with choices that an export with ``--baseline`` needs to judge."""
-
 
 @dataclass(frozen=True)
 class Example:

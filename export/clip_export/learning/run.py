@@ -20,10 +20,10 @@ from clip_client.search import Search
 from clip_client.token_files import token_in
 from clip_export import families
 from clip_export.checkpoints.find import find
-from clip_export.checkpoints.lineage import HELD_OUT, LINEAGE, PICTURES
+from clip_export.checkpoints.lineage import HELD_OUT, LEAST_HELD_OUT, LINEAGE, PICTURES
 from clip_export.learning import adapters, clicks, curve, examples, feedback_source, replay, weight_places
 from clip_export.learning.clicks import Clicks, Origin, Row
-from clip_export.learning.examples import LEAST_HELD_OUT, Doubles, Judged
+from clip_export.learning.examples import Doubles, Judged
 from clip_export.learning.lesson import Lesson
 from clip_export.learning.options import Options
 from clip_export.learning.parent import Parent, embedded_by

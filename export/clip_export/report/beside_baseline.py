@@ -77,7 +77,7 @@ def verdict(comparison: Comparison) -> str:
     if comparison.objections:
         return f"Not better than {comparison.parent.checkpoint}: {'; '.join(comparison.objections)}"
     clicks = next(figure for figure in comparison.figures if figure.name == CLICKS)
-    return f"Better than {comparison.parent.checkpoint}: held-out clicks rise by {clicks.interval}, and nothing falls too far"
+    return f"Better than {comparison.parent.checkpoint}: held-out clicks {clicks.interval}, and nothing falls too far"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
