@@ -16,7 +16,7 @@ UNITS = sorted((Path(__file__).parents[1] / "deploy" / "systemd").glob("*.servic
 
 
 def analyzed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Answer of systemd-analyze; without it the test is left out, but not in CI."""
+    """Run systemd-analyze; without it the test is left out, but not in CI."""
     if not shutil.which("systemd-analyze") and "CI" not in os.environ:
         pytest.skip("no systemd-analyze on this machine")
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)

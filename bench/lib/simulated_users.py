@@ -92,8 +92,8 @@ def clicks(world: World, rankings: Mapping[str, Sequence[int]], count: int, seed
     looks = 1 / np.arange(1, SHOWN + 1)
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
-        word, wanted = world.known[draw.integers(len(world.known))]
-        text = PHRASES[draw.integers(len(PHRASES))].format(word)
+        word, wanted = world.known[int(draw.integers(len(world.known)))]
+        text = PHRASES[int(draw.integers(len(PHRASES)))].format(word)
         shown = list(rankings[text][:SHOWN])
         place = shown.index(wanted) if wanted in shown else SHOWN
         if place == SHOWN or draw.random() > looks[place]:
