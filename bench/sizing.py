@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Load:
     pictures: int = 1_000_000
     queries: float = 10.0
     embed: float = 0.0
-    size: int = 512
+    size: int = field(default_factory=lambda: int(figures("search")["setting"]["size"]))
     metadata_bytes: int = 300
     thumbnails: bool = True
     busy: float = 0.6
