@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,11 @@ class TestPropensities:
 
 
 @pytest.fixture(scope="module")
-def clicked(sidecar: Sidecar, checkpoint: Path, spec: ModelSpec) -> Clicked:
+def clicked(sidecar: Sidecar, checkpoint: Path, spec: ModelSpec) -> Iterator[Clicked]:
     """A collection of the small checkpoint's, and what people want of it."""
     with sidecar.client() as search:
-        return clicked_collections.make(search, "clicked", checkpoint, spec.fingerprint)
+        yield clicked_collections.make(search, "clicked", checkpoint, spec.fingerprint)
+        search.drop("clicked")
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +230,9 @@ def test_an_adapter_changes_its_weights_alone(
         assert max(ranks) <= 8
 
 
-def test_what_the_sidecar_keeps_is_taken_when_no_file_is_named(sidecar: Sidecar, clicked: Clicked, tmp_path: Path) -> None:
+def test_what_the_sidecar_keeps_is_taken_when_no_file_is_named(
+    sidecar: Sidecar, clicked: Clicked, spec: ModelSpec, tmp_path: Path
+) -> None:
     with sidecar.client() as search:
         with pytest.raises(InvalidInput, match="has no feedback: search on its page"):
             feedback_source.kept(None, search, "clicked", tmp_path / "kept.parquet")
@@ -238,7 +242,7 @@ def test_what_the_sidecar_keeps_is_taken_when_no_file_is_named(sidecar: Sidecar,
         search.feedback("clicked", "a dog", ["p1"], "p1")
         assert feedback_source.kept(None, search, "clicked", tmp_path / "kept.parquet") == table  # as the run began
         search.delete_feedback("clicked")
-    [row] = clicks.usable(table, Origin(table["model"][0].as_py(), ""), {"p1": 0, "p2": 1, "p3": 2}).rows
+    [row] = clicks.usable(table, Origin(spec.fingerprint, spec.space), {"p1": 0, "p2": 1, "p3": 2}).rows
     assert (row.text, row.shown, row.chosen, row.wrong) == ("a cat", ("p1", "p2", "p3"), (1,), (0,))
 
 
