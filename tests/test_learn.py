@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from sidecars import Sidecar
 
 from clip_client import ModelSpec
+from clip_client.errors import InvalidInput
 from clip_export.checkpoints.lineage import HELD_OUT, LINEAGE, PICTURES
 from clip_export.checkpoints.lineage import read as read_lineage
-from clip_export.learning import cli, clicks, propensities, training
+from clip_export.learning import cli, clicks, feedback_source, propensities, training
 from clip_export.learning.clicks import Origin
 
 STEPS = 12
@@ -104,10 +106,11 @@ class TestPropensities:
 
 
 @pytest.fixture(scope="module")
-def clicked(sidecar: Sidecar, checkpoint: Path, spec: ModelSpec) -> Clicked:
+def clicked(sidecar: Sidecar, checkpoint: Path, spec: ModelSpec) -> Iterator[Clicked]:
     """A collection of the small checkpoint's, and what people want of it."""
     with sidecar.client() as search:
-        return clicked_collections.make(search, "clicked", checkpoint, spec.fingerprint)
+        yield clicked_collections.make(search, "clicked", checkpoint, spec.fingerprint)
+        search.drop("clicked")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +215,37 @@ class TestLearned:
         assert (tmp_path / "again" / LINEAGE).read_bytes() == (learned / LINEAGE).read_bytes()
 
 
+@pytest.mark.parametrize("adapter", ["layers", "lora"])
+def test_an_adapter_changes_its_weights_alone(
+    adapter: str, sidecar: Sidecar, feedback: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert run(sidecar, feedback, checkpoint, tmp_path / adapter, "--adapter", adapter, "--steps", "3") == 0
+    before, after = load_file(checkpoint / "model.safetensors"), load_file(tmp_path / adapter / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert before.keys() == after.keys()
+    assert not [name for name in changed if "embedding" in name]
+    if adapter == "lora":
+        ranks = {int(torch.linalg.matrix_rank(after[name].double() - before[name].double(), rtol=1e-3)) for name in changed}
+        assert max(ranks) <= 8
+
+
+def test_what_the_sidecar_keeps_is_taken_when_no_file_is_named(
+    sidecar: Sidecar, clicked: Clicked, spec: ModelSpec, tmp_path: Path
+) -> None:
+    with sidecar.client() as search:
+        with pytest.raises(InvalidInput, match="has no feedback: search on its page"):
+            feedback_source.kept(None, search, "clicked", tmp_path / "kept.parquet")
+        again = search.feedback("clicked", "a cat", ["p1", "p2", "p3"], "p2")
+        search.feedback("clicked", "a cat", ["p1", "p2", "p3"], "p1", kind="wrong", query_id=again)
+        table = feedback_source.kept(None, search, "clicked", tmp_path / "kept.parquet")
+        search.feedback("clicked", "a dog", ["p1"], "p1")
+        assert feedback_source.kept(None, search, "clicked", tmp_path / "kept.parquet") == table  # as the run began
+        search.delete_feedback("clicked")
+    [row] = clicks.usable(table, Origin(spec.fingerprint, spec.space), {"p1": 0, "p2": 1, "p3": 2}).rows
+    assert (row.text, row.shown, row.chosen, row.wrong) == ("a cat", ("p1", "p2", "p3"), (1,), (0,))
+
+
 class TestRefused:
     """Runs that end before they begin."""
 
@@ -250,8 +284,6 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            (["--images", "."], "--images is for --tower both"),
-            (["--tower", "both"], "--tower both needs --images FOLDER"),
             (["--feedback", "nowhere.parquet"], "nowhere.parquet can't be read"),
             (["--replay", "nowhere.parquet"], "nowhere.parquet can't be read"),
             (["--collection", "nowhere"], "nowhere"),

@@ -12,9 +12,8 @@ from typing import Literal, get_args
 from clip_client import help_texts
 from clip_client.argument_types import count
 from clip_client.errors import InvalidInput
-from clip_client.spec import Tower
 
-Taught = Literal["text", "both"]
+Taught = Literal["text"]
 Adapter = Literal["full", "layers", "lora"]
 
 _MOST_HELD_OUT = 0.8  # of the texts: the rest is to be learned from
@@ -32,7 +31,6 @@ class Options:
     feedback: Path | None = None
     replay: Path | None = None
     tower: Taught = "text"
-    images: Path | None = None
     adapter: Adapter = "full"
     position_correction: bool = True
     held_out: float = 0.2
@@ -40,25 +38,14 @@ class Options:
     rate: float = 4e-4
     seed: int = 0
 
-    @property
-    def towers(self) -> tuple[Tower, ...]:
-        """Towers that change."""
-        return ("text",) if self.tower == "text" else ("text", "image")
-
 
 def parsed(argv: Sequence[str] | None) -> Options:
     """Parse and check the command line.
 
     Raises:
-        InvalidInput: if options contradict each other.
+        InvalidInput: if the output is there already.
     """
     options = Options(**vars(parser(argv).parse_args(argv)))
-    if (options.tower == "both") != bool(options.images):
-        raise InvalidInput(
-            "--tower both needs --images FOLDER, the pictures of the collection"
-            if not options.images
-            else "--images is for --tower both: leave it out, the pictures' vectors are the collection's"
-        )
     if options.output.exists():
         raise InvalidInput(f"--output {options.output} is there already: name a folder that isn't, or remove it")
     return options
@@ -68,8 +55,8 @@ def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="clipserve learn",
-        description="Tune a checkpoint on what people chose among the hits of a collection. The text tower alone changes "
-        "unless told otherwise, so that the vectors of the pictures stay as they are.",
+        description="Tune a checkpoint on what people chose among the hits of a collection. The text tower alone changes, "
+        "so that the vectors of the pictures stay as they are.",
         epilog="The same command goes on after any stop. Exit status: 0 learned, 2 bad input, 130 interrupted.",
         formatter_class=help_texts.Formatter,
     )
@@ -104,8 +91,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 def _add_learning(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--tower", choices=get_args(Taught), default=Options.tower, help="towers that change (default: %(default)s)")
-    add("--images", type=Path, metavar="FOLDER", help="pictures of the collection, for --tower both")
+    add("--tower", choices=get_args(Taught), default=Options.tower, help="tower that changes (default: %(default)s)")
     add(
         "--adapter",
         choices=get_args(Adapter),

@@ -23,7 +23,7 @@ from clip_client.spec import ModelSpec
 Floats = npt.NDArray[np.float32]
 
 MOST = 100_000
-"""Pictures that are kept: all that were shown, and a sample of the others. 200 MB of vectors of 512 numbers."""
+"""Pictures that are kept: all that were shown, and a sample of the others. 200 MB of vectors of half a thousand numbers."""
 
 _VECTOR = "vector_image"
 _CAPTION = "caption"

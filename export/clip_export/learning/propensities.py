@@ -25,7 +25,7 @@ Doubles = npt.NDArray[np.float64]
 MOST_WEIGHT = 20.0
 """Largest weight of a choice, relative to one at the first position: beyond it a single stray click would rule."""
 
-_KNOTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # positions between which log p falls evenly in log k
+_KNOTS = tuple(2**n for n in range(11))  # positions between which log p falls evenly in log k
 _STEADY = 50.0  # pull of the slopes towards each other, against noise; in clicks
 _POSITIONS = 1000
 
