@@ -16,6 +16,7 @@ from clip_client.concurrency import Concurrency
 from clip_client.connection import Lost, Outage, refused_token
 from clip_client.connection_options import Options
 from clip_client.errors import (
+    CONTRACT,
     ClipError,
     ContractMismatch,
     InvalidInput,
@@ -220,7 +221,7 @@ class Sidecar(ABC):
                 token = bool(self._options.token)
                 return Unauthorized(refused_token(self.url, had_token=token, is_forbidden=status == 403, answer=""))
             return _foreign(status)
-        if kind == ContractMismatch.__name__:
+        if kind in CONTRACT:
             return ContractMismatch(message)
         error = error_class(status)
         if issubclass(error, Unavailable | Timeout) and not issubclass(error, InvalidInput):  # its Triton's, say, not ours
