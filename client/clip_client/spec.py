@@ -37,7 +37,7 @@ _LINEAGE = ("inherited_space", "image_sha256", "text_sha256")
 """Fields that the ensembles' parameters don't have: clients of contract 1 refuse those that they don't know."""
 _IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice", "approximation", *_LINEAGE)  # no other embeddings
 _OF_BOTH_TOWERS = ("family", "embedding_size")
-_OF_TOWER: dict[Tower, tuple[str, ...]] = {
+OF_TOWER: dict[Tower, tuple[str, ...]] = {
     "image": ("image_size", "resize_mode", "resize_size", "interpolation", "mean", "std", "transparency", "patch_size"),
     "text": ("tokenizer_sha256", "context_length", "padding", "pad_token", "end_token"),
 }
@@ -184,7 +184,7 @@ class ModelSpec:
         weights = self.image_sha256 if tower == "image" else self.text_sha256
         if not weights:
             return ""
-        shaping = {name: getattr(self, name) for name in (*_OF_BOTH_TOWERS, *_OF_TOWER[tower])}
+        shaping = {name: getattr(self, name) for name in (*_OF_BOTH_TOWERS, *OF_TOWER[tower])}
         return _digest({"tower": tower, "weights": weights, **shaping})
 
     def ensemble(self, tower: Tower) -> str:

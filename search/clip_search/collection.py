@@ -29,7 +29,7 @@ from clip_search.options import IndexOptions
 from clip_search.storage.acknowledged_version import AcknowledgedVersion
 from clip_search.storage.columns import Columns
 from clip_search.storage.row_cache import RowCache
-from clip_search.storage.rows import NewRow, OnConflict
+from clip_search.storage.rows import NewRow, OnConflict, checked_vector
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
 from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
@@ -142,6 +142,15 @@ class Collection:
         if id not in rows:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
         return rows[id]
+
+    def vector_of(self, id: str, tower: Tower) -> Floats:
+        """Return the vector of a row, that of a tower if it has one, float32 [D]; raise NotFound for no row and no vector."""
+        row = self.row_of(id)
+        for side in (tower, *TOWERS):
+            vector = self.engines[side].vectors(np.array([row], np.int64))[0]
+            if vector.any():
+                return checked_vector(vector, self.about.size)
+        raise NotFound(f"row {id!r} of collection {self.name} has no vector: add it again")
 
     def present(self, ids: Sequence[str]) -> set[str]:
         """Return the ids that the collection has, of those given."""

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from clip_client import camera_files
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.preprocess import Limits
@@ -19,6 +17,7 @@ from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
+from clip_search.feedback import Feedback
 from clip_search.following import Follower
 from clip_search.index.tuning_queries import TuningQueries
 from clip_search.kept_queries import KeptQueries
@@ -43,6 +42,7 @@ class Sidecar:
         self.options = options
         self._folder = options.indexes
         self.database = Database(options.data, self._folder, options.index.cache_bytes, read_only=options.read_only)
+        self.feedback = Feedback(self.database)
         self.embedder = Embedder(options.triton, options.model, options.text_cache)
         self.trial = Trial(options.triton, options.model, options.text_cache, options.share)
         self.texts = TuningQueries(self.embedder)
@@ -128,13 +128,14 @@ class Sidecar:
             except BaseException:  # as below
                 self._try_to_open(name)
                 raise
+            self._drop_feedback(name)
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
         """Return a term's vector, float32 [D] of unit length, or raise a ClipError; texts come from :meth:`text` instead."""
         if term.kind == "vector":
             return checked_vector(term.value, collection.about.size)
         if term.kind == "id":
-            return self._vector_of_row(collection, tower, term.value)
+            return collection.vector_of(term.value, tower)
         self.check_model(collection)
         with Share(self.fetched) as share:
             with timed("download_time" if term.kind == "image_url" else "image_prepro_time"):
@@ -269,6 +270,15 @@ class Sidecar:
             raise
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self.broken.pop(name, None)
+        self._drop_feedback(name)
+
+    def _drop_feedback(self, name: str) -> None:
+        try:
+            self.feedback.drop(name)
+        except Unavailable as problem:
+            raise Unavailable(
+                f"collection {name} is dropped, the feedback on it isn't: {problem}; make one of that name and drop it"
+            ) from problem
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
         if self.broken.get(name) != cleaned(problem):  # one that is only read is tried again and again
@@ -287,11 +297,3 @@ class Sidecar:
         finally:
             with self._lock:
                 self._changing.discard(name)
-
-    def _vector_of_row(self, collection: Collection, tower: Tower, id: str) -> Floats:
-        row = collection.row_of(id)
-        for side in (tower, *TOWERS):
-            vector = collection.engines[side].vectors(np.array([row], np.int64))[0]
-            if vector.any():
-                return checked_vector(vector, collection.about.size)
-        raise NotFound(f"row {id!r} of collection {collection.name} has no vector: add it again")

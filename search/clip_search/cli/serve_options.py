@@ -1,13 +1,14 @@
 """Options of ``clipserve search serve``."""
 
 import argparse
+import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from clip_client.argument_types import add_reach, count, port
 from clip_client.settings import Repeated
-from clip_search.options import Engine, HttpOptions, IndexOptions, Options
+from clip_search.options import Bounds, Engine, HttpOptions, IndexOptions, Options
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,11 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path; a single picture may be named, too")
     _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
+    _repeated(parser, "--trusted-proxy", ipaddress.ip_network, "CIDR", "addresses whose X-Forwarded-For names the client")
     add_reach(parser)
+    add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
+        help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
+    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 

@@ -94,9 +94,10 @@ def _stated(about: About) -> dict[str, Any]:
 def identity(table: pa.Schema) -> str:
     """Return what tells a table from every other, one of the same name that was there before included.
 
-    Empty for a table that was made before tables had one.
+    A table that came from a backup has one of its own. Empty for a table that was made before tables had one.
     """
-    return bytes((table.metadata or {}).get(_IDENTITY, b"")).decode()
+    restored = (table.field("row").metadata or {}).get(_IDENTITY) if "row" in table.names else None
+    return bytes(restored or (table.metadata or {}).get(_IDENTITY, b"")).decode()
 
 
 def reserved(table: pa.Schema) -> int | None:
@@ -108,6 +109,11 @@ def reserved(table: pa.Schema) -> int | None:
 def reservation(end: int) -> dict[str, Any]:
     """Return the change of a field's metadata that :func:`reserved` reads."""
     return {"path": "row", "metadata": {_RESERVED: str(end)}}
+
+
+def new_identity() -> dict[str, Any]:
+    """Return the change of a field's metadata that gives a table another identity: it is a copy, which goes its own way."""
+    return {"path": "row", "metadata": {_IDENTITY.decode(): uuid.uuid4().hex}}
 
 
 def about(table: pa.Schema, name: str) -> About:

@@ -35,7 +35,9 @@ async def list_collections(request: Request) -> Response:
     """Return all collections with their statistics."""
     sidecar = state(request).sidecar
     every = [await run_in_threadpool(_stats, sidecar, named) for named in sidecar.collections()]
-    return answer({"collections": [stats for stats in every if stats], "read_only": sidecar.options.read_only})
+    options = sidecar.options
+    takes = options.feedback and not options.read_only
+    return answer({"collections": [stats for stats in every if stats], "read_only": options.read_only, "feedback": takes})
 
 
 @post(router, "", bodies.NewCollection, answers.Statistics, 409, 413, 503, 507, status=201)

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from clip_client.errors import ClipError
 from clip_search.sidecar import Sidecar
+from clip_search.web.feedback_metrics import FeedbackMetrics
 
 STEPS = {
     "full_knn_request_time": "Time spent processing a request to the knn service",
@@ -41,6 +42,8 @@ class Metrics:
             "clipserve_request_seconds", "Time to answer", ["route"], registry=self._registry, buckets=_BUCKETS
         )
         self._registry.register(_Collections(sidecar))
+        self.feedback = FeedbackMetrics(sidecar.feedback)
+        self._registry.register(self.feedback)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

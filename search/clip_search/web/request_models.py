@@ -20,7 +20,7 @@ from clip_search.storage.rows import OnConflict
 from clip_search.web.fault_places import place
 
 MAX_ROWS = 10_000
-_MAX_TERMS = 32
+MAX_TERMS = 32
 MAX_TEXT = 128 * 1024
 
 Vector = Annotated[list[float] | str, Field(description="numbers, or base64 of little-endian float32")]
@@ -155,8 +155,8 @@ class SearchTerm(_Content):
 class Search(_Content):
     """Search for one term, or a weighted mix of terms, minus others."""
 
-    mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
-    minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
+    mix: Annotated[list[SearchTerm], Field(max_length=MAX_TERMS)] = []
+    minus: Annotated[list[SearchTerm], Field(max_length=MAX_TERMS)] = []
     k: Annotated[int, Field(ge=1)] = 10
     offset: Annotated[int, Field(ge=0)] = 0
     filter: str = ""

@@ -53,6 +53,7 @@ class Collections(TypedDict):
 
     collections: list[Statistics]
     read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database: it refuses changes")]
+    feedback: Annotated[bool, Field(description="true if clicks and marks on hits are taken")]
 
 
 class Dropped(TypedDict):
