@@ -239,7 +239,6 @@ def test_a_share_of_the_text_queries_goes_to_the_version_beside(
             assert search.stats("c")["space"] == spec.space
             foreign = named_anew(taught, tmp_path / "foreign", weights="5" * 64)
             publish(own, foreign, "--new-space", server=server)
-            assert search.query("c", "a cat")[0].id == "a"  # its vector is kept, of the right space
             for n in range(3):
                 with pytest.raises(ContractMismatch, match=f"c holds vectors of model {spec.fingerprint}"):
                     search.query("c", f"a dog {n}")
