@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-SIZE, ROWS, THINK_S = 128, 20_000, 0.02
+SIZE, ROWS, THINK_S = 320, 20_000, 0.02
 HEAD = "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
 SEARCH, ADD = "/v1/collections/a/search", "/v1/collections/a/rows"
 
@@ -147,9 +147,9 @@ def victim(port: int, seconds: float) -> list[float]:
 def bodies(port: int, stop, told) -> None:  # type: ignore[no-untyped-def]
     """Send bodies of 64 MB of numbers on four connections."""
     vector = json.dumps(np.random.default_rng(2).normal(size=SIZE).tolist())
-    rows = (f'{{"id":"b{n % 500:06d}{n}","vector":{vector}}}' for n in range(10_000))
-    body = ('{"on_conflict":"replace","rows":[' + ",".join(rows)).encode()
-    body += b" " * (64 * 2**20 - 100 - len(body)) + b"]}"
+    rows = [f'{{"id":"b{n:06d}","vector":{vector}}}' for n in range(10_000)]
+    count = min(len(rows), 64 * 2**20 // (len(rows[0]) + 1) - 1)
+    body = ('{"on_conflict":"replace","rows":[' + ",".join(rows[:count]) + "]}").encode()
     attackers((port, stop, told), "127.0.0.2", 4, ADD, body)
 
 

@@ -196,7 +196,7 @@ def test_flags_in_the_text_exist() -> None:
 
 def test_commands_in_the_text_exist() -> None:
     for span in code_spans():
-        if words := re.match(r"(?:\.venv/bin/)?clipserve (\w+)(?: (\w+))?", span.content):
+        if words := re.match(r"(?:\.venv/bin/)?clipserve (\w+)(?: ([\w-]+))?", span.content):
             verb = [words[2]] if words[1] == "search" and words[2] else []
             check(Command({}, ("clipserve", words[1], *verb, "--help")))
         if target := re.fullmatch(r"make (\w+)", span.content):

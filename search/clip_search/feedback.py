@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clip_client.errors import InvalidInput
+from clip_client.errors import InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import NotFound, ReadOnly, TooLarge
 from clip_search.storage.database import Database
@@ -84,7 +84,12 @@ class Feedback:
         """
         with self._lock:
             table = self._forget(name) or self._database.feedback(name, "")
-        table.drop()
+        try:
+            table.drop()
+        except Unavailable as problem:
+            raise Unavailable(
+                f"collection {name} is dropped, the feedback on it isn't: {problem}; make one of that name and drop it"
+            ) from problem
 
     def _forget(self, name: str) -> FeedbackTable | None:
         _, table = self._tables.pop(name, ("", None))
@@ -117,7 +122,7 @@ def _event(collection: Collection, sent: Sent) -> Event:
         raise InvalidInput("nothing was looked for: send the search's own text, id, picture, mix or minus")
     query = [_kept(*term) for term in sent.terms]
     _check_rows(collection, {**dict.fromkeys(sent.shown, "shown"), **{term["id"]: "id" for term in query if "id" in term}})
-    fingerprint = collection.about.fingerprint
+    about = collection.about
     event = Event(
         query_id=sent.query_id or uuid.uuid4().hex,
         query=as_json(query),
@@ -125,8 +130,8 @@ def _event(collection: Collection, sent: Sent) -> Event:
         shown=tuple(sent.shown),
         kind=sent.kind,
         position=position,
-        model=fingerprint if sent.model is None else sent.model,
-        space=fingerprint if sent.space is None else sent.space,
+        model=sent.model or about.fingerprint,
+        space=sent.space or about.space,
         client=sent.client,
     )
     if event.size_bytes > _MOST_BYTES:

@@ -128,7 +128,7 @@ class Sidecar:
             except BaseException:  # as below
                 self._try_to_open(name)
                 raise
-            self._drop_feedback(name)
+            self.feedback.drop(name)
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
         """Return a term's vector, float32 [D] of unit length, or raise a ClipError; texts come from :meth:`text` instead."""
@@ -270,15 +270,7 @@ class Sidecar:
             raise
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self.broken.pop(name, None)
-        self._drop_feedback(name)
-
-    def _drop_feedback(self, name: str) -> None:
-        try:
-            self.feedback.drop(name)
-        except Unavailable as problem:
-            raise Unavailable(
-                f"collection {name} is dropped, the feedback on it isn't: {problem}; make one of that name and drop it"
-            ) from problem
+        self.feedback.drop(name)
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
         if self.broken.get(name) != cleaned(problem):  # one that is only read is tried again and again

@@ -91,7 +91,10 @@ class Bucket:
         """Write a file and make it durable."""
         import obstore
 
-        obstore.put(self._store, path, iter(pieces), chunk_size=_PIECE_BYTES)
+        writer = obstore.open_writer(self._store, path, buffer_size=_PIECE_BYTES)
+        for piece in pieces:  # which may come from a store, too: a put that reads them itself can't wait for another one
+            writer.write(piece)
+        writer.close()  # an object comes to be here, and not if the pieces end with an error
 
     def remove(self, path: str) -> None:
         """Remove a file."""

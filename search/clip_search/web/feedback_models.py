@@ -45,7 +45,7 @@ class NewFeedback(FeedbackTerm):
         str | None, Field(pattern="^[A-Za-z0-9_-]{1,64}$", description="the same for all feedback on one answer")
     ] = None
     model: Annotated[Fingerprint | None, Field(description="of the answer; the collection's if left out")] = None
-    space: Annotated[Fingerprint | None, Field(description="of the answer; the collection's model if left out")] = None
+    space: Annotated[Fingerprint | None, Field(description="of the answer; the collection's if left out")] = None
     client: Annotated[
         str | None, Field(min_length=1, max_length=256, description="opaque; only a salted hash of it is kept")
     ] = None
