@@ -19,9 +19,9 @@ from servers import Server, running
 from sidecars import running as running_sidecar
 from ups import wait_for
 
-from clip_client import Clip, ModelSpec, model_versions
+from clip_client import Clip, ContractMismatch, ModelSpec, model_versions
 from clip_client.repository_check import check
-from clip_client.search import Row
+from clip_client.search import Row, Term
 from clip_search import trial
 from clip_serve.versions import cli, memory_check
 
@@ -237,6 +237,16 @@ def test_a_share_of_the_text_queries_goes_to_the_version_beside(
         with sidecar.client() as search:
             assert search.query("c", "a cat")[0].id == "a"
             assert search.stats("c")["space"] == spec.space
+            foreign = named_anew(taught, tmp_path / "foreign", weights="5" * 64)
+            publish(own, foreign, "--new-space", server=server)
+            for n in range(3):
+                with pytest.raises(ContractMismatch, match=f"c holds vectors of model {spec.fingerprint}"):
+                    search.query("c", f"a dog {n}")
+                with pytest.raises(ContractMismatch, match=f"c holds vectors of model {spec.fingerprint}"):
+                    search.add("c", [Row(id="b", text="a dog")])
+            assert search.query("c", Term(id="a")) == []  # answered: the row itself is left out, and there is no other
+            publish(own, "--rollback", "--new-space", server=server)
+            assert search.query("c", "a cat")[0].id == "a"
 
 
 def asked(url: str, client: str) -> dict[str, Any]:

@@ -93,6 +93,9 @@ class SpaceChanged(ContractMismatch):
     """The server went over to a checkpoint with another space of embeddings; nothing of it was mixed with what was there."""
 
 
+CONTRACT = (ContractMismatch.__name__, SpaceChanged.__name__)
+"""Names by which the body of a 409 tells a ContractMismatch from a Conflict."""
+
 _STATUSES: tuple[tuple[type[ClipError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 
 from clip_client.connection import refused_token
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Timeout, Unauthorized, Unavailable, error_class
+from clip_client.errors import (
+    CONTRACT,
+    ClipError,
+    ContractMismatch,
+    InvalidInput,
+    Timeout,
+    Unauthorized,
+    Unavailable,
+    error_class,
+)
 
 
 def answered_error(url: str, status: int, body: bytes, *, had_token: bool) -> ClipError:
@@ -18,7 +27,7 @@ def answered_error(url: str, status: int, body: bytes, *, had_token: bool) -> Cl
         if status in (401, 403):  # of a proxy
             return Unauthorized(refused_token(url, had_token=had_token, is_forbidden=status == 403, answer=""))
         return foreign(status)
-    if kind == ContractMismatch.__name__:
+    if kind in CONTRACT:
         return ContractMismatch(message)
     error = error_class(status)
     if issubclass(error, Unavailable | Timeout) and not issubclass(error, InvalidInput):  # its Triton's, say, not ours
