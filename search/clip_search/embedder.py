@@ -47,8 +47,9 @@ class Embedder:
         self._swapping = threading.Lock()
         self._readiness = Readiness(self._ask_ready)
         self._served = Served()
-        self._cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
+        self.cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self.batches = self.batched = 0  # micro-batches so far, and the texts in them
         threading.Thread(target=self._work, name="text queries", daemon=True).start()
 
     @property
@@ -70,7 +71,7 @@ class Embedder:
         Raises:
             Unavailable: too many wait already.
         """
-        cached = self._cache.get((self._clip, text))
+        cached = self.cache.get((self._clip, text))
         waiting = _Waiting(text, time.monotonic() + TIMEOUT_S)
         if cached is not None:
             waiting.vector.set_result(cached)
@@ -91,6 +92,11 @@ class Embedder:
     def tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of these texts."""
         return sum(self._clip.count_tokens(texts))
+
+    @property
+    def waiting(self) -> int:
+        """Texts in line."""
+        return self._waiting.qsize()
 
     def close(self) -> None:
         """Stop, and close the connection."""
@@ -121,7 +127,7 @@ class Embedder:
                 fresh = self._connected()
                 _ = fresh.spec  # known before anybody asks for it, who may not wait
                 self._clip = fresh
-                self._cache.clear()
+                self.cache.clear()
             return self._clip
 
     def _work(self) -> None:
@@ -153,6 +159,8 @@ class Embedder:
         wanted = [waiting for waiting in batch if waiting.vector.set_running_or_notify_cancel()]
         late = [waiting for waiting in wanted if waiting.deadline < time.monotonic()]
         wanted = [waiting for waiting in wanted if waiting not in late]
+        self.batches += bool(wanted)
+        self.batched += len(wanted)
         for waiting in late:
             waiting.vector.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
         try:
@@ -174,7 +182,7 @@ class Embedder:
         if clip is self._clip:  # or they may be of the checkpoint before
             for text, row in zip(texts, rows, strict=True):
                 if row is not None:
-                    self._cache.put((clip, text), row)
+                    self.cache.put((clip, text), row)
         return [InvalidInput(rows.errors[n]) if row is None else row for n, row in enumerate(rows)]
 
 

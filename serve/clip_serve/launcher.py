@@ -23,6 +23,7 @@ from clip_serve.crashes import Crashed, Crashes
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
+from clip_serve.launcher_metrics import LauncherMetrics
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, overridden
 
@@ -80,7 +81,8 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     leftovers.sweep()
     names = (launch.endpoints.name.lower(), socket.gethostname().lower())
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
-        started, crashes = time.monotonic(), Crashes()
+        started, crashes, figures = time.monotonic(), Crashes(), LauncherMetrics(lambda: health.trouble())
+        health.metrics = figures.text
         served = overridden(launch.repository, launch.overrides, run / "repository")
         command = _command(launch, served, run)
         while True:
@@ -89,11 +91,12 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
-                    health.trouble = watch.trouble
+                    health.trouble, figures.processes = watch.trouble, watch.members
                     on_ready(time.monotonic() - started)
                     watch.run()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
+                figures.crashes += 1
                 crashes.note(problem)
                 notice(f"{problem}: starting again")
                 leftovers.remove_own_memory()

@@ -22,18 +22,18 @@ class Watch:
     def __init__(self, server: subprocess.Popen[bytes], instances: int, explanation: str) -> None:
         """Find the Python processes of a server that is ready; raise Unavailable if one of them has ended already."""
         self._server, self._explanation = server, explanation
-        self._members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
+        self.members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
         self._standing: dict[psutil.Process, float] = {}
 
     def trouble(self) -> str:
         """Return the reason that the server can't answer; empty for none."""
-        return ", ".join(f"the process of {self._members[process]} stands still" for process in self._standing)
+        return ", ".join(f"the process of {self.members[process]} stands still" for process in self._standing)
 
     def run(self) -> None:
         """Poll until one ends or is halted; then raise Unavailable, Crashed after a fault of its own."""
         while True:
             self._look_at_server()
-            for process, name in self._members.items():
+            for process, name in self.members.items():
                 self._look_at(process, name)
             time.sleep(POLL_S)
 

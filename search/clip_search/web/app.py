@@ -31,10 +31,12 @@ from clip_search.web import (
 from clip_search.web.api_document import Application
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
+from clip_search.web.collection_metrics import CollectionMetrics
 from clip_search.web.guard import Guard, Refused, failure
 from clip_search.web.metrics import Metrics
 from clip_search.web.response_models import ANY_ROUTE
 from clip_search.web.sending import Sender
+from clip_search.web.state_metrics import StateMetrics
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
@@ -42,7 +44,8 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 def app(sidecar: Sidecar) -> FastAPI:
     """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts."""
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
-    shared = State(sidecar, Metrics(sidecar), reader, sender)
+    shared = State(sidecar, Metrics(), reader, sender)
+    shared.metrics.register(CollectionMetrics(sidecar), StateMetrics(shared))
     application = Application(
         title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
     )  # fmt: skip
