@@ -96,6 +96,7 @@ class Upkeep:
             self.rebuild()
             outcome.set_result(None)
         except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
+            self._tally.upkeep_failed()
             _LOG.exception("rebuilding collection %s failed", self._name)
             reason = f"collection {self._name} can't be rebuilt ({cleaned(problem)}): the log says more"
             outcome.set_exception(Unavailable(reason))

@@ -1,0 +1,164 @@
+"""Metrics, rules and dashboards: Debian's Prometheus on real servers, faults that are made, and what it tells of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import observed_world
+import prometheus_servers
+import pytest
+import urllib3
+from observed_world import NAME, World, address
+from prometheus_servers import DASHBOARDS, OBSERVE, RULES, panels, promtool, rules
+from servers import Server
+from sidecars import Sidecar
+
+from clip_client import ModelSpec
+from clip_client.search import Search
+
+ROOT = Path(__file__).parents[1]
+TESTED = ROOT / "tests" / "data" / "alerts.yml"
+needs_prometheus = pytest.mark.skipif(bool(prometheus_servers.obstacle()), reason=prometheus_servers.obstacle() or "-")
+
+
+@needs_prometheus
+def test_configuration_and_rules_are_sound() -> None:
+    for kind, paths in (("config", [OBSERVE / "prometheus.yml"]), ("rules", RULES)):
+        status, told = promtool("check", kind, *paths)
+        assert (status, "FAILED" in told) == (0, False), told
+
+
+@needs_prometheus
+def test_alerts_fire_after_their_time_and_not_before() -> None:
+    status, told = promtool("test", "rules", TESTED)
+    assert status == 0, told
+    assert all(f"alertname: {name}" in TESTED.read_text() for name in rules("alert"))
+
+
+@needs_prometheus
+def test_metrics_follow_the_conventions(sidecar: Sidecar, server: Server, search: Search, photos: str) -> None:
+    assert promtool("check", "metrics", text=sidecar.ask("GET", "/metrics")[1]) == (0, "")
+    text = urllib3.request("GET", f"http://127.0.0.1:{server.ports[2]}/metrics").data
+    _, told = promtool("check", "metrics", text=text)
+    assert {line.split("_")[0] for line in told.splitlines()} == {"nv"}  # Triton's own, which the recording rules rename
+
+
+def test_dashboards_read_from_the_source_that_is_provided() -> None:
+    for path in DASHBOARDS:
+        dashboard = json.loads(path.read_text())
+        every = dashboard["panels"]
+        assert len({panel["id"] for panel in every}) == len(every)
+        assert {panel["datasource"]["uid"] for panel in every if panel["type"] != "row"} == {"clipserve"}
+        cells = [cell for panel in every for cell in _cells(panel["gridPos"])]
+        assert len(cells) == len(set(cells))
+        assert max(x for x, _ in cells) < 24
+    assert "uid: clipserve\n" in (OBSERVE / "grafana/provisioning/datasources/prometheus.yml").read_text()
+
+
+def _cells(place: dict[str, int]) -> list[tuple[int, int]]:
+    columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+    return list(itertools.product(columns, lines))
+
+
+def test_every_alert_has_a_runbook() -> None:
+    text = (OBSERVE / "rules" / "alerts.yml").read_text()
+    page = (ROOT / "docs" / "operations" / "alerts.md").read_text()
+    for name in rules("alert"):
+        assert f"runbook: docs/operations/alerts.md#{name.lower()}\n" in text
+        assert f"\n## {name}\n" in page
+    assert page.count("\n## ") == len(rules("alert"))
+
+
+@pytest.fixture(scope="module")
+def world(repository: Path, spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("observed"), repository, spec.fingerprint)
+    yield world
+    world.close()
+
+
+@needs_prometheus
+@pytest.mark.long
+def test_each_alert_fires_when_its_fault_is_made_and_stops_after(world: World) -> None:
+    """In the order that costs least: the index is bad from the start, and the follower has too little memory."""
+    prometheus, writer, follower = world.prometheus, address(world.sidecar), address(world.follower)
+    triton = f"127.0.0.1:{world.server.ports[2]}"
+
+    prometheus.wait_firing("ClipserveRecallLow", writer)
+    prometheus.wait_firing("ClipserveMemoryHigh", follower)
+    assert world.ask(vector=observed_world.vector(1)) == 200
+    assert world.sidecar.ask("POST", f"/v1/collections/{NAME}/rebuild?wait=true")[0] == 200
+    prometheus.wait_quiet("ClipserveRecallLow", writer)
+
+    observed_world.damage(world.disk)
+    prometheus.wait_firing("ClipserveFilesDamaged", writer)
+
+    world.mount.rename(world.mount.with_name("away"))
+    prometheus.wait_firing("ClipserveIndexStale", follower)
+    world.mount.with_name("away").rename(world.mount)
+    prometheus.wait_quiet("ClipserveIndexStale", follower)
+
+    world.follower.process.kill()
+    world.follower.process.wait()
+    prometheus.wait_firing("ClipserveDown", follower)
+    world.follower = world.follow(port=world.follower.port)
+    prometheus.wait_quiet("ClipserveDown", follower)
+    prometheus.wait_quiet("ClipserveMemoryHigh", follower)
+
+    numbers = itertools.count()
+
+    def ask_by_picture() -> None:
+        world.ask(image=observed_world.picture(next(numbers)))
+
+    preparer, encoder = world.server.stub("clip_image_preprocess"), world.server.stub("clip_image_encoder")
+    with world.busy(60, ask_by_picture):
+        with world.halting(preparer):
+            prometheus.wait_firing("ClipserveQueueGrowing", writer)
+            prometheus.wait_firing("ClipserveSlow", writer)
+        with world.halting(encoder):
+            prometheus.wait_firing("ClipserveTritonFailures", triton)
+            prometheus.wait_firing("ClipserveErrors", writer)
+    with world.busy(1, lambda: (world.ask(vector=observed_world.vector(2)), threading.Event().wait(0.05))):
+        for name in ("ClipserveQueueGrowing", "ClipserveSlow", "ClipserveErrors"):
+            prometheus.wait_quiet(name, writer)
+        prometheus.wait_quiet("ClipserveTritonFailures", triton)
+
+    world.server.tritonserver().send_signal(signal.SIGSEGV)
+    prometheus.wait_firing("ClipserveDown", triton)
+    prometheus.wait_firing("ClipserveNotReady", writer)
+    prometheus.wait_firing("ClipserveTritonCrashing", triton)
+    for name, instance in (("Down", triton), ("NotReady", writer), ("TritonCrashing", triton), ("FilesDamaged", writer)):
+        prometheus.wait_quiet(f"Clipserve{name}", instance)
+    fired = {labels["alertname"] for labels, _ in prometheus.series('ALERTS{alertstate="firing"}')}
+    assert fired | {"ClipserveDiskNearlyFull", "ClipserveUpkeepFailing"} == set(rules("alert"))
+
+
+@needs_prometheus
+@pytest.mark.long
+def test_a_full_disk_is_told_and_its_end(world: World) -> None:
+    if not world.has_own_disk:
+        pytest.skip("no disk of its own can be had here: unshare --mount")
+    prometheus, writer = world.prometheus, address(world.sidecar)
+    ballast = world.disk / "ballast"
+    with pytest.raises(OSError, match="No space left"):
+        ballast.write_bytes(bytes(observed_world.DISK_MB * 2**20))
+    prometheus.wait_firing("ClipserveDiskNearlyFull", writer)
+    observed_world.damage(world.disk)  # it can't be written again
+    prometheus.wait_firing("ClipserveUpkeepFailing", writer)
+    ballast.unlink()
+    prometheus.wait_quiet("ClipserveDiskNearlyFull", writer)
+    prometheus.wait_quiet("ClipserveUpkeepFailing", writer)
+
+
+@needs_prometheus
+@pytest.mark.long
+def test_every_panel_and_rule_had_figures(world: World) -> None:
+    """Over the time of the tests above, which made traffic and faults of all kinds."""
+    expressions = {f"panel {title}": expression for title, _, expression, _ in panels()}
+    recorded = {f"rule {name}": name for name in rules("record")}
+    empty = [name for name, expression in {**expressions, **recorded}.items() if not world.prometheus.series(expression)]
+    assert empty == [], empty
