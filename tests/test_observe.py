@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def test_every_alert_has_a_runbook() -> None:
 
 @pytest.fixture(scope="module")
 def world(repository: Path, spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("observed"), repository, spec.fingerprint)
+    world = World(tmp_path_factory.mktemp("observed"), repository, spec)
     yield world
     world.close()
 
@@ -90,7 +89,7 @@ def test_each_alert_fires_when_its_fault_is_made_and_stops_after(world: World) -
 
     prometheus.wait_firing("ClipserveRecallLow", writer)
     prometheus.wait_firing("ClipserveMemoryHigh", follower)
-    assert world.ask(vector=observed_world.vector(1)) == 200
+    assert [world.ask_by_vector(), world.ask_by_picture(), world.ask(text="a cat"), world.ask(text="a cat")] == [200] * 4
     assert world.sidecar.ask("POST", f"/v1/collections/{NAME}/rebuild?wait=true")[0] == 200
     prometheus.wait_quiet("ClipserveRecallLow", writer)
 
@@ -109,20 +108,15 @@ def test_each_alert_fires_when_its_fault_is_made_and_stops_after(world: World) -
     prometheus.wait_quiet("ClipserveDown", follower)
     prometheus.wait_quiet("ClipserveMemoryHigh", follower)
 
-    numbers = itertools.count()
-
-    def ask_by_picture() -> None:
-        world.ask(image=observed_world.picture(next(numbers)))
-
     preparer, encoder = world.server.stub("clip_image_preprocess"), world.server.stub("clip_image_encoder")
-    with world.busy(60, ask_by_picture):
+    with world.busy(60, world.ask_by_picture):
         with world.halting(preparer):
             prometheus.wait_firing("ClipserveQueueGrowing", writer)
             prometheus.wait_firing("ClipserveSlow", writer)
         with world.halting(encoder):
             prometheus.wait_firing("ClipserveTritonFailures", triton)
             prometheus.wait_firing("ClipserveErrors", writer)
-    with world.busy(1, lambda: (world.ask(vector=observed_world.vector(2)), threading.Event().wait(0.05))):
+    with world.busy(1, world.ask_by_vector):
         for name in ("ClipserveQueueGrowing", "ClipserveSlow", "ClipserveErrors"):
             prometheus.wait_quiet(name, writer)
         prometheus.wait_quiet("ClipserveTritonFailures", triton)

@@ -15,8 +15,9 @@ import psutil
 import sidecars
 from prometheus_servers import Prometheus
 from servers import CLIPSERVE, running
-from sidecars import SIZE, Sidecar, unit
+from sidecars import Sidecar, unit
 
+from clip_client import ModelSpec
 from clip_search.collection import Collection
 from clip_search.options import INDEXES, IndexOptions
 from clip_search.storage.database import Database
@@ -38,13 +39,16 @@ def can_mount() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def filled(folder: Path, fingerprint: str) -> None:
+def filled(folder: Path, spec: ModelSpec) -> None:
     """Make the database of a sidecar, with a collection whose index was tuned to find three of ten."""
     database = Database(str(folder), folder / INDEXES)
-    table = database.create(NAME, About(SIZE, fingerprint), {})
+    table = database.create(NAME, About(spec.embedding_size, spec.fingerprint), {})
     texts = lambda count, fingerprint, size: (unit(count, size, seed=5), "texts")  # noqa: E731
     collection = Collection(NAME, table, folder / INDEXES / NAME, _LOOSE, texts)
-    rows = [NewRow(f"r{n}", {"image": vector}, {"caption": f"picture {n}"}) for n, vector in enumerate(unit(ROWS))]
+    rows = [
+        NewRow(f"r{n}", {"image": vector}, {"caption": f"picture {n}"})
+        for n, vector in enumerate(unit(ROWS, spec.embedding_size))
+    ]
     collection.add(rows, on_conflict="error", fingerprint="").result()
     collection.maintain()
     collection.close()
@@ -71,9 +75,10 @@ class World:
         has_own_disk: if that is a disk of its own.
     """
 
-    def __init__(self, folder: Path, repository: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, repository: Path, spec: ModelSpec) -> None:
+        self._size = spec.embedding_size
         self._folder, self._stack = folder, contextlib.ExitStack()
-        filled(folder / "content", fingerprint)
+        filled(folder / "content", spec)
         self.server = self._stack.enter_context(running(_with_short_queue(repository, folder / "repository")))
         self.has_own_disk = can_mount()
         self.sidecar = self._sidecar()
@@ -112,13 +117,21 @@ class World:
         """Return the status of a search."""
         return self.sidecar.ask("POST", f"/v1/collections/{NAME}/search", {"k": 3, **query})[0]
 
+    def ask_by_vector(self) -> int:
+        """Return the status of a search that needs no model."""
+        return self.ask(vector=[float(value) for value in unit(1, self._size, seed=1)[0]])
+
+    def ask_by_picture(self) -> int:
+        """Return the status of a search that does."""
+        return self.ask(image=sidecars.base64_of(sidecars.PICTURES[0]))
+
     @contextlib.contextmanager
     def busy(self, clients: int, ask: Callable[[], object]) -> Iterator[None]:
         """Let clients ask again and again, as long as a block lasts."""
         finished = threading.Event()
 
         def go_on() -> None:
-            while not finished.is_set():
+            while not finished.wait(0.05):
                 ask()
 
         threads = [threading.Thread(target=go_on, daemon=True) for _ in range(clients)]
@@ -155,16 +168,6 @@ class World:
 def address(sidecar: Sidecar) -> str:
     """Return host and port, which are the label ``instance``."""
     return f"127.0.0.1:{sidecar.port}"
-
-
-def vector(seed: int) -> list[float]:
-    """Return a query."""
-    return [float(value) for value in unit(1, seed=seed)[0]]
-
-
-def picture(number: int) -> str:
-    """Return a picture in base64."""
-    return sidecars.base64_of(sidecars.PICTURES[number % len(sidecars.PICTURES)])
 
 
 def _with_short_queue(repository: Path, copy: Path) -> Path:

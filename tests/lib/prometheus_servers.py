@@ -23,9 +23,9 @@ RULES = sorted((OBSERVE / "rules").glob("*.yml"))
 DASHBOARDS = sorted((OBSERVE / "grafana" / "dashboards").glob("*.json"))
 SHORTER = {
     r"for: \d+m": "for: 0s",
-    r"\[5m\]": "[6s]",
-    r"\[15m\]": "[10s]",
-    r"\[2m\]": "[1s]",
+    r"\[5m\]": "[8s]",
+    r"\[15m\]": "[12s]",
+    r"\[2m\]": "[2s]",
     "> 60$": "> 2",
     "< 3600": "< 20",
     ">= 3$": ">= 1",
@@ -58,7 +58,7 @@ def panels() -> Iterator[tuple[str, str, str, str]]:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):
                 unit = panel["fieldConfig"]["defaults"]["unit"]
-                yield panel["title"], unit, target["expr"].replace("$__rate_interval", "6s"), target["legendFormat"]
+                yield panel["title"], unit, target["expr"].replace("$__rate_interval", "8s"), target["legendFormat"]
 
 
 def rules(kind: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ class Prometheus:
 
     def __post_init__(self) -> None:
         config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
         for job in config["scrape_configs"]:
             job["static_configs"] = [{"targets": list(self.targets[job["job_name"]])}]
         (self.folder / "rules").mkdir(parents=True)
@@ -120,7 +120,7 @@ class Prometheus:
         alerts = self.ask("alerts")["alerts"]
         return {(one["labels"]["alertname"], one["labels"].get("instance", "")) for one in alerts if one["state"] == "firing"}
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
