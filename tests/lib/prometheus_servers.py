@@ -32,6 +32,8 @@ SHORTER = {
 }
 """Times and numbers of the rules, which nobody waits for in a test; promtool judges the real ones."""
 
+_RETRIES = urllib3.Retry(60, status_forcelist=[503], backoff_factor=0.05, backoff_max=1)  # while it starts
+
 
 def obstacle() -> str:
     """Why there can be none here; empty if there can."""
@@ -98,7 +100,7 @@ class Prometheus:
     def ask(self, path: str, **parameters: Any) -> Any:
         """Return the data of an answer."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        answer = urllib3.request("GET", url, timeout=30, retries=urllib3.Retry(connect=60, backoff_factor=0.05, backoff_max=1))
+        answer = urllib3.request("GET", url, timeout=30, retries=_RETRIES)
         told = json.loads(answer.data)
         assert told["status"] == "success", told
         return told["data"]

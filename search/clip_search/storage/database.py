@@ -64,7 +64,7 @@ class Database:
         place = str(self._database.uri).removeprefix("file-object-store://")
         folder = None if "://" in place else Path(place)
         self._followed = folder if self.read_only else None
-        self._was_owned = folder is not None and (folder / _LOCK).exists()  # an empty mount point isn't the folder that was there
+        self._was_owned = folder is not None and (folder / _LOCK).exists()  # an empty mount point was not
         if folder and not self.read_only:
             locks.enter_context(owned(folder, _LOCK))
         locks.enter_context(owned(index_folder, _INDEX_LOCK))
