@@ -108,12 +108,11 @@ def test_each_alert_fires_when_its_fault_is_made_and_stops_after(world: World) -
     prometheus.wait_quiet("ClipserveDown", follower)
     prometheus.wait_quiet("ClipserveMemoryHigh", follower)
 
-    preparer, encoder = world.server.stub("clip_image_preprocess"), world.server.stub("clip_image_encoder")
     with world.busy(60, world.ask_by_picture):
-        with world.halting(preparer):
+        with world.relay.stalled():
             prometheus.wait_firing("ClipserveQueueGrowing", writer)
-            prometheus.wait_firing("ClipserveSlow", writer)
-        with world.halting(encoder):
+        prometheus.wait_firing("ClipserveSlow", writer)
+        with world.halting(world.server.stub("clip_image_encoder")):
             prometheus.wait_firing("ClipserveTritonFailures", triton)
             prometheus.wait_firing("ClipserveErrors", writer)
     with world.busy(1, world.ask_by_vector):

@@ -16,6 +16,7 @@ import sidecars
 from prometheus_servers import Prometheus
 from servers import CLIPSERVE, running
 from sidecars import Sidecar, unit
+from stalling_relays import StallingRelay
 
 from clip_client import ModelSpec
 from clip_search.collection import Collection
@@ -30,7 +31,7 @@ _QUEUE = "dynamic_batching {\n  default_queue_policy { max_queue_size: 4 }\n}"
 DISK_MB = 64
 _OWN_DISK = f'mount -t tmpfs -o size={DISK_MB}m none "$1" && cp -r "$2/." "$1" && shift 2 && exec "$@"'
 _OWN_MOUNTS = ["unshare", "--mount", "--map-root-user"]
-_HALT_S = 1.8  # the launcher ends a server of which a process stands still for 3 s
+_HALT_S, _PAUSE_S = 1.0, 2.0  # the launcher ends a server of which a process stands still for 3 s
 
 
 def can_mount() -> bool:
@@ -71,6 +72,7 @@ class World:
     """Triton, a sidecar that writes, one that follows it, and Prometheus.
 
     Attributes:
+        relay: between the writer and Triton.
         disk: folder of the data as others see it.
         has_own_disk: if that is a disk of its own.
     """
@@ -80,6 +82,8 @@ class World:
         self._folder, self._stack = folder, contextlib.ExitStack()
         filled(folder / "content", spec)
         self.server = self._stack.enter_context(running(_with_short_queue(repository, folder / "repository")))
+        self.relay = StallingRelay(self.server.ports[1])
+        self._stack.callback(self.relay.close)
         self.has_own_disk = can_mount()
         self.sidecar = self._sidecar()
         self._stack.callback(self.sidecar.stop)
@@ -108,10 +112,10 @@ class World:
         data = self._folder / "data"
         if not self.has_own_disk:
             shutil.copytree(self._folder / "content", data)
-            return Sidecar(data, self.server.address)
+            return Sidecar(data, self.relay.address)
         data.mkdir()
         OnOwnDisk.content = self._folder / "content"
-        return OnOwnDisk(data, self.server.address)
+        return OnOwnDisk(data, self.relay.address)
 
     def ask(self, **query: object) -> int:
         """Return the status of a search."""
@@ -154,7 +158,7 @@ class World:
                 process.send_signal(signal.SIGSTOP)
                 time.sleep(_HALT_S)  # not a wait for anything: it is the fault
                 process.send_signal(signal.SIGCONT)
-                finished.wait(0.5)
+                finished.wait(_PAUSE_S)
 
         thread = threading.Thread(target=go_on, daemon=True)
         thread.start()
