@@ -50,6 +50,8 @@ def route(path: str, verb: str, operation: Schema) -> str:
     if parameters := operation.get("parameters", []):
         rows = [(code(entry["name"]), entry["in"], kind(entry["schema"]), told(entry)) for entry in parameters]
         parts.append(table(("parameter", "in", "type", "meaning"), rows))
+    scopes = [scope for way in operation.get("security", []) for scope in way.get("bearer", [])]
+    parts += [f"Scope of the token: `{scope}`." for scope in scopes]
     bodies = [f"Body: {kind(body)}." for body in schemas_of(operation.get("requestBody", {}))]
     return "\n\n".join([*parts, *bodies, *answers(operation["responses"])]) + "\n"
 

@@ -202,7 +202,7 @@ def test_a_wrong_index_whose_rows_are_all_deleted_goes(serving: Opener, monkeypa
     assert hit_ids(collection, VECTORS[1], 5) == []
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivf8"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 def test_a_part_in_memory_is_what_its_files_are(tmp_path: Path, kind: str) -> None:
     vectors, numbers = VECTORS[:300], np.arange(300)[::-1].copy()
     part = Part.of(

@@ -11,6 +11,8 @@ from clip_client.addresses import Network
 from clip_client.errors import InvalidInput
 
 Engine = Literal["faiss", "lancedb", "milvus"]
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)  # of tokens
 
 CACHE_BYTES = 64 * 2**20  # memory for LanceDB's indexes of ids and columns; the operating system caches most of the rest
 MAX_RESULTS = 10_000  # most hits with metadata in an answer, most rows of a list
@@ -79,6 +81,7 @@ class HttpOptions:
     host: str = "127.0.0.1"  # address to listen on
     port: int = ports.SEARCH
     token: str = field(default="", repr=False)  # bearer token that clients must send; empty for none
+    token_file: Path | None = None  # of several tokens with names and scopes, or of one; takes the place of `token`
     origins: tuple[str, ...] = ()  # other sites whose pages may call this one (CORS); `*` for any
     names: tuple[str, ...] = ()  # host names that the server goes by, besides addresses and `localhost`
     body_bytes: int = 64 * 2**20  # largest request

@@ -96,7 +96,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
                     watch.run()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
-                figures.crashes += 1
+                figures.note_crash()
                 crashes.note(problem)
                 notice(f"{problem}: starting again")
                 leftovers.remove_own_memory()

@@ -3,6 +3,7 @@
 import contextlib
 import platform
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -26,11 +27,15 @@ class LauncherMetrics(Collector):
 
     def __init__(self, trouble: Callable[[], str]) -> None:
         self._trouble = trouble
-        self.crashes = 0
+        self._crashes, self._crashed_at = 0, 0.0
         self.processes: Mapping[psutil.Process, str] = {}  # Triton's, by name
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
+
+    def note_crash(self) -> None:
+        """Count a crash."""
+        self._crashes, self._crashed_at = self._crashes + 1, time.time()
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""
@@ -46,8 +51,10 @@ class LauncherMetrics(Collector):
         yield InfoMetricFamily("clipserve_build", "Version of the launcher", value={**about, "triton": TRITON_RELEASE})
         yield GaugeMetricFamily("clipserve_triton_ready", "1 while Triton is ready, else 0", value=not self._trouble())
         yield CounterMetricFamily(
-            "clipserve_triton_crashes", "Crashes after which Triton was started again", value=self.crashes
+            "clipserve_triton_crashes", "Crashes after which Triton was started again", value=self._crashes
         )
+        text = "Last crash, since 1970; 0 for none since the start"
+        yield GaugeMetricFamily("clipserve_triton_crash_timestamp_seconds", text, value=self._crashed_at)
         yield from self._processes()
         with contextlib.suppress(OSError):
             usage = shutil.disk_usage(_SHARED_MEMORY)

@@ -18,6 +18,7 @@ from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
 from clip_search.web.app import app
 from clip_search.web.protocol import bounded
+from clip_search.web.tokens import Tokens
 
 _SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
@@ -36,13 +37,14 @@ def serve(options: Options) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
     listening = _listening(options.http)
+    tokens = Tokens(options.http)
     sidecar = Sidecar(options)
-    if options.http.host not in ("127.0.0.1", "::1", "localhost") and not options.http.token:
+    if options.http.host not in ("127.0.0.1", "::1", "localhost") and not tokens.are_asked_for:
         print(
             f"warning: {options.http.host} can be reached from outside and no token is asked for: --token-file", file=sys.stderr
         )
     config = uvicorn.Config(
-        app(sidecar),
+        app(sidecar, tokens),
         log_level="warning",
         use_colors=False,  # logs go to files, and uvicorn knows no NO_COLOR
         access_log=False,
@@ -78,7 +80,8 @@ def parsed(arguments: argparse.Namespace) -> Options:
     http = HttpOptions(
         host=arguments.host,
         port=arguments.port,
-        token=read_token(arguments.token_file),
+        token="" if arguments.token_file else read_token(None),
+        token_file=arguments.token_file,
         origins=tuple(arguments.cors),
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,

@@ -43,7 +43,12 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     add, http = parser.add_argument, HttpOptions()
     add("--host", default=http.host, help="address to listen on")
     add("--port", type=port, default=http.port, help="TCP port")
-    add("--token-file", type=Path, metavar="FILE", help="clients must send the token in it")
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="clients must send its token, or one of its lines NAME:SCOPES:TOKEN, which are read again when they change",
+    )
     _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path; a single picture may be named, too")
     _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")

@@ -257,6 +257,8 @@ class FaissEngine:
         waiting = [part for part in waiting if SOURCES.index(part.tuned.source) < best]
         for part in waiting:
             part.tuned, self._unsaved = self._builder.tune(part.index), True
+        if any(self._builder.is_outgrown(part) for part in waiting):
+            self.rebuild()
         return bool(waiting)
 
 

@@ -1,4 +1,4 @@
-"""faiss indexes: vectors in, positions and inner products of the nearest out. No other module imports faiss."""
+"""faiss indexes: vectors in, positions and inner products of the nearest out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import faiss
 import numpy as np
 
 from clip_client.errors import InvalidInput
-from clip_search.arrays import Codes, Floats, Mask, Positions
-from clip_search.index.kinds import LISTS, NUMBERED_BYTES, Kind, lists_for, pieces
+from clip_search.arrays import Floats, Mask, Positions
+from clip_search.index.faiss_lists import inverted
+from clip_search.index.kinds import INVERTED, Kind, lists_for
 
 _LOG = logging.getLogger(__name__)
 _LINKS, _BUILD_EFFORT = 24, 100  # of a graph: neighbours a vector, candidates while it is built
-_TRAINING_ROUNDS, _MOST_ROWS_PER_LIST = 8, 39  # of k-means, and the rows above which it would draw fewer
 
 _BLOCK_ROWS = 16_384  # vectors compared at a time: some ten megabytes
 _PIECE_BYTES = 2**20  # a checksum's block is filled by one call
@@ -59,6 +59,11 @@ class VectorIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    @property
+    def size(self) -> int:
+        """Numbers in a vector."""
+        return int(self._index.d)
+
     def search(self, queries: Floats, k: int, effort: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
         """Return the nearest to each query [Q, D]: inner products and positions, both [Q, k], best first; -1 fills up.
 
@@ -74,7 +79,7 @@ class VectorIndex:
     def exact(self, queries: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
         """As :meth:`search`, over every vector that is allowed."""
         selector, _keep = _selector(allowed)
-        if self.kind in LISTS:
+        if self.kind in INVERTED:
             return self._searched(self._index, queries, k, self._parameters(self._index.nlist, selector))
         storage = self._index.storage if self.kind == "hnsw" else self._index
         return self._searched(storage, queries, k, faiss.SearchParameters(sel=selector))
@@ -92,67 +97,13 @@ class VectorIndex:
     def _parameters(self, effort: int, selector: Any) -> Any:
         if self.kind == "hnsw":
             return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
-        if self.kind in LISTS:
+        if self.kind in INVERTED:
             return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
         return faiss.SearchParameters(sel=selector)
 
     def _searched(self, index: Any, queries: Floats, k: int, parameters: Any) -> tuple[Floats, Positions]:
         faiss.omp_set_num_threads(1)  # requests run side by side; a thread team for one query costs more than it gives
         return index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
-
-
-class EmptyLists:
-    """Trained inverted lists that tell the list and the code of a vector; the vectors lie elsewhere."""
-
-    def __init__(self, index: Any, kind: Kind) -> None:
-        self._index, self._kind = index, kind
-        self.count, self.code_bytes = int(index.nlist), int(index.code_size)
-
-    @classmethod
-    def trained(cls, kind: Kind, lists: int, sample: Floats, threads: int) -> EmptyLists:
-        """Train on a sample [m, D]."""
-        faiss.omp_set_num_threads(threads)  # of this thread only
-        index = _inverted(kind, sample.shape[1], min(lists, len(sample)), residual=kind != "ivf")
-        index.set_direct_map_type(faiss.DirectMap.NoMap)
-        index.train(np.ascontiguousarray(sample))
-        return cls(index, kind)
-
-    def encoded(self, vectors: Floats) -> tuple[Positions, Codes]:
-        """Return the list of each vector [n, D], int64 [n], and its code [n, code_bytes]."""
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        lists = np.ascontiguousarray(self._index.quantizer.search(vectors, 1)[1][:, 0])
-        if self._kind == "ivf":
-            return lists, vectors.astype(np.float16).view(np.uint8)
-        codes = np.empty((len(vectors), self.code_bytes), np.uint8)
-        self._index.encode_vectors(len(vectors), *map(faiss.swig_ptr, (vectors, lists, codes)))
-        return lists, codes
-
-    def save(self, path: Path) -> None:
-        """Write to a file, without a vector."""
-        faiss.write_index(self._index, str(path))
-
-
-def with_lists(path: Path, lists: Path, starts: Positions) -> Any:
-    """Return the index of :meth:`EmptyLists.save` with the lists of a file, which stay there.
-
-    Args:
-        starts: int64 [lists + 1], number of each list's first vector; each list has its codes, then its numbers.
-    """
-    index = faiss.read_index(str(path))
-    inside = faiss.OnDiskInvertedLists()
-    inside.nlist, inside.code_size, inside.filename = index.nlist, index.code_size, str(lists)
-    inside.read_only, inside.prefetch_nthread = True, 0  # threads for each search cost more than they fetch
-    inside.totsize = lists.stat().st_size
-    one = faiss.OnDiskOneList()
-    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        one.size = one.capacity = end - start
-        one.offset = start * (index.code_size + NUMBERED_BYTES)
-        inside.lists.push_back(one)
-    inside.do_mmap()
-    index.replace_invlists(inside, True)  # the index owns them
-    inside.this.disown()
-    index.ntotal = int(starts[-1])
-    return index
 
 
 class _OnGpu:
@@ -254,18 +205,7 @@ def _empty(kind: Kind, size: int, rows: int) -> Any:
         index = faiss.IndexHNSWSQ(size, faiss.ScalarQuantizer.QT_fp16, _LINKS, inner_product)
         index.hnsw.efConstruction = _BUILD_EFFORT
         return index
-    return _inverted(kind, size, lists_for(rows), residual=True)
-
-
-def _inverted(kind: Kind, size: int, lists: int, *, residual: bool) -> Any:
-    inner_product = faiss.METRIC_INNER_PRODUCT
-    if kind == "ivfpq":
-        index = faiss.IndexIVFPQ(faiss.IndexFlatIP(size), size, lists, pieces(size), 8, inner_product)
-    else:
-        bits = faiss.ScalarQuantizer.QT_fp16 if kind == "ivf" else faiss.ScalarQuantizer.QT_8bit
-        index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(size), size, lists, bits, inner_product, residual)
-    index.cp.niter, index.cp.min_points_per_centroid = _TRAINING_ROUNDS, 1
-    index.cp.max_points_per_centroid = _MOST_ROWS_PER_LIST
+    index = inverted(kind, size, lists_for(rows), residual=True)
     index.set_direct_map_type(faiss.DirectMap.Array)
     return index
 

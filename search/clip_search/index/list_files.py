@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ CHECKED_LATER_BYTES = 256 * 2**20
 """Size of a file from which on it isn't read through when it is opened: its blocks are checked while it is served."""
 _BUCKET_BYTES, _MOST_BUCKETS = 32 * 2**20, 256
 """Size of a file that is sorted at a time, and the files that are open at once."""
-_RECORDS = 16_384  # that are copied at a time
+_RECORDS = 16_384  # that are copied at a time: whole blocks of packed codes
 
 
 class SummedFile:
@@ -86,22 +86,36 @@ def _size(text: str) -> int:
     return int(text.partition("-")[0])
 
 
+class Packing(Protocol):
+    """Number of lists, bytes of a code, and the way in which codes [n, code_bytes] lie in a list."""
+
+    count: int
+    code_bytes: int
+
+    def packed(self, codes: Codes) -> Codes:
+        """Return codes as they are written."""
+
+
 class Buckets:
     """Vectors on their way into the order of their lists, in a file for each range of lists.
 
     Args:
         folder: of the files, which must be there.
-        lists: number of inverted lists.
+        lists: empty ones, trained.
         rows: about how many vectors will come.
-        code_bytes: of a vector's code.
         size: numbers in a vector that is kept beside its code; 0 if the code is the vector.
     """
 
-    def __init__(self, folder: Path, lists: int, rows: int, code_bytes: int, size: int) -> None:
-        fields = [("list", np.int32), ("row", np.int64), ("code", np.uint8, (code_bytes,)), ("vector", np.float16, (size,))]
+    def __init__(self, folder: Path, lists: Packing, rows: int, size: int) -> None:
+        fields = [
+            ("list", np.int32),
+            ("row", np.int64),
+            ("code", np.uint8, (lists.code_bytes,)),
+            ("vector", np.float16, (size,)),
+        ]
         self._record = np.dtype(fields)
-        count = min(_MOST_BUCKETS, lists, 1 + rows * self._record.itemsize // _BUCKET_BYTES)
-        self._bounds = np.linspace(0, lists, count + 1).astype(np.int64)
+        count = min(_MOST_BUCKETS, lists.count, 1 + rows * self._record.itemsize // _BUCKET_BYTES)
+        self._bounds = np.linspace(0, lists.count, count + 1).astype(np.int64)
         self._folder, self._lists, self._has_vectors = folder, lists, bool(size)
         self._files = [(folder / f"bucket-{number}").open("w+b") for number in range(count)]
 
@@ -118,15 +132,15 @@ class Buckets:
 
     def write(self) -> tuple[dict[str, Sums], Positions, Rows]:
         """Write the files of the lists; return their checksums, the starts of the lists [lists + 1], and the rows in order."""
-        counts, rows = np.zeros(self._lists, np.int64), [np.empty(0, np.int64)]
+        counts, rows = np.zeros(self._lists.count, np.int64), [np.empty(0, np.int64)]
         with SummedFile(self._folder / LISTS) as lists, SummedFile(self._folder / VECTORS) as vectors:
             for file in self._files:
                 records = _mapped(file, self._record)
                 order = np.argsort(records["list"], kind="stable")
                 for number, own in _by_list(records["list"], order):
-                    for some in np.array_split(own, 1 + len(own) // _RECORDS):
-                        taken = records[some]
-                        lists.write(taken["code"].tobytes())
+                    for first in range(0, len(own), _RECORDS):
+                        taken = records[own[first : first + _RECORDS]]
+                        lists.write(self._lists.packed(taken["code"]).tobytes())
                         vectors.write(taken["vector"].tobytes())
                     start = sum(map(len, rows))
                     rows.append(records["row"][own])
@@ -183,6 +197,8 @@ class ListVectors:
 
     def take(self, positions: Positions) -> Floats:
         """Return the vectors at these positions, float32 [n, D]."""
+        if self._apart:
+            return self._numbers.reshape(-1, self._size)[positions].astype(np.float32)
         taken = np.empty((len(positions), self._size), np.float32)
         for row, place in zip(taken, self._places(positions).tolist(), strict=True):
             row[:] = self._numbers[place : place + self._size]

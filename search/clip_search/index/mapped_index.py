@@ -9,8 +9,9 @@ import numpy as np
 
 from clip_search.arrays import Floats, Mask, Positions, Rows
 from clip_search.index import list_files
-from clip_search.index.faiss_index import EmptyLists, VectorIndex, nearest_of_blocks, with_lists
-from clip_search.index.kinds import RERANKED, Kind, lists_for
+from clip_search.index.faiss_index import VectorIndex, nearest_of_blocks
+from clip_search.index.faiss_lists import EmptyLists, with_lists
+from clip_search.index.kinds import RERANKED, Kind, candidates, lists_for
 from clip_search.index.list_files import LISTS, ROWS, STARTS, Buckets, ListVectors, SummedFile
 from clip_search.storage.derived_files import Sums
 
@@ -33,8 +34,8 @@ class MappedIndex(VectorIndex):
         """As that of :class:`VectorIndex`; scores are those of half-precision vectors."""
         if self.kind not in RERANKED:
             return super().search(queries, k, effort, allowed)
-        candidates = super().search(queries, min(k * RERANKED[self.kind], len(self)), effort, allowed)[1]
-        return self._reranked(queries, candidates, k)
+        hits = super().search(queries, min(candidates(self.kind, k), len(self)), effort, allowed)[1]
+        return self._reranked(queries, hits, k)
 
     def exact(self, queries: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
         """As that of :class:`VectorIndex`."""
@@ -50,13 +51,13 @@ class MappedIndex(VectorIndex):
         """Return the vectors at these positions, float32 [n, D], of half precision."""
         return self._vectors.take(positions)
 
-    def _reranked(self, queries: Floats, candidates: Positions, k: int) -> tuple[Floats, Positions]:
-        """Return the best ``k`` of each query's candidates [Q, c], by their vectors."""
-        scores = np.full(candidates.shape, -np.inf, np.float32)
-        for query, row, own in zip(queries, candidates, scores, strict=True):
+    def _reranked(self, queries: Floats, hits: Positions, k: int) -> tuple[Floats, Positions]:
+        """Return the best ``k`` of each query's hits [Q, c], by their vectors."""
+        scores = np.full(hits.shape, -np.inf, np.float32)
+        for query, row, own in zip(queries, hits, scores, strict=True):
             own[row >= 0] = self._vectors.take(row[row >= 0]) @ query
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(candidates, order, 1)
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(hits, order, 1)
 
     def _blocks(self, allowed: Mask | None) -> Iterator[tuple[Positions, Floats]]:
         """Yield positions with their vectors, those allowed, in the file's order."""
@@ -88,7 +89,7 @@ def build(
     try:
         for numbers, vectors in chunks:
             size = vectors.shape[1] if kind in RERANKED else 0
-            buckets = buckets or Buckets(folder, lists.count, rows, lists.code_bytes, size)
+            buckets = buckets or Buckets(folder, lists, rows, size)
             own, codes = lists.encoded(vectors)
             buckets.put(own, numbers, codes, vectors)
         assert buckets is not None  # noqa: S101  (there are rows)

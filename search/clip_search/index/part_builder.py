@@ -14,7 +14,7 @@ from clip_client.spec import Tower
 from clip_search.arrays import Floats, Rows, present
 from clip_search.index import mapped_index
 from clip_search.index.faiss_index import VectorIndex
-from clip_search.index.kinds import RERANKED, Kind, kind_for, training_rows
+from clip_search.index.kinds import RERANKED, Kind, kinds_for, training_rows
 from clip_search.index.part import Part, Tail
 from clip_search.index.saved_queries import SavedQueries
 from clip_search.index.tuning import ENOUGH, QUERIES, SOURCES, Queries, Source, Tuned, made, tuned
@@ -33,12 +33,32 @@ class PartBuilder:
         self.saved = SavedQueries(folder, table.identity)
 
     def part(self, rows: Rows, size: int) -> Part:
-        """Index rows of the table (ascending) that have vectors of this size."""
+        """Index rows of the table (ascending) that have vectors of this size, in the fastest kind that reaches the target."""
+        part = None
+        for kind in self._kinds(len(rows), size):
+            if part and part.folder:
+                shutil.rmtree(part.folder, ignore_errors=True)
+            part = self._of_kind(kind, rows, size)
+            if not is_short(part):
+                break
+        assert part is not None  # noqa: S101  (there is a kind)
+        return part
+
+    def is_outgrown(self, part: Part) -> bool:
+        """Tell if a part misses its target, and a more precise kind is to be had."""
+        kinds = self._kinds(len(part.rows), part.index.size)
+        return is_short(part) and part.index.kind in kinds[:-1]
+
+    def _kinds(self, rows: int, size: int) -> tuple[Kind, ...]:
         options = self._options
-        kind = kind_for(len(rows), size, exact_rows=options.exact_rows, memory_bytes=options.memory_bytes)
-        drawn = training_rows(kind, len(rows), size, options.memory_bytes)
+        kinds = kinds_for(rows, size, exact_rows=options.exact_rows, memory_bytes=options.memory_bytes)
+        small = rows * size * 4 <= options.mapped_bytes
+        return tuple(kind for kind in kinds if kind not in RERANKED) or kinds if small else kinds
+
+    def _of_kind(self, kind: Kind, rows: Rows, size: int) -> Part:
+        drawn = training_rows(kind, len(rows), size, self._options.memory_bytes)
         chosen = np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False))
-        if kind in RERANKED or (kind != "flat" and len(rows) * size * 4 > options.mapped_bytes):
+        if kind in RERANKED or (kind != "flat" and len(rows) * size * 4 > self._options.mapped_bytes):
             return self._in_files(kind, rows, lambda: self.vectors(chosen, size)[1])
         return self.in_memory(kind, rows, self.vectors(chosen, size)[1])
 
@@ -121,6 +141,11 @@ class PartBuilder:
         for rows, vectors in self._table.vectors(self._tower, first, last):
             order.append(rows.copy())  # a batch's numbers would keep its vectors in memory
             yield vectors
+
+
+def is_short(part: Part) -> bool:
+    """Tell if a part's recall was measured and misses its target."""
+    return bool(part.tuned.queries) and part.tuned.recall < part.tuned.target
 
 
 def loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clip_search.arrays import Floats, Positions
 from clip_search.index.faiss_index import VectorIndex
-from clip_search.index.kinds import EFFORTS
+from clip_search.index.kinds import EFFORTS, UNTUNED
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
@@ -62,8 +62,8 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     efforts = EFFORTS[index.kind]
     if index.kind == "flat":
         return Tuned(efforts[-1], 1.0, target, 0, source)
-    if len(queries) < ENOUGH or len(index) < AT:  # more effort than is likely to be needed, and no recall is claimed
-        return Tuned(efforts[-4], 0.0, target, 0, source)
+    if len(queries) < ENOUGH or len(index) < AT:  # no recall is claimed
+        return Tuned(UNTUNED, 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
     def shares(effort: int) -> Shares:

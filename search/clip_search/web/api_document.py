@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from clip_search.web.guard import is_open
 from clip_search.web.response_models import failures
+from clip_search.web.scopes import scope_of
 
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer", "description": "the token that the sidecar was started with"}}
 
@@ -39,12 +40,15 @@ class Application(FastAPI):
         if is_new:
             components = document.setdefault("components", {})
             components["securitySchemes"] = _BEARER
-            document["security"] = [{"bearer": []}] if self.asks_token else [{}, {"bearer": []}]
+            document["security"] = self._security([])
             for path, operations in document["paths"].items():
-                for operation in operations.values():
+                for verb, operation in operations.items():
                     components.setdefault("schemas", {}).update(_definitions(operation))
-                    operation.update({"security": []} if is_open(path) else {})
+                    operation["security"] = [] if is_open(path) else self._security([scope_of(verb.upper(), path)])
         return document
+
+    def _security(self, scopes: list[str]) -> list[dict[str, list[str]]]:
+        return [{"bearer": scopes}] if self.asks_token else [{}, {"bearer": scopes}]
 
 
 def _definitions(operation: dict[str, Any]) -> dict[str, Any]:

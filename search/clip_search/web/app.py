@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -32,34 +32,43 @@ from clip_search.web.api_document import Application
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
 from clip_search.web.collection_metrics import CollectionMetrics
-from clip_search.web.guard import Guard, Refused, failure
+from clip_search.web.guard import Guard, failure
 from clip_search.web.metrics import Metrics
+from clip_search.web.refusal import Refused
 from clip_search.web.response_models import ANY_ROUTE
+from clip_search.web.scopes import check_scope
 from clip_search.web.sending import Sender
 from clip_search.web.state_metrics import StateMetrics
+from clip_search.web.tokens import Tokens
 
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
 
-def app(sidecar: Sidecar) -> FastAPI:
-    """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts."""
+def app(sidecar: Sidecar, tokens: Tokens | None = None) -> FastAPI:
+    """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts.
+
+    Args:
+        sidecar: what it serves.
+        tokens: that it takes; those of the options if None.
+    """
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
-    shared = State(sidecar, Metrics(), reader, sender)
+    tokens = tokens or Tokens(options)
+    shared = State(sidecar, Metrics(), reader, sender, tokens)
     shared.metrics.register(CollectionMetrics(sidecar), StateMetrics(shared))
     application = Application(
         title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
     )  # fmt: skip
     application.state.shared = shared
-    application.asks_token = bool(options.token)
+    application.asks_token = tokens.are_asked_for
     vectors = (comparing, classifying, knn, openai, roboflow)
     parts = (collections, arrow, folder_imports, exploring, *vectors, health, row_thumbnails, row_pictures, queries, pages)
     for part in parts:
-        application.include_router(part.router, responses=ANY_ROUTE)
+        application.include_router(part.router, responses=ANY_ROUTE, dependencies=[Depends(check_scope)])
     application.add_exception_handler(ClipError, _failed)
     application.add_exception_handler(HTTPException, _http)
     application.add_exception_handler(RequestValidationError, _parameter)
     application.add_exception_handler(ClientDisconnect, _gone)
-    application.add_middleware(Guard, options=options, metrics=shared.metrics, reader=shared.reader)
+    application.add_middleware(Guard, shared=shared)
     if options.origins:
         application.add_middleware(CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"])
     return application
@@ -74,7 +83,9 @@ async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
         shared.opened.set()
 
     threading.Thread(target=open_all, name="opening", daemon=True).start()
+    shared.tokens.start()
     yield
+    shared.tokens.stop()
     shared.sidecar.close()
 
 

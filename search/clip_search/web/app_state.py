@@ -20,6 +20,7 @@ from clip_search.web.metrics import Metrics
 from clip_search.web.request_models import parsed
 from clip_search.web.sending import Sender
 from clip_search.web.thread_pool import Pool
+from clip_search.web.tokens import Tokens
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 _Out = TypeVar("_Out")
@@ -39,6 +40,7 @@ class State:
     metrics: Metrics
     reader: Reader
     sender: Sender
+    tokens: Tokens
     labels: Lru[tuple[str, ...], Floats] = field(default_factory=lambda: Lru(_LABEL_SETS))  # embeddings [L, D]
     opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
     searching: Pool = field(default_factory=_pool("the index"))  # for the index alone

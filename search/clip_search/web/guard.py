@@ -1,6 +1,5 @@
 """Guard around every route: it checks host, site, token and size, and gives errors their form."""
 
-import hmac
 import logging
 import re
 import time
@@ -14,10 +13,11 @@ from starlette.responses import Response
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.host_names import is_address
 from clip_search.errors import status
-from clip_search.options import HttpOptions
 from clip_search.storage.kinds import for_json
-from clip_search.web.body_reader import Reader, Receive, check_size
-from clip_search.web.metrics import Metrics
+from clip_search.web.app_state import State
+from clip_search.web.body_reader import Receive, check_size
+from clip_search.web.refusal import Refused
+from clip_search.web.tokens import Caller
 
 _LOG = logging.getLogger(__name__)
 _RETRY_AFTER_S = 5
@@ -34,19 +34,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Refused(ClipError):
-    """Refusal of a request, with the status of the answer."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Guard:
     """ASGI middleware: checks host, site, origin, token and size, bounds bodies, counts answers, makes errors JSON."""
 
-    def __init__(self, app: App, options: HttpOptions, metrics: Metrics, reader: Reader) -> None:
-        self._app, self._options, self._metrics, self._reader = app, options, metrics, reader
+    def __init__(self, app: App, shared: State) -> None:
+        self._app, self._options = app, shared.sidecar.options.http
+        self._metrics, self._reader, self._tokens = shared.metrics, shared.reader, shared.tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -85,8 +78,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdecimal():
             check_size(int(length), self._reader.limit(scope["path"]))
-        if self._options.token and not is_open(scope["path"]) and scope["method"] != "OPTIONS":
-            self._check_token(headers.get("authorization", ""))
+        if self._tokens.are_asked_for and not is_open(scope["path"]) and scope["method"] != "OPTIONS":
+            scope["caller"] = self._caller(headers.get("authorization", ""))
 
     def _check_host(self, host: str) -> None:
         """Refuse names that aren't the sidecar's: a page elsewhere may point its own name at this machine."""
@@ -112,10 +105,11 @@ class Guard:
             return
         raise Refused(403, "pages of other sites may not call this sidecar: start it with --cors and the page's origin")
 
-    def _check_token(self, header: str) -> None:
-        kind, _, token = header.partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._options.token.encode()):
-            raise Refused(401, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
+    def _caller(self, header: str) -> Caller:
+        """Return who sent the token; its scopes are checked once the route is known."""
+        if caller := self._tokens.caller(header):
+            return caller
+        raise Refused(401, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
 
 
 def failure(problem: Exception) -> Response:

@@ -8,7 +8,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from clip_search.errors import Busy, Stalled
 from clip_search.options import Bounds
-from clip_search.web.guard import Refused, failure
+from clip_search.web.guard import failure
+from clip_search.web.refusal import Refused
 
 
 class _HeadTooLarge(Exception):

@@ -16,7 +16,7 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
-from clip_search.index.kinds import EFFORTS
+from clip_search.index.kinds import UNTUNED
 from clip_search.index.milvus.exact import exact
 from clip_search.index.milvus.filling import Filling
 from clip_search.index.milvus.measuring import loaded, measured, save
@@ -36,7 +36,6 @@ _AT_ONCE = 100_000  # rows that the server lacks and gets while the collection i
 _SENT_AT_ONCE, _GONE_AT_ONCE = 8_192, 1_000  # waiting rows and deletions that are sent with the change that made them so many
 _MOST_KEPT = 32_768  # rows in memory beside a server that takes rows in
 _MOST_WAITING = 131_072  # rows in memory beside one that doesn't; then changes are refused
-_UNTUNED = EFFORTS["hnsw"][-4]
 _INDEXING_S, _INDEXED_A_S = 120.0, 500  # limit of the wait for an index: so long, and what so many rows a second take
 
 
@@ -166,7 +165,7 @@ class MilvusEngine:
             "rows": self.size(),
             "tail_rows": self._unsettled.tail.count,
             "waiting_rows": self._unsettled.count_waiting(),
-            "effort": tuned.tuned.effort if tuned else _UNTUNED,
+            "effort": tuned.tuned.effort if tuned else UNTUNED,
             "queries": tuned.tuned.queries if tuned else 0,
             "source": tuned.tuned.source if tuned else SOURCES[0],
             "recall": recall,
@@ -177,7 +176,7 @@ class MilvusEngine:
     def _asked(self, query: Floats, wanted: tuple[int, int], chosen: Filter) -> Found:
         self._raise_trouble()
         try:
-            return asked(self._milvus, query, wanted, self._tuned.tuned.effort if self._tuned else _UNTUNED, chosen)
+            return asked(self._milvus, query, wanted, self._tuned.tuned.effort if self._tuned else UNTUNED, chosen)
         except Unavailable as problem:
             self._note(problem)
             raise
