@@ -4,31 +4,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-DOCS_READY := $(VENV)/docs-ready
-# The version that the export is tested with. Installed by itself and first: no other package may then pull another build.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# All packages but torch, with hashes; python .ci/locks.py writes it
+LOCKED := .ci/locked.txt
+# The version that the export is tested with. Which build of it there is depends on the index, so no hash is locked.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load sbom clean
 
 setup: $(READY)
 
-# Nothing is compiled ahead: most of what is installed is never imported.
-$(READY): pyproject.toml serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
+# Each package is compared with its hash, so pip resolves nothing. Nothing is compiled ahead: most of what is installed is never imported.
+$(READY): pyproject.toml $(LOCKED) serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[up,embed,loadtest,dev]'
+	$(PIP) --no-deps --require-hashes --requirement $(LOCKED)
+	$(PIP) $(TORCH)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-		--target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
+	$(PIP) --no-deps --upgrade --target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
 	$(BIN)/clipserve serve --install
-	touch $@
-
-# What the site needs, which nobody else waits for
-$(DOCS_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 # The main job on the bundled checkpoint: export, serve, add to a search sidecar, search. In a terminal the page stays up until Ctrl-C.
@@ -51,7 +48,7 @@ test-ci: setup
 test-all: setup
 	CLIPSERVE_TESTS=all $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
-check: setup $(DOCS_READY)
+check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -62,25 +59,24 @@ check: setup $(DOCS_READY)
 	$(BIN)/python .ci/links.py
 	$(BIN)/python .ci/figures.py --check
 	$(BIN)/python .ci/reference.py --check
+	$(BIN)/python .ci/locks.py --check
 	$(BIN)/python .ci/build_site.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/python .ci/release_notes.py Unreleased > /dev/null
 	$(BIN)/python .ci/distribution.py
 
 # Fill in figures, write reference pages, build the site; make docs ARGS=--serve shows it at http://127.0.0.1:8010
-docs: setup $(DOCS_READY)
+docs: setup
 	$(BIN)/python .ci/figures.py
 	$(BIN)/python .ci/reference.py
 	$(BIN)/python .ci/build_site.py $(ARGS)
 
 # Run examples/notebooks; pages and pictures go to artifacts/notebooks, e.g. make notebooks ARGS=2-semantic
 notebooks: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
 	$(BIN)/python .ci/notebooks.py $(ARGS)
 
 # Every table of docs/benchmarks.md, e.g. make bench ARGS='--photos FOLDER --peers FOLDER'
 bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python bench/all.py $(ARGS)
 
 # docs/coverage.md: hub ids behind a stand-in of the hub, types of transformers, configurations of open_clip, which is installed on first use;
@@ -91,6 +87,10 @@ coverage: setup
 # A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
 load: setup
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --users 16 --spawn-rate 16 --run-time 1m $(ARGS)
+
+# What a release is made of, as CycloneDX: artifacts/sbom has a file for each lock
+sbom: setup
+	$(BIN)/python .ci/sbom.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) artifacts

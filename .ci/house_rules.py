@@ -25,6 +25,7 @@ SIGNATURES_OF_OTHERS = {
     "Clip.__init__": "as AsyncClip",
     "Search.__init__": "as AsyncClip",
     "query": "keyword-only options of the SDK, named as in the sidecar's API",
+    "feedback": "as query",
     "rows": "as query",
     "encode": "sentence-transformers' own",
     "new_from_descr": "numpy's own C function",

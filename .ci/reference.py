@@ -69,7 +69,7 @@ def section(words: Sequence[str], text: str) -> str:
 
 def verbs() -> Sequence[str]:
     """Return the verbs of the search."""
-    return re.findall(r"^ {4}([a-z]+)(?: {2,}\S|$)", help_of("search"), re.MULTILINE)
+    return re.findall(r"^ {4}([a-z-]+)(?: {2,}\S|$)", help_of("search"), re.MULTILINE)
 
 
 def help_of(*words: str) -> str:

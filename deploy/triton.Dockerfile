@@ -1,12 +1,24 @@
 # Triton with its native ONNX Runtime and TensorRT backends, and the Python packages that clipserve's models import.
 ARG TRITON=26.07
+
+FROM python:3.12-slim AS build
+COPY deploy/locks/build.txt /tmp/build.txt
+RUN pip install --no-cache-dir --require-hashes --requirement /tmp/build.txt
+COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
+COPY client /opt/clipserve/client
+COPY embed /opt/clipserve/embed
+COPY export /opt/clipserve/export
+COPY search /opt/clipserve/search
+COPY serve /opt/clipserve/serve
+RUN pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir /wheels /opt/clipserve
+
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
 
-# The same list as outside a container, less what the image has in native form.
+# The same lock as outside a container, less what the image has in native form: an entry ends with the first line that doesn't go on.
 COPY serve/clip_inside_triton/requirements.txt /tmp/requirements.txt
-RUN grep --extended-regexp --invert-match '^(nvidia-pytriton|onnxruntime|flatbuffers|packaging|protobuf)==' \
+RUN sed --regexp-extended '/^(nvidia-pytriton|onnxruntime|flatbuffers|packaging|protobuf)==/,/[^\\]$/d' \
         /tmp/requirements.txt > /tmp/models.txt \
-    && pip install --break-system-packages --no-cache-dir --no-deps --requirement /tmp/models.txt \
+    && pip install --break-system-packages --no-cache-dir --no-deps --only-binary :all: --require-hashes --requirement /tmp/models.txt \
     && rm /tmp/requirements.txt /tmp/models.txt
 
 # OpenVINO as outside a container, in place of the native backend, which runs full batches only and picks its precision itself.
@@ -15,13 +27,8 @@ COPY serve/clip_inside_triton/backends/openvino /opt/tritonserver/backends/openv
 COPY serve/clip_inside_triton/backends/stand_in.py /opt/tritonserver/backends/python/
 
 # The contract that the models adapt; its own dependencies are the list above.
-COPY pyproject.toml README.md LICENSE NOTICE /opt/clipserve/
-COPY client /opt/clipserve/client
-COPY embed /opt/clipserve/embed
-COPY export /opt/clipserve/export
-COPY search /opt/clipserve/search
-COPY serve /opt/clipserve/serve
-RUN pip install --break-system-packages --no-cache-dir --no-deps /opt/clipserve
+COPY --from=build /wheels /wheels
+RUN pip install --break-system-packages --no-cache-dir --no-deps --no-index /wheels/*.whl && rm -r /wheels
 
 USER triton-server
 EXPOSE 8000 8001 8002

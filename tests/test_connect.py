@@ -303,7 +303,7 @@ class TestSeveral:
         there = dataclasses.replace(here, weights_sha256="0" * 64)
         changes = {here.weights_sha256: there.weights_sha256, here.fingerprint: there.fingerprint}
         with grpc_relay(server, exchanged=changes) as other, Clip([server.address, other]) as both:
-            told = r"has the fingerprint \w+, .* (\w+): serve one checkpoint on all"
+            told = r"has the space \w+, .* (\w+): serve one checkpoint on all"
             with pytest.raises(ContractMismatch, match=told) as caught:
                 both.embed_text([f"text {n}" for n in range(100)])
             for named in (here.fingerprint, there.fingerprint, server.address, other):

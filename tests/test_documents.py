@@ -109,7 +109,8 @@ def searches(document: Path) -> list[tuple[str, ...]]:
     """Return the commands of a document that ask a sidecar, in their order, from ``search`` on."""
     lines = [command.words for block in blocks("sh") if block.document == document for command in commands(block.content)]
     asked = [words[1:] for words in lines if Path(words[0]).name == "clipserve" and words[1] == "search"]
-    return [words for words in asked if words[1] not in ("serve", "copy")]  # a copy has two places, and tests of its own
+    apart = ("serve", "copy", "backup", "restore")  # they ask no sidecar, or two places, and have tests of their own
+    return [words for words in asked if words[1] not in apart]
 
 
 @pytest.mark.parametrize("document", [path for path in documents() if searches(path)], ids=lambda path: path.stem)
@@ -195,7 +196,7 @@ def test_flags_in_the_text_exist() -> None:
 
 def test_commands_in_the_text_exist() -> None:
     for span in code_spans():
-        if words := re.match(r"(?:\.venv/bin/)?clipserve (\w+)(?: (\w+))?", span.content):
+        if words := re.match(r"(?:\.venv/bin/)?clipserve (\w+)(?: ([\w-]+))?", span.content):
             verb = [words[2]] if words[1] == "search" and words[2] else []
             check(Command({}, ("clipserve", words[1], *verb, "--help")))
         if target := re.fullmatch(r"make (\w+)", span.content):

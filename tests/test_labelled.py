@@ -82,11 +82,12 @@ def test_names_that_are_written_in_another_way(folder: Path) -> None:
 
 
 def test_a_caption_of_a_missing_file_is_named_and_the_others_count(folder: Path, spec: ModelSpec, checkpoint: Path) -> None:
-    rows = {"file_name": ["0.jpg", "none.jpg", "../../etc/passwd"], "caption": ["a", "b", "c"]}
+    names = ["0.jpg", "none.jpg", "../../etc/passwd", __file__]
+    rows = {"file_name": names, "caption": ["a", "b", "c", "d"]}
     pq.write_table(pa.table(rows), folder / "captions.parquet")
     found = judged(folder, spec, checkpoint)
     assert found.owners.tolist() == [0]
-    assert [line.partition(":")[0] for line in found.skipped] == ["none.jpg", "passwd"]
+    assert [line.partition(":")[0] for line in found.skipped] == ["none.jpg", "passwd", Path(__file__).name]
     assert all(one.file.is_relative_to(folder) for one in labelled_pictures.read(folder))
 
 

@@ -59,8 +59,8 @@ def head(path: str, *headers: str) -> bytes:
 
 
 @contextlib.contextmanager
-def connected(sidecar: Sidecar, content: bytes = b"") -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=10) as connection:
+def connected(sidecar: Sidecar, content: bytes = b"", client: int = 1) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", sidecar.port), 10, (f"127.0.0.{client}", 0)) as connection:
         connection.sendall(content)
         yield connection
 
@@ -251,8 +251,9 @@ def test_a_body_that_finds_no_room_waits_and_is_then_told_so(tmp_path: Path) -> 
     bounds = {"body_bytes": MB, "body_disk": MB, "wait_s": 0.3, "body_s": 2}
     with bounded_sidecar.running(tmp_path, NOWHERE, **bounds) as sidecar, contextlib.ExitStack() as stack:
         assert sidecar.ask("POST", "/v1/collections", {"name": "a", "dimension": SIZE})[0] == 201
-        for _ in range(6):
-            stack.enter_context(connected(sidecar, head(f"{WHERE}/rows", f"Content-Length: {MB}") + b" " * (MB - 10)))
+        part = head(f"{WHERE}/rows", f"Content-Length: {MB}") + b" " * (MB - 10)
+        for client in range(2, 8):
+            stack.enter_context(connected(sidecar, part, client))
         time.sleep(0.3)
         add = json.dumps({"rows": [{"id": "y", "vector": VECTOR}]}).encode() + b" " * (MB // 2)
         status, answer = sidecar.ask("POST", f"{WHERE}/rows", add)

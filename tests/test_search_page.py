@@ -11,7 +11,7 @@ import numpy as np
 import page_world
 import pytest
 from page_world import COUNT, PICTURES, give, ids, look_for, opened, status, tiles, upload
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 from servers import Server, http_files
 from sidecars import Sidecar, base64_of
 
@@ -448,3 +448,63 @@ def test_ten_thousand_hits_take_less_than_50_mb(browser: Browser, sidecar: Sidec
         metrics = {metric["name"]: metric["value"] for metric in tools.send("Performance.getMetrics")["metrics"]}
         print(f"heap {metrics['JSHeapUsedSize'] / 1e6:.1f} MB, {heap / 1e6:.1f} MB; {metrics['Nodes']:.0f} nodes")
         assert metrics["JSHeapUsedSize"] < 50e6
+
+
+def test_clicks_and_marks_are_sent_once_each_and_a_failure_disturbs_nothing(page: Page, sidecar: Sidecar) -> None:
+    posts: list[Request] = []
+    page.on("request", lambda request: posts.append(request) if request.url.endswith("/feedback") else None)
+    look_for(page, "a bird")
+    expected_ids = expected(sidecar, Term(text="a bird"))
+    with page.expect_response("**/feedback") as answer:
+        tiles(page).nth(2).click()
+    assert answer.value.status == 201
+    viewer = page.get_by_role("dialog")
+    viewer.get_by_role("button", name="Wrong").click()
+    expect(viewer.get_by_role("button", name="Wrong")).to_have_attribute("aria-pressed", "true")
+    viewer.get_by_role("button", name="Wrong").click()
+    page.keyboard.press("Escape")
+    expect(tiles(page).nth(2)).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(tiles(page).nth(1)).to_be_focused()
+    page.keyboard.press("r")
+    first = page.locator("#hits li").filter(has=page.locator(f"[data-id='{expected_ids[1]}']"))
+    expect(first.get_by_label("Right")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("r")
+    tiles(page).nth(2).click()
+    page.keyboard.press("Escape")
+    expect(tiles(page).nth(2)).to_be_focused()
+    page.route("**/feedback", lambda route: route.abort())
+    first.hover()
+    first.get_by_label("Wrong").click()
+    expect(status(page)).to_contain_text("nearest first")
+    look_for(page, "another bird")  # begun after all that was sent
+    with sidecar.client() as search:
+        kept = [event for event in search.kept_feedback("pictures") if event.text == "a bird"]
+    assert [(event.kind, event.position) for event in kept] == [("click", 2), ("wrong", 2), ("right", 1)]
+    assert len({event.query_id for event in kept}) == 1
+    assert all(event.shown == expected_ids[: len(event.shown)] for event in kept)
+    assert len(posts) == 4
+
+
+def test_without_feedback_there_are_no_marks_and_nothing_is_sent(page: Page) -> None:
+    posts: list[Request] = []
+    page.on("request", lambda request: posts.append(request) if request.url.endswith("/feedback") else None)
+
+    def off(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "feedback": False})
+
+    page.route("**/v1/collections", off)
+    page.reload()
+    look_for(page, "a cat")
+    expect(page.locator(".mark")).to_have_count(0)
+    tiles(page).first.click()
+    expect(page.get_by_role("dialog").get_by_role("button", name="Copy path")).to_be_visible()
+    expect(page.locator(".mark")).to_have_count(0)
+    assert posts == []
+
+
+def test_hits_in_the_order_of_a_column_take_no_feedback(browser: Browser, sidecar: Sidecar) -> None:
+    for order, takes in (("", True), ("&sort=year", False)):
+        with opened(browser, sidecar, f"#collection=pictures&text=a%20cat{order}") as page:
+            expect(status(page)).to_contain_text("by year" if order else "nearest first")
+            assert bool(page.locator(".mark").count()) is takes

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from collections_on_disk import OPTIONS, VECTORS, Opener, fill, hit_ids, rows
 
-from clip_client import InvalidInput, Unavailable
+from clip_client import InvalidInput, ModelSpec, Unavailable
 from clip_client.clip import Embeddings
 from clip_search.collection import Collection
 from clip_search.embedder import Embedder
@@ -218,7 +218,7 @@ def test_an_lru_cache_keeps_what_was_asked_for_last() -> None:
 
 
 @pytest.fixture
-def embedder(monkeypatch: pytest.MonkeyPatch) -> Embedder:
+def embedder(monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> Embedder:
     """Its texts become vectors of their length; some raise."""
     embedder = Embedder("127.0.0.1:9", "clip", 0)
 
@@ -232,6 +232,7 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> Embedder:
         return Embeddings(vectors, {n: "no text" for n, row in enumerate(vectors) if row is None})
 
     monkeypatch.setattr(embedder, "texts", texts)
+    monkeypatch.setattr(Embedder, "spec", spec)
     yield embedder
     embedder.close()
 
@@ -246,7 +247,7 @@ def test_the_text_thread_outlives_cancelled_requests_and_whatever_is_raised(embe
     for text in ("panic", "bug"):
         with pytest.raises(Unavailable, match="can't be embedded"):
             embedder.text(text).result(10)
-    assert embedder.text("four").result(10) == [4]
+    assert embedder.text("four").result(10).vector == [4]
 
 
 def test_texts_that_wait_too_long_or_are_too_many_are_refused(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +267,7 @@ def test_texts_that_wait_too_long_or_are_too_many_are_refused(embedder: Embedder
     with pytest.raises(Unavailable, match="texts wait to be embedded"):
         embedder.text("c")
     go_on.set()
-    assert first.result(10) == [1]
+    assert first.result(10).vector == [1]
     for future in late:
         with pytest.raises(TimeoutError, match="no turn within"):
             future.result(10)

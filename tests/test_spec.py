@@ -64,6 +64,9 @@ IDENTITY = {
     "revision": "main",
     "notice": "For drawings.",
     "approximation": "fewer tokens",
+    "image_sha256": "2" * 64,
+    "text_sha256": "3" * 64,
+    "inherited_space": "4" * 16,
 }
 
 

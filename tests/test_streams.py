@@ -109,6 +109,30 @@ def test_little_is_read_ahead_however_long_the_stream_is(narrow: Clip) -> None:
     assert stream.books.read == read
 
 
+def test_threads_share_a_stream(clip: Clip) -> None:
+    out: list[int] = []
+    with clip.embed_texts(f"text {n}" for n in range(100)) as stream:
+        readers = [threading.Thread(target=lambda: out.extend(item.position for item in stream)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(120)
+    assert sorted(out) == [*range(100)]
+
+
+def test_tasks_share_a_stream(server: Server) -> None:
+    async def read() -> list[int]:
+        async with AsyncClip(server.address) as clip:
+            stream = clip.embed_texts(f"text {n}" for n in range(100))
+
+            async def some() -> list[int]:
+                return [item.position async for item in stream]
+
+            return [position for part in await asyncio.gather(*(some() for _ in range(4))) for position in part]
+
+    assert sorted(asyncio.run(read())) == [*range(100)]
+
+
 def test_results_come_out_while_nothing_comes_in(clip: Clip) -> None:
     out: list[int] = []
 

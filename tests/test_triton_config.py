@@ -169,7 +169,7 @@ def test_an_older_repository_with_two_steps_answers_the_same(
 ) -> None:
     older = Path(shutil.copytree(both_backends, tmp_path / "older"))
     ensemble, encoder = (parse(older / name / "config.pbtxt") for name in ("clip_text", "clip_text_encoder"))
-    del encoder.input[1:], encoder.output[1:], ensemble.ensemble_scheduling.step[:]
+    del encoder.input[1:], encoder.output[1:], ensemble.output[2:], ensemble.ensemble_scheduling.step[:]
     encoder.input[0].optional = False
     first = ensemble.ensemble_scheduling.step.add(model_name="clip_text_tokenize", model_version=-1)
     first.input_map["text"], first.output_map["tokens"], first.output_map["error"] = "text", "tokens", "error"
@@ -207,4 +207,5 @@ def test_the_contract_is_in_the_ensembles(repository: Path, spec: ModelSpec) -> 
         assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == [
             ("embedding", [spec.embedding_size]),
             ("error", [1]),
+            ("origin", [1]),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from argparse import ArgumentTypeError, _ActionsContainer
+from datetime import datetime, timezone
 
 from clip_client.settings import Repeated
 
@@ -13,6 +14,15 @@ def count(text: str) -> int:
     if int(text) < 1:
         raise ArgumentTypeError(f"{text} is below 1")
     return int(text)
+
+
+def instant(text: str) -> datetime:
+    """Parse a time in the form of ISO 8601, in UTC unless it says."""
+    try:
+        given = datetime.fromisoformat(text.removesuffix("Z"))
+    except ValueError as problem:
+        raise ArgumentTypeError(f"{text!r} is no time: expected e.g. 2026-01-31 or 2026-01-31T12:00+01:00") from problem
+    return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
 
 
 def port(text: str) -> int:

@@ -27,7 +27,11 @@ COMMANDS = {
         "clip_serve.up.cli", "up", "everything at once: export, serve, search, add a folder of pictures, open the page"
     ),
     "export": Command("clip_export.cli", "export", "turn a checkpoint into checked variants and publish them"),
+    "learn": Command("clip_export.learning.cli", "export", "tune a checkpoint on what people chose among the hits of searches"),
     "serve": Command("clip_serve.cli", "serve", "start Triton on a model repository, without Docker"),
+    "publish": Command(
+        "clip_serve.versions.cli", "serve", "put another version of a checkpoint into service as the server runs"
+    ),
     "search": Command("clip_search.cli.parser", "search", "store, index and search embeddings; a page and an API"),
     "embed": Command(
         "clip_embed.cli", "embed", "embed a long list of pictures and texts into files, resumable, on any number of machines"

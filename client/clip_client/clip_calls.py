@@ -12,12 +12,12 @@ from clip_client.clip_tasks import ClipTasks
 from clip_client.comparison import Comparison, Floats, compared
 from clip_client.concurrency import Concurrency
 from clip_client.embedding_requests import EmbeddingRequests
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput, SpaceChanged, Unavailable
 from clip_client.html_tables import table
 from clip_client.images import ImageLike, is_one_image
 from clip_client.item_lists import iterable
 from clip_client.model_host import MOST_S, ModelHost, check_timeout, check_wait
-from clip_client.served_model import served_model
+from clip_client.served_model import Rolling, ServedModel, served_model
 from clip_client.spec import TOWERS, ModelSpec, Tower, ensemble
 
 TextLike = str | bytes
@@ -28,6 +28,7 @@ IN_FLIGHT = 4
 """Requests of a list: in this process, one is encoded while the next are read and decoded."""
 
 
+_ROLL_S, _LOOK_S = 10.0, 0.1  # patience with a server that goes over to another checkpoint, and between looks at it
 _SHOWN = 20  # reasons that are shown
 
 
@@ -85,6 +86,7 @@ class ClipCalls(ClipTasks):
         self._concurrency = concurrency
         self._known: EmbeddingRequests | None = None
         self._known_outages = 0
+        self._told = ""  # fingerprint of the checkpoint that answered last
         self._is_closed = False
         concurrency.close_at_end(self.close)
 
@@ -194,7 +196,7 @@ class ClipCalls(ClipTasks):
         """Return embeddings, float32 [N, D], and the error by position of each item that failed, whose row is zeros."""
         requests = await self._requests()
         answer = await requests.embed(tower, items)
-        await self._check_unchanged(requests.model.spec)
+        await self._check_unchanged()
         return answer
 
     async def close(self) -> None:
@@ -208,15 +210,25 @@ class ClipCalls(ClipTasks):
         return await (self.embed_image(items) if tower == "image" else self.embed_text(items))
 
     async def _requests(self) -> EmbeddingRequests:
-        if self._known is None:
+        if self._known is None or self._told != self._known.model.spec.fingerprint:
             return await self._concurrency.once(self._begin)
         return self._known
 
     async def _begin(self) -> EmbeddingRequests:
-        """Ask for the checkpoint, which is the one that this client goes on with."""
+        """Ask for the checkpoint, whose space is the one that this client goes on with.
+
+        Raises:
+            SpaceChanged: it began with another.
+        """
         outages, options = self._host.outages, self._options
-        model = await served_model(self._host, self.name)
-        self._known_outages = outages
+        model = await self._served()
+        if self._known and self._known.model.spec.space != model.spec.space:
+            now, before = (f"{spec.fingerprint} in space {spec.space}" for spec in (model.spec, self._known.model.spec))
+            raise SpaceChanged(
+                f"{self._host.address} holds {now} since it changed, this client began with {before}: make a new client, and "
+                "embed again what is kept"
+            )
+        self._known_outages, self._told = outages, model.spec.fingerprint
         self._known = EmbeddingRequests(
             self._host,
             model,
@@ -224,21 +236,30 @@ class ClipCalls(ClipTasks):
             options.requests_in_flight,
             options.preprocess == "client",
             self._concurrency,
+            self._note,
+            self._served,
         )
         return self._known
 
-    async def _check_unchanged(self, before: ModelSpec) -> None:
-        """Refuse another checkpoint that came up after an outage."""
-        outages = self._host.outages
-        if self._known_outages == outages:
-            return
-        now = (await served_model(self._host, self.name)).spec.fingerprint
-        if now != before.fingerprint:
-            raise ContractMismatch(
-                f"{self._host.address} holds {now} since it came back, this client began with {before.fingerprint}: "
-                "make a new client"
-            )
-        self._known_outages = outages
+    def _note(self, fingerprint: str) -> None:
+        """Note the checkpoint that answered; another one is asked for its spec before the next request."""
+        self._told = fingerprint
+
+    async def _served(self) -> ServedModel:
+        """Return what the host serves; wait while it goes over to another checkpoint."""
+        deadline = time.monotonic() + min(_ROLL_S, self._options.timeout_s)
+        while True:
+            try:
+                return await served_model(self._host, self.name)
+            except Rolling:
+                if time.monotonic() > deadline:
+                    raise
+            await self._concurrency.sleep(_LOOK_S)
+
+    async def _check_unchanged(self) -> None:
+        """Refuse another space that came up after an outage."""
+        if self._known_outages != self._host.outages:
+            await self._concurrency.once(self._begin)
 
     async def _embed(self, tower: Tower, items: Any, single: bool, on_error: OnError) -> Floats | Embeddings | None:
         if on_error not in ("raise", "none"):

@@ -1,6 +1,6 @@
 """Lists of images or texts, cut into requests of bounded size that are sent side by side."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from clip_client.errors import ClipError, ContractMismatch, InvalidInput
 from clip_client.images import ImageLike, Reader
 from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
+from clip_client.origins import check_space, origins
 from clip_client.preprocess import preprocess
-from clip_client.served_model import ServedModel
+from clip_client.served_model import ServedModel, told_fingerprint
 from clip_client.soundness import flaws
-from clip_client.spec import EMBEDDING, ERROR, PIXELS, TEXT, TOKENS, Tower, ensemble
+from clip_client.spec import EMBEDDING, ERROR, ORIGIN, PIXELS, TEXT, TOKENS, Tower, ensemble
 from clip_client.type_names import a_type
 
 Prepared = bytes | npt.NDArray[np.uint8]
@@ -39,6 +40,8 @@ class EmbeddingRequests:
     in_flight: int  # most requests that are under way at once for a list
     sends_pixels: bool  # images are decoded and resized here, not by the host
     concurrency: Concurrency  # of the client
+    note: Callable[[str], None]  # takes the fingerprint of the checkpoint that answered
+    served: Callable[[], Coroutine[Any, Any, ServedModel]]  # asks what the host serves now
 
     async def embed(self, tower: Tower, batch: Sequence[Any]) -> tuple[Floats, dict[int, ClipError]]:
         """Return embeddings, float32 [N, D], and the error by position of each item that failed."""
@@ -85,12 +88,33 @@ class EmbeddingRequests:
 
     async def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
         """Return embeddings float32 [n, D] of prepared items, and the host's message for each, empty where good."""
-        name = ensemble(self.model.name, tower)
         if tower == "image" and self.sends_pixels:
-            [embeddings] = await self.host.infer(encoder(self.model.name, tower), np.stack(rows), PIXELS, [EMBEDDING])
-            return embeddings, [b""] * len(rows)
-        embeddings, messages = await self.host.infer(name, rows, tower, [EMBEDDING, ERROR])
+            return await self._infer_pixels(rows)
+        name, outputs = ensemble(self.model.name, tower), [EMBEDDING, ERROR, *[ORIGIN] * self.model.names_origin]
+        try:
+            embeddings, messages, *told = await self.host.infer(name, rows, tower, outputs)
+        except InvalidInput as problem:
+            if not (self.model.names_origin and ORIGIN in str(problem)):
+                raise
+            self.note("")
+            raise ContractMismatch(
+                f"{self.host.address} doesn't name the space of its answers any more ({problem}), as it did when this client "
+                "began: make a new client"
+            ) from problem
+        for origin in [origin for tensor in told for origin in origins(tensor)]:
+            self.note(origin.fingerprint)
+            check_space([origin.space], self.model.spec, self.host.address)
         return embeddings, [*messages.ravel()]
+
+    async def _infer_pixels(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> tuple[Floats, Sequence[bytes]]:
+        """Return the encoder's answer, which names no origin: the ensemble in front of it is asked who answers."""
+        name = self.model.name
+        [embeddings] = await self.host.infer(encoder(name, "image"), np.stack(pixels), PIXELS, [EMBEDDING])
+        told = await told_fingerprint(self.host, name, "image") if self.model.names_origin else self.model.spec.fingerprint
+        if told != self.model.spec.fingerprint:
+            self.note(told)
+            check_space([(await self.served()).spec.space], self.model.spec, self.host.address)
+        return embeddings, [b""] * len(pixels)
 
 
 def _attempt(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | ClipError:

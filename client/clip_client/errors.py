@@ -11,6 +11,7 @@ ClipError
 │   └── Closed        make a new client
 ├── Timeout           allow more time, or send less (also a TimeoutError)
 └── ContractMismatch  two sides disagree on the model: export, publish or embed again
+    └── SpaceChanged  make a new client, and embed again what is kept
 
 A message says what was got, what was expected and what to do next. The sidecar sends these errors as HTTP
 statuses, and its client raises them again.
@@ -73,6 +74,10 @@ class Stalled(InvalidInput, Timeout):
 
 class ContractMismatch(ClipError):
     """Two sides disagree on the model, its layout or its embedding space."""
+
+
+class SpaceChanged(ContractMismatch):
+    """The server went over to a checkpoint with another space of embeddings; nothing of it was mixed with what was there."""
 
 
 _STATUSES: tuple[tuple[type[ClipError], int], ...] = (

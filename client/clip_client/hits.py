@@ -29,11 +29,17 @@ class Hits(list[Hit]):
     """List of hits, best first; as the last line of a notebook's cell it is a table with thumbnails.
 
     Thumbnails are fetched when the table is shown. A pickle, or a copy on another machine, has none.
+
+    Attributes:
+        model, space: fingerprints of what answered the search; empty where the sidecar doesn't say.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), thumbnails: Thumbnails | None = None) -> None:
+    def __init__(
+        self, hits: Iterable[Hit] = (), thumbnails: Thumbnails | None = None, model: str = "", space: str = ""
+    ) -> None:
         super().__init__(hits)
         self._thumbnails = thumbnails
+        self.model, self.space = model, space
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Hit: ...
@@ -42,10 +48,10 @@ class Hits(list[Hit]):
     def __getitem__(self, index: SupportsIndex | slice, /) -> Hit | Hits:
         """Return a hit, or those of a slice as :class:`Hits`."""
         chosen: Any = super().__getitem__(index)
-        return Hits(chosen, self._thumbnails) if isinstance(index, slice) else chosen
+        return Hits(chosen, self._thumbnails, self.model, self.space) if isinstance(index, slice) else chosen
 
-    def __reduce__(self) -> tuple[type[Hits], tuple[list[Hit]]]:
-        return Hits, ([*self],)
+    def __reduce__(self) -> tuple[type[Hits], tuple[list[Hit], None, str, str]]:
+        return Hits, ([*self], None, self.model, self.space)
 
     def __repr__(self) -> str:
         lines = [f"  {n}. {hit.score:.4f} {hit.id!r}{f' {hit.source}' if hit.source else ''}" for n, hit in _numbered(self)]

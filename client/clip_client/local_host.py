@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from importlib import metadata
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clip_client import engines, repository_check
+from clip_client import engines, model_versions, repository_check
 from clip_client.awaited_host import AwaitedHost
 from clip_client.blocking import run
 from clip_client.concurrency import Threads
@@ -19,8 +20,9 @@ from clip_client.error_tensor import error_tensor
 from clip_client.errors import InvalidInput, Unavailable
 from clip_client.local_tower import Hardware, LocalTower
 from clip_client.model_repository import encoder, models
+from clip_client.origins import origin_tensor
 from clip_client.served_model import served_model
-from clip_client.spec import EMBEDDING, ERROR, PIXELS, TOKENS, TOWERS
+from clip_client.spec import EMBEDDING, ERROR, ORIGIN, PIXELS, TOKENS, TOWERS, ensemble
 
 _PREPARED = {"image": PIXELS, "text": TOKENS}
 
@@ -43,10 +45,17 @@ class LocalHost:
         self.address = str(repository)
         self._process = os.getpid()
         folder = repository.absolute()  # files are opened later, and the current folder may be another by then
-        self._configs = repository_check.configs(folder, name)
+        published = repository_check.configs(folder, name)
+        version = model_versions.target(published[ensemble(name, "text")], name)  # the one that serves now
+        own = published if version == name else repository_check.configs(folder, version)
+        of_version = {tower: models(version, tower) for tower in TOWERS}
+        self._configs = {
+            model: own[real] for tower in TOWERS for model, real in zip(models(name, tower), of_version[tower], strict=True)
+        }
         for tower in TOWERS:
             self._check_engine(encoder(name, tower), hardware)
-        model = run(served_model(AwaitedHost(self, Threads()), name))
+        model = dataclasses.replace(run(served_model(AwaitedHost(self, Threads()), name)), name=version)
+        self._origin = model.spec.origin
         self._towers = {tower: LocalTower(folder, model, tower, hardware) for tower in TOWERS}
         self._towers_of_models = {model: tower for tower in TOWERS for model in models(name, tower)}
 
@@ -75,6 +84,7 @@ class LocalHost:
         tower = self._towers_of_models[model]
         prepared, errors = self._towers[tower].prepare([*rows])
         tensors: dict[str, npt.NDArray[Any]] = {_PREPARED[tower]: prepared, ERROR: error_tensor(errors)}
+        tensors[ORIGIN] = origin_tensor(self._origin, len(rows))
         if EMBEDDING in outputs:
             tensors[EMBEDDING] = self._towers[tower].encode(prepared)
         return [tensors[output] for output in outputs]

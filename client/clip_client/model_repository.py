@@ -23,6 +23,9 @@ MODEL_FILES: dict[str, tuple[str, ...]] = {
 }
 """Files that a backend opens where the configuration names none."""
 
+BACKEND, NUMBER = "backend", "version"
+"""Parameters of models that lead to a version: its encoder's backend, its number."""
+
 THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
 """Parameter for the number of threads by backend, as the native ones document it."""
 

@@ -7,37 +7,38 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from clip_client import model_config, model_exchange
+from clip_client import model_config, model_exchange, model_versions
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PUBLISH, VERSION, models
+from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, PUBLISH, models
+from clip_client.model_versions import folder_of
 from clip_client.spec import SPEC_FILE, TEXT, TOKENIZER_FILE, TOWERS, ModelSpec, ensemble
 
 _EXCHANGE_S = 10  # patience with an export: its exchange takes milliseconds, writing aside beforehand seconds
 
 
 def check(repository: Path) -> list[str]:
-    """Return the names published in a repository, e.g. ``["clip"]``; complete a killed export first.
+    """Return the names published in a repository, e.g. ``["clip"]``, without those of versions; complete a killed export first.
 
     Raises:
         InvalidInput: if there is no such folder, nothing is published in it, or a model or a file is missing.
         ContractMismatch: if another version published it, or one name has models of several checkpoints.
     """
-    with _unchanging(repository):
+    with unchanging(repository):
         folders = _folders(repository)
         _check_weights(repository, folders)
         specs = _specs(folders)
         if not specs:
             raise InvalidInput(f"{repository} is empty: {PUBLISH}")
-        names = sorted({spec.name for spec in specs.values()})
+        names = sorted({model_versions.version_of(model) or spec.name for model, spec in specs.items()})
         for name in names:
             _check_name(repository, name, specs)
         _check_files(repository, specs)
-        return names
+        return [name for name in names if not model_versions.split(name)[1]]
 
 
 def configs(repository: Path, name: str) -> dict[str, Any]:
     """Return the configurations of the six models of one name, whatever the state of others; raises as :func:`check`."""
-    with _unchanging(repository):
+    with unchanging(repository):
         own = _models(name)
         folders = _folders(repository)
         of_name = [folder for folder in folders if folder.name in own]
@@ -52,13 +53,13 @@ def configs(repository: Path, name: str) -> dict[str, Any]:
 def spec(model: Path) -> ModelSpec:
     """Return the spec beside a model's weights; raise ContractMismatch if it can't be read."""
     try:
-        return ModelSpec.load(model / VERSION / SPEC_FILE)
+        return ModelSpec.load(folder_of(model) / SPEC_FILE)
     except (ClipError, OSError, ValueError, TypeError, RecursionError) as problem:
         raise ContractMismatch(f"{model} isn't of this version's layout ({problem}): {PUBLISH}") from problem
 
 
 @contextlib.contextmanager
-def _unchanging(repository: Path) -> Iterator[None]:
+def unchanging(repository: Path) -> Iterator[None]:
     """Keep exports out, and end what one was killed in."""
     if not repository.is_dir():
         raise InvalidInput(f"no model repository {repository}: {PUBLISH}")
@@ -88,11 +89,11 @@ def _folders(repository: Path) -> list[Path]:
 
 def _specs(folders: Iterable[Path]) -> dict[str, ModelSpec]:
     """Return the specs of our models; those of others have none."""
-    return {folder.name: spec(folder) for folder in folders if (folder / VERSION / SPEC_FILE).is_file()}
+    return {folder.name: spec(folder) for folder in folders if (folder_of(folder) / SPEC_FILE).is_file()}
 
 
 def _check_weights(repository: Path, folders: Iterable[Path]) -> None:
-    if bare := [model.name for model in folders if not any((model / VERSION).glob("*"))]:
+    if bare := [model.name for model in folders if not any(folder_of(model).glob("*"))]:
         raise InvalidInput(f"{repository} has no weights for {', '.join(bare)}: {PUBLISH}")
 
 
@@ -121,7 +122,7 @@ def _files(model: Path, config: Any) -> list[Path]:
     """Return the files of a model besides its configuration and its spec."""
     files = [config.default_model_filename] if config.default_model_filename else list(MODEL_FILES.get(config.backend, ()))
     tokenizes = config.platform != "ensemble" and any(sent.name == TEXT for sent in config.input)
-    return [model / VERSION / file for file in files + [TOKENIZER_FILE] * tokenizes]
+    return [folder_of(model) / file for file in files + [TOKENIZER_FILE] * tokenizes]
 
 
 def _unknown(repository: Path, name: str, folders: Iterable[Path]) -> str:

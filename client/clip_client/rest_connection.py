@@ -184,7 +184,8 @@ def _config(described: Any) -> SimpleNamespace:
         key: SimpleNamespace(string_value=str(one["string_value"])) for key, one in described.get("parameters", {}).items()
     }
     most, backend = int(described["max_batch_size"]), str(described.get("backend", ""))
-    return SimpleNamespace(max_batch_size=most, backend=backend, parameters=parameters)
+    outputs = [SimpleNamespace(name=str(one["name"])) for one in described.get("output", [])]
+    return SimpleNamespace(max_batch_size=most, backend=backend, parameters=parameters, output=outputs)
 
 
 def _error_text(answer: Answer) -> str:

@@ -12,6 +12,7 @@ from clip_client.client_variables import SEARCH_TOKEN
 from clip_client.concurrency import Threads
 from clip_client.connect import sidecar_at
 from clip_client.connection_options import Retries, Timeouts, sent_token
+from clip_client.feedback_calls import FeedbackBooks, FeedbackEvent, FeedbackKind
 from clip_client.pickles import reduced, secrets
 from clip_client.rows_and_hits import (
     Added,
@@ -32,6 +33,9 @@ from clip_client.tls import Tls
 __all__ = [
     "Added",
     "Duplicates",
+    "FeedbackBooks",
+    "FeedbackEvent",
+    "FeedbackKind",
     "Group",
     "Hit",
     "OnConflict",
@@ -103,6 +107,10 @@ class Search:
     facets = blocking(SearchCalls.facets)
     duplicates = blocking(SearchCalls.duplicates)
     keep_picture = blocking(SearchCalls.keep_picture)
+    feedback = blocking(SearchCalls.feedback)
+    kept_feedback = blocking_iterator(SearchCalls.kept_feedback)
+    feedback_books = blocking(SearchCalls.feedback_books)
+    delete_feedback = blocking(SearchCalls.delete_feedback)
     rebuild = blocking(SearchCalls.rebuild)
     close = blocking(SearchCalls.close)
 

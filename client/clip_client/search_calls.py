@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from clip_client.arrow_calls import ArrowCalls
 from clip_client.concurrency import Concurrency
 from clip_client.errors import InvalidInput, NotFound, Unavailable
+from clip_client.feedback_calls import FeedbackCalls
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
 from clip_client.model_host import check_wait
 from clip_client.rows_and_hits import (
@@ -33,7 +34,7 @@ from clip_client.spec import Tower
 _DESCRIBED = 10_000  # hits that come with metadata unless others are asked for
 
 
-class SearchCalls(ArrowCalls):
+class SearchCalls(ArrowCalls, FeedbackCalls):
     """Calls to one sidecar."""
 
     def __init__(self, http: AwaitableSidecar, concurrency: Concurrency) -> None:
@@ -213,7 +214,7 @@ class SearchCalls(ArrowCalls):
             "columns": sent,
         }
         query |= {"sort": {"column": sort, "descending": descending}} if sort else {}
-        return self._hits((await self._http.ask("POST", _path(collection, "search"), query))["hits"])
+        return self._hits(await self._http.ask("POST", _path(collection, "search"), query))
 
     async def thumbnail(self, hit: Hit) -> bytes | None:
         """Return the thumbnail of a hit, a JPEG of at most 256 KB; None where it has none."""
@@ -259,7 +260,7 @@ class SearchCalls(ArrowCalls):
         """
         wanted = {"threshold": threshold, "filter": where, "limit": limit, "offset": offset}
         answer = await self._http.ask("POST", _path(collection, "duplicates"), wanted)
-        groups = [Group(self._hits(group["rows"]), group["size"]) for group in answer["groups"]]
+        groups = [Group(self._hits(group, "rows"), group["size"]) for group in answer["groups"]]
         return Duplicates(groups, answer["more"], answer["checked"])
 
     async def keep_picture(self, image: str | os.PathLike[str] | bytes) -> str:
@@ -278,8 +279,8 @@ class SearchCalls(ArrowCalls):
         if closable:
             await self._http.close()
 
-    def _hits(self, rows: Iterable[Mapping[str, Any]]) -> Hits:
-        return Hits((Hit(**row) for row in rows), self._shown)
+    def _hits(self, answer: Mapping[str, Any], name: str = "hits") -> Hits:
+        return Hits((Hit(**row) for row in answer[name]), self._shown, answer.get("model", ""), answer.get("space", ""))
 
     async def _terms(self, what: str | Term | Sequence[Term], minus: Sequence[Term]) -> dict[str, Any]:
         mix, dropped = as_terms(what, "what"), as_terms(minus, "minus")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from clip_client.errors import ContractMismatch
-from clip_client.model_repository import PUBLISH, preparer
+from clip_client.model_repository import NUMBER, PUBLISH, preparer
 from clip_client.preprocess import Limits, Preprocessing
-from clip_client.spec import TOWERS, ModelSpec, ensemble
+from clip_client.spec import ORIGIN, TOWERS, ModelSpec, Tower, ensemble
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,12 @@ class ServedModel:
     max_batch: int  # most items of one request
     limits: Limits  # bounds on an image
     preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
+    number: int = 1  # of the version that serves
+    names_origin: bool = False  # its ensembles name the space of each answer: contract 2
+
+
+class Rolling(ContractMismatch):
+    """The models are of two checkpoints, as for a moment while a server goes over to another."""
 
 
 class Configured(Protocol):
@@ -36,16 +42,28 @@ async def served_model(host: Configured, name: str) -> ServedModel:
     configs = [await host.config(ensemble(name, tower)) for tower in TOWERS]
     image, text = (ModelSpec.from_parameters(_parameters(config)) for config in configs)
     if image.fingerprint != text.fingerprint:
-        raise ContractMismatch(
+        raise Rolling(
             f"{name}: the image models hold {image.fingerprint}, the text models {text.fingerprint}: "
             "publish both from one checkpoint"
         )
     parameters = _parameters(await host.config(preparer(name, "image")))
+    names_origin = all(ORIGIN in {output.name for output in config.output} for config in configs)
+    if names_origin and parameters.get("fingerprint") != image.fingerprint:
+        other, told = preparer(name, "image"), parameters.get("fingerprint")
+        raise Rolling(f"{name}: the ensembles hold {image.fingerprint}, {other} {told}: {PUBLISH}")
     preprocessing: Preprocessing = "fast" if parameters.get("preprocessing") == "fast" else "exact"
     max_batch = min(config.max_batch_size for config in configs)
     if max_batch < 1:
         raise ContractMismatch(f"{name}: the models take no batches (max_batch_size is {max_batch}): {PUBLISH}")
-    return ServedModel(name, image, max_batch, Limits.from_parameters(parameters), preprocessing)
+    spec = image.completed(parameters)
+    told = parameters.get(NUMBER, "")
+    number = int(told) if told.isdecimal() else 1
+    return ServedModel(name, spec, max_batch, Limits.from_parameters(parameters), preprocessing, number, names_origin)
+
+
+async def told_fingerprint(host: Configured, name: str, tower: Tower) -> str:
+    """Return the fingerprint of the checkpoint that an ensemble leads to now."""
+    return ModelSpec.from_parameters(_parameters(await host.config(ensemble(name, tower)))).fingerprint
 
 
 def _parameters(config: Any) -> dict[str, str]:

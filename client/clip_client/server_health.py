@@ -9,7 +9,7 @@ from typing import Any
 from clip_client.errors import ClipError
 from clip_client.html_tables import table
 from clip_client.model_host import LOADING, ModelHost
-from clip_client.model_repository import encoder, models
+from clip_client.model_repository import BACKEND, encoder, models
 from clip_client.preprocess import Limits
 from clip_client.served_model import ServedModel
 from clip_client.spec import TOWERS, ModelSpec
@@ -63,6 +63,7 @@ class ServerMetadata:
         limits: bounds on an image.
         preprocessing: ``exact`` or ``fast``.
         encoders: engine by tower, and its precision where that was chosen.
+        serving: number of the version that answers to the published name.
     """
 
     address: str
@@ -74,6 +75,7 @@ class ServerMetadata:
     limits: Limits
     preprocessing: str
     encoders: Mapping[str, str]
+    serving: int = 1
 
     @property
     def fingerprint(self) -> str:
@@ -93,6 +95,7 @@ class ServerMetadata:
             ("server", f"{self.server} {self.version}"),
             ("checkpoint", f"{spec.checkpoint}{f' at {spec.revision}' if spec.revision else ''}, published as {spec.name}"),
             ("fingerprint", spec.fingerprint),
+            *([("version", str(self.serving))] if self.serving > 1 else []),
             ("embeddings", f"float32 [{spec.embedding_size}]"),
             ("images", f"{spec.image_size} x {spec.image_size} pixels, {self.preprocessing} preprocessing"),
             ("texts", f"{spec.context_length} tokens at most"),
@@ -126,6 +129,7 @@ async def metadata_of(host: ModelHost, model: ServedModel) -> ServerMetadata:
         model.limits,
         model.preprocessing,
         encoders,
+        model.number,
     )
 
 
@@ -138,4 +142,9 @@ async def _not_ready(host: ModelHost, names: list[str], timeout_s: float) -> str
 
 def _engine(config: Any) -> str:
     precision = config.parameters[_PRECISION].string_value if _PRECISION in config.parameters else ""
-    return f"{config.backend} {precision}".strip()
+    return f"{config.backend or _backend_behind(config)} {precision}".strip()
+
+
+def _backend_behind(config: Any) -> str:
+    """Return the backend that an encoder of the plain name leads to, as its parameters say."""
+    return str(config.parameters[BACKEND].string_value) if BACKEND in config.parameters else ""

@@ -16,7 +16,7 @@ from clip_client.connection_options import Options
 from clip_client.errors import ClipError, ContractMismatch, Timeout, Unavailable
 from clip_client.retry_pauses import pauses_s
 from clip_client.rota import Rota
-from clip_client.served_model import ServedModel, served_model
+from clip_client.served_model import Rolling, ServedModel, served_model
 
 _T = TypeVar("_T")
 _LEAST_S = 0.001  # left for an attempt; gRPC takes no less
@@ -124,15 +124,19 @@ class Servers:
         self.outages += len(self._servers) == 1
 
     async def _compare(self, server: _Server) -> None:
-        """Refuse a server with another checkpoint than the first one, before it gets a request."""
+        """Refuse a server with another space than the first one, before it gets a request."""
         if server.is_known or len(self._servers) == 1 or not self._name:
             return
-        model = await served_model(_OneServer(server.connection, self._options), self._name)
+        try:
+            model = await served_model(_OneServer(server.connection, self._options), self._name)
+        except Rolling:  # compared once it has gone over; its answers name their space
+            return
         first, expected = self._model or (server.connection, model)
         self._model = first, expected
         for what, here, there in _differences(model, expected):
             raise ContractMismatch(
-                f"{server.connection.address} has the {what} {here}, {first.address} {there}: serve one checkpoint on all"
+                f"{server.connection.address} has the {what} {here}, {first.address} {there}: serve one checkpoint on all, "
+                "or several of one space"
             )
         server.is_known = True
 
@@ -180,8 +184,7 @@ def _differences(model: ServedModel, expected: ServedModel) -> Iterator[tuple[st
     yield from (
         (what, here, there)
         for what, here, there in (
-            ("fingerprint", model.spec.fingerprint, expected.spec.fingerprint),
-            ("spec", model.spec, expected.spec),
+            ("space", model.spec.space, expected.spec.space),
             ("maximum batch", model.max_batch, expected.max_batch),
             ("limits", model.limits, expected.limits),
             ("preprocessing", model.preprocessing, expected.preprocessing),

@@ -25,7 +25,8 @@ from clip_client.errors import (
     Unavailable,
     error_class,
 )
-from clip_client.retry_pauses import pauses_s
+from clip_client.retry_pauses import Pressed, pauses_s, unpressed
+from clip_client.sent_json import about_size, dumped
 from clip_client.server_addresses import ServerAddress
 from clip_client.tls import Tls
 
@@ -88,7 +89,7 @@ class Sidecar(ABC):
         self._concurrency.check()
         body = content if isinstance(content, bytes) else b""
         if content is not None and not isinstance(content, bytes):
-            body = await self._apart(_dumped, content, _size(content))
+            body = await self._apart(dumped, content, about_size(content))
         status, answer = await self._asked(method, path, body)
         if status >= 300:  # the sidecar never redirects
             raise self._error(status, answer)
@@ -120,7 +121,7 @@ class Sidecar(ABC):
         """
         self._concurrency.check()
         try:
-            async with contextlib.aclosing(self._streamed(path, _dumped(content))) as lines:
+            async with contextlib.aclosing(self._streamed(path, dumped(content))) as lines:
                 async for line in lines:
                     told = {**json.loads(line)}
                     if "error" in told:
@@ -171,6 +172,16 @@ class Sidecar(ABC):
     async def _asked(self, method: str, path: str, body: bytes, most_bytes: int | None = None) -> tuple[int, bytes]:
         """Send a request, again where nobody is there; where its answer was lost only if it changes nothing."""
         deadline = time.monotonic() + self._options.request_s
+        while True:
+            try:
+                return await self._attempted(method, path, body, most_bytes, deadline)
+            except Pressed as problem:
+                if self._options.retries.attempts == 1 or time.monotonic() + problem.pause_s > deadline:
+                    return problem.status, problem.answer
+                await self._concurrency.sleep(problem.pause_s)
+
+    async def _attempted(self, method: str, path: str, body: bytes, most: int | None, deadline: float) -> tuple[int, bytes]:
+        """Send a request as often as nobody is there; raises Pressed if it has to wait."""
         is_question = method == "GET" or path.endswith(_QUESTIONS)
         problem: Outage | None = None
         for pause_s in pauses_s(self._options.retries):
@@ -180,7 +191,7 @@ class Sidecar(ABC):
                 await self._concurrency.sleep(pause_s)
             try:
                 left_s = max(min(deadline - time.monotonic(), self._options.attempt_s), 0.001)
-                return await self._sent(method, path, body, left_s, most_bytes)
+                return await self._sent(method, path, body, left_s, most)
             except Outage as outage:
                 problem = outage
                 if isinstance(outage, Lost) and not is_question:
@@ -257,9 +268,9 @@ class SidecarHttp(Sidecar):
                 redirect=False,
             )
             if most_bytes is None:
-                return answer.status, answer.data
+                return unpressed(answer.status, answer.headers, answer.data)
             with answer:
-                return answer.status, answer.read(most_bytes + 1, decode_content=True)
+                return unpressed(answer.status, answer.headers, answer.read(most_bytes + 1, decode_content=True))
         except urllib3.exceptions.HTTPError as problem:
             raise self._of_library(problem) from problem
 
@@ -286,15 +297,3 @@ class SidecarHttp(Sidecar):
 
 def _foreign(status: int) -> Unavailable:
     return Unavailable(f"the sidecar answers {status}: is something else listening there?")
-
-
-def _dumped(content: Any) -> bytes:
-    return json.dumps(content).encode()
-
-
-def _size(content: Any) -> int:
-    """Return about as many bytes as the large strings of a request have."""
-    if isinstance(content, str):
-        return len(content)
-    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    return sum(map(_size, values)) + 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from clip_client.concurrency import Concurrency
 from clip_client.connection_options import Options
 from clip_client.loop_session import LoopSession
+from clip_client.retry_pauses import unpressed
 from clip_client.server_addresses import ServerAddress
 from clip_client.sidecar_http import Sidecar
 
@@ -34,7 +35,7 @@ class SidecarOnLoop(Sidecar):
         request = method, self.url + path, body or None
         async with self._session.answer(request, timeout_s, lambda _: self._timeout(), self._sent_headers(path)) as answer:
             content = await (answer.read() if most_bytes is None else _first(answer, most_bytes + 1))
-            return answer.status, content
+            return unpressed(answer.status, answer.headers, content)
 
     async def _streamed(self, path: str, body: bytes) -> AsyncGenerator[bytes]:
         request = "POST", self.url + path, body

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +23,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 # Tensor names of the six Triton models.
 IMAGE, PIXELS, TEXT, TOKENS, EMBEDDING, ERROR = "image", "pixels", "text", "tokens", "embedding", "error"
+ORIGIN = "origin"  # of an answer: space and fingerprint of the checkpoint, see ModelSpec.origin
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
@@ -32,12 +33,21 @@ Padding = Literal["trailing", "masked", "full"]
 Activation = Literal["softmax", "sigmoid"]
 Transparency = Literal["white", "ignored"]
 
-_IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice", "approximation")  # no other space of embeddings
+_LINEAGE = ("inherited_space", "image_sha256", "text_sha256")
+"""Fields that the ensembles' parameters don't have: clients of contract 1 refuse those that they don't know."""
+_IDENTITY_ONLY = ("name", "checkpoint", "revision", "notice", "approximation", *_LINEAGE)  # no other embeddings
+_OF_BOTH_TOWERS = ("family", "embedding_size")
+OF_TOWER: dict[Tower, tuple[str, ...]] = {
+    "image": ("image_size", "resize_mode", "resize_size", "interpolation", "mean", "std", "transparency", "patch_size"),
+    "text": ("tokenizer_sha256", "context_length", "padding", "pad_token", "end_token"),
+}
+"""Fields that shape a tower's embeddings."""
 _UNLESS = {
     "transparency": "white",
     "patch_size": 0,
     "notice": "",
     "approximation": "",
+    **dict.fromkeys(_LINEAGE, ""),
 }  # fields that are left out where they hold this, as if they had never been added
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -75,6 +85,9 @@ class ModelSpec:
         patch_size: side of a patch in pixels for ``patches``, else 0.
         notice: its author's sentence on its purpose, cleaned; empty for none.
         approximation: variant of the image tower that computes less than the checkpoint does, and by how much; empty for none.
+        image_sha256: digest of the image tower's weights; empty if nobody computed it.
+        text_sha256: the same of the text tower.
+        inherited_space: space of the parent whose image tower this checkpoint kept; empty for a space of its own.
     """
 
     name: str
@@ -101,12 +114,16 @@ class ModelSpec:
     patch_size: int = 0
     notice: str = ""
     approximation: str = ""
+    image_sha256: str = field(default="", compare=False)  # weights_sha256 says the same
+    text_sha256: str = field(default="", compare=False)
+    inherited_space: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.notice, str):
             raise InvalidInput(f"notice is {type(self.notice).__name__}, expected a text")
-        if not isinstance(self.approximation, str):
-            raise InvalidInput(f"approximation is {type(self.approximation).__name__}, expected a text")
+        for name in ("approximation", *_LINEAGE):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidInput(f"{name} is {type(getattr(self, name)).__name__}, expected a text")
         object.__setattr__(self, "notice", notices.cleaned(self.notice))
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(f"name {self.name!r} must be letters, digits, '_' and '-', starting with a letter")
@@ -115,9 +132,9 @@ class ModelSpec:
         _check_choice("padding", self.padding, get_args(Padding))
         _check_choice("activation", self.activation, get_args(Activation))
         _check_choice("transparency", self.transparency, get_args(Transparency))
-        for field in ("image_size", "resize_size", "context_length", "embedding_size"):
-            if getattr(self, field) < 1:
-                raise InvalidInput(f"{field} is {getattr(self, field)}, expected at least 1")
+        for size in ("image_size", "resize_size", "context_length", "embedding_size"):
+            if getattr(self, size) < 1:
+                raise InvalidInput(f"{size} is {getattr(self, size)}, expected at least 1")
         self._check_patches()
         if self.padding == "masked" and self.pad_token == self.end_token:
             raise InvalidInput(
@@ -126,9 +143,9 @@ class ModelSpec:
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise InvalidInput(f"mean {self.mean} and std {self.std} must be three numbers each, std not 0")
         numbers = {"mean": self.mean, "std": self.std, "logit_scale": (self.logit_scale,), "logit_bias": (self.logit_bias,)}
-        for field, values in numbers.items():
+        for number, values in numbers.items():
             if not all(map(math.isfinite, values)):
-                raise InvalidInput(f"{field} is {getattr(self, field)}, expected finite numbers")
+                raise InvalidInput(f"{number} is {getattr(self, number)}, expected finite numbers")
 
     def _check_patches(self) -> None:
         if (self.resize_mode == "patches") != (self.patch_size > 0):
@@ -142,13 +159,33 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the embedding space, 16 hex digits: weights, tokenizer and all that shapes an embedding or a score.
+        """Fingerprint of the checkpoint, 16 hex digits: weights, tokenizer and all that shapes an embedding or a score.
 
         Name, checkpoint, revision and notice are left out: a copy of the same weights gives the same embeddings. So is an
         approximation, whose embeddings are near enough to be searched with the others, as those of int8.
         """
-        shaping = {k: v for k, v in self._stated().items() if k not in _IDENTITY_ONLY}
-        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest({k: v for k, v in self._stated().items() if k not in _IDENTITY_ONLY})
+
+    @property
+    def space(self) -> str:
+        """Fingerprint of the space that both towers write into: embeddings of one space can be compared, others never.
+
+        A checkpoint's own fingerprint, unless only its text tower was changed: then its parent's space.
+        """
+        return self.inherited_space or self.fingerprint
+
+    @property
+    def origin(self) -> str:
+        """Source of an answer, as the ensembles' output of that name has it: the space, a blank, the fingerprint."""
+        return f"{self.space} {self.fingerprint}"
+
+    def tower_fingerprint(self, tower: Tower) -> str:
+        """Return the fingerprint of a tower, 16 hex digits: its weights and what shapes its embeddings; empty if unknown."""
+        weights = self.image_sha256 if tower == "image" else self.text_sha256
+        if not weights:
+            return ""
+        shaping = {name: getattr(self, name) for name in (*_OF_BOTH_TOWERS, *OF_TOWER[tower])}
+        return _digest({"tower": tower, "weights": weights, **shaping})
 
     def ensemble(self, tower: Tower) -> str:
         """Return the name of the Triton ensemble that joins a tower's steps, e.g. ``clip_image``."""
@@ -191,8 +228,22 @@ class ModelSpec:
         return spec
 
     def to_parameters(self) -> dict[str, str]:
-        """Return the fields as the string parameters of a Triton model configuration, each value in JSON."""
-        return {key: json.dumps(value) for key, value in self.to_fields().items()}
+        """Return the fields as the string parameters of a Triton model configuration, each value in JSON.
+
+        Without those of :meth:`lineage_parameters`.
+        """
+        return {key: json.dumps(value) for key, value in self.to_fields().items() if key not in _LINEAGE}
+
+    def lineage_parameters(self) -> dict[str, str]:
+        """Return the rest for another model's configuration, and the fingerprint of the spec that it completes."""
+        return {"fingerprint": self.fingerprint, **{name: getattr(self, name) for name in _LINEAGE}}
+
+    def completed(self, parameters: Mapping[str, str]) -> ModelSpec:
+        """Return the spec with what :meth:`lineage_parameters` gave; unchanged where they are of another spec, or none."""
+        if parameters.get("fingerprint") != self.fingerprint:
+            return self
+        space, image, text = (parameters.get(name, "") for name in _LINEAGE)
+        return dataclasses.replace(self, inherited_space=space, image_sha256=image, text_sha256=text)
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> ModelSpec:
@@ -227,6 +278,10 @@ class ModelSpec:
 def ensemble(name: str, tower: Tower) -> str:
     """Return the name of the Triton ensemble of a published model, e.g. ``clip_image`` for ``clip`` and ``image``."""
     return f"{name}_{tower}"
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ NOT_WEIGHTS = (SPEC_FILE, BUILD_RECORD, EMBEDDINGS)
 # Of a checkpoint.
 REPORT_JSON, REPORT_MD = "report.json", "report.md"
 SPEED_AGAINST_LOSS, LATENCY_BY_BATCH = "speed-against-loss.png", "latency-by-batch.png"
-LIBRARY_RECORD, SPEED_RECORD = "library.json", "speed.json"
+LIBRARY_RECORD, SPEED_RECORD, TOWERS_RECORD = "library.json", "speed.json", "towers.json"
 TIMING_CACHE = "tensorrt-timing.cache"
+BASELINE = "baseline"  # embeddings of the evaluation by the baseline, by tower
 LOCK = ".lock"

@@ -19,7 +19,7 @@ from clip_export.pipeline import Outcome
 from clip_export.report import inventory, known, report
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED
-"""Exit statuses: unusable input; a tower below the gate, or other embeddings than the checkpoint's library; Ctrl-C."""
+"""Exit statuses: bad input; a tower below the gate, no gain over the baseline, other embeddings than its library; Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ NOW = {
     "checkpoint": "checkpoints.checkpoint",
     "choice": "builds.best_variant",
     "families.text_models": "families.m_clip",
-    "files": "hard_links",
     "foreign": "library_errors",
     "gate": "evaluation.gate",
     "hub": "checkpoints.hub",

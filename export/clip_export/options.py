@@ -34,6 +34,9 @@ class Options:
     quick: bool = False
     preprocessing: Preprocessing = "exact"
     eval: Path | None = None
+    baseline: str | None = None
+    clicks: Path | None = None
+    click_pictures: Path | None = None
     calibration: Path | None = None
     allowed: Allowed = field(default_factory=Allowed)
     artifacts: Path = Path("artifacts")
@@ -50,7 +53,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
 
     Raises:
         InvalidInput: for an unknown variant or one that can't be served, no checkpoint where none is bundled, no folder for
-            the report.
+            the report, half of the options of a baseline.
     """
     values = vars(parser(argv).parse_args(argv))
     del values["config"]
@@ -58,6 +61,7 @@ def parsed(argv: Sequence[str] | None) -> Options:
         _use_bundled(values)
     if values["json"] and not values["json"].parent.is_dir():
         raise InvalidInput(f"--json {values['json']}: there is no folder {values['json'].parent}")
+    _check_baseline(values)
     if values["image_only"] and values["text_model"]:
         raise InvalidInput("--image-only leaves texts out, --text-model is for texts: pass one of them")
     variants = listed(values.pop("variants"))
@@ -82,6 +86,18 @@ def _use_bundled(values: dict[str, object]) -> None:
     values["eval"] = values["eval"] or bundled.PICTURES
 
 
+def _check_baseline(values: Mapping[str, object]) -> None:
+    if not values["baseline"]:
+        if alone := next((name for name in ("clicks", "click_pictures") if values[name]), ""):
+            raise InvalidInput(
+                f"--{alone.replace('_', '-')} is for --baseline PARENT, the checkpoint to judge against: pass both"
+            )
+    elif values["image_only"]:
+        raise InvalidInput("--baseline judges what texts find, --image-only leaves texts out: pass one of them")
+    elif not values["eval"] and not values["list"]:
+        raise InvalidInput("--baseline needs --eval FOLDER, labelled pictures that tell what the checkpoint has forgotten")
+
+
 def _to_publish(name: str | None) -> Variant | None:
     if name and not named(name).backend:
         raise InvalidInput(f"{name} is only measured, Triton doesn't serve it: choose one of ONNX, OpenVINO or TensorRT")
@@ -94,7 +110,7 @@ def parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
         prog="clipserve export",
         description="Turn a CLIP checkpoint into fast variants, check each against PyTorch, and publish one per tower.",
         epilog="Exit status: 0 published, 2 bad input, 3 a variant to publish is below the gate, "
-        "or the checkpoint's own library gives other embeddings.",
+        "the checkpoint isn't better than its baseline, or its own library gives other embeddings.",
         formatter_class=help_texts.Formatter,
     )
     _add_models(parser)
@@ -108,6 +124,7 @@ def parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
         "clipserve export",
         "clipserve export --model openai/clip-vit-base-patch32 --eval FOLDER",
         "clipserve export --model FOLDER --variants onnx-fp32,openvino-int8 --for size",
+        "clipserve export --model LEARNED --baseline PARENT --eval FOLDER",
         "clipserve export --known siglip",
     )
     return parser
@@ -167,11 +184,23 @@ def _add_judgement(parser: argparse.ArgumentParser) -> None:
         help="pictures, with captions if there are any, to calibrate int8 with (default: a part of --eval, else the bundled)",
     )
     add(
+        "--baseline",
+        metavar="PARENT",
+        help="checkpoint that this one was made from: publish only if held-out clicks rise, and --eval doesn't fall",
+    )
+    add("--clicks", type=Path, metavar="FILE", help="held-out clicks, for --baseline (default: the checkpoint's own)")
+    add(
+        "--click-pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures that the clicks are about, by their ids (default: the vectors beside the clicks)",
+    )
+    add(
         "--max-loss",
         type=float,
         default=Allowed.lost_points,
         metavar="POINTS",
-        help="most points of recall or accuracy that a variant may lose (default: %(default)s)",
+        help="most points of recall or accuracy that a variant, or all beside --baseline, may lose (default: %(default)s)",
     )
     add(
         "--min-cosine",

@@ -1,4 +1,4 @@
-"""Export one checkpoint: compare with its library, build, judge, time, choose, publish, report."""
+"""Export one checkpoint: compare with its library and its baseline, build, judge, time, choose, publish, report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from typing import Any
 from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_client.terminal import Console
 from clip_export import families
-from clip_export.builds import speed
+from clip_export.baseline import checks, parent
+from clip_export.baseline.models import in_torch
+from clip_export.baseline.trial import Sources, Trial
+from clip_export.builds import speed, tower_digests
 from clip_export.builds.best_variant import best
 from clip_export.builds.export_lock import locked
 from clip_export.builds.judge import Artifacts, Judge
 from clip_export.builds.speed import Speed
 from clip_export.builds.verdicts import Judged, Missing
+from clip_export.checkpoints import lineage
 from clip_export.checkpoints.adapter import MERGED
 from clip_export.checkpoints.checkpoint import Checkpoint, ImagesOnly
 from clip_export.checkpoints.find import find
@@ -72,8 +76,11 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
     """Export a checkpoint whose folder of artefacts is this process's own."""
     folder, family = options.artifacts / checkpoint.slug, families.of(checkpoint)
     spec = _noticed(family.spec(checkpoint, options.name), checkpoint, options.notice)
+    spec = tower_digests.known(spec, partial(family.towers, checkpoint, spec), folder)
+    spec = tower_digests.placed(spec, lineage.read(checkpoint.folder), checkpoint.label)
     evaluation, calibration = _evaluation(options, checkpoint, spec, console)
     artifacts = Artifacts(folder, spec, partial(family.towers, checkpoint, spec), steps)
+    trial = _trial(options, checkpoint, artifacts, evaluation, console)
     steps.next()
     libraries = record.compared(checkpoint, family, artifacts, options.eval)
     if differences := [problem for tower in TOWERS if (problem := libraries[tower].problem(tower))]:
@@ -81,6 +88,11 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
         return Outcome(folder, differences, content, None)
     steps.next()
     judge = artifacts.judge(evaluation, calibration, options.allowed)
+    beside = trial.judged(evaluation, judge.reference, folder, options.allowed, steps) if trial else None
+    if beside and beside.objections and not options.force:
+        unbuilt: dict[Tower, dict[str, Speed | str]] = {tower: {} for tower in TOWERS}
+        told = (spec, checkpoint.origins, evaluation, calibration, options.preprocessing, libraries)
+        return _reported(Report(*told, [], unbuilt, {}, {}, beside), folder, beside.objections)
     rows = _quick_rows(options, judge, steps) if options.quick else _rows(options, judge, steps)
     built = {tower: [row for row in rows[tower] if isinstance(row, Judged)] for tower in TOWERS}
     speeds = {tower: _speeds(options, tower, built[tower], artifacts, steps) for tower in TOWERS}
@@ -93,10 +105,30 @@ def _exported(options: Options, checkpoint: Checkpoint, steps: Steps, console: C
         publish(published, spec, checkpoint.tokenizer_json, options.preprocessing, options.repository)
     every = [row for tower in TOWERS for row in rows[tower]]
     pair = judge.retrieval(published["image"], published["text"]) if published else {}
-    origins = checkpoint.origins
-    whole = Report(spec, origins, evaluation, calibration, options.preprocessing, libraries, every, speeds, published, pair)
-    report.save(whole, folder, [] if options.quick else plots.save(whole, folder))
+    told = (spec, checkpoint.origins, evaluation, calibration, options.preprocessing, libraries)
+    return _reported(Report(*told, every, speeds, published, pair, beside), folder, objections, plotted=not options.quick)
+
+
+def _reported(whole: Report, folder: Path, objections: Sequence[str], *, plotted: bool = False) -> Outcome:
+    """Write the report; return it as the outcome."""
+    report.save(whole, folder, plots.save(whole, folder) if plotted else [])
     return Outcome(folder, objections, report.as_json(whole), whole)
+
+
+def _trial(
+    options: Options, checkpoint: Checkpoint, artifacts: Artifacts, evaluation: Evaluation, console: Console
+) -> Trial | None:
+    """Open the baseline and the clicks, and check what can be checked before anything is built; None without a baseline."""
+    if options.baseline is None or options.eval is None:
+        return None
+    artifacts.progress("reading the baseline and the clicks")
+    checks.general(evaluation, options.allowed)
+    where = (_pickles(options, console), options.artifacts / MERGED.name)
+    opened = parent.opened(options.baseline, options.name, checkpoint.tokenizer_json, *where)
+    clicks = options.clicks or checkpoint.folder / lineage.HELD_OUT
+    sources = Sources(clicks, options.click_pictures, options.eval)
+    this = in_torch(artifacts.spec, checkpoint.tokenizer_json, artifacts.towers)
+    return Trial.prepared(this, opened, lineage.read(checkpoint.folder), sources)
 
 
 def _number_of_steps(options: Options) -> int:
@@ -142,10 +174,13 @@ def _speeds(
 
 def _checkpoint(options: Options, console: Console) -> Checkpoint:
     """Find the checkpoint of the options."""
-    pickles = Pickles(None if options.no_pickle else options.artifacts / CONVERTED, partial(_print, console))
     merged = options.artifacts / MERGED.name
-    checkpoint = find(options.model, options.revision, options.text_model, pickles, merged)
+    checkpoint = find(options.model, options.revision, options.text_model, _pickles(options, console), merged)
     return ImagesOnly.of(checkpoint) if options.image_only else checkpoint
+
+
+def _pickles(options: Options, console: Console) -> Pickles:
+    return Pickles(None if options.no_pickle else options.artifacts / CONVERTED, partial(_print, console))
 
 
 def _noticed(spec: ModelSpec, checkpoint: Checkpoint, notice: str | None) -> ModelSpec:

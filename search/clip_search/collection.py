@@ -29,7 +29,7 @@ from clip_search.options import IndexOptions
 from clip_search.storage.acknowledged_version import AcknowledgedVersion
 from clip_search.storage.columns import Columns
 from clip_search.storage.row_cache import RowCache
-from clip_search.storage.rows import NewRow, OnConflict
+from clip_search.storage.rows import NewRow, OnConflict, checked_vector
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
 from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
@@ -37,7 +37,7 @@ from clip_search.tally import Tally
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
-"""Source of text queries to tune on: (``count``, ``fingerprint``, ``size``) -> vectors, and where they come from."""
+"""Source of text queries to tune on: (``count``, ``space``, ``size``) -> vectors, and where they come from."""
 _FILTERS = 32  # filters whose rows are remembered: a page of search results asks for one many times
 _GRAPHS = 2  # graphs of neighbours that are remembered: 26 MB each, for other thresholds and further pages
 _MOST_COMPARED, _COMPARING_S = 100_000, 15.0  # pictures among which near duplicates are looked for, and the time for it
@@ -60,7 +60,8 @@ class Collection:
             acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
-        self._texts = partial(texts, fingerprint=self.about.fingerprint, size=self.about.size)
+        self.kin: set[str] = set()  # fingerprints of other models that are known to share its space
+        self._texts = partial(texts, space=self.about.space, size=self.about.size)
         self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
         kind = Followed if table.read_only else Commits
@@ -90,7 +91,8 @@ class Collection:
             StorageFull: more rows than can be served within the memory.
         """
         self.check_writable()
-        self.about.check_fingerprint(fingerprint, self.name)
+        if fingerprint not in self.kin:
+            self.about.check_fingerprint(fingerprint, self.name)
         vectors = sum(len(row.vectors) for row in rows)
         self._check_room(vectors + sum(engine.size() for engine in self.engines.values()))
         twice = [id for id, count in collections.Counter(row.id for row in rows).items() if count > 1]
@@ -147,6 +149,15 @@ class Collection:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
         return rows[id]
 
+    def vector_of(self, id: str, tower: Tower) -> Floats:
+        """Return the vector of a row, that of a tower if it has one, float32 [D]; raise NotFound for no row and no vector."""
+        row = self.row_of(id)
+        for side in (tower, *TOWERS):
+            vector = self.engines[side].vectors(np.array([row], np.int64))[0]
+            if vector.any():
+                return checked_vector(vector, self.about.size)
+        raise NotFound(f"row {id!r} of collection {self.name} has no vector: add it again")
+
     def present(self, ids: Sequence[str]) -> set[str]:
         """Return the ids that the collection has, of those given."""
         return set(self.numbers(ids))
@@ -163,6 +174,7 @@ class Collection:
             "rows": len(self.table),
             "dimension": self.about.size,
             "fingerprint": self.about.fingerprint,
+            "space": self.about.space,
             "columns": own_columns(self.table.schema),
             "table_version": self.table.version,
             "read_only": self.table.read_only,

@@ -20,7 +20,16 @@ _BATCH = 32  # as the largest batch of the published models
 _PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02  # micro-batch wait: half of the last request's time, at most 20 ms
 TIMEOUT_S = 20.0  # bound on a request to Triton, and on the time that a text waits for its turn and its answer
 _MOST_WAITING = 2_048  # texts that wait at most: Triton embeds that many short ones before their deadline
+_LOOK_S = 5.0  # longest time that texts are answered from the cache alone
 _READY_S = 0.2  # a health check waits no longer for Triton
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vector of a text, and the checkpoint that made it."""
+
+    vector: Floats  # [D]
+    spec: ModelSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +38,7 @@ class _Waiting:
 
     text: str
     deadline: float
-    vector: Future[Floats] = field(default_factory=Future)
+    vector: Future[Embedded] = field(default_factory=Future)
 
 
 class Embedder:
@@ -47,7 +56,9 @@ class Embedder:
         self._swapping = threading.Lock()
         self._readiness = Readiness(self._ask_ready)
         self._served = Served()
-        self.cache: Lru[tuple[Clip, str], Floats] = Lru(cached)
+        self.cache: Lru[tuple[Clip, str], Embedded] = Lru(cached)
+        self._looked = time.monotonic()
+        self._looking = threading.Lock()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self.batches = self.batched = 0  # micro-batches so far, and the texts in them
         threading.Thread(target=self._work, name="text queries", daemon=True).start()
@@ -55,7 +66,11 @@ class Embedder:
     @property
     def spec(self) -> ModelSpec:
         """Contract of the server's checkpoint; raises Unavailable if the server is down."""
-        return self._clip.spec
+        clip = self._clip
+        try:
+            return clip.spec
+        except ContractMismatch:
+            return self._replaced(clip).spec
 
     def known(self) -> ModelSpec | None:
         """Return the spec of the server's checkpoint if it is known, or told within a moment; None otherwise."""
@@ -65,8 +80,8 @@ class Embedder:
         """Return the reason why the server isn't ready; empty if it is."""
         return self._readiness.ask()
 
-    def text(self, text: str) -> Future[Floats]:
-        """Queue a text; the future gives its vector [D], or raises as :meth:`clip_client.Clip.embed_text`.
+    def text(self, text: str) -> Future[Embedded]:
+        """Queue a text; the future gives its vector [D] and the model's spec, or raises as :meth:`clip_client.Clip.embed_text`.
 
         Raises:
             Unavailable: too many wait already.
@@ -74,6 +89,7 @@ class Embedder:
         cached = self.cache.get((self._clip, text))
         waiting = _Waiting(text, time.monotonic() + TIMEOUT_S)
         if cached is not None:
+            self._look_soon()
             waiting.vector.set_result(cached)
         elif self._waiting.qsize() >= _MOST_WAITING:
             raise Unavailable(f"{_MOST_WAITING} texts wait to be embedded: try again in a moment")
@@ -174,16 +190,28 @@ class Embedder:
             for waiting in wanted:
                 _end(waiting.vector, reason)
 
-    def _outcomes(self, texts: Sequence[str]) -> list[Floats | InvalidInput]:
+    def _outcomes(self, texts: Sequence[str]) -> list[Embedded | InvalidInput]:
         if not texts:
             return []
-        clip = self._clip
+        before, clip = self.spec, self._clip
         rows = self.texts(texts)
+        self._looked = time.monotonic()
+        spec = self.spec
+        if clip is not self._clip or spec.fingerprint != before.fingerprint:
+            self.cache.clear()
+        made = [InvalidInput(rows.errors[n]) if row is None else Embedded(row, spec) for n, row in enumerate(rows)]
         if clip is self._clip:  # or they may be of the checkpoint before
-            for text, row in zip(texts, rows, strict=True):
-                if row is not None:
+            for text, row in zip(texts, made, strict=True):
+                if isinstance(row, Embedded):
                     self.cache.put((clip, text), row)
-        return [InvalidInput(rows.errors[n]) if row is None else row for n, row in enumerate(rows)]
+        return made
+
+    def _look_soon(self) -> None:
+        """Have the server asked if it is a while ago: answers from the cache don't show that another model came up."""
+        if time.monotonic() - self._looked > _LOOK_S and self._looking.acquire(blocking=False):
+            self._looked = time.monotonic()
+            self._waiting.put(_Waiting("", time.monotonic() + TIMEOUT_S))
+            self._looking.release()
 
 
 class Readiness:
@@ -234,7 +262,7 @@ def _tell(clip: Clip, answer: Future[ModelSpec]) -> None:
         answer.set_exception(problem)
 
 
-def _end(future: Future[Floats], outcome: Floats | Exception) -> None:
+def _end(future: Future[Embedded], outcome: Embedded | Exception) -> None:
     if future.done():
         return
     if isinstance(outcome, Exception):

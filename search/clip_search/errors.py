@@ -1,7 +1,8 @@
-"""Errors of the sidecar: the client's and three more, their HTTP statuses, and the meaning of LanceDB's errors.
+"""Errors of the sidecar: the client's and some more, their HTTP statuses, and the meaning of LanceDB's errors.
 
 Unavailable             503
 ├── Busy                503
+│   └── TooMany         429
 └── StorageFull         507
 ReadOnly                403
 """
@@ -11,12 +12,16 @@ import re
 
 from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status
 
-__all__ = ["Busy", "Conflict", "NotFound", "ReadOnly", "Stalled", "StorageFull", "TooLarge", "cleaned", "disk_problem",
-           "is_filter_problem", "status", "storage_problem"]  # fmt: skip
+__all__ = ["Busy", "Conflict", "NotFound", "ReadOnly", "Stalled", "StorageFull", "TooLarge", "TooMany", "cleaned",
+           "disk_problem", "is_filter_problem", "status", "storage_problem"]  # fmt: skip
 
 
 class Busy(Unavailable):
     """Others have what a request needs: memory, say; it may be sent again."""
+
+
+class TooMany(Busy):
+    """One client asks for more at once than it may; nothing was done."""
 
 
 class StorageFull(Unavailable):
@@ -36,6 +41,8 @@ def status(problem: ClipError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(problem, ReadOnly):
         return 403
+    if isinstance(problem, TooMany):
+        return 429
     return 507 if isinstance(problem, StorageFull) else http_status(problem)
 
 

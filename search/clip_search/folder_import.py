@@ -56,7 +56,8 @@ def begun(sidecar: Sidecar, collection: Collection, wanted: FolderImport) -> Gen
     folder = _allowed(wanted, sidecar.options.fetch)
     source = opened(folder)
     fingerprint = runs.fingerprint(source.schemas(), wanted.fingerprint, folder)
-    runs.check(folder, fingerprint, collection.name, collection.about.fingerprint)
+    if not sidecar.is_kin(collection, fingerprint):
+        runs.check(folder, fingerprint, collection.name, collection.about.fingerprint)
     if source.size != collection.about.size:
         raise InvalidInput(
             f"the folder has vectors of {source.size}, collection {collection.name} holds {collection.about.size}"

@@ -68,7 +68,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
         ClipError: the model's or the disk's.
     """
     collection.check_writable()
-    collection.about.check_fingerprint(options.fingerprint, collection.name)
+    sidecar.check_made_by(collection, options.fingerprint)
     errors: dict[int, str] = {}
     read = {n: item for n, item in enumerate(items) if isinstance(item, Item)}
     errors.update({n: str(item) for n, item in enumerate(items) if isinstance(item, ClipError)})
@@ -147,6 +147,8 @@ def _embed_images(
             files = side_by_side(images, partial(sidecar.image, share=share), errors)
             needed = [n for n in files if "image" not in rows[n].vectors]
             embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
+            if needed:
+                sidecar.check_model(collection)  # again: a model of another space may have come up meanwhile
             _take(rows, "image", needed, embedded, errors)
             good = {n: file for n, file in files.items() if n not in errors}
             small = side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=step_back)
@@ -169,7 +171,9 @@ def _embed_texts(
     needed = [n for n in rows if items[n].text is not None and "text" not in rows[n].vectors and n not in errors]
     if needed:
         sidecar.check_model(collection)
-        _take(rows, "text", needed, sidecar.embedder.texts([str(items[n].text) for n in needed]), errors)
+        embedded = sidecar.embedder.texts([str(items[n].text) for n in needed])
+        sidecar.check_model(collection)  # as above
+        _take(rows, "text", needed, embedded, errors)
 
 
 def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedded: Any, errors: dict[int, str]) -> None:

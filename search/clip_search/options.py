@@ -19,6 +19,7 @@ MAX_RESULTS = 10_000  # most hits with metadata in an answer, most rows of a lis
 MAX_RANKED = 100_000  # most hits of a search, offset included
 INDEXES = "indexes"  # folder of the indexes, in the folder of a database
 QUERIES = ".clipserve-queries"  # folder of pictures that links to a search refer to, in the folder of a database
+FEEDBACK = ".clipserve-feedback"  # database of the feedback, in that of the collections
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class HttpOptions:
     origins: tuple[str, ...] = ()  # other sites whose pages may call this one (CORS); `*` for any
     names: tuple[str, ...] = ()  # host names that the server goes by, besides addresses and `localhost`
     body_bytes: int = 64 * 2**20  # largest request
+    proxies: tuple[Network, ...] = ()  # addresses that name their client in X-Forwarded-For
     columns: tuple[str, ...] = ("url", "image_path", "caption", "NSFW")  # in the answers of clip-retrieval's route
 
 
@@ -103,7 +105,9 @@ class Bounds:
     head_s: float = 10.0  # time for the head of a request
     head_bytes: int = 64 * 2**10  # largest head: method, path and headers
     headers: int = 100  # most headers of a request
-    connections: int = 500  # most connections at once
+    connections: int = 1_000  # most connections at once
+    client_connections: int = 500  # most connections of one address
+    client_requests: int = 32  # requests of a client; above, it runs on half of the cores while others ask
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class Options:
     http: HttpOptions = field(default_factory=HttpOptions)
     bounds: Bounds = field(default_factory=Bounds)
     read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
+    feedback: bool = True  # clicks and marks on hits are taken and kept
+    share: float = 0.0  # of the clients whose text queries the version beside the one that serves answers, if there is one
 
     def __post_init__(self) -> None:
         if self.read_only and self.index.engine == "milvus":

@@ -55,6 +55,7 @@ class Query:
     tower: Tower | None = None  # whose vectors are searched; one that the collection has if None
     columns: tuple[str, ...] | None = None  # metadata to return; all if None
     sort: Sort | None = None  # order of the nearest 10,000 that pass; by score if None
+    client: str = ""  # the caller's own name for who asks, for trials of a model
 
     def __post_init__(self) -> None:
         if not self.terms:

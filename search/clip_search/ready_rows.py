@@ -52,7 +52,7 @@ def add_ready(sidecar: Sidecar, collection: Collection, rows: pa.Table, options:
         InvalidInput: no row is good, or what is wrong concerns all.
         ClipError: the disk's.
     """
-    collection.about.check_fingerprint(options.fingerprint, collection.name)
+    sidecar.check_made_by(collection, options.fingerprint)
     kinds = check_schema(rows.schema, collection.about.size)
     errors: dict[int, str] = {}
     read = _read(rows.combine_chunks(), kinds, collection.about.size, errors)

@@ -23,6 +23,8 @@ from clip_inside_triton import REQUIREMENTS, START
 PYTHONS = ((3, 10), (3, 12))  # first and last Python that the wheel's stubs and numpy 1.26 both exist for
 MACHINES = ("x86_64", "aarch64")  # that the wheel is made for, with glibc 2.35 or later
 
+_OTHER_FILE = "DO NOT MATCH THE HASHES"  # of pip
+
 Notice = Callable[[str], None]  # gets a line for each step of the work
 
 
@@ -105,9 +107,9 @@ def _install(environment: Environment) -> None:
     folder = environment.folder
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)], "a virtual environment can't be made: is Python's venv installed?")
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--quiet", "--only-binary", ":all:"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     _run(
-        [*pip, "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
+        [*pip, "--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(REQUIREMENTS)],
         "Triton's packages can't be installed: connect this machine once and run 'clipserve serve --install'",
     )
     for file in START:  # into site-packages, since Triton's workers don't look at PYTHON… variables
@@ -118,8 +120,19 @@ def _run(command: list[str], otherwise: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         said = (result.stderr or result.stdout).strip().splitlines()
+        if any(_OTHER_FILE in line for line in said):
+            raise Unavailable(
+                f"a package of Triton's environment isn't the file whose hash is locked ({_hashes(said)}): it may have been "
+                "tampered with; point pip at another index and run 'clipserve serve --install'"
+            )
         errors = [line for line in said if line.startswith("ERROR")] or said
         raise Unavailable(f"{otherwise} ({errors[-1] if errors else f'exit status {result.returncode}'})")
+
+
+def _hashes(said: list[str]) -> str:
+    """Return pip's lines on the package, the hashes that were expected and the one that came."""
+    words = ("from ", "Expected ", "or ", "Got ")
+    return ", ".join(line.strip() for line in said if line.startswith(" ") and any(word in line for word in words))
 
 
 def _check_platform() -> None:

@@ -19,7 +19,8 @@ from clip_client.host_names import is_address
 
 HTTP_SOCKET, METRICS_SOCKET = "http", "metrics"
 READY = "/v2/health/ready"
-HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w-]+(/versions/\d+)?/ready")
+VERSIONS = "/v2/clipserve/versions"
+HEALTH = re.compile(rf"/v2/health/(live|ready)|/v2/models/[\w.-]+(/versions/\d+)?/ready|{VERSIONS}")
 METRICS = re.compile(r"/metrics")
 _HEAD_BYTES = 16_384  # of request line and headers; browsers and Prometheus send less than 2,000
 _HEAD_S = 5  # for a client to send them
@@ -43,12 +44,18 @@ def loading() -> str:
     return "the models are being loaded"
 
 
+def no_versions() -> str:
+    """Return the versions of a server that hasn't loaded any yet."""
+    return "{}"
+
+
 @dataclass
 class Health:
     """State of the server that the launcher knows and Triton doesn't: any reason for trouble denies readiness."""
 
     trouble: Callable[[], str] = loading
     metrics: Callable[[], bytes] = bytes  # of the launcher, which follow Triton's
+    versions: Callable[[], str] = no_versions  # JSON: what serves, what is loaded
 
 
 class Refused(Exception):
@@ -127,6 +134,8 @@ async def _answer(head: str, gateway: Gateway, health: Health) -> bytes:
         path = _checked(head, gateway)
         if path == READY and (reason := health.trouble()):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+        if path == VERSIONS:
+            return _said(HTTPStatus.OK, health.versions(), "application/json")
         answer = await asyncio.to_thread(asked, gateway.triton, path)
         return await asyncio.to_thread(_with_ours, answer, health) if METRICS.fullmatch(path) and is_good(answer) else answer
     except Refused as refused:
@@ -169,7 +178,7 @@ def _check_asker(headers: Mapping[str, str], names: tuple[str, ...]) -> None:
         raise Refused(HTTPStatus.FORBIDDEN, "the Host header names neither an address nor this machine: ask by its address")
 
 
-def _said(status: HTTPStatus, reason: str) -> bytes:
-    body = f"{reason}\n"
-    kind = "Content-Type: text/plain; charset=utf-8\r\nConnection: close"
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+def _said(status: HTTPStatus, reason: str, kind: str = "text/plain") -> bytes:
+    body = f"{reason}\n".encode()
+    told = f"Content-Type: {kind}; charset=utf-8\r\nConnection: close\r\nContent-Length: {len(body)}"
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{told}\r\n\r\n".encode() + body

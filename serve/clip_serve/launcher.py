@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -25,7 +26,9 @@ from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
 from clip_serve.launcher_metrics import LauncherMetrics
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
-from clip_serve.repository import Overrides, instances, overridden
+from clip_serve.repository import Overrides, instances, loaded_at_start, overridden
+from clip_serve.versions.door import Door
+from clip_serve.versions.roller import Roller
 
 _STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
 _SHARED_BYTES = 16 * 2**20  # of each Python process at first: most never need more, and growing beside requests is a risk
@@ -41,6 +44,7 @@ _NOISE = (
     b"Signal (15) received",
     b"NODELAY NOT SUPPORTED",
 )
+_BACKENDS = "backends"
 _UMASK = 0o077  # no other user reads the server's files
 _LIFELINE = "CLIPSERVE_LIFELINE"
 
@@ -48,7 +52,7 @@ _LIFELINE = "CLIPSERVE_LIFELINE"
 # but unsendable: gRPC takes 16 KB of metadata with a request, and refuses more.
 _RESTRICTED = "model-repository,shared-memory,trace,logging"
 _UNSENDABLE = "x" * 17_000
-_HTTP_RESTRICTED = f"{_RESTRICTED},metadata,inference,model-config,statistics"
+_HTTP_RESTRICTED = "shared-memory,trace,logging,metadata,inference,model-config,statistics"  # on a socket of the launcher's own
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,23 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
         started, crashes, figures = time.monotonic(), Crashes(), LauncherMetrics(lambda: health.trouble())
         health.metrics = figures.text
-        served = overridden(launch.repository, launch.overrides, run / "repository")
-        command = _command(launch, served, run)
+        refresh = partial(overridden, launch.repository, launch.overrides, run / "repository")
+        _assemble_backends(launch.environment, run)
         while True:
+            served = refresh()
+            roller = Roller(launch.repository, refresh, Door(run / http_gateway.HTTP_SOCKET, _STUB_S), notice)
             try:
-                with _running(command, launch.environment, run, notice) as server:
+                with _running(_command(launch, served, run), launch.environment, run, notice) as server:
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
-                    health.trouble, figures.processes = watch.trouble, watch.members
-                    on_ready(time.monotonic() - started)
-                    watch.run()
+                    health.trouble, health.versions, figures.processes = watch.trouble, roller.versions, watch.processes
+                    try:
+                        roller.start(watch)
+                        on_ready(time.monotonic() - started)
+                        watch.run()
+                    finally:
+                        roller.stop()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
                 figures.note_crash()
@@ -166,7 +176,7 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
     return [
         environment.tritonserver / "bin" / "tritonserver",
         f"--model-repository={repository}",
-        f"--backend-directory={_assemble_backends(environment, run)}",
+        f"--backend-directory={run / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
         f"--backend-config=python,shm-default-byte-size={_SHARED_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={_SHARED_BYTES}",
@@ -178,7 +188,8 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
         f"--metrics-address=unix:{run / http_gateway.METRICS_SOCKET}",
         f"--grpc-restricted-protocol={_RESTRICTED}:nobody={_UNSENDABLE}",
         f"--http-restricted-api={_HTTP_RESTRICTED}:nobody={_UNSENDABLE}",
-        "--model-control-mode=none",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in loaded_at_start(repository)),
         "--pinned-memory-pool-byte-size=0",  # this and the next: no GPU is looked for
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_S}",
@@ -186,19 +197,18 @@ def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
     ]
 
 
-def _assemble_backends(environment: Environment, run: Path) -> Path:
+def _assemble_backends(environment: Environment, run: Path) -> None:
     """Copy a backend directory of real files: Triton refuses a library that resolves to somewhere else.
 
     Models import from ``python/`` (Triton ignores PYTHONPATH), so clip_client goes there.
     """
-    folder = run / "backends"
+    folder = run / _BACKENDS
     shutil.copytree(environment.tritonserver / "backends" / "python", folder / "python")
     shutil.copy2(environment.stub, folder / "python")
     shutil.copytree(Path(clip_client.__file__).parent, folder / "python" / "clip_client")
     shutil.copy2(BACKENDS / "stand_in.py", folder / "python")
     for backend in STAND_INS:
         shutil.copytree(BACKENDS / backend, folder / backend)
-    return folder
 
 
 def _spawn(command: list[str | Path], environment: Environment, run: Path) -> subprocess.Popen[bytes]:

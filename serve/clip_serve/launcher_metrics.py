@@ -28,7 +28,7 @@ class LauncherMetrics(Collector):
     def __init__(self, trouble: Callable[[], str]) -> None:
         self._trouble = trouble
         self._crashes, self._crashed_at = 0, 0.0
-        self.processes: Mapping[psutil.Process, str] = {}  # Triton's, by name
+        self.processes: Callable[[], Mapping[psutil.Process, str]] = dict  # Triton's, with their names
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -65,7 +65,7 @@ class LauncherMetrics(Collector):
         """Yield memory and time of Triton's processes, those of a model's instances as one."""
         memory: Counter[str] = Counter()
         seconds: defaultdict[str, float] = defaultdict(float)
-        for process, name in dict(self.processes).items():
+        for process, name in self.processes().items():
             with contextlib.suppress(psutil.Error):  # it has just ended
                 times = process.cpu_times()
                 memory[name] += process.memory_info().rss

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -22,20 +23,46 @@ class Watch:
     def __init__(self, server: subprocess.Popen[bytes], instances: int, explanation: str) -> None:
         """Find the Python processes of a server that is ready; raise Unavailable if one of them has ended already."""
         self._server, self._explanation = server, explanation
-        self.members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
+        self._members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
+        self._leaving: set[psutil.Process] = set()  # of models that are unloaded
         self._standing: dict[psutil.Process, float] = {}
 
     def trouble(self) -> str:
         """Return the reason that the server can't answer; empty for none."""
-        return ", ".join(f"the process of {self.members[process]} stands still" for process in self._standing)
+        return ", ".join(f"the process of {self._members[process]} stands still" for process in self._standing)
 
     def run(self) -> None:
         """Poll until one ends or is halted; then raise Unavailable, Crashed after a fault of its own."""
         while True:
             self._look_at_server()
-            for process, name in self.members.items():
-                self._look_at(process, name)
+            for process, name in list(self._members.items()):
+                if process in self._members:  # not forgotten meanwhile
+                    self._look_at(process, name)
             time.sleep(POLL_S)
+
+    def processes(self) -> dict[psutil.Process, str]:
+        """Return the server and its Python processes, with their names."""
+        return self._members
+
+    def find(self) -> None:
+        """Take in the Python processes of models that were loaded since."""
+        there = _stubs(self._server, None)
+        self._leaving &= there.keys()
+        self._members = self._members | {process: name for process, name in there.items() if process not in self._leaving}
+
+    def forget(self, model: str) -> None:
+        """Let the processes of a model end, which is about to be unloaded."""
+        gone = {process for process, name in self._members.items() if name == model}
+        self._leaving |= gone
+        self._members = {process: name for process, name in self._members.items() if process not in gone}
+
+    def memory(self, models: Iterable[str]) -> int:
+        """Return the bytes of the processes of these models; what they share is counted once."""
+        names, size = set(models), 0
+        for process, name in self._members.items():
+            with contextlib.suppress(psutil.Error):
+                size += process.memory_full_info().pss if name in names else 0
+        return size
 
     def _look_at_server(self) -> None:
         if self._server.poll() is not None and (signal := fault(-self._server.returncode)):
@@ -81,7 +108,7 @@ def end_at_once(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Process, str]:
+def _stubs(server: subprocess.Popen[bytes], expected: int | None) -> dict[psutil.Process, str]:
     """Return the Python processes, each with the model that its command names: <model>/<version>/<file>."""
     children = [
         child for child in psutil.Process(server.pid).children(recursive=True) if _status(child) != psutil.STATUS_ZOMBIE
@@ -89,7 +116,7 @@ def _stubs(server: subprocess.Popen[bytes], expected: int) -> dict[psutil.Proces
     with contextlib.suppress(psutil.Error):  # one that dies right now
         commands = {child: command for child in children if (command := child.cmdline())}  # it is empty once one has ended
         stubs = {child: Path(command[1]).parents[1].name for child, command in commands.items() if command[0].endswith(_STUB)}
-        if len(stubs) == expected:
+        if expected in (None, len(stubs)):
             return stubs
     raise Unavailable(f"a Python process of the server died as it started (of {expected}): start it again")
 

@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf import text_format
 
 from clip_client import model_config, repository_check
-from clip_client.model_repository import CONFIG_FILE, THREADS, VERSION
+from clip_client.model_repository import CONFIG_FILE, THREADS
+from clip_client.model_versions import folder_of, version_of
 
 check = repository_check.check
 """Check of a repository, before Triton reads it."""
@@ -23,26 +24,42 @@ class Overrides:
 
 
 def overridden(repository: Path, overrides: Overrides, folder: Path) -> Path:
-    """Make a view of the repository at ``folder``: a link to it, or links to its versions beside changed configurations.
+    """Make a view of the repository at ``folder``, or bring it up to date: a link, or links beside changed configurations.
 
     The repository stays unchanged, and Triton gets a path that is safe in a shell.
     """
     if overrides == Overrides():
-        folder.symlink_to(repository.resolve(), target_is_directory=True)
+        if not folder.is_symlink():
+            folder.symlink_to(repository.resolve(), target_is_directory=True)
         return folder
-    for model in sorted(path.parent for path in repository.glob(f"*/{CONFIG_FILE}")):
-        view = folder / model.name
-        shutil.copytree(model, view, symlinks=True, ignore=lambda _, names: set(names) - {CONFIG_FILE})
-        (view / VERSION).symlink_to((model / VERSION).resolve(), target_is_directory=True)
+    there = {path.parent.name: path.parent for path in repository.glob(f"[!.]*/{CONFIG_FILE}")}
+    for view in folder.glob("*"):
+        if view.name not in there:
+            shutil.rmtree(view)
+    for name, model in sorted(there.items()):
+        view, number = folder / name, folder_of(model)
+        view.mkdir(parents=True, exist_ok=True)
         changed = _changed(model_config.read(model), overrides)
         (view / CONFIG_FILE).write_text(text_format.MessageToString(changed), encoding="utf-8")
+        for link in view.glob("[0-9]*"):
+            link.unlink()
+        (view / number.name).symlink_to(number.resolve(), target_is_directory=True)
     return folder
 
 
+def loaded_at_start(repository: Path) -> list[str]:
+    """Return the models to load, those that their steps lead to left out: everything but versions that nobody wants."""
+    every = sorted(path.parent.name for path in repository.glob(f"[!.]*/{CONFIG_FILE}"))
+    return [model for model in every if not version_of(model)]
+
+
 def instances(repository: Path) -> int:
-    """Return the number of instances of all models; without native backends each is a Python process."""
-    configs = [model_config.read(path.parent) for path in repository.glob(f"*/{CONFIG_FILE}")]
-    return sum(group.count for config in configs for group in config.instance_group)
+    """Return the number of instances of the models that are loaded; without native backends each is a Python process."""
+    configs = {model: model_config.read(repository / model) for model in loaded_at_start(repository)}
+    for config in list(configs.values()):
+        for step in config.ensemble_scheduling.step:
+            configs.setdefault(step.model_name, model_config.read(repository / step.model_name))
+    return sum(group.count for config in configs.values() for group in config.instance_group)
 
 
 def _changed(config: Any, overrides: Overrides) -> Any:

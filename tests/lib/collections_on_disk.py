@@ -45,7 +45,7 @@ class Opener:
         self.collection: Collection | None = None
         self.source = "texts"
 
-    def texts(self, count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
+    def texts(self, count: int, space: str, size: int) -> tuple[np.ndarray, str]:
         return unit(count, size, seed=5), self.source
 
     def open(self, options: IndexOptions = OPTIONS) -> Collection:

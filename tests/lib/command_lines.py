@@ -60,7 +60,7 @@ def verbs() -> list[list[str]]:
     listed = re.search(r"^positional arguments:\n  VERB\n(.*?)\n\n", _help((str(CLIPSERVE), "search")) + "\n\n", re.M | re.S)
     assert listed
     own = [[name] for name in cli.COMMANDS if name != "search"]
-    return [*own, *(["search", name] for name in re.findall(r"^    (\w+)", listed[1], re.M))]
+    return [*own, *(["search", name] for name in re.findall(r"^    ([\w-]+)", listed[1], re.M))]
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def opened(folder: Path, ledger: Ledger) -> tuple[Any, Any]:
         store.drop("a")
         table = store.create("a", About(SIZE, "model1"), {"serial": "int"})
 
-    def texts(count: int, fingerprint: str, size: int) -> tuple[np.ndarray, str]:
+    def texts(count: int, space: str, size: int) -> tuple[np.ndarray, str]:
         return np.stack([vector(n, "text", size) for n in range(count)]), "texts"
 
     return store, Collection("a", table, folder / "indexes" / "a", IndexOptions(exact_rows=60, tail_rows=25), texts)

@@ -23,7 +23,7 @@ def opened(folder: Path, uri: str) -> tuple[Database, Collection]:
     store = Database(str(folder / "db"), folder / "indexes")
     table = store.open("a") if "a" in store.names() else store.create("a", About(SIZE, "model1"), {"serial": "int"})
 
-    def texts(count: int, fingerprint: str, size: int) -> tuple[Any, Any]:
+    def texts(count: int, space: str, size: int) -> tuple[Any, Any]:
         return np.stack([vector(n, "text", size) for n in range(count)]), "texts"
 
     return store, Collection("a", table, folder / "indexes" / "a", options, texts)

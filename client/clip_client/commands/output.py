@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.command_runner import FAILED, is_terminal
-from clip_client.printable_text import printable
+from clip_client.printable_text import padded, printable
 from clip_client.reasons_file import ReasonsFile
 
 
@@ -41,7 +41,7 @@ class Rows:
             print("\t".join(cells), flush=True)
             return
         sized = [
-            cell.rjust(width) if is_number else cell.ljust(width)
+            padded(cell, width, right=is_number)
             for cell, width, is_number in zip(cells, self._widths.values(), numbers, strict=True)
         ]
         print("  ".join(sized).rstrip(), flush=True)

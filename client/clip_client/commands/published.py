@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clip_client import model_versions
 from clip_client.errors import ClipError
 from clip_client.model_repository import VERSION, encoder
 from clip_client.spec import TOWERS, ensemble
@@ -26,10 +27,13 @@ def published(repository: Path) -> dict[str, Any]:
 def _checkpoint(repository_check: Any, repository: Path, name: str) -> dict[str, Any]:
     try:
         configs = repository_check.configs(repository, name)
+        version = model_versions.target(configs[ensemble(name, "text")], name)
+        configs = configs if version == name else repository_check.configs(repository, version)
         spec = repository_check.spec(repository / ensemble(name, "image"))
     except (ClipError, OSError) as problem:
         return {"reason": str(problem)}
-    variants = {tower: _variant(configs[encoder(name, tower)], repository / encoder(name, tower)) for tower in TOWERS}
+    encoders = {tower: encoder(version, tower) for tower in TOWERS}
+    variants = {tower: _variant(configs[model], repository / model) for tower, model in encoders.items()}
     return {"checkpoint": spec.checkpoint, "revision": spec.revision, "fingerprint": spec.fingerprint, "variants": variants}
 
 

@@ -40,7 +40,7 @@ class Artifacts:
         self.folder = folder
         self.spec = spec
         self.progress = progress
-        self._load = load
+        self.towers = load
 
     def judge(self, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> Judge:
         """Start to judge on an evaluation: torch embeds it first, unless it did before."""
@@ -48,11 +48,15 @@ class Artifacts:
 
     def module(self, tower: Tower) -> Callable[[], nn.Module]:
         """Return a loader of a torch tower, for this process or another."""
-        return partial(_tower, self._load, tower)
+        return partial(_tower, self.towers, tower)
 
 
 class Judge:
-    """Builds missing artefacts, embeds the evaluation with them, and asks the gate."""
+    """Builds missing artefacts, embeds the evaluation with them, and asks the gate.
+
+    Attributes:
+        reference: torch's embeddings of the evaluation by tower, float32 [N, D].
+    """
 
     def __init__(self, artifacts: Artifacts, evaluation: Evaluation, calibration: Calibration, allowed: Allowed) -> None:
         self._artifacts = artifacts
@@ -64,6 +68,7 @@ class Judge:
             if json_record.read(folder / BUILD_RECORD).get("build") != self._build_key(REFERENCE, tower):
                 _replace(folder, self._build(REFERENCE, tower, None))
             reference[tower], _ = self._embedded(REFERENCE, tower, folder)
+        self.reference = reference
         self._gate = Gate(evaluation, reference, allowed)
 
     def judged(self, variant: Variant, tower: Tower) -> Judged | Missing:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clip_client.errors import InvalidInput
+from clip_client.hard_links import link
 from clip_export.checkpoints.conversion import RECORD, Conversion
 from clip_export.checkpoints.file_names import SAFETENSORS, SETTINGS
 from clip_export.checkpoints.weight_formats import INDEX
-from clip_export.hard_links import link
 
 _LARGEST = 2**28  # bytes of a settings file; the largest tokenizers have 40 MB
 _DEPTHS = ("*", "*/*", "*/*/*")  # sentence-transformers keeps a folder for each module, Multilingual-CLIP its base's config

@@ -70,6 +70,10 @@ class Allowed:
         """Return a variant's own limits, with the user's where they apply."""
         return Limits(limits.cosine_min, self.int8_cosine_mean, limits.invariance) if quantized else limits
 
+    def too_much(self, lost: float, queries: int) -> bool:
+        """Return True beyond the allowed loss; one query is always allowed: of a hundred it is a whole point, and chance."""
+        return lost > max(self.lost_points, 100 / queries) + 1e-9
+
 
 class Gate:
     """Judges embeddings of one evaluation against torch's; all are float32 of unit length."""
@@ -117,12 +121,11 @@ class Gate:
 
     def losses(self, scores: Scores) -> list[str]:
         """Return the recalls and accuracies that lost more than is allowed."""
-        return [f"{name} {lost:.1f} points lost" for name, lost in scores.lost.items() if self._too_much(name, lost)]
-
-    def _too_much(self, name: str, lost: float) -> bool:
-        """Return True beyond the allowed loss; one query is always allowed: of a hundred it is a whole point, and chance."""
-        one_query = 100 / retrieval.queries(name, self._evaluation)
-        return lost > max(self._allowed.lost_points, one_query) + 1e-9
+        return [
+            f"{name} {lost:.1f} points lost"
+            for name, lost in scores.lost.items()
+            if self._allowed.too_much(lost, retrieval.queries(name, self._evaluation))
+        ]
 
 
 def embed(encode: Encoder, batch: npt.NDArray[np.generic]) -> Embeddings:

@@ -143,7 +143,7 @@ class Inputs:
         """Prepare readable pictures as the server will; ``pixels`` are the exact ones."""
         if self._preprocessing == "exact":
             return pixels
-        files = (_content(picture.file) for picture in pictures)
+        files = (content(picture.file) for picture in pictures)
         return np.stack([preprocess(file, self._spec, preprocessing=self._preprocessing) for file in files])
 
     def _read(self, pictures: Sequence[Picture], source: str) -> tuple[npt.NDArray[np.uint8], list[Picture], tuple[str, ...]]:
@@ -152,7 +152,7 @@ class Inputs:
         for picture in pictures:
             skipped += picture.problems
             try:
-                pixels.append(preprocess(_content(picture.file), self._spec))
+                pixels.append(preprocess(content(picture.file), self._spec))
                 good.append(picture)
             except InvalidInput as problem:
                 skipped.append(f"{as_id(picture.file.name)}: {problem}")
@@ -170,8 +170,7 @@ def load(folder: Path | None, calibration: Path | None, bundled: Path | None, in
     Raises:
         InvalidInput: if there is no such folder, too few pictures are readable, or captions name missing files.
     """
-    pictures = labelled_pictures.read(folder) if folder else []
-    judged, training = labelled_pictures.split(pictures, folder) if folder else ([], [])
+    judged, training = _split(folder)
     if calibration:
         calibrated = inputs.calibration(labelled_pictures.read(calibration), str(calibration))
     elif training:
@@ -183,7 +182,18 @@ def load(folder: Path | None, calibration: Path | None, bundled: Path | None, in
     return inputs.evaluation(judged, str(folder) if folder else ""), calibrated
 
 
-def _content(file: Path) -> bytes:
+def evaluation(folder: Path, inputs: Inputs) -> Evaluation:
+    """Read ``--eval`` for one more checkpoint, without its calibration; raises as :func:`load`."""
+    return inputs.evaluation(_split(folder)[0], str(folder))
+
+
+def _split(folder: Path | None) -> tuple[list[Picture], list[Picture]]:
+    """Return the pictures to judge on and those to calibrate with; none without a folder."""
+    return labelled_pictures.split(labelled_pictures.read(folder), folder) if folder else ([], [])
+
+
+def content(file: Path) -> bytes:
+    """Read a picture within the limits; a camera's own format becomes JPEG."""
     limits = Limits()
     content = read_regular(file, camera_files.most_bytes(file, limits.image_bytes))[0]
     return camera_files.as_jpeg(content, limits.image_pixels)

@@ -80,7 +80,7 @@ def _captioned(folder: Path, files: Scan) -> list[Picture]:
     names = Names([*(file.name for file in files.pictures), *files.left_out], folder)
     captions: dict[str, list[Mapping[str, Any]]] = {}
     for written, rows in table.rows.items():
-        captions.setdefault(table.file(written, names) or _below(written), []).extend(rows)
+        captions.setdefault(table.file(written, names) or below(written), []).extend(rows)
     missing = [name for name in captions if not os.path.lexists(folder / name)]
     if len(missing) == len(captions):
         raise InvalidInput(f"the captions in {folder} name {counted(len(missing), *_MISSING)} {missing[0]}")
@@ -107,6 +107,6 @@ def _table(path: Path) -> Table | None:
     return None
 
 
-def _below(written: str) -> str:
+def below(written: str) -> str:
     """Return a name that can't lead out of the folder."""
-    return os.path.normpath(f"/{written}")[1:] or written
+    return os.path.normpath(f"/{written.lstrip('/')}")[1:] or written

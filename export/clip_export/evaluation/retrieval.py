@@ -10,6 +10,9 @@ from clip_export.evaluation.items import Evaluation
 Embeddings = npt.NDArray[np.float32]
 
 KS = (1, 5, 10)
+TEXT_TO_IMAGE, IMAGE_TO_TEXT, ZERO_SHOT = "text_to_image", "image_to_text", "zero_shot_accuracy"
+"""Names of scores; recalls have ``_r@K`` behind them."""
+
 _NEIGHBOURS = 10
 _TIE = 1e-5  # similarities this close are a tie, of which half count as nearer: rounding must not choose
 _ROWS = 1024  # of similarities that are held at once
@@ -23,21 +26,26 @@ def scores(image: Embeddings, text: Embeddings, evaluation: Evaluation) -> dict[
         text: of its texts, float32 [M, D], unit length.
         evaluation: owners and labels of the texts.
     """
-    shares: dict[str, float] = {}
+    return {name: float(answered.mean()) for name, answered in hits(image, text, evaluation).items()}
+
+
+def hits(image: Embeddings, text: Embeddings, evaluation: Evaluation) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which queries are answered right, by the name of the score: bool [Q], of texts or of pictures."""
+    answered: dict[str, npt.NDArray[np.bool_]] = {}
     if len(evaluation.owners):
         to_image = ranks(text, image, evaluation.owners[:, None] == np.arange(len(image)))
         to_text = ranks(image, text, np.arange(len(image))[:, None] == evaluation.owners)
-        shares |= {f"text_to_image_r@{k}": float((to_image < k).mean()) for k in KS}
-        shares |= {f"image_to_text_r@{k}": float((to_text < k).mean()) for k in KS}
+        answered |= {f"{TEXT_TO_IMAGE}_r@{k}": to_image < k for k in KS}
+        answered |= {f"{IMAGE_TO_TEXT}_r@{k}": to_text < k for k in KS}
     if len(evaluation.labels):
         right = evaluation.labels[:, None] == np.arange(len(text))
-        shares["zero_shot_accuracy"] = float((ranks(image, text, right) < 1).mean())
-    return shares
+        answered[ZERO_SHOT] = ranks(image, text, right) < 1
+    return answered
 
 
 def queries(name: str, evaluation: Evaluation) -> int:
     """Return the number of queries behind a score of :func:`scores`."""
-    return len(evaluation.tokens) if name.startswith("text_to_image") else len(evaluation.pixels)
+    return len(evaluation.tokens) if name.startswith(TEXT_TO_IMAGE) else len(evaluation.pixels)
 
 
 def agreement(image: Embeddings, reference: Embeddings) -> float:
@@ -64,6 +72,13 @@ def ranks(queries: Embeddings, items: Embeddings, right: npt.NDArray[np.bool_]) 
         not_farther = (~(similarity < best - _TIE) & ~good).sum(axis=1)  # so that a NaN is never a hit
         counts.append((nearer + not_farther) / 2)
     return np.concatenate(counts)
+
+
+def rank(similarity: npt.NDArray[np.float32], position: int) -> float:
+    """Return the number of items [N] that are more similar than the one at a position; ties count half."""
+    own = similarity[position]
+    nearer, not_farther = (similarity > own + _TIE).sum(), (~(similarity < own - _TIE)).sum() - 1
+    return float(nearer + not_farther) / 2
 
 
 def _neighbours(embeddings: Embeddings) -> npt.NDArray[np.int64]:

@@ -13,12 +13,12 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clip_client import model_exchange
 from clip_client.errors import InvalidInput
+from clip_client.hard_links import link
 from clip_client.model_repository import CONFIG_FILE, MODEL_FILES, VERSION
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import SPEC_FILE, TOKENIZER_FILE, TOWERS, ModelSpec, Tower
 from clip_export.artifact_files import BUILD_RECORD, NOT_WEIGHTS
 from clip_export.builds.verdicts import Judged
-from clip_export.hard_links import link
 from clip_export.publish import triton_config
 from clip_export.variants import VARIANTS
 from clip_inside_triton import PREPARERS

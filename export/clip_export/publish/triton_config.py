@@ -21,7 +21,7 @@ from tritonclient.grpc.model_config_pb2 import (
 
 from clip_client.model_repository import encoder, preparer
 from clip_client.preprocess import Limits, Preprocessing
-from clip_client.spec import EMBEDDING, ERROR, IMAGE, PIXELS, TEXT, TOKENS, ModelSpec, Tower
+from clip_client.spec import EMBEDDING, ERROR, IMAGE, ORIGIN, PIXELS, TEXT, TOKENS, ModelSpec, Tower
 from clip_export.variants.base import MAX_BATCH, Variant
 
 _SOURCE = {"image": IMAGE, "text": TEXT}
@@ -29,20 +29,20 @@ _PREPARED = {"image": PIXELS, "text": TOKENS}
 
 
 def ensemble_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConfig:
-    """Configure the ensemble: one encoded image or text -> embedding and error; the parameters carry the spec."""
+    """Configure the ensemble: one encoded image or text -> embedding, error and origin; the parameters carry the spec."""
     prepared, source = _PREPARED[tower], _SOURCE[tower]
     config = ModelConfig(name=spec.ensemble(tower), platform="ensemble", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=source, data_type=DataType.TYPE_STRING, dims=[1]))
-    config.output.extend([_embedding(spec), _error()])
+    config.output.extend([_embedding(spec), *_told()])
     steps = config.ensemble_scheduling.step
     if takes_source(tower, variant):
         only = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
         only.input_map[source] = source
-        only.output_map.update({EMBEDDING: EMBEDDING, ERROR: ERROR})
+        only.output_map.update({EMBEDDING: EMBEDDING, ERROR: ERROR, ORIGIN: ORIGIN})
     else:
         first = steps.add(model_name=preparer(spec.name, tower), model_version=-1)
         first.input_map[source] = source
-        first.output_map.update({prepared: prepared, ERROR: ERROR})
+        first.output_map.update({prepared: prepared, ERROR: ERROR, ORIGIN: ORIGIN})
         second = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
         second.input_map[prepared] = prepared
         second.output_map[EMBEDDING] = EMBEDDING
@@ -59,12 +59,12 @@ def preparer_config(spec: ModelSpec, tower: Tower, preprocessing: Preprocessing)
     """Configure the Python model that decodes images or tokenises texts."""
     config = ModelConfig(name=preparer(spec.name, tower), backend="python", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1]))
-    config.output.extend([_prepared_output(spec, tower), _error()])
+    config.output.extend([_prepared_output(spec, tower), *_told()])
     config.instance_group.append(ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU))
     config.dynamic_batching.CopyFrom(ModelDynamicBatching())
     if tower == "image":
         limits = {name: str(limit) for name, limit in asdict(Limits()).items()}
-        _parameters(config, {**limits, "preprocessing": preprocessing})
+        _parameters(config, {**limits, "preprocessing": preprocessing, **spec.lineage_parameters()})
     return config
 
 
@@ -80,7 +80,7 @@ def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConf
     if takes_source(tower, variant):  # a request brings one of the two, and gets errors with texts alone
         config.input[0].optional = True
         config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1], optional=True))
-        config.output.append(_error())
+        config.output.extend(_told())
     # By default Triton starts two instances on a CPU, which then fight for its cores.
     config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))
     # Without a delay: requests that arrive during a batch make the next one, and a lone request needn't wait.
@@ -104,8 +104,9 @@ def _embedding(spec: ModelSpec) -> ModelOutput:
     return ModelOutput(name=EMBEDDING, data_type=DataType.TYPE_FP32, dims=[spec.embedding_size])
 
 
-def _error() -> ModelOutput:
-    return ModelOutput(name=ERROR, data_type=DataType.TYPE_STRING, dims=[1])
+def _told() -> list[ModelOutput]:
+    """Return the outputs beside the embedding: the error of each item, and where its embedding came from."""
+    return [ModelOutput(name=name, data_type=DataType.TYPE_STRING, dims=[1]) for name in (ERROR, ORIGIN)]
 
 
 def _parameters(config: ModelConfig, parameters: Mapping[str, str]) -> None:

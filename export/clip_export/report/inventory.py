@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_client.model_repository import ENCODER, VERSION, encoder
+from clip_client.model_versions import version_of
 from clip_client.spec import SPEC_FILE, TOWERS, ModelSpec
 from clip_client.terminal import print_table
 from clip_export.artifact_files import BUILD_RECORD, REPORT_JSON
@@ -33,8 +34,9 @@ def _published(repository: Path) -> Iterator[tuple[str, str, str, str]]:
     for path in sorted(repository.glob(f"*_{ENCODER}/{VERSION}/{BUILD_RECORD}")):
         spec = ModelSpec.load(path.with_name(SPEC_FILE))
         for tower in TOWERS:
-            if path.parents[1].name == encoder(spec.name, tower):
-                yield spec.name, spec.fingerprint, tower, json.loads(path.read_text(encoding="utf-8"))["variant"]
+            version = version_of(path.parents[1].name)
+            if path.parents[1].name == encoder(version or spec.name, tower):
+                yield version or spec.name, spec.fingerprint, tower, json.loads(path.read_text(encoding="utf-8"))["variant"]
 
 
 def _identity(report: dict[str, Any], row: dict[str, Any]) -> list[str]:

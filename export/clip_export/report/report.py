@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
-
 from clip_client.counting import counted
 from clip_client.preprocess import Preprocessing
 from clip_client.spec import TOWERS, ModelSpec, Tower
-from clip_client.terminal import Console, blocks
+from clip_client.terminal import Console
 from clip_export import hardware
 from clip_export.artifact_files import REPORT_JSON, REPORT_MD
+from clip_export.baseline.trial import Comparison
 from clip_export.builds.speed import BATCHES, WORDS, Speed
 from clip_export.builds.verdicts import Judged, Missing, Try
 from clip_export.checkpoints.conversion import Origins
 from clip_export.evaluation.items import Calibration, Evaluation
 from clip_export.evaluation.retrieval import KS
 from clip_export.oracle.comparison import Compared
+from clip_export.report import beside_baseline, tables
 from clip_export.variants import REFERENCE, named
 
 _RECALLS = {"text_to_image": "t→i R@", "image_to_text": "i→t R@"}
@@ -41,6 +39,7 @@ class Report:
         speeds: by tower and variant; a text is the reason that one couldn't be measured.
         published: the row of each tower that went into the repository; empty if the gate refused.
         retrieval: recalls and accuracy of the two that were published, together.
+        baseline: the checkpoint beside its parent, where that was asked for.
     """
 
     spec: ModelSpec
@@ -53,6 +52,7 @@ class Report:
     speeds: Mapping[Tower, Mapping[str, Speed | str]]
     published: Mapping[Tower, Judged]
     retrieval: Mapping[str, float]
+    baseline: Comparison | None = None
 
     def speed(self, row: Judged | Missing) -> Speed | None:
         """Return the speed of a row, if it was measured."""
@@ -70,35 +70,22 @@ def show(report: Report) -> None:
     console = Console()
     for line in _sources(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if report.baseline:
+        beside_baseline.show(report.baseline, console)
     for tower in TOWERS:
         console.print(f"\n{tower} tower", style="italic", highlight=False)
-        cells = _cells(report, tower)
-        for block in blocks(cells, console.width):
-            console.print(_table([[row[number] for number in block] for row in cells]))
+        tables.show(_cells(report, tower), console)
     for line in notes(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _table(cells: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose last column wraps if it is prose, which the verdicts are."""
-    heading, *rows = cells
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, name in enumerate(heading):
-        is_prose = not name
-        table.add_column(name, justify="right" if number and not is_prose else "left", no_wrap=not is_prose, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
 
 
 def save(report: Report, folder: Path, plots: Sequence[Path]) -> None:
     """Write ``report.json`` and ``report.md`` into the checkpoint's folder of artefacts."""
     (folder / REPORT_JSON).write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
     lines = [f"# {report.spec.checkpoint}", "", *(f"{source}  " for source in _sources(report))]
+    lines += beside_baseline.markdown(report.baseline) if report.baseline else []
     for tower in TOWERS:
-        heading, *cells = _cells(report, tower)
-        rule = ["---", *["---:"] * (len(heading) - 2), "---"]
-        lines += ["", f"## {tower} tower", "", *(f"| {' | '.join(row)} |" for row in (heading, rule, *cells))]
+        lines += ["", f"## {tower} tower", "", *tables.markdown(_cells(report, tower))]
     lines += ["", *(f"{note}  " for note in notes(report)), ""]
     lines += [f"![{plot.stem}]({plot.name})" for plot in plots]
     (folder / REPORT_MD).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -118,6 +105,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "calibration": report.calibration.source,
         },
         "library": libraries_json(report.libraries),
+        **({"baseline": beside_baseline.as_json(report.baseline)} if report.baseline else {}),
         "published": {
             "variants": {tower: row.variant for tower, row in report.published.items()},
             "preprocessing": report.preprocessing,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from clip_client.hard_links import link
 from clip_export import hardware
-from clip_export.hard_links import link
 from clip_export.variants.base import Limits, Source
 from clip_export.variants.openvino_fp16 import MODEL_FILE, ONE_STREAM, WEIGHTS_FILE, OpenVinoFp16
 

@@ -53,7 +53,7 @@ def drop(arguments: argparse.Namespace) -> int:
     if not arguments.yes and not command_runner.is_terminal(sys.stdin):
         raise InvalidInput(f"drop removes {printable(name)} for good and asks first, but no terminal is there: pass --yes")
     with client(arguments) as search:
-        if not arguments.yes and not _is_agreed(f"drop {printable(name)}, {_size(search, name)}, for good?"):
+        if not arguments.yes and not is_agreed(f"drop {printable(name)}, {_size(search, name)}, for good?"):
             print("nothing was dropped")
             return command_runner.FAILED
         search.drop(name)
@@ -92,7 +92,8 @@ def _size(search: Search, name: str) -> str:
         return f"whose size isn't known ({problem})"
 
 
-def _is_agreed(question: str) -> bool:
+def is_agreed(question: str) -> bool:
+    """Ask on standard error; tell if the answer is yes."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import resource
 import socket
 import sys
 
@@ -12,7 +13,7 @@ from clip_client.errors import InvalidInput, Unavailable
 from clip_client.token_files import token_in
 from clip_search.cli.token_file import read_token
 from clip_search.memory_trim import limit_heaps
-from clip_search.options import FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
+from clip_search.options import Bounds, FetchOptions, HttpOptions, IndexOptions, MilvusOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.storage.lance_threads import limit_threads
 from clip_search.storage.permissions import UMASK
@@ -36,6 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
 def serve(options: Options) -> int:
     """Serve until a signal; return the exit status."""
     limit_heaps()
+    _allow_connections(options.bounds)
     listening = _listening(options.http)
     tokens = Tokens(options.http)
     sidecar = Sidecar(options)
@@ -49,7 +51,7 @@ def serve(options: Options) -> int:
         use_colors=False,  # logs go to files, and uvicorn knows no NO_COLOR
         access_log=False,
         loop="uvloop",
-        http=bounded(options.bounds),
+        http=bounded(options.bounds, options.http.proxies),
         ws="none",
         server_header=False,
     )
@@ -85,12 +87,22 @@ def parsed(arguments: argparse.Namespace) -> Options:
         origins=tuple(arguments.cors),
         names=tuple(arguments.name),
         body_bytes=arguments.body_mb * 2**20,
+        proxies=tuple(arguments.trusted_proxy),
         columns=tuple(filter(None, arguments.columns_to_return.split(","))),
     )
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
-        read_only=arguments.read_only,
+        Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only, share=arguments.share,
+        feedback=not arguments.no_feedback,
     )  # fmt: skip
+
+
+def _allow_connections(bounds: Bounds) -> None:
+    """Let the process open as many files as its connections and its tables need, as far as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * bounds.connections if hard == resource.RLIM_INFINITY else min(4 * bounds.connections, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listening(options: HttpOptions) -> socket.socket:

@@ -1,13 +1,14 @@
 """Options of ``clipserve search serve``."""
 
 import argparse
+import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from clip_client.argument_types import add_reach, count, port
 from clip_client.settings import Repeated
-from clip_search.options import Engine, HttpOptions, IndexOptions, Options
+from clip_search.options import Bounds, Engine, HttpOptions, IndexOptions, Options
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,8 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip
+    add("--share", type=_share_of_clients, default=Options.share, metavar="SHARE",
+        help="of the clients, whose text queries the version that is published beside answers")  # fmt: skip
     index = IndexOptions()
     add(
         "--engine",
@@ -52,7 +55,11 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--images", Path, "DIR", "pictures below it may be read by path; a single picture may be named, too")
     _repeated(parser, "--cors", str, "ORIGIN", "site whose pages may call; '*' for any")
     _repeated(parser, "--name", str, "HOST", "host name that the sidecar is reached by")
+    _repeated(parser, "--trusted-proxy", ipaddress.ip_network, "CIDR", "addresses whose X-Forwarded-For names the client")
     add_reach(parser)
+    add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
+        help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
+    add("--no-feedback", action="store_true", help="take no clicks and marks on hits; the page shows no buttons for them")
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")
     add("--columns-to-return", default=",".join(http.columns), metavar="A,B", help="metadata in clip-retrieval's route")
 
@@ -64,6 +71,12 @@ def _repeated(parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], 
 def _share(text: str) -> float:
     if not 0 < float(text) <= 1:
         raise argparse.ArgumentTypeError(f"the recall target is {text}: expected above 0, at most 1")
+    return float(text)
+
+
+def _share_of_clients(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"the share of the clients is {text}: expected 0 to 1, 0.1 for a tenth")
     return float(text)
 
 

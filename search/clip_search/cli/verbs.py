@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_client.argument_types import count
+from clip_client.argument_types import count, instant
 from clip_search.cli.serve_options import add_serve_options
 
 
@@ -131,6 +131,44 @@ def _copy_options(parser: argparse.ArgumentParser) -> None:
     _errors_option(parser)
 
 
+def _backup_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="the database, a folder or an object store; it may be served meanwhile")
+    parser.add_argument("target", metavar="BACKUP", help="folder or object store of the backup; an older one is added to")
+    _choice_option(parser, "back up")
+    _json_option(parser)
+
+
+def _restore_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", metavar="BACKUP", help="what backup wrote")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="the database to restore to, which isn't served meanwhile")
+    parser.add_argument("--snapshot", metavar="TIME", help="the latest one if unset")
+    parser.add_argument("--verify", action="store_true", help="read each restored row; without DATA: check the backup alone")
+    _choice_option(parser, "restore")
+    _json_option(parser)
+
+
+def _choice_option(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument(
+        "--collection", action="append", default=[], metavar="NAME", help=f"{verb} this one; all if unset (repeatable)"
+    )
+
+
+def _feedback_options(parser: argparse.ArgumentParser) -> None:
+    outcome = parser.add_mutually_exclusive_group()
+    outcome.add_argument("--json", action="store_true", help="for machines")
+    outcome.add_argument("--export", type=Path, metavar="FILE", help="write all of it as parquet, a row for each answer")
+    outcome.add_argument("--delete", action="store_true", help="remove it for good")
+    parser.add_argument("--before", type=instant, metavar="TIME", help="delete what came before it, e.g. 2026-01-31; UTC")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="show the latest N answers")
+    parser.add_argument("--yes", action="store_true", help="don't ask before deleting")
+
+
+def _compare_models_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", help="which one")
+    parser.add_argument("--to", default="", metavar="HEX", help="compare with this model; that with most answers if unset")
+    _json_option(parser)
+
+
 VERBS = {
     "serve": Verb(
         "serve.main",
@@ -202,6 +240,23 @@ VERBS = {
         ),
         _duplicates_options,
     ),
+    "feedback": Verb(
+        "feedback.showing.feedback",
+        "show clicks and marks on hits, export or delete them",
+        (
+            "--collection photos",
+            "--collection photos --export clicks.parquet",
+            "--collection photos --delete --before 2026-01-31",
+        ),
+        _feedback_options,
+    ),
+    "compare-models": Verb(
+        "feedback.comparing.compare_models",
+        "compare clicks and ranks of the models that answered",
+        ("photos", "photos --json"),
+        _compare_models_options,
+        has_collection=False,
+    ),
     "import": Verb(
         "clip_retrieval.importing.import_",
         "add what clipserve embed or clip-retrieval wrote",
@@ -219,6 +274,22 @@ VERBS = {
         "copy a collection to another sidecar or database, and compare",
         ("search-data/photos http://localhost:1234/photos", "http://localhost:1234/photos s3://bucket/search/photos"),
         _copy_options,
+        is_client=False,
+        has_collection=False,
+    ),
+    "backup": Verb(
+        "backup.backing_up.back_up",
+        "save collections as they are at this moment, served or not; only what is new is copied",
+        ("search-data /backups/search", "search-data s3://bucket/backup --collection photos"),
+        _backup_options,
+        is_client=False,
+        has_collection=False,
+    ),
+    "restore": Verb(
+        "backup.restoring.restore",
+        "bring collections of a backup into a database that lacks them",
+        ("/backups/search search-data", "/backups/search --verify"),
+        _restore_options,
         is_client=False,
         has_collection=False,
     ),

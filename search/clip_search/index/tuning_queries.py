@@ -41,14 +41,14 @@ class TuningQueries:
         """Note a text query [D]."""
         self._asked.append(vector)
 
-    def sample(self, count: int, fingerprint: str, size: int) -> tuple[Floats, Source]:
-        """Return at most ``count`` queries [n, D] of a model; none if another model is served.
+    def sample(self, count: int, space: str, size: int) -> tuple[Floats, Source]:
+        """Return at most ``count`` queries [n, D] of a space; none if a model of another is served.
 
         Their source is ``asked`` once half of them are people's.
         """
         with self._lock:
             try:
-                plain = self._texts(fingerprint, size)
+                plain = self._texts(space, size)
             except ClipError:
                 return np.empty((0, size), np.float32), "vectors"
         asked = [vector for vector in list(self._asked) if len(vector) == size]
@@ -56,9 +56,9 @@ class TuningQueries:
         queries = np.concatenate([np.reshape(asked, (-1, size))[-half:], plain])
         return queries[:count].astype(np.float32), "asked" if len(asked) >= half else "texts"
 
-    def _texts(self, fingerprint: str, size: int) -> Floats:
+    def _texts(self, space: str, size: int) -> Floats:
         spec = self._encoder.spec
-        if (fingerprint and spec.fingerprint != fingerprint) or spec.embedding_size != size:
+        if (space and spec.space != space) or spec.embedding_size != size:
             raise ClipError("another model is served")
         if not self._plain or self._plain[0] != spec.fingerprint:
             rows = [row for row in self._encoder.texts(_plain_texts()) if row is not None]

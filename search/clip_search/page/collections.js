@@ -5,17 +5,22 @@ import { askJson } from "./server.js";
 
 const AGAIN_MS = 10_000;
 let list = [],
-  readOnly = false;
+  readOnly = false,
+  feedback = false;
 
 export async function loadCollections() {
   const answer = await askJson("/v1/collections");
   list = answer.collections.map(({ behind_s, ...kept }) => kept); // which differs each time
   readOnly = Boolean(answer.read_only);
+  feedback = Boolean(answer.feedback);
   $("add").hidden = readOnly;
 }
 
 /** Tell if the sidecar only follows what another one writes. */
 export const isReadOnly = () => readOnly;
+
+/** Tell if the sidecar takes clicks and marks on hits. */
+export const takesFeedback = () => feedback;
 
 /** Load the collections again while the page is seen, and call `changed()` if one has: others add and delete meanwhile. */
 export function keepFresh(changed) {

@@ -10,8 +10,9 @@ import lancedb
 
 from clip_client.errors import Unavailable
 from clip_search.errors import Conflict, ReadOnly, cleaned, storage_problem
-from clip_search.options import CACHE_BYTES, INDEXES, QUERIES
+from clip_search.options import CACHE_BYTES, FEEDBACK, INDEXES, QUERIES
 from clip_search.storage import object_store
+from clip_search.storage.feedback_table import FeedbackTable
 from clip_search.storage.lease import Lease
 from clip_search.storage.lock import owned
 from clip_search.storage.permissions import keep_private
@@ -74,7 +75,7 @@ class Database:
             self._lease = Lease(object_store.cell(place, _LEASE), place)
             locks.callback(self._lease.close)
         else:
-            keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES, QUERIES))
+            keep_private(folder, lambda name: name.endswith(".lance") or name in (_LOCK, INDEXES, QUERIES, FEEDBACK))
         keep_private(index_folder, {_INDEX_LOCK, QUERIES, *self._names()}.__contains__)
 
     def _look_for(self) -> None:
@@ -150,6 +151,18 @@ class Database:
         """Return a handle of a table with caches of its own, which go with it."""
         session = lancedb.Session(self._cache_bytes, _METADATA_BYTES)
         return self._connected(session).open_table(name)
+
+    def feedback(self, name: str, owner: str) -> FeedbackTable:
+        """Return the feedback on a collection, by its table's identity; nothing is read or written yet."""
+        return FeedbackTable(name, owner, self._feedback, self.check_owner, read_only=self.read_only)
+
+    def _feedback(self, make: bool) -> Any:
+        """Return the database of all feedback, made if it may be; None if it isn't there."""
+        uri = f"{self._uri.rstrip('/')}/{FEEDBACK}"
+        if not self._is_remote and not make and not Path(uri.removeprefix("file://")).expanduser().is_dir():
+            return None
+        session = lancedb.Session(CACHE_BYTES, _METADATA_BYTES)
+        return lancedb.connect(uri, session=session, storage_options=_PATIENCE if self._is_remote else None)
 
     def drop(self, name: str) -> None:
         """Remove a collection for good, if it exists; raise Unavailable if it can't be removed."""

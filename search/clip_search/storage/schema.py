@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from clip_client.errors import ContractMismatch, InvalidInput
-from clip_client.spec import TOWERS, Tower
+from clip_client.spec import TOWERS, ModelSpec, Tower
 from clip_search.storage.kinds import TYPES, arrow_type, kind_of, shown
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -48,10 +48,26 @@ class About:
 
     size: int  # D, length of its vectors
     fingerprint: str  # of the model that made them; empty if nobody said
+    own_space: str = ""  # of its vectors; empty where it is the model's fingerprint, as of every model that wasn't tuned
+
+    @property
+    def space(self) -> str:
+        """Space of the vectors; empty if nobody said of which model they are."""
+        return self.own_space or self.fingerprint
+
+    def check_space(self, spec: ModelSpec, name: str) -> None:
+        """Raise ContractMismatch for a model whose vectors can't be compared with these."""
+        if self.space and spec.space != self.space:
+            of_space = "" if (spec.space, self.space) == (spec.fingerprint, self.fingerprint) else f" in space {self.space}"
+            got = spec.fingerprint if not of_space else f"{spec.fingerprint} in space {spec.space}"
+            raise ContractMismatch(
+                f"collection {name} holds vectors of model {self.fingerprint}{of_space}, got {got}: embed the sources again "
+                f"into a new one, clipserve search add FOLDER --collection {name}-{spec.fingerprint[:8]}"
+            )
 
     def check_fingerprint(self, other: str, name: str) -> None:
         """Raise ContractMismatch for vectors of another model, if both are known."""
-        if other and self.fingerprint and other != self.fingerprint:
+        if other and self.fingerprint and other not in (self.fingerprint, self.space):
             raise ContractMismatch(
                 f"collection {name} holds vectors of model {self.fingerprint}, got {other}: embed the sources again into "
                 f"a new one, clipserve search add FOLDER --collection {name}-{other[:8]}"
@@ -67,15 +83,21 @@ def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
 
 
 def _metadata(about: About) -> dict[bytes, bytes]:
-    return {_KEY: json.dumps(asdict(about)).encode(), _IDENTITY: uuid.uuid4().hex.encode()}
+    return {_KEY: json.dumps(_stated(about)).encode(), _IDENTITY: uuid.uuid4().hex.encode()}
+
+
+def _stated(about: About) -> dict[str, Any]:
+    """Return the fields, the space only where it says more: sidecars of earlier versions know none."""
+    return {name: value for name, value in asdict(about).items() if name != "own_space" or value}
 
 
 def identity(table: pa.Schema) -> str:
     """Return what tells a table from every other, one of the same name that was there before included.
 
-    Empty for a table that was made before tables had one.
+    A table that came from a backup has one of its own. Empty for a table that was made before tables had one.
     """
-    return bytes((table.metadata or {}).get(_IDENTITY, b"")).decode()
+    restored = (table.field("row").metadata or {}).get(_IDENTITY) if "row" in table.names else None
+    return bytes(restored or (table.metadata or {}).get(_IDENTITY, b"")).decode()
 
 
 def reserved(table: pa.Schema) -> int | None:
@@ -87,6 +109,11 @@ def reserved(table: pa.Schema) -> int | None:
 def reservation(end: int) -> dict[str, Any]:
     """Return the change of a field's metadata that :func:`reserved` reads."""
     return {"path": "row", "metadata": {_RESERVED: str(end)}}
+
+
+def new_identity() -> dict[str, Any]:
+    """Return the change of a field's metadata that gives a table another identity: it is a copy, which goes its own way."""
+    return {"path": "row", "metadata": {_IDENTITY.decode(): uuid.uuid4().hex}}
 
 
 def about(table: pa.Schema, name: str) -> About:

@@ -4,7 +4,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
 _NAMED = 250  # ids in a condition: LanceDB has a copy of it for each file, and 2,000 in 800 files took a gigabyte
 _MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
 _SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
+_TAG_MARGIN = timedelta(seconds=10)
 _DENSE = 2  # times as many numbers as rows: up to here a range is read, and its other rows dropped
 MOST_ROWS = 2**62  # row numbers are int64
 
@@ -249,11 +250,20 @@ class Table:
         LanceDB's caches keep something of each version for good: a fresh handle lets go of them.
         """
         with self._rewriting:
-            start, unread = time.monotonic(), max(self._handle.readers.unread(_SLOWER * self.merging_s), self._grace)
+            start = time.monotonic()
+            unread = max(self._handle.readers.unread(_SLOWER * self.merging_s), self._grace, self._tagged())
             self._handle.write(lambda: self._handle.raw.optimize(cleanup_older_than=unread))
             self.merging_s = time.monotonic() - start
             with self._appending:
                 self._handle.renew()
+
+    def _tagged(self) -> timedelta:
+        """Return the age of the oldest version with a tag, a backup's say: it stays, or LanceDB would refuse to drop any."""
+        tags = self._handle.ask(self._handle.raw.tags.list)
+        versions = {tag["version"] for tag in tags.values()}
+        known = self._handle.ask(self._handle.raw.list_versions) if versions else []
+        times = [each["timestamp"] for each in known if each["version"] in versions]
+        return max((datetime.now(each.tzinfo) - each + _TAG_MARGIN for each in times), default=timedelta(0))
 
     def fragments(self) -> int:
         """Return the number of files that hold its rows."""

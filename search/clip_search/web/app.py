@@ -18,6 +18,7 @@ from clip_search.web import (
     collections,
     comparing,
     exploring,
+    feedback,
     folder_imports,
     health,
     knn,
@@ -53,7 +54,7 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None) -> FastAPI:
     """
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
     tokens = tokens or Tokens(options)
-    shared = State(sidecar, Metrics(), reader, sender, tokens)
+    shared = State(sidecar, Metrics(sidecar.feedback), reader, sender, tokens)
     shared.metrics.register(CollectionMetrics(sidecar), StateMetrics(shared))
     application = Application(
         title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
@@ -61,7 +62,19 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None) -> FastAPI:
     application.state.shared = shared
     application.asks_token = tokens.are_asked_for
     vectors = (comparing, classifying, knn, openai, roboflow)
-    parts = (collections, arrow, folder_imports, exploring, *vectors, health, row_thumbnails, row_pictures, queries, pages)
+    parts = (
+        collections,
+        arrow,
+        folder_imports,
+        exploring,
+        feedback,
+        *vectors,
+        health,
+        row_thumbnails,
+        row_pictures,
+        queries,
+        pages,
+    )
     for part in parts:
         application.include_router(part.router, responses=ANY_ROUTE, dependencies=[Depends(check_scope)])
     application.add_exception_handler(ClipError, _failed)

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from clip_search.budget import Budget
 from clip_search.errors import Stalled, TooLarge, storage_problem
 from clip_search.options import Options
+from clip_search.web.turns import Turns
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -40,6 +41,7 @@ class Reader:
         self.bounds, self._most = options.bounds, options.http.body_bytes
         self.memory = Budget("the body", max(self.bounds.body_memory, 12 * self._most), self.bounds.wait_s)
         self.disk = Budget("the bodies that arrive", max(self.bounds.body_disk, 4 * self._most), self.bounds.wait_s)
+        self.turns = Turns(self.bounds, max(self.bounds.body_disk, 4 * self._most))
         self.folder = options.indexes
         self.writers = anyio.CapacityLimiter(_WRITERS)
 
@@ -61,7 +63,8 @@ class Body:
         self.size, self._values, self._is_wide, self._waited_s = 0, 0, False, 0.0
         self._pieces: list[bytes] = []
         self._file: IO[bytes] | None = None
-        self._on_disk, self._in_memory = 0, 0
+        self._on_disk, self._in_memory, self._counted = 0, 0, 0
+        self.client = ""  # whose it is
 
     async def content(self) -> bytes:
         """Read all of it, then wait until there is memory for it.
@@ -121,6 +124,8 @@ class Body:
     async def _spool(self) -> None:
         pieces, self._pieces = self._pieces, []
         size = sum(map(len, pieces))
+        self._reader.turns.hold(self.client, size)
+        self._counted += size
         await self._reader.disk.take_soon(size)
         self._on_disk += size
         await self._in_thread(self._write, pieces)
@@ -139,7 +144,8 @@ class Body:
         copies = _WIDE_COPIES if self._is_wide else _COPIES if self._is_text else _ARROW_COPIES
         size = copies * self.size + VALUE_BYTES * self._values
         if size > _COUNTED:
-            await self._reader.memory.take_soon(size)
+            async with self._reader.turns.in_memory_line(self.client):
+                await self._reader.memory.take_soon(size)
             self._in_memory = size
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -156,7 +162,8 @@ class Body:
                 self._file.close()
         self._file = None
         self._reader.disk.give_back(self._on_disk)
-        self._on_disk = 0
+        self._reader.turns.hold(self.client, -self._counted)
+        self._on_disk, self._counted = 0, 0
 
 
 def check_size(size: int, limit: int) -> None:

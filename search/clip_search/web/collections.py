@@ -35,7 +35,9 @@ async def list_collections(request: Request) -> Response:
     """Return all collections with their statistics."""
     sidecar = state(request).sidecar
     every = [await run_in_threadpool(_stats, sidecar, named) for named in sidecar.collections()]
-    return answer({"collections": [stats for stats in every if stats], "read_only": sidecar.options.read_only})
+    options = sidecar.options
+    takes = options.feedback and not options.read_only
+    return answer({"collections": [stats for stats in every if stats], "read_only": options.read_only, "feedback": takes})
 
 
 @post(router, "", bodies.NewCollection, answers.Statistics, 409, 413, 503, 507, status=201)
@@ -136,11 +138,13 @@ async def search_rows(request: Request, name: str) -> Response:
     total_ms = _ms(time.perf_counter() - start)
     times = {"embed": _ms(searched.embed_s), "search": _ms(searched.search_s), "total": total_ms}
     rendering, passing = Rendering(shared.sidecar, named), searched.passing
+    spec, about = searched.spec, named.about
+    model = {"model": spec.fingerprint if spec else about.fingerprint, "space": about.space}
     counted = {"passing": {"rows": passing.rows, "more": passing.more}} if passing else {}
 
     def rendered() -> Response:
         hits = [rendering.hit(hit) for hit in searched.hits]
-        return answer({"hits": hits, **counted, "took_ms": total_ms, "milliseconds": times})
+        return answer({"hits": hits, **counted, **model, "took_ms": total_ms, "milliseconds": times})
 
     return await shared.ranking.run(rendered) if query.is_long else rendered()
 

@@ -82,8 +82,8 @@ def embedded(sidecar: Sidecar, side: Side) -> Embedded:
 
 
 def one_model(sidecar: Sidecar, before: ModelSpec) -> None:
-    """Raise Unavailable if another checkpoint came up, in whose space a part of the embeddings may be."""
-    if sidecar.embedder.spec.fingerprint != before.fingerprint:
+    """Raise Unavailable if a model of another space came up, in which a part of the embeddings may be."""
+    if sidecar.embedder.spec.space != before.space:
         raise Unavailable("another model came up meanwhile: send the request again")
 
 

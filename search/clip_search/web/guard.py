@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import orjson
@@ -12,19 +13,21 @@ from starlette.responses import Response
 
 from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.host_names import is_address
-from clip_search.errors import status
+from clip_search.errors import TooMany, status
 from clip_search.storage.kinds import for_json
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Receive, check_size
+from clip_search.web.client_address import client_of
 from clip_search.web.refusal import Refused
 from clip_search.web.tokens import Caller
 
 _LOG = logging.getLogger(__name__)
-_RETRY_AFTER_S = 5
+_RETRY_AFTER_S, _TURN_AFTER_S = 5, 1
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
 _OPEN = ("/health/live", "/health/ready", "/", "/docs")
 """Reachable without the token, beside the pages' files: probes, and the pages, which ask for it."""
 
+_WATCHED = ("/metrics", "/metrics-summary")
 _PAGES = ("/", "/docs")  # paths that links of other sites may lead to, beside the page's files
 _OWN_SITES = {"", "same-origin", "none"}
 """Sec-Fetch-Site of programs, of the page itself, of what a user types; ``same-site`` is another port or host name."""
@@ -40,6 +43,7 @@ class Guard:
     def __init__(self, app: App, shared: State) -> None:
         self._app, self._options = app, shared.sidecar.options.http
         self._metrics, self._reader, self._tokens = shared.metrics, shared.reader, shared.tokens
+        self._turns = shared.reader.turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -54,8 +58,10 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope, Headers(scope=scope))
-            await self._app(scope, receive, counted)
+            headers = Headers(scope=scope)
+            self._check(scope, headers)
+            async with self._turn(scope, headers):
+                await self._app(scope, receive, counted)
         except Exception as problem:
             if seen[0]:  # too late for another answer: the server closes the connection
                 _LOG.exception("an answer broke off")
@@ -65,6 +71,14 @@ class Guard:
             body.close()
             self._metrics.in_flight.dec()
         self._metrics.answered(_route(scope), seen[0], time.perf_counter() - start)
+
+    def _turn(self, scope: Scope, headers: Headers) -> AbstractAsyncContextManager[None]:
+        """Return the turn of a request; probes and pages, and what watches the sidecar, need none."""
+        caller: Caller | None = scope.get("caller")
+        peer = scope.get("peer", scope["client"])  # uvicorn lets any program of this machine change the latter
+        name = f"token {caller.name}" if caller else client_of(peer, headers.getlist("x-forwarded-for"), self._options.proxies)
+        scope["body"].client = name
+        return nullcontext() if is_open(scope["path"]) or scope["path"] in _WATCHED else self._turns.turn(name)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -125,7 +139,8 @@ def failure(problem: Exception) -> Response:
     details: dict[str, Any] = {"message": message, "type": type(problem).__name__, "param": None, "code": code}
     if isinstance(problem, InvalidInput) and problem.errors:
         details["errors"] = {str(n): reason for n, reason in problem.errors.items()}
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if isinstance(problem, Unavailable) else {}
+    pause_s = _TURN_AFTER_S if isinstance(problem, TooMany) else _RETRY_AFTER_S
+    headers = {"Retry-After": str(pause_s)} if isinstance(problem, Unavailable) else {}
     if code == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if code == 408:

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
+from clip_search.feedback import Feedback
+from clip_search.web.feedback_metrics import FeedbackMetrics
+
 STEPS = {
     "full_knn_request_time": "Time spent processing a request to the knn service",
     "download_time": "Time spent downloading a picture by its URL",
@@ -41,7 +44,7 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05
 class Metrics:
     """Counters and histograms of one sidecar, and whatever is registered besides."""
 
-    def __init__(self) -> None:
+    def __init__(self, feedback: Feedback) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._steps = {name: Histogram(name, text, registry=self._registry, buckets=_BUCKETS) for name, text in STEPS.items()}
@@ -51,6 +54,8 @@ class Metrics:
         self._seconds = Histogram(
             "clipserve_request_seconds", "Time to answer", ["route"], registry=self._registry, buckets=_BUCKETS
         )
+        self.feedback = FeedbackMetrics(feedback)
+        self._registry.register(self.feedback)
         self.in_flight = Gauge("clipserve_requests_in_flight", "Requests being answered", registry=self._registry)
         steps = Histogram(
             "clipserve_step_seconds", "Time of a step of a search", ["step"], registry=self._registry, buckets=_BUCKETS

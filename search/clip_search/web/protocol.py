@@ -1,13 +1,16 @@
 """HTTP connections with bounds that httptools and uvicorn lack: on their number, and on the size and time of a head."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from clip_search.errors import Busy, Stalled
+from clip_client.addresses import Network
+from clip_search.errors import Busy, Stalled, TooMany
 from clip_search.options import Bounds
+from clip_search.web.client_address import address_of, is_among
 from clip_search.web.guard import failure
 from clip_search.web.refusal import Refused
 
@@ -16,15 +19,18 @@ class _HeadTooLarge(Exception):
     """Signal that ends the parser's work."""
 
 
-def bounded(bounds: Bounds) -> type[HttpToolsProtocol]:
-    """Return the protocol for uvicorn's option ``http``, with these bounds."""
-    return type("BoundedProtocol", (_Bounded,), {"bounds": bounds})
+def bounded(bounds: Bounds, proxies: Sequence[Network] = ()) -> type[HttpToolsProtocol]:
+    """Return the protocol for uvicorn's option ``http``, with these bounds; proxies have many clients, and connections."""
+    return type("BoundedProtocol", (_Bounded,), {"bounds": bounds, "proxies": proxies, "of_address": Counter()})
 
 
 class _Bounded(HttpToolsProtocol):
     """Connection with a timer, for the head of a request and for the rest of one that was answered early."""
 
     bounds: Bounds
+    proxies: Sequence[Network]
+    of_address: Counter[str]  # connections by address
+    _address = ""
     _timer: asyncio.TimerHandle | None = None
     _refusal: Exception | None = None
     _in_head = True
@@ -35,15 +41,23 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._address = address_of(self.client)
+        self.of_address[self._address] += 1
+        most = self.bounds.client_connections
         if len(self.connections) > self.bounds.connections:
             self._refuse(
                 Busy(f"{self.bounds.connections} connections are open, no more are taken: close some, or try again later")
             )
+        elif self.of_address[self._address] > most and not is_among(self._address, self.proxies):
+            self._refuse(TooMany(f"{most} connections of {self._address} are open, no more are taken: close some"))
         else:
             self._await(self._no_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
+        self.of_address[self._address] -= 1
+        if not self.of_address[self._address]:
+            del self.of_address[self._address]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -76,6 +90,7 @@ class _Bounded(HttpToolsProtocol):
         self._cancel()
         self._in_head, self._had_head = False, True
         super().on_headers_complete()
+        self.scope["peer"] = self.client  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         self._in_request, self._in_head = False, True

@@ -20,7 +20,7 @@ from clip_search.storage.rows import OnConflict
 from clip_search.web.fault_places import place
 
 MAX_ROWS = 10_000
-_MAX_TERMS = 32
+MAX_TERMS = 32
 MAX_TEXT = 128 * 1024
 
 Vector = Annotated[list[float] | str, Field(description="numbers, or base64 of little-endian float32")]
@@ -155,8 +155,8 @@ class SearchTerm(_Content):
 class Search(_Content):
     """Search for one term, or a weighted mix of terms, minus others."""
 
-    mix: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
-    minus: Annotated[list[SearchTerm], Field(max_length=_MAX_TERMS)] = []
+    mix: Annotated[list[SearchTerm], Field(max_length=MAX_TERMS)] = []
+    minus: Annotated[list[SearchTerm], Field(max_length=MAX_TERMS)] = []
     k: Annotated[int, Field(ge=1)] = 10
     offset: Annotated[int, Field(ge=0)] = 0
     filter: str = ""
@@ -166,6 +166,9 @@ class Search(_Content):
     columns: list[str] | None = None
     sort: Annotated[SortBy | None, Field(description="of the hits that pass, at most 10,000; by score if left out")] = None
     count: Annotated[bool, Field(description="also count the rows that pass threshold and filter")] = False
+    client: Annotated[
+        str, Field(max_length=200, description="opaque name of who asks: a client is always answered by the same model")
+    ] = ""
 
     def query(self) -> Query:
         """Return the search as the sidecar takes it."""
@@ -175,7 +178,7 @@ class Search(_Content):
         same = SAME if self.deduplicate is True else self.deduplicate or None
         columns = None if self.columns is None else tuple(self.columns)
         sort = Sort(self.sort.column, self.sort.descending) if self.sort else None
-        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns, sort)
+        return Query(terms, self.k, self.offset, self.filter, self.threshold, same, self.modality, columns, sort, self.client)
 
 
 def parsed(body: bytes, kind: type[_Body]) -> _Body:

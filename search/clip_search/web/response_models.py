@@ -38,6 +38,7 @@ class Statistics(TypedDict):
     rows: int
     dimension: int
     fingerprint: str
+    space: str
     columns: Annotated[dict[str, str], Field(description="kinds by name")]
     table_version: int
     read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database")]
@@ -52,6 +53,7 @@ class Collections(TypedDict):
 
     collections: list[Statistics]
     read_only: Annotated[bool, Field(description="true for a sidecar that follows another's database: it refuses changes")]
+    feedback: Annotated[bool, Field(description="true if clicks and marks on hits are taken")]
 
 
 class Dropped(TypedDict):
@@ -159,6 +161,8 @@ class Hits(TypedDict):
 
     hits: list[Hit]
     passing: NotRequired[Passing]
+    model: str
+    space: str
     took_ms: float
     milliseconds: Milliseconds
 

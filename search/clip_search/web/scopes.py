@@ -11,6 +11,7 @@ GET /redoc /v1/collections /v1/collections/{name} /v1/collections/{name}/rows /v
 GET /v1/collections/{name}/arrow /v1/collections/{name}/facets /v1/collections/{name}/thumbnails/{row}
 GET /v1/collections/{name}/pictures/{row} /v1/queries/{id} /v1/models /indices-list /config.json /metrics /metrics-summary
 POST /v1/collections/{name}/get /v1/collections/{name}/search /v1/collections/{name}/duplicates /v1/queries /v1/compare
+POST /v1/collections/{name}/feedback
 POST /v1/classify /v1/embeddings /knn-service /metadata /clip/embed_image /clip/embed_text /clip/compare
 """
 _WRITE = """
@@ -20,7 +21,8 @@ DELETE /v1/collections/{name}/rows/{id}
 """
 _ADMIN = """
 POST /v1/collections/{name}/rebuild
-DELETE /v1/collections/{name}
+GET /v1/collections/{name}/feedback
+DELETE /v1/collections/{name} /v1/collections/{name}/feedback
 """
 
 

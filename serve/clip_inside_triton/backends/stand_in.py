@@ -9,7 +9,8 @@ import triton_python_backend_utils as pb_utils
 from clip_client import engines
 from clip_client.error_tensor import error_tensor
 from clip_client.model_repository import MODEL_FILES
-from clip_client.spec import ERROR, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
+from clip_client.origins import origin_tensor
+from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
 from clip_client.tokens import Tokenizer
 
 
@@ -32,12 +33,13 @@ class StandIn:
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or MODEL_FILES[self.backend][0]
         parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}
-        inputs, [self._output, *_] = ({tensor["name"]: tensor for tensor in config["input"]}, _names(config["output"]))
+        inputs, [self._output, *told] = ({tensor["name"]: tensor for tensor in config["input"]}, _names(config["output"]))
         takes_texts = inputs.pop(TEXT, None) is not None
         [(self._input, sent)] = inputs.items()
         folder = Path(args["model_repository"]) / args["model_version"]
         spec = ModelSpec.load(folder / SPEC_FILE)
         self._longest = max(int(sent["dims"][0]), spec.context_length)
+        self._origin = spec.origin if ORIGIN in told else ""
         self._tokenize = Tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"), spec) if takes_texts else None
         self._encode = engines.opened(self.backend, folder / file, parameters)
 
@@ -55,9 +57,15 @@ class StandIn:
         embeddings = self._encode(batches[0] if len(batches) == 1 else _joined(batches))
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(self._output, part), *([] if error is None else [error])])
+            pb_utils.InferenceResponse([pb_utils.Tensor(self._output, part), *self._told(error, len(part))])
             for part, error in zip(np.split(embeddings, ends), errors, strict=True)
         ]
+
+    def _told(self, error, rows):
+        """Return the tensors beside the embeddings of a request that brought texts; none for tokens."""
+        if error is None:
+            return []
+        return [error, pb_utils.Tensor(ORIGIN, origin_tensor(self._origin, rows))] if self._origin else [error]
 
     def _alone(self, request):
         try:

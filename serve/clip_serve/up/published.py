@@ -7,6 +7,7 @@ from pathlib import Path
 from clip_client import bundled, notices
 from clip_client.errors import ClipError, InvalidInput
 from clip_client.model_repository import VERSION
+from clip_client.model_versions import folder_of
 from clip_client.spec import SPEC_FILE, ModelSpec, ensemble
 from clip_serve.repository import check
 from clip_serve.up.messages import say
@@ -80,7 +81,7 @@ def _published(options: Options) -> ModelSpec | None:
 def _load(repository: Path) -> ModelSpec:
     names = check(repository)
     name = _NAME if _NAME in names else names[0]
-    return ModelSpec.load(repository / ensemble(name, "image") / VERSION / SPEC_FILE)
+    return ModelSpec.load(folder_of(repository / ensemble(name, "image")) / SPEC_FILE)
 
 
 def _export(options: Options, stop: Stop) -> None:

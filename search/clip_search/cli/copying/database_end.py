@@ -126,5 +126,5 @@ def _copied(values: dict[str, Any]) -> CopiedRow:
     return CopiedRow(id, vectors, metadata, source, state, thumbnail)
 
 
-def _no_texts(count: int, fingerprint: str, size: int) -> tuple[Floats, Any]:
+def _no_texts(count: int, space: str, size: int) -> tuple[Floats, Any]:
     return np.empty((0, size), np.float32), "vectors"

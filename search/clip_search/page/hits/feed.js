@@ -17,6 +17,8 @@ export class Feed {
     this.most = search.fold ? MOST_FOLDED : MOST;
     [this.taken, this.isWhole, this.passing, this.milliseconds, this.isLoading] = [0, false, null, null, false];
     this.stop = new AbortController();
+    this.id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    this.origin = {}; // of the first answer: what made it
   }
 
   /** Return the next hits; none if this feed was ended or is loading already. */
@@ -35,6 +37,7 @@ export class Feed {
     const columns = ["caption", "image_path", ...(this.search.sort ? [this.search.sort.replace(/^-/, "")] : [])];
     const body = { ...this.request, k, offset: this.taken, columns, count: this.taken === 0 };
     const answer = await askJson(pathOf(this.search.collection, "/search"), body, this.stop.signal);
+    if (!this.taken) this.origin = { model: answer.model, space: answer.space };
     if (answer.passing) this.passing = answer.passing;
     this.milliseconds ??= answer.milliseconds || { total: answer.took_ms };
     this.taken += answer.hits.length;

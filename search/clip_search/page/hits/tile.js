@@ -1,6 +1,7 @@
 // A hit in a list: its picture or its words, its caption and score.
 
 import { button, make, plain } from "../elements.js";
+import { marks } from "../views/feedback.js";
 import { showThumbnail } from "./thumbnails.js";
 
 const MOST_CAPTION = 300; // characters that are kept of a caption
@@ -27,8 +28,8 @@ export function slim({ id, row, score, thumbnail, metadata, same }, sort = "") {
 
 export const nameOf = (hit) => hit.caption || plain(hit.id, 120);
 
-/** Return the list item of a hit, with a function `gone` to call once it isn't shown any more. */
-export function tile(hit, { open, more }) {
+/** Return the list item of a hit, with a function `gone` to call once it isn't shown any more; without `mark` it has no marks. */
+export function tile(hit, { open, more, mark }) {
   const opener = button("", open, { className: "open", "data-id": hit.id, draggable: true });
   const score = hit.score === undefined ? "" : hit.score.toFixed(3),
     name = nameOf(hit);
@@ -50,6 +51,7 @@ export function tile(hit, { open, more }) {
   item.append(
     button("≈", more, { className: "more", title: "More like this", "aria-label": `More like ${name}`, tabIndex: -1 }),
   );
+  if (mark) item.append(make("div", { className: "marks" }, ...marks(hit, mark, true)));
   item.append(
     make(
       "p",

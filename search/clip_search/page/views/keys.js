@@ -1,6 +1,8 @@
-// Keys: / to the box, arrows between hits, Enter opens one, m for more like it, Escape back to the box.
+// Keys: / to the box, arrows between hits, Enter opens one, m for more like it, r and w mark it as right or wrong, Escape back to the box.
 
 import { $ } from "../elements.js";
+
+const MARKS = { r: "right", w: "wrong" };
 
 export function prepareKeys(grid) {
   addEventListener("keydown", (event) => {
@@ -11,6 +13,7 @@ export function prepareKeys(grid) {
     else if (event.key === "Escape") $("text").focus();
     else if (event.key === "ArrowDown" && event.target === $("text") && grid.hits.length) take(event, () => grid.focus(0));
     else if (event.key === "m" && at >= 0) take(event, () => grid.actions(grid.hits[at], at).more());
+    else if (MARKS[event.key] && at >= 0) take(event, () => grid.actions(grid.hits[at], at).mark?.(MARKS[event.key]));
     else if (event.key.startsWith("Arrow") && at >= 0) step(event, grid, at);
   });
 }

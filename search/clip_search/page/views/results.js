@@ -9,6 +9,7 @@ import { markFilter } from "../query/filter.js";
 import { change, part, search } from "../search.js";
 import { askJson, pathOf } from "../server.js";
 import { askWhatFor } from "./adding.js";
+import { isTaken, tell } from "./feedback.js";
 import { clearNear, showNear } from "./near.js";
 import { remember } from "./searches.js";
 import { loadStart, showAbout, showStart, slimRows } from "./start.js";
@@ -28,11 +29,17 @@ export const shownFeed = () => feed;
 export const grid = new Grid(
   $("hits"),
   (hit, at) => ({
-    open: () => view(grid.hits, at, { leave: (last) => grid.focus(last), removed: removedFrom, near: more }),
+    open: () => {
+      tell(feed, grid.hits, at, "click");
+      view(grid.hits, at, { leave: (last) => grid.focus(last), removed: removedFrom, near: more, mark: isTaken(feed) && marked });
+    },
+    mark: isTaken(feed) && ((kind) => tell(feed, grid.hits, at, kind)),
     more: () => change({ parts: [part("row", hit.id)], view: "" }),
   }),
   more,
 );
+
+const marked = (at, kind) => tell(feed, grid.hits, at, kind);
 
 /** Take a deleted hit away, and bring the numbers in line. */
 async function removedFrom(hit, at) {

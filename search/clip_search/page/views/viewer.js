@@ -5,17 +5,18 @@ import { $, button, make, plain, say, unturned } from "../elements.js";
 import { nameOf } from "../hits/tile.js";
 import { change, part, search } from "../search.js";
 import { ask, askJson, pathOf } from "../server.js";
+import { marks } from "./feedback.js";
 import { save } from "./files.js";
 
 const DELETION =
   "Delete this row from the collection? Its file stays where it is, and as long as it does, the next “clipserve up” or “search add” of its folder brings the row back.";
 const ROW = /^row \d+ of collection [\w-]+ has no picture in full: /; // which one is seen
-let shown = null; // {hits, at, end, leave, removed}
+let shown = null; // {hits, at, end, leave, removed, near, mark}
 
-/** Show the hit at a place in a list; `leave(at)` is called when it is closed, `removed(hit, at)` after a deletion, `near()` when the end comes near. */
-export function view(hits, at, { leave, removed, near = () => {} }) {
+/** Show the hit at a place in a list; `leave(at)` is called when it is closed, `removed(hit, at)` after a deletion, `near()` when the end comes near; `mark(at, kind)` sends a mark, if they are taken. */
+export function view(hits, at, { leave, removed, near = () => {}, mark }) {
   shown?.end?.();
-  shown = { hits, at, leave, removed, near, end: () => {} };
+  shown = { hits, at, leave, removed, near, mark, end: () => {} };
   const hit = hits[at],
     dialog = $("viewer");
   const frame = make("div", { className: "frame", "aria-busy": "true" }),
@@ -109,11 +110,13 @@ function doings(hit, words) {
     leaveFor([...search().parts.filter(({ value, kind }) => kind !== "row" || value !== hit.id), part("row", hit.id, true)]),
   );
   const path = button("Copy path", () => copy(hit.source || hit.id, words));
+  const { at, mark } = shown;
   return make(
     "div",
     { className: "doings" },
     more,
     less,
+    ...(mark ? marks(hit, (kind) => mark(at, kind), false) : []),
     button("Download", () => download(hit, words)),
     path,
     ...(isReadOnly() ? [] : [button("Delete…", () => askToDelete(hit, words), { className: "danger", id: "delete" })]),

@@ -1,0 +1,1 @@
+"""``clipserve learn``: a checkpoint's text tower, tuned on what people chose."""

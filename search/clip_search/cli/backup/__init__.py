@@ -1,0 +1,1 @@
+"""Commands ``clipserve search backup`` and ``restore``."""

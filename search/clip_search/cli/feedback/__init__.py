@@ -1,0 +1,1 @@
+"""Verbs about feedback: show, export and delete it, and compare the models that answered."""

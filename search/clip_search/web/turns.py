@@ -1,0 +1,135 @@
+"""Turns of clients: one that asks for much while others ask gets half of the cores, one that asks for too much is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from clip_search.errors import TooMany
+from clip_search.options import Bounds
+
+_COMPANY_S = 10.0  # a client that asked within this time is there
+_LINE = 8  # times as many requests as a client may have at once may wait
+_PAUSE_S = 1.0  # before a refusal: a client that asks again at once costs a request a second and connection
+
+
+@dataclass
+class _Client:
+    """Requests of one client."""
+
+    seen: float = 0.0
+    running: int = 0
+    held_bytes: int = 0  # of bodies that are arriving
+    line: deque[asyncio.Future[None]] = field(default_factory=deque)
+    memory: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def inside(self) -> int:
+        return self.running + len(self.line)
+
+
+class Turns:
+    """Requests and bytes of each client, on one event loop.
+
+    A client with up to ``bounds.client_requests`` requests never waits here, nor does one that is alone. Of one with more,
+    while others ask, as many run at once as half of the cores; the rest waits, in the order in which it came.
+    """
+
+    def __init__(self, bounds: Bounds, body_disk: int, cores: int | None = None) -> None:
+        self._most, self._wait_s = bounds.client_requests, bounds.wait_s
+        self._most_bytes = body_disk // 2
+        self._share = max(1, (cores or os.cpu_count() or 1) // 2)
+        self._clients: dict[str, _Client] = {}
+
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Hold a client's request until it may run; raise TooMany for one more than may wait, or if its turn doesn't come."""
+        client = self._client(name)
+        if client.inside >= self._most * (1 + _LINE):
+            await asyncio.sleep(_PAUSE_S)
+            raise TooMany(f"{client.inside} requests of this client are here already: send fewer at once")
+        if self._may_run(client, client.inside + 1):
+            client.running += 1
+        else:
+            await self._wait(client)
+        try:
+            yield
+        finally:
+            client.running -= 1
+            self._grant(client)
+
+    @asynccontextmanager
+    async def in_memory_line(self, name: str) -> AsyncIterator[None]:
+        """Stand in the line for memory, in which a client stands once: the line goes from client to client."""
+        client = self._client(name)
+        try:
+            with anyio.fail_after(self._wait_s):
+                await client.memory.acquire()
+        except TimeoutError as problem:
+            message = f"no memory for this body within {self._wait_s:g} s, others of this client wait, too: send fewer at once"
+            raise TooMany(message) from problem
+        try:
+            yield
+        finally:
+            client.memory.release()
+
+    def hold(self, name: str, size: int) -> None:
+        """Count bytes of a body that arrives; raise TooMany if one client has half of the room for all."""
+        client = self._client(name)
+        if size > 0 and client.held_bytes + size > self._most_bytes:
+            raise TooMany(f"bodies of this client that are here have {client.held_bytes:,} bytes: send less at once")
+        client.held_bytes += size
+
+    def _client(self, name: str) -> _Client:
+        now = time.monotonic()
+        if name not in self._clients:
+            self._forget(now)
+            self._clients[name] = _Client()
+        client = self._clients[name]
+        client.seen = now
+        return client
+
+    def _forget(self, now: float) -> None:
+        """Forget those that are gone: addresses are many."""
+        late = [name for name, each in self._clients.items() if now - each.seen > _COMPANY_S]
+        for name in late:
+            if not self._clients[name].inside and not self._clients[name].held_bytes:
+                del self._clients[name]
+
+    def _may_run(self, client: _Client, inside: int) -> bool:
+        return inside <= self._most or client.running < self._share or self._is_alone(client)
+
+    def _is_alone(self, client: _Client) -> bool:
+        now = time.monotonic()
+        return all(other is client or now - other.seen > _COMPANY_S for other in self._clients.values())
+
+    async def _wait(self, client: _Client) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        client.line.append(turn)
+        try:
+            with anyio.fail_after(self._wait_s):
+                await turn
+        except BaseException as problem:
+            if turn.done() and not turn.cancelled():  # it came at the last moment
+                client.running -= 1
+                self._grant(client)
+            elif turn in client.line:
+                client.line.remove(turn)
+            if isinstance(problem, TimeoutError):
+                message = f"no turn within {self._wait_s:g} s, others of this client wait, too: send fewer at once"
+                raise TooMany(message) from problem
+            raise
+
+    def _grant(self, client: _Client) -> None:
+        while client.line and self._may_run(client, client.inside):
+            turn = client.line.popleft()
+            if not turn.done():  # whoever waited may be gone
+                client.running += 1
+                turn.set_result(None)
