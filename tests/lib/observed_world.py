@@ -44,7 +44,7 @@ def filled(folder: Path, spec: ModelSpec) -> None:
     """Make the database of a sidecar, with a collection whose index was tuned to find three of ten."""
     database = Database(str(folder), folder / INDEXES)
     table = database.create(NAME, About(spec.embedding_size, spec.fingerprint), {})
-    texts = lambda count, fingerprint, size: (unit(count, size, seed=5), "texts")  # noqa: E731
+    texts = lambda count, **asked: (unit(count, asked["size"], seed=5), "texts")  # noqa: E731
     collection = Collection(NAME, table, folder / INDEXES / NAME, _LOOSE, texts)
     rows = [
         NewRow(f"r{n}", {"image": vector}, {"caption": f"picture {n}"})

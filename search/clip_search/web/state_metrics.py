@@ -36,6 +36,7 @@ class StateMetrics(Collector):
         yield from self._versions()
         yield from self._readiness()
         yield from self._threads()
+        yield from self._turns()
         yield from self._budgets()
         yield from self._texts()
         yield from self._memory()
@@ -78,6 +79,11 @@ class StateMetrics(Collector):
         for pool, threads in self._pools.items():
             refused.add_metric([pool], threads.refused)
         yield refused
+
+    def _turns(self) -> Iterator[Metric]:
+        turns = self._shared.reader.turns
+        yield GaugeMetricFamily("clipserve_clients", "Clients that asked in the last seconds", value=turns.clients)
+        yield GaugeMetricFamily("clipserve_turns_waiting", "Requests that wait for their client's turn", value=turns.waiting)
 
     def _budgets(self) -> Iterator[Metric]:
         reader, sidecar = self._shared.reader, self._shared.sidecar
