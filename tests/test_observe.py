@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +17,14 @@ import urllib3
 from observed_world import NAME, World, address
 from prometheus_servers import DASHBOARDS, OBSERVE, RULES, panels, promtool, rules
 from servers import Server
-from sidecars import Sidecar
+from sidecars import PICTURES, SIZE, Sidecar, unit
 
 from clip_client import ModelSpec
-from clip_client.search import Search
+from clip_client.search import Row, Search
+from clip_search.options import Options
+from clip_search.sidecar import Sidecar as InProcess
+from clip_search.storage.rows import NewRow
+from clip_search.web import collection_metrics
 
 ROOT = Path(__file__).parents[1]
 TESTED = ROOT / "tests" / "data" / "alerts.yml"
@@ -45,6 +51,43 @@ def test_metrics_follow_the_conventions(sidecar: Sidecar, server: Server, search
     text = urllib3.request("GET", f"http://127.0.0.1:{server.ports[2]}/metrics").data
     _, told = promtool("check", "metrics", text=text)
     assert {line.split("_")[0] for line in told.splitlines()} == {"nv"}  # Triton's own, which the recording rules rename
+
+
+def test_the_rest_of_many_collections_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection_metrics, "MOST_COLLECTIONS", 1)
+    owner = InProcess(Options(str(tmp_path), triton="127.0.0.1:9"))
+    owner.open_all()
+    for name, count in (("a", 2), ("b", 3), ("c", 4)):
+        rows = [NewRow(f"r{n}", {"image": vector}, {}) for n, vector in enumerate(unit(count))]
+        owner.create(name, SIZE, "model1", {}).add(rows, on_conflict="error", fingerprint="").result()
+    try:
+        figures = {
+            (sample.name.removeprefix("clipserve_collection_"), *sample.labels.values()): sample.value
+            for metric in collection_metrics.CollectionMetrics(owner).collect()
+            for sample in metric.samples
+        }
+    finally:
+        owner.close()
+    assert (figures["rows", "a", "image"], figures["rows", "other", "image"]) == (2, 7)
+    assert (figures["unindexed_rows", "other", "image"], figures["recall", "other", "image"]) == (7, 1)
+    assert figures["clipserve_collections",] == 3
+    assert {labels[0] for _, *labels in figures if labels} >= {"a", "other"}
+    assert not {"b", "c"} & {labels[0] for _, *labels in figures if labels}
+
+
+def test_rows_are_counted_by_what_became_of_them(sidecar: Sidecar, search: Search, photos: str) -> None:
+    def changes() -> Counter[str]:
+        text = sidecar.ask("GET", "/metrics")[1].decode()
+        found = re.findall(r'^clipserve_row_changes_total\{outcome="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        return Counter({outcome: int(float(count)) for outcome, count in found})
+
+    before = changes()
+    good, bad = Row(id="new", image=PICTURES[3]), Row(id="bad", image=b"no picture")
+    search.add(photos, [good, bad])
+    search.add(photos, [good], on_conflict="skip")
+    search.add(photos, [good], on_conflict="replace")
+    search.delete(photos, ids=["new", "p1"])
+    assert changes() - before == {"added": 1, "refused": 1, "skipped": 1, "replaced": 1, "deleted": 2}
 
 
 def test_dashboards_read_from_the_source_that_is_provided() -> None:
