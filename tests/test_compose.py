@@ -30,7 +30,7 @@ def parse(text: str):
 
 def test_the_compose_specification_accepts_the_file() -> None:
     compose = parse(COMPOSE)
-    assert sorted(compose.services) == ["export", "export-gpu", "search", "triton", "triton-gpu"]
+    assert sorted(compose.services) == ["export", "export-gpu", "grafana", "prometheus", "search", "triton", "triton-gpu"]
     with pytest.raises(Exception, match="shm_sise"):
         parse(COMPOSE.replace("shm_size", "shm_sise"))
 
@@ -81,6 +81,20 @@ def test_the_search_shows_the_pictures_of_a_folder_of_the_host() -> None:
     volume = service["volumes"][1]
     assert (volume["target"], volume["read_only"]) == ("/pictures", True)
     assert (ROOT / re.fullmatch(r"\$\{PICTURES:-(.*)\}", volume["source"])[1]).is_dir()
+
+
+def test_who_observes_is_reachable_from_this_machine_only_and_finds_all_it_names() -> None:
+    observers = {name: service for name, service in services("observe").items() if name in ("prometheus", "grafana")}
+    assert set(services("cpu", "observe")) == {"triton", "search", *observers}
+    for service in observers.values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"])
+        sources = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("./")]
+        assert all((ROOT / source).exists() for source in sources)
+    jobs = yaml.safe_load((ROOT / "deploy/observe/prometheus.yml").read_text())["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    assert targets == {"triton": ["triton:8002"], "search": ["search:1234"]}
+    assert services("cpu")["search"]["environment"]["CLIPSERVE_SEARCH_NAME"] == "search"
 
 
 def test_an_export_without_options_is_of_the_bundled_checkpoint() -> None:

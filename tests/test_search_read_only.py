@@ -104,6 +104,24 @@ def test_collections_come_and_go_with_the_writers(world: World) -> None:
     world.soon(lambda reader: nearest(reader, VECTORS[3]) == "other")
 
 
+def test_a_folder_that_is_away_takes_no_collection_with_it(world: World) -> None:
+    folder, away = world.folder / "db", world.folder / "away"
+    folder.rename(away)
+    for _ in ("no folder", "an empty mount point"):
+        for reader in world.readers:
+            with pytest.raises(Unavailable, match="its folder is away"):
+                reader._follow()
+            assert reader.names() == ["a"]
+        assert nearest(world.readers[0], VECTORS[3]) == "r3"
+        folder.mkdir(exist_ok=True)
+    folder.rmdir()
+    away.rename(folder)
+    new = unit(1, seed=8)[0]
+    added = NewRow("new", {"image": new})
+    world.writer.collection("a").add([added], on_conflict="error", fingerprint="").result()
+    world.soon(lambda reader: nearest(reader, new) == "new")
+
+
 CHANGES: tuple[Callable[[Sidecar], object], ...] = (
     lambda reader: reader.create("x", 4, "", {}),
     lambda reader: reader.drop("a"),

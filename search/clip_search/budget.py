@@ -24,13 +24,23 @@ class Budget:
     def __init__(self, purpose: str, total: int, wait_s: float) -> None:
         self._purpose, self._total, self._wait_s = purpose, total, wait_s
         self._lock = threading.Lock()
-        self._free = total
+        self._free, self.refused = total, 0
         self._line: deque[tuple[int, Future[None]]] = deque()
 
     @property
     def taken(self) -> int:
         """Bytes that are taken now."""
         return self._total - self._free
+
+    @property
+    def total(self) -> int:
+        """Bytes there are."""
+        return self._total
+
+    @property
+    def waiting(self) -> int:
+        """Requests in line."""
+        return len(self._line)
 
     def take(self, size: int) -> None:
         """Take bytes, in a thread that may wait; raise TooLarge if there are never so many, Busy if none come free."""
@@ -87,6 +97,7 @@ class Budget:
 
     def _busy(self, size: int) -> Busy:
         with self._lock:
+            self.refused += 1
             self._grant()  # what stood behind may fit
         return Busy(
             f"{self._purpose} takes {size:,} bytes, {self._free:,} of {self._total:,} are free and no more came free within "

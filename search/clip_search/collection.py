@@ -33,6 +33,7 @@ from clip_search.storage.rows import NewRow, OnConflict, checked_vector
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
 from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
+from clip_search.tally import Tally
 from clip_search.upkeep import Upkeep
 
 Texts = Callable[..., "tuple[Floats, Source]"]
@@ -47,7 +48,9 @@ _SURE_S = 1.0  # wait for a table to be read again; one of a million rows is, an
 class Collection:
     """Rows that can be searched, changed and trusted; safe to use from several threads."""
 
-    def __init__(self, name: str, table: Table, folder: Path, options: IndexOptions, texts: Texts) -> None:
+    def __init__(
+        self, name: str, table: Table, folder: Path, options: IndexOptions, texts: Texts, tally: Tally | None = None
+    ) -> None:
         self.name, self.table, self.about = name, table, about(table.schema, name)
         self._folder = folder
         self._options = options
@@ -67,7 +70,8 @@ class Collection:
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
         self._neighbours: Lru[tuple[str, int], Neighbours] = Lru(_GRAPHS)
         self.writer = Writer(self._commits.apply, name)
-        self._upkeep = Upkeep(name, self._commits, self.writer)
+        self.tally = tally or Tally()
+        self._upkeep = Upkeep(name, self._commits, self.writer, self.tally)
         self._follower = Follower(f"collection {name}", self._follow) if table.read_only else None
 
     def check_writable(self) -> None:
@@ -103,7 +107,9 @@ class Collection:
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
         self.check_writable()
-        return self.writer.submit(Delete(ids, where))
+        deletion = self.writer.submit(Delete(ids, where))
+        deletion.add_done_callback(self._count_deleted)
+        return deletion
 
     def search(self, query: Floats, tower: Tower, k: int, where: str, *, exactly: bool = False) -> Found:
         """Return the ``k`` rows nearest to a unit query [D], of those that a filter keeps; raise InvalidInput for a bad one."""
@@ -181,6 +187,16 @@ class Collection:
         """Time for which changes may have gone unseen; None for a collection of our own."""
         return self._follower.behind_s if self._follower else None
 
+    @property
+    def upkeep(self) -> Upkeep:
+        """Upkeep in the background."""
+        return self._upkeep
+
+    @property
+    def damaged_at(self) -> float:
+        """Time of the last damage found in a file, in seconds since 1970; 0 for none since it was opened."""
+        return max(self.cards.damaged_at, *(engine.damaged_at for engine in self.engines.values()))
+
     def trouble(self) -> str:
         """Return the reason why it doesn't do its work; empty while it does."""
         if not self.writer.alive:
@@ -231,6 +247,10 @@ class Collection:
     def _follow(self) -> None:
         """Take in what the table's owner has committed."""
         self.writer.submit(Follow()).result()
+
+    def _count_deleted(self, deletion: Future[int]) -> None:
+        if not deletion.cancelled() and not deletion.exception():
+            self.tally.rows("deleted", deletion.result())
 
     def _check_room(self, vectors: int) -> None:
         """Raise StorageFull for more vectors than an engine in memory can serve."""

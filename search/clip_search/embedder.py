@@ -59,10 +59,11 @@ class Embedder:
         self._swapping = threading.Lock()
         self._readiness = Readiness(self._ask_ready)
         self._served = Served()
-        self._cache: Lru[tuple[Clip, str], Embedded] = Lru(cached)
+        self.cache: Lru[tuple[Clip, str], Embedded] = Lru(cached)
         self._looked = time.monotonic()
         self._looking = threading.Lock()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self.batches = self.batched = 0  # micro-batches so far, and the texts in them
         threading.Thread(target=self._work, name="text queries", daemon=True).start()
 
     @property
@@ -88,7 +89,7 @@ class Embedder:
         Raises:
             Unavailable: too many wait already.
         """
-        cached = self._cache.get((self._clip, text))
+        cached = self.cache.get((self._clip, text))
         waiting = _Waiting(text, time.monotonic() + TIMEOUT_S)
         if cached is not None:
             self._look_soon()
@@ -110,6 +111,11 @@ class Embedder:
     def tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of these texts."""
         return sum(self._clip.count_tokens(texts))
+
+    @property
+    def waiting(self) -> int:
+        """Texts in line."""
+        return self._waiting.qsize()
 
     def close(self) -> None:
         """Stop, and close the connection."""
@@ -141,7 +147,7 @@ class Embedder:
                 fresh = self._connected()
                 _ = fresh.spec  # known before anybody asks for it, who may not wait
                 self._clip = fresh
-                self._cache.clear()
+                self.cache.clear()
             return self._clip
 
     def _work(self) -> None:
@@ -173,6 +179,8 @@ class Embedder:
         wanted = [waiting for waiting in batch if waiting.vector.set_running_or_notify_cancel()]
         late = [waiting for waiting in wanted if waiting.deadline < time.monotonic()]
         wanted = [waiting for waiting in wanted if waiting not in late]
+        self.batches += bool(wanted)
+        self.batched += len(wanted)
         for waiting in late:
             waiting.vector.set_exception(Timeout(f"no turn within {TIMEOUT_S:g} s, Triton is busy or stuck: try again later"))
         try:
@@ -197,12 +205,12 @@ class Embedder:
         self._looked = time.monotonic()
         spec = self.spec
         if clip is not self._clip or spec.fingerprint != before.fingerprint:
-            self._cache.clear()
+            self.cache.clear()
         made = [InvalidInput(rows.errors[n]) if row is None else Embedded(row, spec) for n, row in enumerate(rows)]
         if clip is self._clip:  # or they may be of the checkpoint before
             for text, row in zip(texts, made, strict=True):
                 if isinstance(row, Embedded):
-                    self._cache.put((clip, text), row)
+                    self.cache.put((clip, text), row)
         return made
 
     def _look_soon(self) -> None:

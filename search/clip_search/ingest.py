@@ -82,6 +82,7 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
     good = once({n: row for n, row in waiting.items() if n not in errors}, errors)
     added = stored(collection, good, options, errors)
     skipped = added.skipped + len(rows) - len(waiting)
+    collection.tally.added(added.added, added.replaced, skipped, len(errors))
     if not added.added + added.replaced + skipped:
         n, reason = min(errors.items())
         raise InvalidInput(f"none of {len(items)} rows can be added; row {n}: {reason}", errors=errors)

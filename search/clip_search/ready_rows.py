@@ -63,6 +63,7 @@ def add_ready(sidecar: Sidecar, collection: Collection, rows: pa.Table, options:
     declared = AddOptions(options.on_conflict, options.fingerprint, kinds)
     added = stored(collection, good, declared, errors)
     skipped = added.skipped + len(read) - len(waiting)
+    collection.tally.added(added.added, added.replaced, skipped, len(errors))
     if not added.added + added.replaced + skipped:
         n, reason = min(errors.items())
         raise InvalidInput(f"none of {len(rows)} rows can be added; row {n}: {reason}", errors=errors)

@@ -27,6 +27,7 @@ from clip_search.results import Timer
 from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
+from clip_search.tally import Tally
 from clip_search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Sidecar:
         bounds = options.bounds
         self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
         self.decoding = Budget("decoding the picture", bounds.decode_memory, bounds.wait_s)
+        self.tally = Tally()
         self.queries = KeptQueries(options.queries, self.decoding)
         self._lock = threading.RLock()
         self._open: dict[str, Collection] = {}
@@ -256,7 +258,8 @@ class Sidecar:
             self._note_broken(name, problem)
 
     def _open_one(self, name: str) -> Collection:
-        opened = Collection(name, self.database.open(name), self._folder / name, self.options.index, self.texts.sample)
+        table, index = self.database.open(name), self.options.index
+        opened = Collection(name, table, self._folder / name, index, self.texts.sample, self.tally)
         with self._lock:
             self._open[name] = opened
         return opened

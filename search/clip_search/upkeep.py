@@ -14,6 +14,7 @@ from clip_search.errors import cleaned
 from clip_search.index.block_checks import BlockChecks
 from clip_search.memory_trim import trim
 from clip_search.storage.writer import Writer
+from clip_search.tally import Tally
 from clip_search.thread_priority import step_back
 
 _LOG = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ _QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
 class Upkeep:
     """Thread that keeps one collection in shape, beside its writer."""
 
-    def __init__(self, name: str, commits: Commits, writer: Writer) -> None:
-        self._name, self._commits, self._writer = name, commits, writer
+    def __init__(self, name: str, commits: Commits, writer: Writer, tally: Tally) -> None:
+        self._name, self._commits, self._writer, self._tally = name, commits, writer, tally
+        self.failures, self.succeeded_at = 0, time.time()  # rounds that failed since the last that didn't, and when that ended
         self._table, self._cards, self._engines = commits.table, commits.cards, commits.engines
         self._checks = BlockChecks([self._cards, *self._engines.values()])
         self._seen_commits = commits.count
@@ -46,7 +48,8 @@ class Upkeep:
     def round(self) -> None:
         """Check files; compact and build indexes where that is due."""
         with self._lock:
-            self._checks.round()
+            with self._tally.upkeep("checks"):
+                self._checks.round()
             commits = self._commits.count
             patience = 1 if commits == self._seen_commits else _PATIENCE
             self._seen_commits = commits
@@ -54,17 +57,19 @@ class Upkeep:
                 self._writer.look_again().result()
             if not self._table.read_only and self._is_compaction_due(commits, pausing=patience == 1):
                 self._optimize()
-            if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.is_due:
-                self._cards.save()
+            with self._tally.upkeep("index"):
+                if True in [engine.maintain(patience) for engine in self._engines.values()] or self._cards.is_due:
+                    self._cards.save()
 
     def rebuild(self) -> None:
         """Compact the table if it is ours, index everything anew and swap it in."""
         with self._lock:
             if not self._table.read_only:
                 self._optimize()
-            self._cards.remake()
-            for engine in self._engines.values():
-                engine.rebuild()
+            with self._tally.upkeep("index"):
+                self._cards.remake()
+                for engine in self._engines.values():
+                    engine.rebuild()
 
     def rebuild_soon(self) -> Future[None]:
         """Start :meth:`rebuild` in the background, or join one that is under way."""
@@ -91,6 +96,7 @@ class Upkeep:
             self.rebuild()
             outcome.set_result(None)
         except BaseException as problem:  # panics of LanceDB's Rust code aren't Exceptions
+            self._tally.upkeep_failed()
             _LOG.exception("rebuilding collection %s failed", self._name)
             reason = f"collection {self._name} can't be rebuilt ({cleaned(problem)}): the log says more"
             outcome.set_exception(Unavailable(reason))
@@ -100,8 +106,11 @@ class Upkeep:
         while not self._closing.wait(_PAUSE_S):
             try:
                 self.round()
+                self.failures, self.succeeded_at = 0, time.time()
             except BaseException:  # as above; tried again later
                 if not self._closing.is_set():
+                    self.failures += 1
+                    self._tally.upkeep_failed()
                     _LOG.exception("upkeep of collection %s failed", self._name)
                 self._closing.wait(_FAILED_PAUSE_S)
 
@@ -113,8 +122,9 @@ class Upkeep:
     def _optimize(self) -> None:
         self._optimized_at = self._commits.count
         try:
-            self._table.index_scalars()
-            self._table.optimize()
+            with self._tally.upkeep("compaction"):
+                self._table.index_scalars()
+                self._table.optimize()
         finally:
             self._optimized_s = time.monotonic()
             trim()

@@ -54,6 +54,7 @@ class Health:
     """State of the server that the launcher knows and Triton doesn't: any reason for trouble denies readiness."""
 
     trouble: Callable[[], str] = loading
+    metrics: Callable[[], bytes] = bytes  # of the launcher, which follow Triton's
     versions: Callable[[], str] = no_versions  # JSON: what serves, what is loaded
 
 
@@ -135,11 +136,19 @@ async def _answer(head: str, gateway: Gateway, health: Health) -> bytes:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         if path == VERSIONS:
             return _said(HTTPStatus.OK, health.versions(), "application/json")
-        return await asyncio.to_thread(asked, gateway.triton, path)
+        answer = await asyncio.to_thread(asked, gateway.triton, path)
+        return await asyncio.to_thread(_with_ours, answer, health) if METRICS.fullmatch(path) and is_good(answer) else answer
     except Refused as refused:
         return _said(refused.status, str(refused))
     except OSError:
         return _said(HTTPStatus.SERVICE_UNAVAILABLE, "Triton doesn't answer yet, or no longer")
+
+
+def _with_ours(answer: bytes, health: Health) -> bytes:
+    """Return Triton's metrics with the launcher's behind them."""
+    body = answer.partition(b"\r\n\r\n")[2] + health.metrics()
+    head = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nConnection: close"
+    return f"HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _checked(head: str, gateway: Gateway) -> str:

@@ -25,6 +25,7 @@ from clip_serve.crashes import Crashed, Crashes
 from clip_serve.endpoints import Endpoints
 from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
+from clip_serve.launcher_metrics import LauncherMetrics
 from clip_serve.log_lines import LogLines
 from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, loaded_at_start, overridden
@@ -90,7 +91,8 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
     leftovers.sweep()
     names = (launch.endpoints.name.lower(), socket.gethostname().lower())
     with _signals_stop(), contextlib.suppress(Stopped), _run_folder() as run, _gateways(launch.endpoints, run, names) as health:
-        started, crashes = time.monotonic(), Crashes()
+        started, crashes, figures = time.monotonic(), Crashes(), LauncherMetrics(lambda: health.trouble())
+        health.metrics = figures.text
         refresh = partial(overridden, launch.repository, launch.overrides, run / "repository")
         _assemble_backends(launch.environment, run)
         while True:
@@ -101,7 +103,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
                     _wait_ready(server, run, launch.explanation)
                     leftovers.close_own()
                     watch = Watch(server, instances(served), launch.explanation)
-                    health.trouble, health.versions = watch.trouble, roller.versions
+                    health.trouble, health.versions, figures.processes = watch.trouble, roller.versions, watch.processes
                     try:
                         roller.start(watch)
                         on_ready(time.monotonic() - started)
@@ -110,6 +112,7 @@ def serve(launch: Launch, on_ready: Callable[[float], None], notice: Notice) -> 
                         roller.stop()
             except Crashed as problem:
                 started, health.trouble = time.monotonic(), http_gateway.loading
+                figures.note_crash()
                 crashes.note(problem)
                 notice(f"{problem}: starting again")
                 leftovers.remove_own_memory()

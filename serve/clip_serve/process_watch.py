@@ -40,6 +40,10 @@ class Watch:
                     self._look_at(process, name)
             time.sleep(POLL_S)
 
+    def processes(self) -> dict[psutil.Process, str]:
+        """Return the server and its Python processes, with their names."""
+        return self._members
+
     def find(self) -> None:
         """Take in the Python processes of models that were loaded since."""
         there = _stubs(self._server, None)

@@ -16,6 +16,8 @@ _PASS_S = 10.0  # time between the starts of two passes at least: a small collec
 class Keeper(Protocol):
     """Holder of open files."""
 
+    damaged_at: float  # time of the last damage found in one, in seconds since 1970; 0 for none
+
     def files(self) -> Mapping[Path, Sums]:
         """Return the files in use with their checksums."""
 

@@ -83,7 +83,7 @@ class FaissEngine:
         self._building = threading.Lock()
         self._sealing = threading.Lock()  # of whoever writes new rows to a file, begins a build, or removes files
         self._build_to = -1  # last row of the latest build
-        self._retune_at = 0.0
+        self._retune_at = self.damaged_at = 0.0
         parts, self._last, self._unsaved = loaded(folder, table.identity)
         self._manifest = derived_files.manifest_sums(folder)
         self.index = Index(size, parts)
@@ -157,7 +157,7 @@ class FaissEngine:
         with self._building:
             if path not in self.files():
                 return  # another has taken its place
-            self._unsaved = True
+            self._unsaved, self.damaged_at = True, time.time()
             part = next((part for part in self.index.snapshot.parts if part.folder == path.parent), None)
             if part and part.states:
                 _LOG.warning("%s: the table is searched until all is indexed again", why)

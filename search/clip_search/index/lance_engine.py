@@ -41,7 +41,7 @@ class LanceEngine:
     def __init__(self, table: Table, tower: Tower, size: int, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._size, self._options, self._queries = table, tower, size, options, queries
         self._version = -1  # of the table at the last look
-        self._retune_at = 0.0
+        self._retune_at = self.damaged_at = 0.0  # it keeps no files that could be damaged
         self._stopped = False
         self._count: int | None = None
         self._state: IndexState | None = None

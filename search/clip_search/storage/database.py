@@ -64,6 +64,8 @@ class Database:
     def _own(self, locks: contextlib.ExitStack, index_folder: Path) -> None:
         place = str(self._database.uri).removeprefix("file-object-store://")
         folder = None if "://" in place else Path(place)
+        self._followed = folder if self.read_only else None
+        self._was_owned = folder is not None and (folder / _LOCK).exists()  # an empty mount point was not
         if folder and not self.read_only:
             locks.enter_context(owned(folder, _LOCK))
         locks.enter_context(owned(index_folder, _INDEX_LOCK))
@@ -105,10 +107,16 @@ class Database:
 
     def names(self) -> list[str]:
         """Return the names of all collections, sorted; raise Unavailable if the database can't be read."""
+        self._check_there()
         try:
             return self._names()
         except Exception as problem:  # LanceDB raises anything
             raise storage_problem(problem, "read") from problem
+
+    def _check_there(self) -> None:
+        """Raise Unavailable if a folder that is followed is away: LanceDB takes it for one without tables."""
+        if self._followed and not (self._followed.is_dir() and (self._followed / _LOCK).exists() >= self._was_owned):
+            raise Unavailable(f"{self._uri} can't be read: its folder is away")
 
     def _names(self) -> list[str]:
         page = self._database.list_tables()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ class RowCache:
         self._decks: tuple[Deck, ...] = ()
         self._last = -1
         self._gone = 0  # deleted rows that are here, more or less
+        self.damaged_at = 0.0  # time of the last damage found, in seconds since 1970
         self.unsaved = False  # the files aren't what they should be: a save is due
 
     def load(self) -> None:
@@ -182,7 +184,7 @@ class RowCache:
             if path not in self.files():
                 return  # another has taken its place
             _LOG.warning("%s: what it holds is made again from the table", why)
-            self.unsaved = True
+            self.unsaved, self.damaged_at = True, time.time()
             for deck in self._decks:
                 if deck.path == path:
                     self._put(deck, self._reread(path.name))

@@ -102,6 +102,11 @@ class Writer:
         return self.submit(Delete())
 
     @property
+    def waiting(self) -> int:
+        """Operations in line."""
+        return self._waiting.qsize()
+
+    @property
     def alive(self) -> bool:
         """True while it works."""
         return self._thread.is_alive()

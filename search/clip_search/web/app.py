@@ -33,6 +33,7 @@ from clip_search.web import (
 from clip_search.web.api_document import Application
 from clip_search.web.app_state import State
 from clip_search.web.body_reader import Reader
+from clip_search.web.collection_metrics import CollectionMetrics
 from clip_search.web.guard import Guard, failure
 from clip_search.web.metrics import Metrics
 from clip_search.web.refusal import Refused
@@ -40,6 +41,7 @@ from clip_search.web.request_log import RequestLog
 from clip_search.web.response_models import ANY_ROUTE
 from clip_search.web.scopes import check_scope
 from clip_search.web.sending import Sender
+from clip_search.web.state_metrics import StateMetrics
 from clip_search.web.tokens import Tokens
 from clip_search.web.traces import Traces
 
@@ -56,7 +58,8 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = 
     """
     reader, sender, options = Reader(sidecar.options), Sender(sidecar.options.bounds), sidecar.options.http
     tokens = tokens or Tokens(options)
-    shared = State(sidecar, Metrics(sidecar), reader, sender, tokens)
+    shared = State(sidecar, Metrics(sidecar.feedback), reader, sender, tokens)
+    shared.metrics.register(CollectionMetrics(sidecar), StateMetrics(shared))
     application = Application(
         title="clipserve search", description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
     )  # fmt: skip

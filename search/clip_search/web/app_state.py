@@ -54,6 +54,7 @@ class State:
     full: Pool = field(default_factory=_pool("pictures in full", threads=8))  # reads files, and waits for memory to decode them
     counting: Pool = field(default_factory=_pool("facets", threads=4))  # looks through a hundred thousand rows
     comparing: Pool = field(default_factory=_pool("near duplicates", threads=1))  # holds some hundred megabytes meanwhile
+    measuring: Pool = field(default_factory=_pool("metrics", threads=2))  # asks disks and Triton, for a moment
     feedback: Pool = field(default_factory=_pool("feedback", threads=16))  # waits for the disk, events of many in one commit
     health: Pool = field(default_factory=_pool("the model's health", threads=8))  # asks Triton, for a moment
 

@@ -51,6 +51,7 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         start, seen = time.perf_counter(), [0]
+        self._metrics.in_flight.inc()
         scope["body"] = body = self._reader.body(scope, receive)
 
         async def counted(message: MutableMapping[str, Any]) -> None:
@@ -69,6 +70,7 @@ class Guard:
                 await failure(problem)(scope, receive, counted)
         finally:
             body.close()
+            self._metrics.in_flight.dec()
         self._metrics.answered(_route(scope), seen[0], time.perf_counter() - start)
 
     def _turn(self, scope: Scope, headers: Headers) -> AbstractAsyncContextManager[None]:

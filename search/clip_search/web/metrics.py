@@ -1,15 +1,13 @@
-"""Metrics of the sidecar for Prometheus: clip-retrieval's histograms, and counters and gauges of clipserve."""
+"""Metrics of requests for Prometheus: clip-retrieval's histograms, and those of clipserve; others are read at each scrape."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
-from clip_client.errors import ClipError
-from clip_search.sidecar import Sidecar
+from clip_search.feedback import Feedback
 from clip_search.web.feedback_metrics import FeedbackMetrics
 
 STEPS = {
@@ -26,14 +24,29 @@ STEPS = {
 }
 """Histogram → description; the names are those of clip-retrieval's back."""
 
+_CONVENTIONAL = {
+    "full_knn_request_time": "knn_request",
+    "download_time": "download",
+    "text_clip_inference_time": "embed_text",
+    "image_clip_inference_time": "embed_image",
+    "metadata_get_time": "metadata",
+    "knn_index_time": "index",
+    "dedup_time": "duplicates",
+    "safety_time": "safety",
+    "image_prepro_time": "prepare_image",
+    "text_prepro_time": "prepare_text",
+}
+"""Histogram of clip-retrieval's → value of the label ``step`` of ``clipserve_step_seconds``, which has the same times."""
+
 _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """Counters, histograms and gauges of one sidecar."""
+    """Counters and histograms of one sidecar, and whatever is registered besides."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, feedback: Feedback) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self._steps = {name: Histogram(name, text, registry=self._registry, buckets=_BUCKETS) for name, text in STEPS.items()}
         self._requests = Counter(
             "clipserve_requests", "Answers by route and status", ["route", "status"], registry=self._registry
@@ -41,9 +54,13 @@ class Metrics:
         self._seconds = Histogram(
             "clipserve_request_seconds", "Time to answer", ["route"], registry=self._registry, buckets=_BUCKETS
         )
-        self._registry.register(_Collections(sidecar))
-        self.feedback = FeedbackMetrics(sidecar.feedback)
+        self.feedback = FeedbackMetrics(feedback)
         self._registry.register(self.feedback)
+        self.in_flight = Gauge("clipserve_requests_in_flight", "Requests being answered", registry=self._registry)
+        steps = Histogram(
+            "clipserve_step_seconds", "Time of a step of a search", ["step"], registry=self._registry, buckets=_BUCKETS
+        )
+        self._named = {name: steps.labels(step) for name, step in _CONVENTIONAL.items()}
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -52,7 +69,14 @@ class Metrics:
         try:
             yield
         finally:
-            self._steps[step].observe(time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self._steps[step].observe(seconds)
+            self._named[step].observe(seconds)
+
+    def register(self, *collectors: Collector) -> None:
+        """Add metrics that are read at each scrape."""
+        for collector in collectors:
+            self._registry.register(collector)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -77,39 +101,6 @@ class Metrics:
             f"Among {int(count)} calls to the knn end point with an average latency of {seconds / count:.4f}s per request, "
             "the step costs are (in order): \n\n" + _aligned(table)
         )
-
-
-class _Collections(Collector):
-    """Gauges of the rows and the recall of each collection, read at each scrape."""
-
-    def __init__(self, sidecar: Sidecar) -> None:
-        self._sidecar = sidecar
-
-    def describe(self) -> Iterable[Metric]:
-        return []  # or it would be collected once while it is registered
-
-    def collect(self) -> Iterable[Metric]:
-        rows = GaugeMetricFamily("clipserve_collection_rows", "Rows with a vector", labels=["collection", "tower"])
-        recall = GaugeMetricFamily(
-            "clipserve_collection_recall", "Recall at 10 reached on text queries", labels=["collection", "tower"]
-        )
-        behind = GaugeMetricFamily(
-            "clipserve_collection_behind_seconds",
-            "Time for which changes may have gone unseen, with --read-only",
-            labels=["collection"],
-        )
-        for collection in self._sidecar.collections():
-            if collection.behind_s is not None:
-                behind.add_metric([collection.name], collection.behind_s)
-            for tower, engine in collection.engines.items():
-                try:
-                    stats = engine.stats()
-                except ClipError:  # dropped this instant, or its disk is away; the others are shown
-                    continue
-                rows.add_metric([collection.name, tower], stats["rows"])
-                if stats.get("recall") is not None:
-                    recall.add_metric([collection.name, tower], stats["recall"])
-        return [rows, recall, behind]
 
 
 def _totals(histogram: Histogram) -> tuple[float, float]:

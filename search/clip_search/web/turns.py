@@ -48,6 +48,16 @@ class Turns:
         self._share = max(1, (cores or os.cpu_count() or 1) // 2)
         self._clients: dict[str, _Client] = {}
 
+    @property
+    def clients(self) -> int:
+        """Clients that asked lately."""
+        return len(self._clients)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their client's turn."""
+        return sum(len(client.line) for client in list(self._clients.values()))
+
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:
         """Hold a client's request until it may run; raise TooMany for one more than may wait, or if its turn doesn't come."""

@@ -51,6 +51,7 @@ class MilvusEngine:
         self._milvus = MilvusRows(options.milvus, f"clipserve_{table.identity}_{tower}", table.identity, size)
         self._filling = Filling(table, tower, self._milvus)
         self._unsettled = Unsettled(size)
+        self.damaged_at = 0.0  # what is here is looked at when it is opened, and no file is read later
         self._queries = queries
         self._moving = threading.Lock()  # of who writes to the server
         self._trouble = "it isn't connected yet"
