@@ -48,6 +48,11 @@ from clip_search.web.traces import Traces
 _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, whatever their content type."
 
 
+_VECTORS = (comparing, classifying, knn, openai, roboflow)
+_PICTURES = (row_thumbnails, row_pictures, queries)
+_PARTS = (collections, arrow, folder_imports, exploring, feedback, *_VECTORS, health, *_PICTURES, pages)
+
+
 def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = None) -> FastAPI:
     """Return the application of a sidecar; it answers at once, and opens collections in the background when it starts.
 
@@ -65,21 +70,7 @@ def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = 
     )  # fmt: skip
     application.state.shared = shared
     application.asks_token = tokens.are_asked_for
-    vectors = (comparing, classifying, knn, openai, roboflow)
-    parts = (
-        collections,
-        arrow,
-        folder_imports,
-        exploring,
-        feedback,
-        *vectors,
-        health,
-        row_thumbnails,
-        row_pictures,
-        queries,
-        pages,
-    )
-    for part in parts:
+    for part in _PARTS:
         application.include_router(part.router, responses=ANY_ROUTE, dependencies=[Depends(check_scope)])
     application.add_exception_handler(ClipError, _failed)
     application.add_exception_handler(HTTPException, _http)
