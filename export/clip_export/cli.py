@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from clip_client.help_texts import program
 from clip_client.terminal import Console
 from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
+from clip_export.library_errors import quiet_libraries
 from clip_export.options import Options, parsed
 from clip_export.options import parser as parser
 from clip_export.pipeline import Outcome
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: Options, console: Console) -> int:
     """Export, show the report, and say where it is."""
-    _quiet()
+    quiet_libraries()
     outcome = pipeline.export(options, console)
     _show(outcome, options, console)
     if options.json:
@@ -78,13 +78,6 @@ def _tell_next(outcome: Outcome, options: Options, console: Console) -> None:
 
 def _print(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _quiet() -> None:
-    """Keep the libraries' own notices off the screen; the variables are set before any library is loaded."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 if __name__ == "__main__":

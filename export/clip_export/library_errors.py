@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,3 +24,10 @@ def reading(label: str, subject: str) -> Iterator[None]:
         raise
     except BaseException as problem:  # tokenizers panics with one that isn't an Exception
         raise InvalidInput(f"{label}: {subject} can't be read ({one_line(problem)}): is the checkpoint whole?") from problem
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own notices off the screen; the variables are set before any library is loaded."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -13,6 +13,7 @@ from clip_client.terminal import Console
 from clip_export.checkpoints.root_logger import without_warnings
 from clip_export.learning.options import Options, parsed
 from clip_export.learning.options import parser as parser
+from clip_export.library_errors import quiet_libraries
 
 BAD_INPUT, INTERRUPTED = 2, command_runner.INTERRUPTED
 """Exit statuses: unusable input; Ctrl-C."""
@@ -37,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: Options, console: Console) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    quiet_libraries()
     from clip_export.learning import run
 
     def say(line: str) -> None:

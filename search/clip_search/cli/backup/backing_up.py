@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from clip_client.counting import counted
-from clip_client.errors import ClipError, InvalidInput, NotFound, Unavailable
+from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.progress_bars import ProgressBar
 from clip_search.cli.backup import snapshots
 from clip_search.cli.backup.snapshots import Snapshot, StoredFile, StoredTable
-from clip_search.errors import cleaned, disk_problem
+from clip_search.errors import disk_problem
 from clip_search.storage import held_tables as tables
 from clip_search.storage import lance_manifest
 from clip_search.storage.file_places import Folder, Place, is_remote, local, place
@@ -38,14 +38,8 @@ def back_up(arguments: argparse.Namespace) -> int:
         if isinstance(target, Folder):
             check_apart(arguments.data, arguments.target)
             _lock(stack, target)
-        try:
+        with snapshots.carried_on("the backup isn't whole"):
             snapshot, copied = _Backup(arguments.data, target, arguments.collection, stack).run()
-        except ClipError:
-            raise
-        except OSError as problem:
-            raise disk_problem(problem, "the backup isn't whole; run it again, what is copied stays") from problem
-        except Exception as problem:  # obstore raises anything
-            raise Unavailable(f"the backup isn't whole ({cleaned(problem)}): run it again, what is copied stays") from problem
     _tell(arguments, snapshot, copied)
     return 0
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clip_client.counting import counted
-from clip_client.errors import ClipError, Conflict, InvalidInput, NotFound, Unavailable
+from clip_client.errors import Conflict, InvalidInput, NotFound
 from clip_client.progress_bars import ProgressBar
 from clip_search.cli.backup import snapshots
 from clip_search.cli.backup.backing_up import check_apart
 from clip_search.cli.backup.snapshots import Snapshot, StoredFile, StoredTable
-from clip_search.errors import cleaned, disk_problem
 from clip_search.storage import held_tables as tables
 from clip_search.storage.database import Database
 from clip_search.storage.file_places import Place, is_remote, local, place, sync_folder
@@ -35,17 +34,11 @@ def restore(arguments: argparse.Namespace) -> int:
     snapshot = _chosen(snapshots.load(source, arguments.snapshot), arguments.collection)
     if arguments.data is None and not arguments.verify:
         raise InvalidInput("there is no database to restore to: name one, or pass --verify to check the backup alone")
-    try:
+    with snapshots.carried_on("the restore isn't whole"):
         if arguments.data is None:
             _check_files(source, snapshot)
         else:
             _restore(arguments, source, snapshot)
-    except ClipError:
-        raise
-    except OSError as problem:
-        raise disk_problem(problem, "nothing more was restored; run it again, what is copied stays") from problem
-    except Exception as problem:  # obstore raises anything
-        raise Unavailable(f"the restore isn't whole ({cleaned(problem)}): run it again, what is copied stays") from problem
     _tell(arguments, snapshot)
     return 0
 

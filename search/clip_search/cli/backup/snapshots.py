@@ -6,6 +6,7 @@ snapshot is written last, so it is whole or not there; files that no snapshot na
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -13,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clip_client.errors import InvalidInput, NotFound, Unavailable
-from clip_search.errors import cleaned
+from clip_client.errors import ClipError, InvalidInput, NotFound, Unavailable
+from clip_search.errors import cleaned, disk_problem
 from clip_search.storage.file_places import Place
 from clip_search.storage.schema import check_collection
 
@@ -126,3 +127,17 @@ def _table(told: dict[str, Any]) -> StoredTable:
 
 def _checksum(told: Any) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def carried_on(failure: str) -> Iterator[None]:
+    """Raise Unavailable, which says that the command is to be run again, for whatever a disk or a store raises."""
+    advice = "run it again, what is copied stays"
+    try:
+        yield
+    except ClipError:
+        raise
+    except OSError as problem:
+        raise disk_problem(problem, f"{failure}; {advice}") from problem
+    except Exception as problem:  # obstore raises anything
+        raise Unavailable(f"{failure} ({cleaned(problem)}): {advice}") from problem
