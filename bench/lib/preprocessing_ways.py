@@ -71,7 +71,8 @@ def opencv(read: Callable[[bytes], npt.NDArray[np.uint8]], spec: ModelSpec) -> W
     def way(encoded: bytes) -> npt.NDArray[np.uint8]:
         pixels = read(encoded)
         size = resized_size((pixels.shape[1], pixels.shape[0]), spec)
-        return cropped(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), spec)
+        resized = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        return cropped(resized, spec)
 
     return way
 

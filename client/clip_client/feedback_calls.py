@@ -92,10 +92,11 @@ class FeedbackCalls:
         Pictures and vectors aren't sent, only their digests.
 
         Args:
-            what, minus: as they were sent to :meth:`query`.
+            what: as it was sent to :meth:`query`.
             shown: hits, or their ids, in the order in which they were shown, from the first; at most 1,000.
             chosen: one of them.
             kind: ``click``, ``right`` (it was looked for) or ``wrong`` (it was not).
+            minus: as it was sent to :meth:`query`.
             query_id: what an earlier call for the same answer returned.
             client: an opaque id of who searched; the sidecar keeps a salted hash of it.
 
