@@ -62,7 +62,7 @@ def test_a_version_goes_into_service_and_back(own: Path, taught: Path, capsys: p
     assert check(own) == ["clip"]
     np.testing.assert_array_equal(answered(own), before)
     np.testing.assert_array_equal(answered(own, "clip.2"), after)
-    publish(own, "--version", 2)
+    publish(own, "--to", 2)
     np.testing.assert_array_equal(answered(own), after)
     np.testing.assert_array_equal(answered(own, "clip.1"), before)
     with Clip.local(own) as clip, Clip.local(taught) as there:
@@ -74,7 +74,7 @@ def test_a_version_goes_into_service_and_back(own: Path, taught: Path, capsys: p
     np.testing.assert_array_equal(answered(own), after)
     publish(own, taught)
     assert (model_versions.serving(own, "clip"), model_versions.kept(own, "clip")) == (3, [2, 3])  # the others are gone
-    publish(own, "--version", 7, status=1)
+    publish(own, "--to", 7, status=1)
     assert "clip has no version 7 to go to: version 3 serves, 2 is kept" in capsys.readouterr().err
 
 
@@ -87,7 +87,7 @@ def test_weights_are_not_copied(own: Path, taught: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "expected either a folder to publish, or --rollback or --version N"),
+        ((), "expected either a folder to publish, or --rollback or --to N"),
         (("--rollback",), "clip has no a version before to go to: version 1 serves, no other is kept"),
         (("{taught}", "--beside", "--replace"), "--beside and --replace exclude each other"),
         (("{taught}", "--name", "siglip"), "has no siglip, but clip: pass --name"),
@@ -180,7 +180,7 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
             publish(own, taught, "--beside", server=server)
             with Clip(server.address, name="clip.2") as beside:
                 np.testing.assert_allclose(beside.embed_text(TEXTS), after, atol=1e-5)
-            publish(own, "--version", 2, server=server)
+            publish(own, "--to", 2, server=server)
             np.testing.assert_allclose(clip.embed_text(TEXTS), after, atol=1e-5)
             assert (clip.spec.space, clip.spec.fingerprint != spec.fingerprint) == (spec.space, True)
             publish(own, "--rollback", server=server)
@@ -232,7 +232,7 @@ def test_a_share_of_the_text_queries_goes_to_the_version_beside(
         wait_for(lambda: set(models().values()) == {spec.fingerprint, other}, timeout_s=60)
         assert models() == {client: other if client in chosen else spec.fingerprint for client in [*clients, ""]}
         assert asked(sidecar.url, "")["space"] == spec.space
-        publish(own, "--version", 2, server=server)
+        publish(own, "--to", 2, server=server)
         wait_for(lambda: set(models().values()) == {other}, timeout_s=60)
         with sidecar.client() as search:
             assert search.query("c", "a cat")[0].id == "a"

@@ -139,7 +139,8 @@ def test_the_token_is_in_the_document(sidecar: Sidecar, document: dict[str, Any]
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["security"] == [{}, {"bearer": []}]
     assert document["paths"]["/health/live"]["get"]["security"] == []
-    assert "security" not in document["paths"]["/v1/collections"]["get"]
+    assert document["paths"]["/v1/collections"]["get"]["security"] == [{}, {"bearer": ["read"]}]
+    assert document["paths"]["/v1/collections"]["post"]["security"] == [{}, {"bearer": ["write"]}]
 
 
 # the page

@@ -40,7 +40,7 @@ def test_what_is_added_is_found_filtered_and_deleted(opener: Opener, options: In
 @pytest.fixture
 def few(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """One with few texts to tune on: each is a search for every effort that is tried."""
-    monkeypatch.setattr(opener, "texts", lambda count, fingerprint, size: (unit(40, size, seed=5), opener.source))
+    monkeypatch.setattr(opener, "texts", lambda count, space, size: (unit(40, size, seed=5), opener.source))
     return opener
 
 
@@ -96,7 +96,7 @@ def test_an_index_of_an_older_version_is_tuned_as_it_is(few: Opener) -> None:
 
 
 def test_without_texts_the_databases_own_index_is_tuned_on_made_ones(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opener, "texts", lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors"))
+    monkeypatch.setattr(opener, "texts", lambda count, space, size: (np.empty((0, size), np.float32), "vectors"))
     collection = opener.open(LANCE)
     fill(collection)
     collection.rebuild()

@@ -203,7 +203,7 @@ def test_counts_are_exact_without_the_rows_that_are_asked_by(search: Search) -> 
 def test_an_answer_says_what_took_its_time_and_knows_nothing_that_was_not_asked(sidecar: Sidecar, search: Search) -> None:
     made(search, [Row(id=f"r{n}", vector=turned(n)) for n in range(3)])
     status, answer = sidecar.ask("POST", f"{ROWS}/search", {"vector": turned(0), "deduplicate": 0.9999})
-    assert (status, sorted(answer)) == (200, ["hits", "milliseconds", "took_ms"])
+    assert (status, sorted(answer)) == (200, ["hits", "milliseconds", "model", "space", "took_ms"])
     times = answer["milliseconds"]
     assert sorted(times) == ["embed", "search", "total"]
     assert 0 <= times["embed"] + times["search"] <= times["total"] + 0.01

@@ -247,7 +247,7 @@ def sources(collection: Collection) -> list[str]:
 
 def test_without_a_text_tower_an_index_is_tuned_on_what_lies_as_far_as_texts(tmp_path: Path) -> None:
     opener = Opener(tmp_path)
-    opener.texts = lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
+    opener.texts = lambda count, space, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
     collection = opener.open(OPTIONS)
     fill(collection)
     collection.rebuild()
@@ -264,7 +264,7 @@ def test_without_a_text_tower_an_index_is_tuned_on_what_lies_as_far_as_texts(tmp
 
 def test_texts_that_an_index_was_tuned_on_are_kept_for_when_there_are_none(serving: Opener, log: io.StringIO) -> None:
     assert sources(serving.collection) == ["texts"]
-    serving.texts = lambda count, fingerprint, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
+    serving.texts = lambda count, space, size: (np.empty((0, size), np.float32), "vectors")  # type: ignore[method-assign]
     collection = serving.open(OPTIONS)
     collection.rebuild()
     assert sources(collection) == ["texts"]

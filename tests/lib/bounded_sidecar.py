@@ -18,6 +18,7 @@ from sidecars import Sidecar
 
 from clip_search.cli import serve
 from clip_search.options import Bounds, FetchOptions, HttpOptions, Options
+from clip_search.web.traces import Traces
 
 LOCAL = (ipaddress.ip_network("127.0.0.1/32"),)
 
@@ -46,7 +47,7 @@ def main(data: str, port: str, triton: str, given: str) -> int:
     bounds = json.loads(given)
     http = HttpOptions(port=int(port), body_bytes=bounds.pop("body_bytes", HttpOptions.body_bytes))
     fetch = FetchOptions(networks=LOCAL, ports=(range(1024, 65536),), timeout_s=bounds.pop("fetch_s", 10))
-    return serve.serve(Options(data, triton=triton, fetch=fetch, http=http, bounds=Bounds(**bounds)))
+    return serve.serve(Options(data, triton=triton, fetch=fetch, http=http, bounds=Bounds(**bounds)), Traces())
 
 
 if __name__ == "__main__":

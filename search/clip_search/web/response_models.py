@@ -15,12 +15,16 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
 class FailureDetails(TypedDict):
-    """Error as OpenAI's clients read it; ``errors`` has a reason by position, where the request was a batch."""
+    """Error as OpenAI's clients read it; ``errors`` has a reason by position, where the request was a batch.
+
+    ``request_id`` is that of the answer's header; it stands in the log, too.
+    """
 
     message: str
     type: str
     param: None
     code: int
+    request_id: NotRequired[str]
     errors: NotRequired[dict[str, str]]
 
 

@@ -31,17 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _publish(arguments: argparse.Namespace) -> None:
     choice = Choice(arguments.beside, arguments.replace, arguments.new_space)
-    goes_back = arguments.rollback or arguments.version is not None
+    goes_back = arguments.rollback or arguments.to is not None
     if goes_back == (arguments.source is not None):
-        raise InvalidInput("expected either a folder to publish, or --rollback or --version N")
+        raise InvalidInput("expected either a folder to publish, or --rollback or --to N")
     if choice.beside and choice.alone:
         raise InvalidInput("--beside and --replace exclude each other: there is one version or there are two")
     addresses = [] if arguments.no_server else arguments.server or [_SERVER]
     publisher = Publisher(arguments.repository, arguments.name, Servers(addresses, arguments.timeout), _say)
-    number = publisher.serve(arguments.version or 0, choice) if goes_back else publisher.publish(arguments.source, choice)
+    number = publisher.serve(arguments.to or 0, choice) if goes_back else publisher.publish(arguments.source, choice)
     if choice.beside:
         own = versioned(arguments.name, number)
-        _say(f"version {number} answers as {own} beside: clipserve publish --version {number} goes over to it")
+        _say(f"version {number} answers as {own} beside: clipserve publish --to {number} goes over to it")
 
 
 def _say(text: str) -> None:
@@ -60,7 +60,7 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--repository", type=Path, default=model_repository.FOLDER, help="model repository that is served")
     parser.add_argument("--name", default="clip", help="published name")
     parser.add_argument("--rollback", action="store_true", help="go back to the version that served before")
-    parser.add_argument("--version", type=count, metavar="N", help="go over to a version that is kept")
+    parser.add_argument("--to", type=count, metavar="N", help="go over to a version that is kept")
     parser.add_argument("--beside", action="store_true", help="load it, and leave requests where they are")
     parser.add_argument("--replace", action="store_true", help="unload the old one first, where memory is short for both")
     parser.add_argument("--new-space", action="store_true", help="allow embeddings that can't be compared with the old ones")
@@ -69,10 +69,11 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-server", action="store_true", help="change the repository alone; servers follow by themselves")
     parser.add_argument("--timeout", type=count, default=600, metavar="SECONDS", help="bound on each wait for a server")
+    help_texts.add_version(parser)
     help_texts.add_examples(
         parser,
-        "clipserve export --model tuned --repository next",
         "clipserve publish next",
+        "clipserve publish next --beside",
         "clipserve publish --rollback",
     )
     return parser
