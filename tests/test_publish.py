@@ -194,8 +194,11 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
         stop.set()
         for thread in threads:
             thread.join()
-        told = json.loads(urllib.request.urlopen(f"{server.http}/v2/clipserve/versions").read())
-        assert told["names"]["clip"] == {"serving": 1, "loaded": [1], "trouble": {}}
+
+        def told() -> dict[str, Any]:
+            return dict(json.loads(urllib.request.urlopen(f"{server.http}/v2/clipserve/versions").read())["names"]["clip"])
+
+        wait_for(lambda: told() == {"serving": 1, "loaded": [1], "trouble": {}})  # the launcher looks once a second or so
         loaded = {process.cmdline()[1].split("/")[-3] for process in server.family() if "stub" in process.name()}
         assert loaded == {f"clip.1_{model}" for model in ("image_preprocess", "image_encoder", "text_tokenize", "text_encoder")}
     assert not failed
