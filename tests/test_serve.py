@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -24,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 import pictures
 from clip_client import Clip, ModelSpec, Unavailable
-from clip_serve import cli, leftovers, process_watch
+from clip_serve import cli, launcher, leftovers, process_watch
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
 FIRST_OF_MODELS = [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in MODELS[1:])]
@@ -63,6 +64,18 @@ def test_what_a_server_under_test_says_never_stops_it(server: Server, clip: Clip
     with open(f"/proc/{server.process.pid}/fd/2", "ab") as messages:
         messages.write(b"a message\n" * 20_000)  # a pipe holds a third of that, then whoever writes waits for ever
     assert clip.embed_text("a cat").shape == (clip.spec.embedding_size,)
+
+
+@pytest.mark.parametrize(("free", "begins"), [(0, 16), (2**26, 16), (2**31, 32), (2**40, 64)])
+def test_python_processes_begin_with_a_share_of_the_shared_memory(
+    free: int, begins: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert launcher.shared_bytes(tmp_path) == begins * 2**20
+
+
+def test_without_shared_memory_the_least_is_asked_for(tmp_path: Path) -> None:
+    assert launcher.shared_bytes(tmp_path / "none") == 16 * 2**20
 
 
 def test_it_says_where_it_listens_and_is_quick(repository: Path) -> None:

@@ -34,7 +34,8 @@ from clip_serve.versions.door import Door
 from clip_serve.versions.roller import Roller
 
 _STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
-_SHARED_BYTES = 16 * 2**20  # of each Python process at first: most never need more, and growing beside requests is a risk
+_LEAST_SHARED, _MOST_SHARED, _SHARED_PARTS = 16 * 2**20, 64 * 2**20, 64
+"""Bounds on the memory that each Python process begins with, and its share of what is free: growing beside requests is a risk."""
 _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
@@ -175,15 +176,24 @@ def _signals_stop() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def shared_bytes(folder: Path) -> int:
+    """Return the shared memory that each Python process begins with, by what is free in its folder."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # Triton will name it
+        return _LEAST_SHARED
+    return min(max(_LEAST_SHARED, free // _SHARED_PARTS), _MOST_SHARED)
+
+
 def _command(launch: Launch, repository: Path, run: Path) -> list[str | Path]:
-    environment, endpoints = launch.environment, launch.endpoints
+    environment, endpoints, shared = launch.environment, launch.endpoints, shared_bytes(leftovers.SHARED_MEMORY)
     return [
         environment.tritonserver / "bin" / "tritonserver",
         f"--model-repository={repository}",
         f"--backend-directory={run / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={leftovers.prefix()}",
-        f"--backend-config=python,shm-default-byte-size={_SHARED_BYTES}",
-        f"--backend-config=python,shm-growth-byte-size={_SHARED_BYTES}",
+        f"--backend-config=python,shm-default-byte-size={shared}",
+        f"--backend-config=python,shm-growth-byte-size={shared}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_S}",
         f"--cache-directory={environment.tritonserver / 'caches'}",
         f"--http-address=unix:{run / http_gateway.HTTP_SOCKET}",

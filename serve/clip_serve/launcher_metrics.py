@@ -14,8 +14,7 @@ from prometheus_client.registry import Collector
 
 from clip_client.help_texts import version
 from clip_inside_triton import TRITON_RELEASE
-
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108  (not a file of ours: where tensors are handed over)
+from clip_serve.leftovers import SHARED_MEMORY
 
 
 class LauncherMetrics(Collector):
@@ -57,9 +56,9 @@ class LauncherMetrics(Collector):
         yield GaugeMetricFamily("clipserve_triton_crash_timestamp_seconds", text, value=self._crashed_at)
         yield from self._processes()
         with contextlib.suppress(OSError):
-            usage = shutil.disk_usage(_SHARED_MEMORY)
-            yield GaugeMetricFamily("clipserve_shared_memory_free_bytes", f"Room in {_SHARED_MEMORY}", value=usage.free)
-            yield GaugeMetricFamily("clipserve_shared_memory_size_bytes", f"Size of {_SHARED_MEMORY}", value=usage.total)
+            usage = shutil.disk_usage(SHARED_MEMORY)
+            yield GaugeMetricFamily("clipserve_shared_memory_free_bytes", f"Room in {SHARED_MEMORY}", value=usage.free)
+            yield GaugeMetricFamily("clipserve_shared_memory_size_bytes", f"Size of {SHARED_MEMORY}", value=usage.total)
 
     def _processes(self) -> Iterator[Metric]:
         """Yield memory and time of Triton's processes, those of a model's instances as one."""
