@@ -35,7 +35,7 @@ from clip_serve.versions.roller import Roller
 
 _STUB_S = 300  # Triton's patience with one model: compiling a large tower takes a while
 _LEAST_SHARED, _MOST_SHARED, _SHARED_PARTS = 16 * 2**20, 64 * 2**20, 64
-"""Bounds on the memory that each Python process begins with, and its share of what is free: growing beside requests is a risk."""
+"""Bounds on what each Python process begins with, and its share of what is free: growing beside requests is a risk."""
 _START_S = 2 * _STUB_S  # patience with a start
 _EXIT_S = 5  # Triton's patience with requests under way when it stops
 _KILL_S = 8  # patience with a stop, before all that is left is killed; a stop promises 10 s
