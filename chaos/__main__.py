@@ -31,11 +31,12 @@ _FOLDER = ROOT / "artifacts" / "chaos"
 _MOST_WRONG = 20
 _LONG_MINUTES = 15.0  # from which on faults are made whose recovery takes a minute
 _STOP_S = 60.0
+_LEAST_S = 1.0  # that a fault lasts
 
 
 def main() -> int:
     """Start everything, rehearse, report; return the exit status."""
-    options = parser().parse_args()
+    options = checked(parser())
     has_rooms = rooms.enter()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -72,6 +73,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def checked(commands: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options of the command line; end with 2 if one can't be used."""
+    options = commands.parse_args()
+    names = [fault.name for fault in (*KILLS, *OTHERS)]
+    for beginning in options.only:
+        if not any(name.startswith(beginning) for name in names):
+            commands.error(f"--only {beginning!r} is the beginning of no fault: expected one of {', '.join(names)}")
+    for name, least in (("minutes", 0), ("halt", _LEAST_S), ("rounds", 1)):
+        if (value := getattr(options, name)) is not None and not least <= value < 10_000:
+            commands.error(f"--{name} is {value}: expected {least:g} or more")
+    return options
+
+
 def exported() -> Path:
     """Return a model repository of the bundled checkpoint; made once, without timing variants."""
     repository = _FOLDER / "model_repository"
@@ -92,7 +106,7 @@ def exported() -> Path:
 def rehearsed(there: World, options: argparse.Namespace, seed: int, start: float) -> Report:
     """Run the load and the faults; return what was found."""
     load = Load(there.kinds(), seed)
-    rehearsal = Rehearsal(there, load, Length(1.0, options.halt), seed)
+    rehearsal = Rehearsal(there, load, Length(_LEAST_S, options.halt), seed)
     left_out = {fault.name: reason for fault in (*KILLS, *OTHERS) if (reason := fault.lacks(there))}
     load.start()
     rehearsal.quiet()

@@ -121,6 +121,14 @@ def _full_shared_memory(world: World, draw: random.Random) -> AbstractContextMan
     return rooms.full(rooms.SHARED_MEMORY)
 
 
+def _no_memory_to_start(world: World, draw: random.Random, length: Length) -> float:
+    """Have Triton started while there is no shared memory for its Python processes."""
+    with rooms.full(rooms.SHARED_MEMORY):
+        _killed(world, draw, length, "tritonserver")
+        time.sleep(length.drawn(draw))
+    return time.monotonic()
+
+
 def _failing_store(mood: Mood) -> Callable[[World, random.Random], AbstractContextManager[None]]:
     return lambda world, draw: world.store.relay.failing(mood)
 
@@ -168,6 +176,7 @@ OTHERS = (
     *map(_halts, (LAUNCHER, "tritonserver", "stub", WRITER, READER)),
     Fault("full disk", partial(_lasting, made=_full_disk), [Excuse((WRITER,), _FULL, frozenset({"room"}))], needs_room=True),
     Fault("full /dev/shm", partial(_lasting, made=_full_shared_memory), [_TRITON], _TRITON_ENDS, needs_room=True),
+    Fault("full /dev/shm, kill -9: tritonserver", _no_memory_to_start, [_TRITON], _TRITON_ENDS, needs_room=True),
     *(Fault(f"object store: {mood}", partial(_lasting, made=_failing_store(mood)), [_STORE]) for mood in _STORE_MOODS),
     *(Fault(f"Triton's port: {mood}", partial(_lasting, made=_lost_triton(mood)), [_TRITON]) for mood in _NETWORK_MOODS),
     Fault("clock jump", partial(_lasting, made=_set_clock), needs_clock=True),

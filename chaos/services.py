@@ -45,9 +45,14 @@ class Service:
         self._started.wait()
 
     @property
+    def pid(self) -> int:
+        """Number of the process that runs, or that ran last."""
+        return self._process.pid
+
+    @property
     def process(self) -> psutil.Process:
-        """Process that runs, or that ran last."""
-        return psutil.Process(self._process.pid)
+        """Process that runs; raises NoSuchProcess while none does."""
+        return psutil.Process(self.pid)
 
     def stop(self) -> None:
         """End it for good; its children, too."""
