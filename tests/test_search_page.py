@@ -484,6 +484,7 @@ def test_clicks_and_marks_are_sent_once_each_and_a_failure_disturbs_nothing(page
     assert len({event.query_id for event in kept}) == 1
     assert all(event.shown == expected_ids[: len(event.shown)] for event in kept)
     assert len(posts) == 4
+    assert len({post.post_data_json["client"] for post in posts} | {page.evaluate("sessionStorage.visit")}) == 1
 
 
 def test_a_key_right_after_a_hit_was_closed_keeps_the_focus(page: Page) -> None:
