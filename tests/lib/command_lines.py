@@ -82,7 +82,7 @@ def _help(program: tuple[str, ...]) -> str:
 
 
 def printed(words: Sequence[str], option: str) -> str:
-    """Return what a command of clipserve prints for ``--help`` or ``--version``; in this process, which has loaded it already."""
+    """Return what a command of clipserve prints for ``--help`` or ``--version``, in this process, which has loaded it."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         try:
             status = cli.main([*words, option])
