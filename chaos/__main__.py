@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))  # its lib is shared
 from chaos import rooms, world
 from chaos.faults import KILLS, OTHERS, Fault, Length
 from chaos.load import Load
-from chaos.rehearsal import Rehearsal, Rehearsed, plan
+from chaos.rehearsal import Rehearsal, Rehearsed, plan, wanted
 from chaos.report import Report
 from chaos.world import CLIPSERVE, World
 from lib.samples import ROOT
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--minutes", type=float, default=5.0, help="of faults; the one under way is brought to its end (default: 5)"
     )
-    made.add_argument("--rounds", type=int, help="end after so many rounds, each of which has each kind of fault once")
+    made.add_argument("--rounds", type=int, help="most rounds, each of which has each kind of fault once")
     made.add_argument("--seed", type=int, help="of the order of faults and all else that is drawn (default: another each time)")
     made.add_argument("--halt", type=float, default=20.0, metavar="S", help="most seconds that a fault lasts (default: 20)")
     made.add_argument(
@@ -107,7 +107,6 @@ def rehearsed(there: World, options: argparse.Namespace, seed: int, start: float
     """Run the load and the faults; return what was found."""
     load = Load(there.kinds(), seed)
     rehearsal = Rehearsal(there, load, Length(_LEAST_S, options.halt), seed)
-    left_out = {fault.name: reason for fault in (*KILLS, *OTHERS) if (reason := fault.lacks(there))}
     load.start()
     rehearsal.quiet()
     for one in rehearsal.run(chosen(there, options, seed)):
@@ -124,21 +123,25 @@ def rehearsed(there: World, options: argparse.Namespace, seed: int, start: float
         "acknowledged events of feedback": sum(len(ledger.feedback) for ledger in ledgers),
         "faults": len(rehearsal.rehearsed) - 1,
     }
+    made = {one.fault for one in rehearsal.rehearsed}
+    left_out = {fault.name: fault.lacks(there) or "more time" for fault in kinds(options) if fault.name not in made}
     return Report(seed, time.monotonic() - start, rehearsal.rehearsed[1:], load.outcomes, left_out, totals, wrong)
 
 
+def kinds(options: argparse.Namespace) -> list[Fault]:
+    """Return the kinds of faults that the options ask for."""
+    return wanted(options.only, with_long=options.minutes >= _LONG_MINUTES)
+
+
 def chosen(there: World, options: argparse.Namespace, seed: int) -> Iterator[Fault]:
-    """Yield the faults that this machine can have made, until the time or the rounds are over."""
+    """Yield the faults that this machine can have made, until the time or the rounds are over, whichever comes first."""
     deadline = time.monotonic() + options.minutes * 60
-    rounds = plan(seed, options.only, options.minutes >= _LONG_MINUTES)
-    for faults in itertools.islice(rounds, options.rounds):
-        possible = [fault for fault in faults if not fault.lacks(there)]
-        if not possible:
+    possible = [fault for fault in kinds(options) if not fault.lacks(there)]
+    rounds = itertools.islice(plan(seed, possible), options.rounds) if possible else ()
+    for fault in itertools.chain.from_iterable(rounds):
+        if time.monotonic() > deadline:
             return
-        for fault in possible:
-            if time.monotonic() > deadline and not options.rounds:
-                return
-            yield fault
+        yield fault
 
 
 def tell(one: Rehearsed) -> None:
