@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from clip_client import command_runner
@@ -15,6 +14,7 @@ from clip_client.search import Search
 from clip_client.terminal import printable
 from clip_search.cli.collections import is_agreed
 from clip_search.cli.commands import client
+from clip_search.cli.second_vectors import told
 
 _LOOK_S = 0.5  # between two looks
 _LOST_S = 60.0  # for a sidecar that is started again meanwhile
@@ -36,24 +36,8 @@ def reembed(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(state))
         else:
-            print(told(name, state))
+            print(f"{printable(name)}: {told(state)}")
         return command_runner.FAILED if state["state"] in ("refused", "failed") else 0
-
-
-def told(name: str, state: Mapping[str, Any]) -> str:
-    """Return the state of a second set of vectors in a line."""
-    model, books = printable(state["model"]), _books(state)
-    if state["state"] == "kept":
-        return f"{printable(name)}: the vectors of model {model} are kept, {counted(state['embedded'], 'row')}"
-    reason = f"; {printable(state['reason'])}" if state["reason"] else ""
-    return f"{printable(name)}: {state['state']} with model {model}, {books}{reason}"
-
-
-def _books(state: Mapping[str, Any]) -> str:
-    return (
-        f"{counted(state['rows'], 'row')} = {state['embedded']:,} embedded + {state['left_out']:,} left out "
-        f"+ {state['pending']:,} to come"
-    )
 
 
 def _begun(search: Search, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from clip_search.reembedding.second_set import SecondSet
 from clip_search.storage.schema import tower_column
 from clip_search.storage.table import Table
 
-_ROWS = 512  # rows that are written in one commit: each makes a file
+_ROWS = 500  # rows that are written in one commit: each makes a file
 _TOGETHER = 16  # pictures that are in memory, and are embedded, at once: what searches wait for
 _READERS = 4  # threads that read or fetch
 _AGAIN_S = 2.0  # pause while the model can't be asked

@@ -52,26 +52,29 @@ class Doors:
     shown: Callable[[Collection], None]
 
 
+@dataclass
 class GoingOver:
     """One attempt.
 
-    Args:
+    Attributes:
         serving: the collection as it serves.
         here, there: its set, and the one that is to serve.
         second: there, as what is added goes into it.
         filling: work that fills it.
         note: of the newer of the two.
         stop: ends the attempt.
+        phase: what it is at.
     """
 
-    def __init__(
-        self, serving: Collection, here: Side, there: Side, second: SecondSet, filling: Filling, note: SetNote,
-        doors: Doors, stop: threading.Event,
-    ) -> None:  # fmt: skip
-        self._serving, self._here, self._there = serving, here, there
-        self._second, self._filling, self._note = second, filling, note
-        self._doors, self._stop = doors, stop
-        self.phase = "embedding"
+    serving: Collection
+    here: Side
+    there: Side
+    second: SecondSet
+    filling: Filling
+    note: SetNote
+    doors: Doors
+    stop: threading.Event
+    phase: str = "embedding"
 
     def run(self) -> tuple[Collection, SetNote]:
         """Go over; return the collection that serves now, and the note that says so.
@@ -81,20 +84,20 @@ class GoingOver:
             Refused: too many rows are missing.
             ClipError: a model, the disk or the table is at fault; the other set serves on.
         """
-        while self._filling.run():
+        while self.filling.run():
             pass
         self._check_missing()
         self.phase = "indexing"
-        opened = self._doors.opened(self._there.table, self._there.asked)
+        opened = self.doors.opened(self.there.table, self.there.asked)
         try:
             opened.rebuild()
             for _ in range(_TRIES):
                 self.phase = "embedding"
-                while self._filling.run():
+                while self.filling.run():
                     pass
                 self.phase = "swapping"
-                if note := self._serving.writer.submit(Alone(partial(self._swapped, opened))).result():
-                    self._serving.close(self._serving.commits.retired)
+                if note := self.serving.writer.submit(Alone(partial(self._swapped, opened))).result():
+                    self.serving.close(self.serving.commits.retired)
                     return opened, note
         except BaseException:  # LanceDB raises anything, panics of its Rust code among it
             opened.close()
@@ -103,42 +106,42 @@ class GoingOver:
         raise Unavailable("rows keep coming that the other model doesn't embed in time: try again when fewer are added")
 
     def _check_missing(self) -> None:
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Stopped
-        missing, rows = len(self._there.left_out), len(self._serving.table)
-        if rows and missing / rows > self._note.most_missing:
+        missing, rows = len(self.there.left_out), len(self.serving.table)
+        if rows and missing / rows > self.note.most_missing:
             raise Refused(
-                f"{missing:,} of {rows:,} rows can't be embedded, more than may be missing ({self._note.most_missing:.2%}): "
+                f"{missing:,} of {rows:,} rows can't be embedded, more than may be missing ({self.note.most_missing:.2%}): "
                 f"see which, mend their sources or let more be missing, and begin again"
             )
 
     def _swapped(self, opened: Collection) -> SetNote | None:
         """Let the other set serve; None if rows have come that it lacks. Nothing else is changed meanwhile."""
-        pending = len(self._filling.pending())
-        if pending > _LAST_ROWS or self._filling.run(_LAST_ROWS) < pending:
+        pending = len(self.filling.pending())
+        if pending > _LAST_ROWS or self.filling.run(_LAST_ROWS) < pending:
             return None
-        self._there.left_out.keep(self._second.missing())
+        self.there.left_out.keep(self.second.missing())
         self._check_missing()
         self._drop_orphans()
-        there, here = self._there.table, self._here.table
+        there, here = self.there.table, self.here.table
         there.note(reservation(max(reserved(there.schema) or 0, reserved(here.schema) or 0)))
         opened.writer.submit(Alone(opened.commits.agree)).result()
-        note = dataclasses.replace(self._note, state="serving" if there is self._newest() else "kept")
+        note = dataclasses.replace(self.note, state="serving" if there is self._newest() else "kept")
         self._commit(note)
-        self._serving.commits.retired = Moved(f"collection {opened.name} has gone over to another model: send it again")
-        self._doors.shown(opened)
+        self.serving.commits.retired = Moved(f"collection {opened.name} has gone over to another model: send it again")
+        self.doors.shown(opened)
         _LOG.info("collection %s is searched with the model of space %s", opened.name, opened.about.space)
         return note
 
     def _drop_orphans(self) -> None:
         """Remove rows that are gone from the other set; those that it never had stay, unless nobody knows which these are."""
-        book = self._here.left_out
-        if self._note.state == "filling" or book.is_there:
-            self._second.remove(np.setdiff1d(self._second.orphans(), book.numbers()))
+        book = self.here.left_out
+        if self.note.state == "filling" or book.is_there:
+            self.second.remove(np.setdiff1d(self.second.orphans(), book.numbers()))
 
     def _newest(self) -> Table:
-        tables = {self._here.table.name: self._here.table, self._there.table.name: self._there.table}
-        return tables[vector_sets.tables_of(self._serving.name, tables)[-1]]
+        tables = {self.here.table.name: self.here.table, self.there.table.name: self.there.table}
+        return tables[vector_sets.tables_of(self.serving.name, tables)[-1]]
 
     def _commit(self, note: SetNote) -> None:
         """Write the note; LanceDB may say that it failed although it is written."""

@@ -124,6 +124,7 @@ class SecondLife:
         return {
             "state": "waiting" if waiting else phase,
             "reason": waiting or self._reason,
+            "serving": (self._here.asked or (self._parts.options.model, False))[0],
             "model": (self._there.asked or (self._parts.options.model, False))[0],
             "fingerprint": self._second.model.fingerprint or own.fingerprint,
             "space": own.space,

@@ -145,7 +145,7 @@ class SecondSets:
     def _life(self, name: str) -> SecondLife:
         if life := self._lives.get(name):
             return life
-        raise NotFound(f"collection {name} has no second set of vectors: clipserve search reembed {name} --to MODEL makes one")
+        raise NotFound(nothing(name))
 
     def _new_spec(self, collection: Collection, asked: Asked) -> ModelSpec:
         """Return the spec of the model to embed with; raises as :meth:`start`."""
@@ -174,6 +174,11 @@ class SecondSets:
                 f"{hopeless:,} of {rows:,} rows can't be embedded again: they have no source that this sidecar may read, or "
                 f"came as vectors; let them be missing, --missing {min(1, hopeless / rows + 0.005):.2f}{thumbnails}"
             )
+
+
+def nothing(name: str) -> str:
+    """Return the message on a collection without a second set."""
+    return f"collection {name} has no second set of vectors: clipserve search reembed {name} --to MODEL makes one"
 
 
 def _wished(note: SetNote, wish: Wish) -> SetNote:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from clip_search.errors import NotFound
+from clip_search.reembedding import second_sets
 from clip_search.web import reembedding_models as models
 from clip_search.web.api_document import post
 from clip_search.web.app_state import body, collection, state
@@ -28,7 +29,7 @@ async def reembedding(request: Request, name: str) -> Response:
     """Tell how far the second set of vectors is, or that it is kept; 404 if there is none."""
     told = await run_in_threadpool(state(request).sidecar.seconds.state, collection(request).name)
     if told is None:
-        raise NotFound(f"collection {name} has no second set of vectors: POST makes one")
+        raise NotFound(second_sets.nothing(name))
     return answer(told)
 
 

@@ -40,7 +40,8 @@ class Reembedding(TypedDict):
 
     state: Literal["embedding", "waiting", "indexing", "swapping", "refused", "failed", "kept"]
     reason: Annotated[str, Field(description="of waiting, refused and failed")]
-    model: str
+    serving: Annotated[str, Field(description="name by which the model of the set that answers is asked for")]
+    model: Annotated[str, Field(description="the same of this set")]
     fingerprint: str
     space: str
     rows: int
