@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from clip_client import Clip, Search
 from clip_client.search import Row, Term
@@ -57,7 +56,6 @@ class Mix:
             self._put(start, FILL)
         for start in range(0, PICTURE_ROWS, 20):
             self._add_pictures(start, 20)
-        self._search.rebuild(NAME, wait=True)
 
     def send(self, number: int) -> None:
         """Send the request of a number; its kind is :func:`kind`."""

@@ -34,36 +34,40 @@ class Stopped(Exception):
 
 
 class PacedLoad:
-    """Load in the background until it is over or the block ends.
+    """Load in the background, to its end or to that of a block that fails.
 
     Args:
         send: sends the request of a number.
+        first: number of the first request.
         per_s: requests a second, whatever the answers take.
         clients: most requests at one time.
         seconds: length.
+
+    Raises:
+        Exception: at the end of the block or in :meth:`check`; what a request raised, unless it is a ClipError.
     """
 
-    def __init__(self, send: Callable[[int], object], per_s: float, clients: int, seconds: float) -> None:
+    def __init__(self, send: Callable[[int], object], first: int, per_s: float, clients: int, seconds: float) -> None:
         self.answers: list[Answer] = []
-        self._send, self._per_s, self._seconds, self._clients = send, per_s, seconds, clients
+        self._send, self._first, self._per_s, self._seconds, self._clients = send, first, per_s, seconds, clients
         self._stop, self._lock, self._began = threading.Event(), threading.Lock(), 0.0
         self._pool = ThreadPoolExecutor(1)
         self._loading: Future[object] | None = None
 
     def __enter__(self) -> PacedLoad:
-        self._loading = self._pool.submit(
-            load, self._request, self._clients, seconds=self._seconds, per_s=self._per_s
-        )
+        self._loading = self._pool.submit(load, self._request, self._clients, seconds=self._seconds, per_s=self._per_s)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *problem: object) -> None:
         if kind:
             self._stop.set()
         self._pool.shutdown(wait=True)
+        if not kind:
+            self.check()
 
     def check(self) -> None:
-        """Wait for the end; raise what has ended it early."""
-        if self._loading:
+        """Raise what has ended the load early, if anything has."""
+        if self._loading and self._loading.done():
             self._loading.result()
 
     def _request(self, number: int) -> None:
@@ -71,10 +75,10 @@ class PacedLoad:
             raise Stopped
         due, problem = self._due(number), ""
         try:
-            self._send(number)
+            self._send(self._first + number)
         except ClipError as failure:
             problem = f"{type(failure).__name__}: {failure}"
-        self.answers.append(Answer(number, due - self._began, time.perf_counter() - due, problem))
+        self.answers.append(Answer(self._first + number, due - self._began, time.perf_counter() - due, problem))
 
     def _due(self, number: int) -> float:
         """Return the time at which a request is due; the first one's tells when the load began."""

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import psutil
 
-from lib.processes import family
+from lib.processes import cpu_s, family
 
 MEMORY = ("Pss_Anon", "Pss_Shmem")
 """Lines of /proc/PID/smaps_rollup: memory that the system can't take back. What processes share is divided among them; pages of
 mapped files aren't in it, since they come and go with the system's cache."""
+
+CPU = " CPU, s"
+"""End of the names of what only grows: processor time so far."""
 
 State = dict[str, float]
 
@@ -30,6 +33,7 @@ def state(servers: Mapping[str, psutil.Process], folder: Path) -> State:
         measured[f"{name} memory, MB"] = sum(map(memory_mb, every))
         measured[f"{name} descriptors"] = summed(psutil.Process.num_fds, every)
         measured[f"{name} threads"] = summed(psutil.Process.num_threads, every)
+        measured[name + CPU] = summed(cpu_s, every)
     sizes = list(file_sizes(folder))
     return measured | {"files": len(sizes), "disk, MB": sum(sizes) / 1e6}
 
@@ -42,12 +46,12 @@ def memory_mb(process: psutil.Process) -> float:
     return 0.0
 
 
-def summed(count: Callable[[psutil.Process], int], processes: Sequence[psutil.Process]) -> int:
-    """Return the sum of a count over processes; those that have ended meanwhile count nothing, but the first has to be there."""
-    total = int(count(processes[0]))
+def summed(count: Callable[[psutil.Process], float], processes: Sequence[psutil.Process]) -> float:
+    """Return the sum of a count over processes; those that have ended count nothing, but the first has to be there."""
+    total = count(processes[0])
     for process in processes[1:]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += int(count(process))
+            total += count(process)
     return total
 
 
