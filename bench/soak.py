@@ -42,7 +42,7 @@ CACHED_TEXTS = 500
 LEAST_MINUTES = 0.2  # each of the 30 parts has a dozen looks at the servers
 BUNDLED = ROOT / "examples" / "emoji" / "emoji-clip"
 REPORT = ROOT / "artifacts" / "soak"
-TITLE = "Mixed load for long"
+TITLE = "Under load for long"
 
 
 def main() -> int:

@@ -62,8 +62,8 @@ def notes(soak: Soak) -> list[str]:
     return [
         f"Triton and the sidecar with all their processes and {soak.rows[0]:,} rows, {plan.minutes:g} minutes at "
         f"{soak.per_s:.1f} requests a second, which is {soak.share:.0%} of what {soak.clients} clients got at full speed. In "
-        f"turns: {mixed_requests.described()}; each text is a new one. A deleted row comes back in the same request, and rows are "
-        "replaced, so there are never more of them.",
+        f"turns: {mixed_requests.described()}; each text is a new one. A deleted row comes back in the same request, rows are "
+        "replaced: there are never more of them.",
         f"Slopes are those of medians of {plan.bin_s:g} s after the first {plan.window_s / 60:.3g} minutes, by least squares. "
         f"Their errors are halves of confidence intervals that hold together with {CONFIDENCE:.0%} (Bonferroni; each with "
         f"{1 - (1 - CONFIDENCE) / count:.2%}). Medians that follow from the one before count for less: n (1 - r) / (1 + r) for "
