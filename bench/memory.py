@@ -129,7 +129,8 @@ def sidecar(data: Path, options: argparse.Namespace) -> Iterator[tuple[Search, W
     """Start a sidecar on a database; stop it at the end."""
     [port] = free_ports(1)
     where = ["--data", str(data), "--triton", NOBODY, "--port", str(port)]
-    command = [str(CLIPSERVE), "search", "serve", *where, "--engine", options.engine, "--memory", str(options.memory)]
+    what = ["--engine", options.engine, "--memory", str(options.memory), "--log-level", "warning"]
+    command = [str(CLIPSERVE), "search", "serve", *where, *what]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     with stopped(process), Search(f"http://127.0.0.1:{port}", timeout_s=SETTLE_S) as search:
         wait_listening(search)

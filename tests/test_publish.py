@@ -234,6 +234,8 @@ def test_a_share_of_the_text_queries_goes_to_the_version_beside(
 
         wait_for(lambda: set(models().values()) == {spec.fingerprint, other}, timeout_s=60)
         assert models() == {client: other if client in chosen else spec.fingerprint for client in [*clients, ""]}
+        with sidecar.client() as search:
+            assert {client: search.query("c", "a cat", client=client).model for client in [*clients, ""]} == models()
         assert asked(sidecar.url, "")["space"] == spec.space
         publish(own, "--to", 2, server=server)
         wait_for(lambda: set(models().values()) == {other}, timeout_s=60)

@@ -8,14 +8,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, brute, fill, hit_ids, rows, settled
 
 from clip_search.collection import Collection
+from clip_search.index.part_builder import PartBuilder
 from clip_search.options import IndexOptions
+from clip_search.storage.derived_files import read_manifest
 from clip_search.storage.rows import NewRow
 
 FILES = ["cards/current.json", "cards/*.arrow", "image/current.json", "image/part-*/index.faiss", "image/part-*/rows.npy"]
@@ -308,3 +312,21 @@ def test_a_new_collection_has_nothing_to_complain_of(tmp_path: Path, log: io.Str
     opener.open()
     opener.close()
     assert log.getvalue() == ""
+
+
+def test_parts_begun_at_once_in_a_new_folder_take_nothing_from_each_other(tmp_path: Path) -> None:
+    class Table:
+        identity = "table 1"
+
+    folder = tmp_path / "image"
+    builder = PartBuilder(
+        cast(Any, Table()), "image", folder, IndexOptions(), lambda count: (np.empty((0, 4), np.float32), "made")
+    )
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        with ThreadPoolExecutor(4) as pool:
+            begun = [pool.submit(builder.new_folder) for _ in range(4)]
+            noted = pool.submit(builder.note, {"last": 7, "parts": {}, "queries": {}})
+            assert len({future.result().name for future in begun}) == 4
+            noted.result()
+        assert read_manifest(folder, "table 1", {"last": -1, "parts": {}})["last"] == 7

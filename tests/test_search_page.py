@@ -484,6 +484,26 @@ def test_clicks_and_marks_are_sent_once_each_and_a_failure_disturbs_nothing(page
     assert len({event.query_id for event in kept}) == 1
     assert all(event.shown == expected_ids[: len(event.shown)] for event in kept)
     assert len(posts) == 4
+    assert len({post.post_data_json["client"] for post in posts} | {page.evaluate("sessionStorage.visit")}) == 1
+
+
+def test_a_key_right_after_a_hit_was_closed_keeps_the_focus(page: Page) -> None:
+    look_for(page, "a bird")
+    tiles(page).nth(2).click()
+    before = ids(page)
+    focused = page.evaluate(
+        """async () => {
+            document.querySelector("#viewer .close").click();
+            document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+            for (let n = 0; n < 3; n += 1) await new Promise(requestAnimationFrame);
+            return document.activeElement.dataset.id;
+        }"""
+    )
+    assert focused == before[1]
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_without_feedback_there_are_no_marks_and_nothing_is_sent(page: Page) -> None:

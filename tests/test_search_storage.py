@@ -22,6 +22,7 @@ from clip_search.errors import StorageFull, cleaned
 from clip_search.lru import Lru
 from clip_search.options import Options
 from clip_search.sidecar import Sidecar
+from clip_search.storage.handle import Handle
 from clip_search.storage.schema import About
 
 LANCE_FILES = "db/a.lance/data/*.lance"
@@ -284,3 +285,22 @@ def test_tables_made_before_they_had_an_identity_open(opener: Opener, monkeypatc
     assert collection.table.identity == "a"
     assert hit_ids(collection, VECTORS[7], 1) == ["r7"]
     assert collection.engines["image"].stats()["tail_rows"] == 0
+
+
+def test_a_change_that_others_overtake_is_made_alone() -> None:
+    others = threading.Lock()
+    held: list[bool] = []
+
+    def change() -> None:
+        held.append(others.locked())
+        if len(held) < 2:
+            raise RuntimeError(
+                "lance error: Too many concurrent writers. Attempted 8 times, but failed on retry_timeout of 30 s"
+            )
+
+    Handle(object(), lambda: None, None).write(change, others)
+    assert held == [False, True]
+    assert not others.locked()
+    held.clear()
+    with pytest.raises(Unavailable, match="Too many concurrent writers"):
+        Handle(object(), lambda: None, None).write(change)

@@ -190,12 +190,14 @@ class SearchCalls(ArrowCalls, FeedbackCalls):
         sort: str = "",
         descending: bool = False,
         columns: Sequence[str] | None = None,
+        client: str = "",
     ) -> Hits:
         """Search for a text, a term, or a weighted mix of terms, minus others; hits come best first.
 
         Args:
             k: at most 100,000 with offset; more than 10,000 hits come without metadata, which :meth:`get` gives.
             sort: column by which the hits that pass, at most 10,000, are sorted instead, those without a value last.
+            client: an opaque id of who searches, who is always answered by the same model; the sidecar keeps none of it.
 
         Raises:
             InvalidInput, TooLarge: a bad filter or column, nothing to look for, more at once than is allowed.
@@ -203,17 +205,10 @@ class SearchCalls(ArrowCalls, FeedbackCalls):
             Unavailable: the sidecar is down, or Triton is and a text or an image was asked for.
         """
         sent = [] if columns is None and k > _DESCRIBED else columns
-        query: dict[str, Any] = {
-            **await self._terms(what, minus),
-            "k": k,
-            "offset": offset,
-            "filter": where,
-            "threshold": threshold,
-            "deduplicate": deduplicate,
-            "modality": modality,
-            "columns": sent,
-        }
+        passing = {"filter": where, "threshold": threshold, "deduplicate": deduplicate, "modality": modality}
+        query: dict[str, Any] = {**await self._terms(what, minus), **passing, "k": k, "offset": offset, "columns": sent}
         query |= {"sort": {"column": sort, "descending": descending}} if sort else {}
+        query |= {"client": client} if client else {}
         return self._hits(await self._http.ask("POST", _path(collection, "search"), query))
 
     async def thumbnail(self, hit: Hit) -> bytes | None:
@@ -235,15 +230,9 @@ class SearchCalls(ArrowCalls, FeedbackCalls):
         modality: Tower | None = None,
     ) -> Passing:
         """Return the number of rows that a search would pass, exactly up to 10,000; raises as :meth:`query`."""
-        query = {
-            **await self._terms(what, minus),
-            "k": 1,
-            "filter": where,
-            "threshold": threshold,
-            "modality": modality,
-            "count": True,
-        }
-        return Passing(**(await self._http.ask("POST", _path(collection, "search"), query))["passing"])
+        wanted = {"k": 1, "count": True, "filter": where, "threshold": threshold, "modality": modality}
+        answer = await self._http.ask("POST", _path(collection, "search"), {**await self._terms(what, minus), **wanted})
+        return Passing(**answer["passing"])
 
     async def facets(self, collection: str, *, where: str = "", columns: Sequence[str] = ()) -> dict[str, Any]:
         """Return by column the most frequent values or the range, as the API does; the user's columns unless some are named."""

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from clip_client.clip import Clip, Embeddings
@@ -15,6 +15,7 @@ from clip_client.spec import ModelSpec
 from clip_search.arrays import Floats
 from clip_search.errors import cleaned
 from clip_search.lru import Lru
+from clip_search.server_state import READY_S, Readiness, Served
 from clip_search.steps import step
 
 _LOG = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ _PATIENCE, _MOST_PATIENCE_S = 0.5, 0.02  # micro-batch wait: half of the last re
 TIMEOUT_S = 20.0  # bound on a request to Triton, and on the time that a text waits for its turn and its answer
 _MOST_WAITING = 2_048  # texts that wait at most: Triton embeds that many short ones before their deadline
 _LOOK_S = 5.0  # longest time that texts are answered from the cache alone
-_READY_S = 0.2  # a health check waits no longer for Triton
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Embedder:
 
     def _ask_ready(self) -> str:
         try:
-            self._clip.wait_ready(timeout_s=_READY_S)
+            self._clip.wait_ready(timeout_s=READY_S)
         except ClipError as problem:
             return str(problem)
         return ""
@@ -136,9 +136,11 @@ class Embedder:
         clip = self._clip
         with step("embed"):
             try:
-                return embed(clip)
+                rows = embed(clip)
             except ContractMismatch:
-                return embed(self._replaced(clip))
+                rows = embed(self._replaced(clip))
+        self._readiness.heard()
+        return rows
 
     def _replaced(self, clip: Clip) -> Clip:
         """Return a client of the checkpoint that is served now; its vectors are for later requests."""
@@ -219,54 +221,6 @@ class Embedder:
             self._looked = time.monotonic()
             self._waiting.put(_Waiting("", time.monotonic() + TIMEOUT_S))
             self._looking.release()
-
-
-class Readiness:
-    """Readiness of the server: one thread at a time asks, for all callers that came before it asked."""
-
-    def __init__(self, ask: Callable[[], str]) -> None:
-        self._ask = ask
-        self._lock = threading.Lock()
-        self._began, self._answer = 0.0, ""
-
-    def ask(self) -> str:
-        """Return the reason why the server isn't ready; empty if it is."""
-        came = time.monotonic()
-        with self._lock:
-            if self._began <= came:
-                self._began = time.monotonic()
-                self._answer = self._ask()
-            return self._answer
-
-
-class Served:
-    """Spec of the server's checkpoint for callers that mustn't wait: it is asked for in the background, once at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._client: Clip | None = None
-        self._answer: Future[ModelSpec] = Future()
-        self._deadline = 0.0
-
-    def spec(self, clip: Clip) -> ModelSpec | None:
-        """Return the spec that a client's server has told, or tells within the time of a health check; None otherwise."""
-        with self._lock:
-            if self._client is not clip or (self._answer.done() and self._answer.exception()):
-                self._ask(clip)
-            answer, left_s = self._answer, max(0.0, self._deadline - time.monotonic())
-        wait([answer], left_s)
-        return answer.result() if answer.done() and not answer.exception() else None
-
-    def _ask(self, clip: Clip) -> None:
-        self._client, self._answer, self._deadline = clip, Future(), time.monotonic() + _READY_S
-        threading.Thread(target=_tell, args=(clip, self._answer), name="the model", daemon=True).start()
-
-
-def _tell(clip: Clip, answer: Future[ModelSpec]) -> None:
-    try:
-        answer.set_result(clip.spec)
-    except Exception as problem:  # asked again by the next who wants to know
-        answer.set_exception(problem)
 
 
 def _of_all(requests: Sequence[RequestContext]) -> RequestContext:

@@ -77,7 +77,19 @@ def _locusts() -> set[str]:
 
 @functools.cache
 def _help(program: tuple[str, ...]) -> str:
-    return _run([*program, "--help"])
+    script, *words = program
+    return printed(words, "--help") if script == str(CLIPSERVE) else _run([*program, "--help"])
+
+
+def printed(words: Sequence[str], option: str) -> str:
+    """Return what a command of clipserve prints for ``--help`` or ``--version``, in this process, which has loaded it."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        try:
+            status = cli.main([*words, option])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    assert status == 0
+    return output.getvalue()
 
 
 def _run(command: Sequence[str]) -> str:

@@ -212,8 +212,7 @@ class FaissEngine:
         about = {part.folder.name: part.about() for part in now.parts if part.folder}
         self._last = self.last_row()
         queries = self._builder.saved.save()
-        content = {"table": self._table.identity, "last": self._last, "parts": about, "queries": queries}
-        derived_files.write_manifest(self._folder, content)
+        self._builder.note({"last": self._last, "parts": about, "queries": queries})
         self._manifest = derived_files.manifest_sums(self._folder)
         self._unsaved = False
         with self._sealing:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class PartBuilder:
     def __init__(self, table: Table, tower: Tower, folder: Path, options: IndexOptions, queries: Queries) -> None:
         self._table, self._tower, self._folder, self._options, self._queries = table, tower, folder, options, queries
         self.saved = SavedQueries(folder, table.identity)
+        self._noting = threading.Lock()  # a tail is sealed while an index is built
 
     def part(self, rows: Rows, size: int) -> Part:
         """Index rows of the table (ascending) that have vectors of this size, in the fastest kind that reaches the target."""
@@ -129,11 +132,22 @@ class PartBuilder:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
+    def note(self, content: Mapping[str, Any]) -> None:
+        """Name what counts, in one step."""
+        with self._noting:
+            self._write(content)
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        derived_files.write_manifest(self._folder, {"table": self._table.identity, **content})
+
     def new_folder(self) -> Path:
         """Return the path of a part to be written."""
-        derived_files.make_folder(self._folder)
-        if not (self._folder / derived_files.MANIFEST).exists():  # what is killed while it is written is nothing that was lost
-            derived_files.write_manifest(self._folder, {"table": self._table.identity, "last": -1, "parts": {}})
+        with self._noting:
+            derived_files.make_folder(self._folder)
+            if not (
+                self._folder / derived_files.MANIFEST
+            ).exists():  # what is killed while it is written is nothing that was lost
+                self._write({"last": -1, "parts": {}})
         return self._folder / f"part-{uuid.uuid4().hex[:12]}"
 
     def _chunks(self, first: int, last: int, order: list[Rows]) -> Iterator[Floats]:

@@ -27,3 +27,13 @@ export function storedList(name) {
     return [];
   }
 }
+
+/** Return a random name of this visit: one that the sidecar may count by, and that ends with the tab. */
+export function visit() {
+  const name = stored("sessionStorage", "visit") || random();
+  store("sessionStorage", "visit", name);
+  return name;
+}
+
+export const random = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

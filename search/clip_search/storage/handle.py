@@ -1,16 +1,18 @@
 """LanceDB's handle of a table: every call through it ends with a result or with one of our errors."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from clip_client.errors import ClipError, InvalidInput, Timeout
+from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
 from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_problem
 from clip_search.storage.version_readers import Readers
 
 _Out = TypeVar("_Out")
+_OVERTAKEN = "Too many concurrent writers"  # LanceDB's words
 FILTER_TIME = timedelta(seconds=20)  # bound on the scan of a client's filter
 
 
@@ -36,13 +38,24 @@ class Handle:
         """Read something through LanceDB."""
         return self._call(ask, "read")
 
-    def write(self, write: Callable[[], Any]) -> None:
-        """Change the table, if that is allowed."""
+    def write(self, write: Callable[[], Any], others: AbstractContextManager[Any] | None = None) -> None:
+        """Change the table, if that is allowed.
+
+        Args:
+            others: lock that others hold while they write. LanceDB gives a change up which they have overtaken for 30 s, as
+                they can on a busy machine; it is made once more, alone.
+        """
         self._may_write()
         if self._dropped:
             raise self._gone()
         with self.readers.writing():
-            self._call(write, "written")
+            try:
+                self._call(write, "written")
+            except Unavailable as problem:
+                if others is None or _OVERTAKEN not in str(problem.__cause__):
+                    raise
+                with others:
+                    self._call(write, "written")
 
     def scan(
         self, columns: Sequence[str], where: str | None, rows: int, time: timedelta | None = None

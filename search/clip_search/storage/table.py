@@ -105,12 +105,12 @@ class Table:
         """Add rows, in the place of those with the same ids; raises as :meth:`append`."""
         with self._rewriting:
             merge = self._handle.raw.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            self._handle.write(lambda: merge.execute(rows, on_bad_vectors="null"))  # null stays null
+            self._handle.write(lambda: merge.execute(rows, on_bad_vectors="null"), self._appending)  # null stays null
 
     def delete(self, rows: Rows) -> None:
         """Remove rows by number; raises as :meth:`append`."""
         with self._rewriting:
-            self._handle.write(lambda: self._handle.raw.delete(_among("row", rows.tolist())))
+            self._handle.write(lambda: self._handle.raw.delete(_among("row", rows.tolist())), self._appending)
 
     def reserve(self, note: dict[str, Any]) -> None:
         """Note which row numbers may be given; raises as :meth:`append`."""
@@ -252,7 +252,7 @@ class Table:
         with self._rewriting:
             start = time.monotonic()
             unread = max(self._handle.readers.unread(_SLOWER * self.merging_s), self._grace, self._tagged())
-            self._handle.write(lambda: self._handle.raw.optimize(cleanup_older_than=unread))
+            self._handle.write(lambda: self._handle.raw.optimize(cleanup_older_than=unread), self._appending)
             self.merging_s = time.monotonic() - start
             with self._appending:
                 self._handle.renew()
@@ -274,12 +274,12 @@ class Table:
         have = {name for index in self._handle.ask(self._handle.raw.list_indices) for name in index.columns}
         for name, kind in wanted(self.schema, have):
             with self._rewriting, warnings.catch_warnings(action="ignore"):
-                self._handle.write(partial(self._handle.raw.create_index, name, config=kind))
+                self._handle.write(partial(self._handle.raw.create_index, name, config=kind), self._appending)
 
     def index_vectors(self, tower: Tower, bits: int, sample: int) -> None:
         """Build LanceDB's own vector index anew; raises as :meth:`append`."""
         with self._rewriting:
-            self._handle.write(lambda: vector_index.build(self._handle.raw, tower_column(tower), bits, sample))
+            self._handle.write(lambda: vector_index.build(self._handle.raw, tower_column(tower), bits, sample), self._appending)
 
     def _change_schema(self, lock: threading.Lock, change: Callable[[], Any]) -> None:
         with lock:

@@ -3,6 +3,7 @@
 import { statistics } from "../collections.js";
 import { askJson, pathOf } from "../server.js";
 import { requestOf } from "../query/terms.js";
+import { random, visit } from "../storage.js";
 import { slim } from "./tile.js";
 
 const FIRST = 40,
@@ -17,7 +18,7 @@ export class Feed {
     this.most = search.fold ? MOST_FOLDED : MOST;
     [this.taken, this.isWhole, this.passing, this.milliseconds, this.isLoading] = [0, false, null, null, false];
     this.stop = new AbortController();
-    this.id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    [this.id, this.client] = [random(), visit()];
     this.origin = {}; // of the first answer: what made it
   }
 
@@ -35,7 +36,7 @@ export class Feed {
   async load(k) {
     this.request ??= await requestOf(this.search, this.kinds);
     const columns = ["caption", "image_path", ...(this.search.sort ? [this.search.sort.replace(/^-/, "")] : [])];
-    const body = { ...this.request, k, offset: this.taken, columns, count: this.taken === 0 };
+    const body = { ...this.request, k, offset: this.taken, columns, count: this.taken === 0, client: this.client };
     const answer = await askJson(pathOf(this.search.collection, "/search"), body, this.stop.signal);
     if (!this.taken) this.origin = { model: answer.model, space: answer.space };
     if (answer.passing) this.passing = answer.passing;
@@ -47,7 +48,7 @@ export class Feed {
 
   /** Return all that were loaded as the API gives them, with every column. */
   async whole() {
-    const body = { ...(await requestOf(this.search, this.kinds)), k: Math.max(1, this.taken) };
+    const body = { ...(await requestOf(this.search, this.kinds)), k: Math.max(1, this.taken), client: this.client };
     return (await askJson(pathOf(this.search.collection, "/search"), body)).hits;
   }
 

@@ -21,7 +21,7 @@ export function tell(feed, hits, at, kind) {
   for (const sign of document.querySelectorAll(`.mark.${kind}`)) if (sign.hit === hit) sign.setAttribute("aria-pressed", "true");
   const { mix, minus } = feed.request,
     shown = hits.slice(0, Math.min(MOST, at + 1 + BELOW)).map(({ id }) => id);
-  const body = { mix, minus, shown, chosen: hit.id, kind, query_id: feed.id, ...feed.origin };
+  const body = { mix, minus, shown, chosen: hit.id, kind, query_id: feed.id, client: feed.client, ...feed.origin };
   ask(pathOf(feed.search.collection, "/feedback"), body).catch(() => {});
 }
 

@@ -34,7 +34,7 @@ export function view(hits, at, { leave, removed, near = () => {}, mark }) {
   dialog.replaceChildren(
     make("div", { className: "stage" }, frame, ...steps()),
     side,
-    button("×", () => dialog.close(), { className: "close", "aria-label": "Close" }),
+    button("×", close, { className: "close", "aria-label": "Close" }),
   );
   if (!dialog.open) dialog.showModal();
   if (at >= hits.length - 2) near();
@@ -125,7 +125,7 @@ function doings(hit, words) {
 
 function leaveFor(parts) {
   shown.leave = () => $("text").focus();
-  $("viewer").close();
+  close();
   change({ parts, view: "" });
 }
 
@@ -178,7 +178,7 @@ async function deleteRow(hit, words) {
     return;
   }
   const { at, removed } = shown;
-  $("viewer").close();
+  close();
   const told = `${plain(nameOf(hit), 80)} is deleted.`;
   say(told);
   await removed(hit, at);
@@ -186,19 +186,28 @@ async function deleteRow(hit, words) {
   if (state !== told) say(`${told} ${state}`);
 }
 
+/** Close at once: the event of a closed dialog comes later, and would take the focus from where a quick key has moved it. */
+function close() {
+  if (!shown) return;
+  const { at, leave, end } = shown;
+  shown = null;
+  end();
+  $("viewer").close();
+  $("viewer").replaceChildren();
+  leave(at);
+}
+
 export function prepareViewer() {
-  $("viewer").addEventListener("close", () => {
-    const { at, leave, end } = shown;
-    end();
-    $("viewer").replaceChildren();
-    shown = null;
-    leave(at);
+  $("viewer").addEventListener("cancel", (event) => {
+    event.preventDefault();
+    close();
   });
+  $("viewer").addEventListener("close", close); // by the browser itself
   $("viewer").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: ".back", ArrowRight: ".on" }[event.key];
     if (!step || event.target.closest(".facts")) return;
     const next = $("viewer").querySelector(step);
     if (!next.disabled) next.click();
   });
-  $("viewer").addEventListener("click", (event) => event.target === $("viewer") && $("viewer").close());
+  $("viewer").addEventListener("click", (event) => event.target === $("viewer") && close());
 }
