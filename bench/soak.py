@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from clip_client import Clip, Search
+from clip_client.errors import ClipError
 from clip_client.progress_bars import ProgressBar
 from lib import soak_report
 from lib.checkpoints import exported
@@ -169,5 +170,16 @@ def sampled(plan: Plan, look: Callable[[], State], paced: PacedLoad) -> Sequence
     return samples
 
 
+def run() -> int:
+    """Return the status of :func:`main`; 2, with the reason, if nothing could be measured."""
+    try:
+        return main()
+    except (ClipError, psutil.NoSuchProcess) as problem:
+        print(f"the soak ended early: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())
