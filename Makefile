@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak sbom clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak chaos sbom clean
 
 setup: $(READY)
 
@@ -94,6 +94,10 @@ load: setup
 # Half an hour of load on servers of its own: what grows? The report goes to artifacts/soak; e.g. make soak ARGS='--minutes 3'
 soak: setup
 	$(BIN)/python bench/soak.py --no-page $(ARGS)
+
+# Five minutes of faults on real servers under load; the report goes to artifacts/chaos, e.g. make chaos ARGS='--minutes 60 --seed 7'
+chaos: setup
+	$(BIN)/python -m chaos $(ARGS)
 
 # What a release is made of, as CycloneDX: artifacts/sbom has a file for each lock
 sbom: setup
