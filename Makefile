@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load sbom clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load chaos sbom clean
 
 setup: $(READY)
 
@@ -90,6 +90,10 @@ coverage: setup
 # A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
 load: setup
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --users 16 --spawn-rate 16 --run-time 1m $(ARGS)
+
+# Five minutes of faults on real servers under load; the report goes to artifacts/chaos, e.g. make chaos ARGS='--minutes 60 --seed 7'
+chaos: setup
+	$(BIN)/python -m chaos $(ARGS)
 
 # What a release is made of, as CycloneDX: artifacts/sbom has a file for each lock
 sbom: setup

@@ -75,7 +75,7 @@ class Killed:
             derived_files: ("write_manifest", "remove_others"),
             Part: ("save",),
             RowCache: ("_written",),
-            Table: ("append", "upsert", "delete", "reserve"),
+            Table: ("append", "upsert", "delete", "note"),
         }.items():
             for name in names:
                 monkeypatch.setattr(owner, name, self._step(name, getattr(owner, name)))
@@ -215,15 +215,15 @@ def test_more_rows_than_a_block_have_their_numbers(opener: Opener, monkeypatch: 
 def test_a_note_that_cannot_be_written_fails_the_addition_alone(
     opener: Opener, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    collection, reserve = opener.open(OPTIONS), Table.reserve
+    collection, note_ = opener.open(OPTIONS), Table.note
 
     def full(table: Table, note: dict[str, Any]) -> None:
         if after:
-            reserve(table, note)
+            note_(table, note)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Table, "reserve", full)
+        patch.setattr(Table, "note", full)
         with pytest.raises(Unavailable):
             add(collection, range(5))
     assert numbers_of(collection) == {}
@@ -237,7 +237,7 @@ def before_notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         fields = [field.remove_metadata() for field in clip_search.storage.schema._FIXED]
         patch.setattr(clip_search.storage.schema, "_FIXED", fields)
-        patch.setattr(Table, "reserve", lambda table, note: None)
+        patch.setattr(Table, "note", lambda table, note: None)
         patch.setattr("clip_search.storage.row_numbers._MOST_IN_A_COMMIT", 0)
         yield patch
 

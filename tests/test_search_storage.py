@@ -140,14 +140,14 @@ def test_each_broken_table_is_named_and_the_others_open(
         sidecar.create(name, 4, "", {})
     sidecar.close()
     reopened = Sidecar(Options(str(tmp_path), triton="127.0.0.1:9"))
-    real = reopened.database.open
+    real = reopened.database.open_set
 
     def opened(name: str) -> Any:
         if name in "ac":
             raise problem
         return real(name)
 
-    monkeypatch.setattr(reopened.database, "open", opened)
+    monkeypatch.setattr(reopened.database, "open_set", opened)
     reopened.open_all()
     assert reopened.names() == ["b", "d"]
     assert set(reopened.broken) == {"a", "c"}

@@ -112,6 +112,11 @@ class Search:
     feedback_books = blocking(SearchCalls.feedback_books)
     delete_feedback = blocking(SearchCalls.delete_feedback)
     rebuild = blocking(SearchCalls.rebuild)
+    reembed = blocking(SearchCalls.reembed)
+    reembedding = blocking(SearchCalls.reembedding)
+    left_out = blocking_iterator(SearchCalls.left_out)
+    reembed_back = blocking(SearchCalls.reembed_back)
+    drop_old_vectors = blocking(SearchCalls.drop_old_vectors)
     close = blocking(SearchCalls.close)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from clip_client.errors import InvalidInput, NotFound, Unavailable
 from clip_client.feedback_calls import FeedbackCalls
 from clip_client.hits import PICTURE_BYTES, Hits, Thumbnails, thumbnail_path
 from clip_client.model_host import check_wait
+from clip_client.reembed_calls import ReembedCalls
 from clip_client.rows_and_hits import (
     Added,
     Duplicates,
@@ -34,7 +35,7 @@ from clip_client.spec import Tower
 _DESCRIBED = 10_000  # hits that come with metadata unless others are asked for
 
 
-class SearchCalls(ArrowCalls, FeedbackCalls):
+class SearchCalls(ArrowCalls, FeedbackCalls, ReembedCalls):
     """Calls to one sidecar."""
 
     def __init__(self, http: AwaitableSidecar, concurrency: Concurrency) -> None:
@@ -128,8 +129,7 @@ class SearchCalls(ArrowCalls, FeedbackCalls):
         if unread and not sendable:
             raise InvalidInput(f"none of {len(unread)} rows can be sent; row 0: {unread[0]}", errors=unread)
         request: dict[str, Any] = {"rows": list(sendable.values()), "on_conflict": on_conflict, "fingerprint": fingerprint}
-        if columns:
-            request["columns"] = dict(columns)
+        request |= {"columns": dict(columns)} if columns else {}
         try:
             answer = await self._http.ask("POST", _path(collection, "rows"), request)
         except InvalidInput as problem:

@@ -32,6 +32,7 @@ from clip_search.storage.row_cache import RowCache
 from clip_search.storage.rows import NewRow, OnConflict, checked_vector
 from clip_search.storage.schema import about, own_columns
 from clip_search.storage.table import Table
+from clip_search.storage.vector_sets import Asked
 from clip_search.storage.writer import Add, Added, Delete, Follow, Writer
 from clip_search.tally import Tally
 from clip_search.upkeep import Upkeep
@@ -60,18 +61,19 @@ class Collection:
             acknowledged.check()
         self.cards = RowCache(folder / "cards", table.identity, table.cards, table.numbers_to)
         self.cards.load()
+        self.model: Asked = None  # by which name its checkpoint is asked for; that of the sidecar's options if None
         self.kin: set[str] = set()  # fingerprints of other models that are known to share its space
         self._texts = partial(texts, space=self.about.space, size=self.about.size)
         self._captions: tuple[int, Floats] = 0, np.empty((0, self.about.size), np.float32)
         self.engines: dict[Tower, Engine] = {tower: self._engine(tower, folder / tower) for tower in TOWERS}
         kind = Followed if table.read_only else Commits
-        self._commits = kind(table, self.cards, self.engines, acknowledged)
-        self._commits.agree()
+        self.commits = kind(table, self.cards, self.engines, acknowledged)
+        self.commits.agree()
         self._filters: Lru[tuple[str, int], Rows] = Lru(_FILTERS)
         self._neighbours: Lru[tuple[str, int], Neighbours] = Lru(_GRAPHS)
-        self.writer = Writer(self._commits.apply, name)
+        self.writer = Writer(self.commits.apply, name)
         self.tally = tally or Tally()
-        self._upkeep = Upkeep(name, self._commits, self.writer, self.tally)
+        self._upkeep = Upkeep(name, self.commits, self.writer, self.tally)
         self._follower = Follower(f"collection {name}", self._follow) if table.read_only else None
 
     def check_writable(self) -> None:
@@ -102,7 +104,7 @@ class Collection:
 
     def columns(self) -> Columns:
         """Return the columns as they are, ready to take rows."""
-        return self._commits.columns()
+        return self.commits.columns()
 
     def delete(self, *, ids: Sequence[str] = (), where: str = "") -> Future[int]:
         """Queue a deletion by ids or by filter; the future is done once searches no longer return the rows."""
@@ -119,7 +121,7 @@ class Collection:
 
     def matching(self, where: str) -> Rows:
         """Return the rows that a filter keeps, ascending, all if it is empty; cached until the next commit."""
-        key = (where, self._commits.count)
+        key = (where, self.commits.count)
         rows = self._filters.get(key)
         if rows is None:
             rows = self.table.matching(where) if where else self.table.numbers()
@@ -132,7 +134,7 @@ class Collection:
         Args:
             again: look anew if time ended the last look.
         """
-        key = (where, self._commits.count)
+        key = (where, self.commits.count)
         known = self._neighbours.get(key)
         if known is None or (again and known.checked < len(known.rows)):
             rows = np.intersect1d(self.matching(where), self.table.rows("image"))[-_MOST_COMPARED:]
@@ -144,7 +146,7 @@ class Collection:
     def row_of(self, id: str) -> int:
         """Return the number of a row; raise NotFound if there is no such id."""
         self._make_sure()
-        rows = self.table.rows_of([id]) if self._commits.known.maybe([id]) else {}
+        rows = self.table.rows_of([id]) if self.commits.known.maybe([id]) else {}
         if id not in rows:
             raise NotFound(f"no row {id!r} in collection {self.name}: list its rows to see which there are")
         return rows[id]
@@ -165,7 +167,7 @@ class Collection:
     def numbers(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the numbers of rows by id, of those that the collection has."""
         self._make_sure()
-        return self.table.rows_of(self._commits.known.maybe(ids))
+        return self.table.rows_of(self.commits.known.maybe(ids))
 
     def stats(self) -> dict[str, Any]:
         """Return size, model, columns and indexes, ready for JSON."""
@@ -215,13 +217,13 @@ class Collection:
         """Start :meth:`rebuild` in the background, or join one that is under way."""
         return self._upkeep.rebuild_soon()
 
-    def close(self) -> None:
-        """Finish what was queued and stop; a collection that is only read has nothing to finish."""
+    def close(self, why: ClipError | None = None) -> None:
+        """Finish what was queued and stop, with a reason for what comes later; one that is only read has nothing to finish."""
         self._stop_upkeep()
         if self._follower:
             self._follower.close()
-        why = Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment")
-        self.writer.close(why, _LEAVE_S if self._follower else None)
+        stopping = Unavailable(f"the sidecar that holds collection {self.name} is stopping: try again in a moment")
+        self.writer.close(why or stopping, _LEAVE_S if self._follower else None)
         self._upkeep.join()
 
     def drop(self, drop: Callable[[], None]) -> None:
@@ -260,7 +262,7 @@ class Collection:
 
     def _make_sure(self) -> None:
         """Wait a moment for memory to agree with the table, after a change of unknown outcome."""
-        if self._commits.unsure:
+        if self.commits.unsure:
             with contextlib.suppress(ClipError):
                 wait([self.writer.look_again()], _SURE_S)
 

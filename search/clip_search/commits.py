@@ -4,53 +4,45 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from clip_client.errors import InvalidInput, Unavailable
+from clip_client.errors import ClipError, InvalidInput, Unavailable
 from clip_client.spec import Tower
-from clip_search.arrays import Rows
+from clip_search.addition_plans import Plan, disjoint, planned
+from clip_search.arrays import Floats, Rows
 from clip_search.errors import Conflict, cleaned
 from clip_search.index.engine import Engine
 from clip_search.storage.acknowledged_version import AcknowledgedVersion
-from clip_search.storage.columns import Columns, refused
+from clip_search.storage.columns import Columns
 from clip_search.storage.id_filter import IdFilter
 from clip_search.storage.row_cache import RowCache
 from clip_search.storage.row_numbers import RowNumbers
 from clip_search.storage.rows import NewRow, to_arrow
 from clip_search.storage.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
 from clip_search.storage.table import Table
-from clip_search.storage.writer import Add, Added, Delete, Operation
+from clip_search.storage.writer import Add, Added, Alone, Delete, Operation
 
 _LOG = logging.getLogger(__name__)
 _Out = TypeVar("_Out")
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Plan of an addition: it writes ``rows``, some of them in the place of those that are ``there``, by id."""
+class Beside(Protocol):
+    """Second set of vectors of the same rows. It never raises: what it can't take is embedded later."""
 
-    add: Add
-    rows: list[NewRow]
-    there: Mapping[str, int]
-    refused: Mapping[str, str]  # the reason by id of each row whose metadata can't be had
+    def embed(self, tower: Tower, inputs: Sequence[Any]) -> Sequence[Floats | None]:
+        """Return vectors of encoded pictures or of texts, None for those that can't be embedded now."""
 
-    def replaced(self) -> list[int]:
-        """Return the numbers of the rows that are replaced."""
-        return [self.there[row.id] for row in self.rows if row.id in self.there]
+    def copied(self, row: int) -> Mapping[Tower, Floats]:
+        """Return a row's vectors by tower; none for a row that isn't in it."""
 
-    def outcome(self) -> Added | InvalidInput:
-        """Return the outcome of an addition that was written; an error if every row was refused."""
-        rows, refused = self.add.rows, self.refused
-        if refused and len(refused) == len(rows):
-            errors = {n: refused[row.id] for n, row in enumerate(rows)}
-            return InvalidInput(errors[0], errors=errors)
-        written, replaced = len(self.rows), len(self.replaced())
-        skipped = len(rows) - written - len(refused)
-        return Added(written - replaced, replaced, skipped, [row.id for row in rows if row.id not in refused], refused)
+    def take(self, new: pa.Table, rows: Sequence[NewRow]) -> None:
+        """Take in committed rows that have vectors for it."""
+
+    def remove(self, rows: Rows) -> None:
+        """Remove rows that are gone."""
 
 
 class Commits:
@@ -63,6 +55,8 @@ class Commits:
         self.known = IdFilter(())  # ids that may be there
         self._numbers = RowNumbers(table)
         self.count = 0  # commits so far
+        self.beside: Beside | None = None
+        self.retired: ClipError | None = None  # the answer to whatever comes once another set serves
         self.unsure = True  # if a failure left open what is in the table: it is read before anything else is changed
 
     def agree(self) -> None:
@@ -87,7 +81,10 @@ class Commits:
     def apply(self, group: Sequence[Operation]) -> None:
         """Apply operations in their order, each with its own outcome; consecutive additions share a commit."""
         for kind, run in itertools.groupby(group, type):
-            if kind is Add:
+            if self.retired:
+                for operation in run:
+                    operation.end(self.retired)
+            elif kind is Add:
                 self._add([operation for operation in run if isinstance(operation, Add)])
             else:
                 for operation in run:
@@ -100,7 +97,7 @@ class Commits:
     def _add(self, adds: Sequence[Add]) -> None:
         """Write additions with no id in common in one commit; one that repeats an id waits for the next."""
         while adds:
-            together, adds = _disjoint(adds)
+            together, adds = disjoint(adds)
             self._attempt(together)
 
     def _attempt(self, adds: Sequence[Add]) -> None:
@@ -124,13 +121,13 @@ class Commits:
             engine.check_room()
         there = self.table.rows_of(self.known.maybe(row.id for add in adds for row in add.rows))
         columns = self.columns()
-        plans = [_planned(add, there, columns) for add in adds]
-        writing = [plan for plan in plans if isinstance(plan, _Plan) and plan.rows]
+        plans = [planned(add, there, columns) for add in adds]
+        writing = [plan for plan in plans if isinstance(plan, Plan) and plan.rows]
         if writing:
             self._store(writing, columns)
-        return [plan.outcome() if isinstance(plan, _Plan) else plan for plan in plans]
+        return [plan.outcome() if isinstance(plan, Plan) else plan for plan in plans]
 
-    def _store(self, plans: Sequence[_Plan], columns: Columns) -> None:
+    def _store(self, plans: Sequence[Plan], columns: Columns) -> None:
         """Write rows and make them searchable; all checks come before the first write."""
         rows = [row for plan in plans for row in plan.rows]
         if SOURCE_STATE not in self.table.schema.names and any(row.source_state is not None for row in rows):
@@ -143,6 +140,9 @@ class Commits:
         numbers = new["row"].to_numpy()
         if self._commit(lambda: write(new), lambda: len(self.table.there(numbers)) / len(numbers)):
             self._in_memory(lambda: self._show(new, rows, replaced))
+        if self.beside:
+            self.beside.remove(replaced)
+            self.beside.take(new, rows)
 
     def _adapt(self, columns: Columns) -> None:
         """Add and widen the table's columns as the rows need it."""
@@ -158,7 +158,7 @@ class Commits:
         there = {field.name: field.type for field in self.table.schema}
         return float(all(there.get(name) == check_kind(name, kind) for name, kind in columns.items()))
 
-    def _arrow(self, plans: Sequence[_Plan], schema: pa.Schema) -> pa.Table:
+    def _arrow(self, plans: Sequence[Plan], schema: pa.Schema) -> pa.Table:
         firsts = [self._numbers.take(len(plan.rows)) for plan in plans]
         numbered = zip(plans, firsts, strict=True)
         return pa.concat_tables([to_arrow(plan.rows, first, plan.add.fingerprint, schema) for plan, first in numbered])
@@ -182,12 +182,17 @@ class Commits:
 
     def _delete_one(self, operation: Operation) -> None:
         try:
-            operation.end(self._delete(operation))
+            operation.end(self.retired or self._done(operation))
         except BaseException as problem:  # as above
             operation.end(problem)
 
-    def _delete(self, operation: Operation) -> int:
-        assert isinstance(operation, Delete)  # noqa: S101  (there is no third kind)
+    def _done(self, operation: Operation) -> Any:
+        if isinstance(operation, Alone):
+            return operation.work()
+        assert isinstance(operation, Delete)  # noqa: S101  (there is no further kind)
+        return self._delete(operation)
+
+    def _delete(self, operation: Delete) -> int:
         self._be_sure()
         if operation.where:
             rows = self.table.matching(operation.where)
@@ -195,6 +200,8 @@ class Commits:
             rows = np.sort(_rows(self.table.rows_of(self.known.maybe(operation.ids)).values()))
         if len(rows) and self._commit(lambda: self.table.delete(rows), lambda: 1 - len(self.table.there(rows)) / len(rows)):
             self._in_memory(lambda: self._hide(rows))
+        if self.beside:
+            self.beside.remove(rows)
         return len(rows)
 
     def _be_sure(self) -> None:
@@ -247,34 +254,11 @@ class Commits:
             raise Unavailable(message) from problem
 
 
-def _disjoint(adds: Sequence[Add]) -> tuple[list[Add], list[Add]]:
-    """Split additions: those with no id in common, and the rest; none overtakes another that shares an id with it."""
-    chosen: list[Add] = []
-    waiting: list[Add] = []
-    ids = set[str]()
-    for add in adds:
-        own = {row.id for row in add.rows}
-        (waiting if ids & own else chosen).append(add)
-        ids |= own
-    return chosen, waiting
-
-
 def _fitting(schema: pa.Schema, columns: Columns) -> pa.Schema:
     """Return the schema that a table has once these columns are adapted."""
     old = [field.with_type(pa.float64()) if field.name in columns.widened else field for field in schema]
     new = [pa.field(name, check_kind(name, kind)) for name, kind in columns.new.items()]
     return pa.schema([*old, *new], schema.metadata)
-
-
-def _planned(add: Add, there: Mapping[str, int], columns: Columns) -> _Plan | Conflict:
-    """Return the plan of an addition, or the conflict that refuses it; the columns take what it needs."""
-    conflicts = [row.id for row in add.rows if row.id in there]
-    if conflicts and add.on_conflict == "error":
-        more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
-        return Conflict(f"id {conflicts[0]!r}{more} is there already: send on_conflict 'replace' or 'skip'")
-    rows = [row for row in add.rows if add.on_conflict == "replace" or row.id not in there]
-    reasons = refused(columns, rows, add.columns)
-    return _Plan(add, [row for row in rows if row.id not in reasons], there, reasons)
 
 
 def _rows(numbers: Iterable[int]) -> Rows:

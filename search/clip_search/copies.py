@@ -38,6 +38,9 @@ def completed(row: NewRow, collection: Collection, same_as: str, embedded: Sever
         vector = values[tower_column(tower)]
         if vector is not None and tower not in embedded:
             row.vectors.setdefault(tower, np.asarray(vector, np.float32))
+    for tower, vector in (collection.commits.beside.copied(number) if collection.commits.beside else {}).items():
+        if tower not in embedded:
+            row.others.setdefault(tower, vector)
     kept = {name: _as_sent(values[name]) for name in own if values[name] is not None}
     row.metadata = {**kept, **row.metadata}
     row.source = row.source or values["source"]

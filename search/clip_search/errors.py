@@ -1,6 +1,7 @@
 """Errors of the sidecar: the client's and some more, their HTTP statuses, and the meaning of LanceDB's errors.
 
 Unavailable             503
+├── Moved               503
 ├── Busy                503
 │   └── TooMany         429
 └── StorageFull         507
@@ -12,8 +13,12 @@ import re
 
 from clip_client.errors import ClipError, Conflict, NotFound, Stalled, TooLarge, Unavailable, http_status
 
-__all__ = ["Busy", "Conflict", "NotFound", "ReadOnly", "Stalled", "StorageFull", "TooLarge", "TooMany", "cleaned",
+__all__ = ["Busy", "Conflict", "Moved", "NotFound", "ReadOnly", "Stalled", "StorageFull", "TooLarge", "TooMany", "cleaned",
            "disk_problem", "is_filter_problem", "status", "storage_problem"]  # fmt: skip
+
+
+class Moved(Unavailable):
+    """Another set of vectors of the collection serves since a moment; nothing was done."""
 
 
 class Busy(Unavailable):

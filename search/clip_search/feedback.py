@@ -13,6 +13,7 @@ import numpy as np
 from clip_client.errors import InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import NotFound, ReadOnly, TooLarge
+from clip_search.storage import vector_sets
 from clip_search.storage.database import Database
 from clip_search.storage.feedback_events import KINDS, Event, Kind, as_json, text_of
 from clip_search.storage.feedback_table import FeedbackTable
@@ -54,7 +55,7 @@ class Feedback:
 
     def of(self, collection: Collection) -> FeedbackTable:
         """Return the feedback on a collection."""
-        owner = collection.table.identity
+        owner = vector_sets.origin(collection.table.schema) or collection.table.identity
         with self._lock:
             known = self._tables.get(collection.name)
             if known is None or known[0] != owner:

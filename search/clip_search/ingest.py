@@ -12,7 +12,7 @@ from clip_client.thumbnails import thumbnail
 from clip_search.budget import Share
 from clip_search.collection import Collection
 from clip_search.copies import completed
-from clip_search.errors import Busy
+from clip_search.errors import Busy, Conflict, Moved
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.steps import step
@@ -68,6 +68,15 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
         Busy: others have the memory for pictures.
         ClipError: the model's or the disk's.
     """
+    try:
+        return _add(sidecar, collection, items, options)
+    except Moved:
+        if any(isinstance(item, Item) and item.vectors for item in items):
+            raise gone_over(collection) from None
+        return _add(sidecar, sidecar.collection(collection.name), items, options)
+
+
+def _add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], options: AddOptions) -> Outcome:
     collection.check_writable()
     sidecar.check_made_by(collection, options.fingerprint)
     errors: dict[int, str] = {}
@@ -87,6 +96,11 @@ def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipErr
         n, reason = min(errors.items())
         raise InvalidInput(f"none of {len(items)} rows can be added; row {n}: {reason}", errors=errors)
     return Outcome(Added(added.added, added.replaced, skipped, [row.id for n, row in rows.items() if n not in errors]), errors)
+
+
+def gone_over(collection: Collection) -> Conflict:
+    """Return the error for ready vectors that came while their collection went over to another model."""
+    return Conflict(f"collection {collection.name} has just gone over to another model: send vectors of that one")
 
 
 def needs_model(item: Item) -> bool:
@@ -148,10 +162,11 @@ def _embed_images(
         with Share(sidecar.fetched) as share:
             files = side_by_side(images, partial(sidecar.image, share=share), errors)
             needed = [n for n in files if "image" not in rows[n].vectors]
-            embedded = sidecar.embedder.images([files[n] for n in needed]) if needed else []
+            embedded = sidecar.embedder_of(collection).images([files[n] for n in needed]) if needed else []
             if needed:
                 sidecar.check_model(collection)  # again: a model of another space may have come up meanwhile
             _take(rows, "image", needed, embedded, errors)
+            _embed_beside(collection, "image", rows, {n: file for n, file in files.items() if n not in errors})
             good = {n: file for n, file in files.items() if n not in errors}
             small = side_by_side(good, partial(thumbnail, memory=sidecar.decoding), errors, begin=step_back)
         for n, picture in small.items():
@@ -173,9 +188,19 @@ def _embed_texts(
     needed = [n for n in rows if items[n].text is not None and "text" not in rows[n].vectors and n not in errors]
     if needed:
         sidecar.check_model(collection)
-        embedded = sidecar.embedder.texts([str(items[n].text) for n in needed])
+        embedded = sidecar.embedder_of(collection).texts([str(items[n].text) for n in needed])
         sidecar.check_model(collection)  # as above
         _take(rows, "text", needed, embedded, errors)
+    _embed_beside(collection, "text", rows, {n: items[n].text for n in rows if items[n].text is not None and n not in errors})
+
+
+def _embed_beside(collection: Collection, tower: Tower, rows: dict[int, NewRow], given: Mapping[int, Any]) -> None:
+    """Embed inputs for the second set of vectors, too, if there is one; what can't be is embedded later."""
+    if collection.commits.beside:
+        made = collection.commits.beside.embed(tower, list(given.values()))
+        for n, vector in zip(given, made, strict=True):
+            if vector is not None:
+                rows[n].others[tower] = vector
 
 
 def _take(rows: dict[int, NewRow], tower: Tower, numbers: Sequence[int], embedded: Any, errors: dict[int, str]) -> None:

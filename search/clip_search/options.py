@@ -127,6 +127,7 @@ class Options:
     read_only: bool = False  # the database is another sidecar's: it is followed, nothing is written to it
     feedback: bool = True  # clicks and marks on hits are taken and kept
     share: float = 0.0  # of the clients whose text queries the version beside the one that serves answers, if there is one
+    next_triton: str = ""  # address of a second Triton, with checkpoints to embed collections again with; empty for none
 
     def __post_init__(self) -> None:
         if self.read_only and self.index.engine == "milvus":

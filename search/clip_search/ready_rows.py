@@ -18,8 +18,9 @@ from clip_client.spec import TOWERS, Tower
 from clip_client.thumbnails import thumbnail
 from clip_search.arrays import Floats, Mask, Rows, present
 from clip_search.collection import Collection
+from clip_search.errors import Moved
 from clip_search.imports.values import Lost, is_string, kind_for, values
-from clip_search.ingest import AddOptions, Outcome, once, side_by_side, stored
+from clip_search.ingest import AddOptions, Outcome, gone_over, once, side_by_side, stored
 from clip_search.sidecar import Sidecar
 from clip_search.storage.kinds import shown, word
 from clip_search.storage.rows import NewRow, checked_id
@@ -61,7 +62,10 @@ def add_ready(sidecar: Sidecar, collection: Collection, rows: pa.Table, options:
     _make_small(sidecar, waiting, errors)
     good = once({n: row for n, row in waiting.items() if n not in errors}, errors)
     declared = AddOptions(options.on_conflict, options.fingerprint, kinds)
-    added = stored(collection, good, declared, errors)
+    try:
+        added = stored(collection, good, declared, errors)
+    except Moved:
+        raise gone_over(collection) from None
     skipped = added.skipped + len(read) - len(waiting)
     collection.tally.added(added.added, added.replaced, skipped, len(errors))
     if not added.added + added.replaced + skipped:

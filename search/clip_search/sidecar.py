@@ -4,14 +4,13 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from clip_client import camera_files
 from clip_client.errors import InvalidInput, Unavailable
-from clip_client.preprocess import Limits
 from clip_client.spec import TOWERS, ModelSpec, Tower
-from clip_search import fetch
+from clip_search import kinship
 from clip_search.arrays import Floats
 from clip_search.budget import Budget, Share
 from clip_search.collection import Collection
@@ -19,19 +18,23 @@ from clip_search.embedder import Embedder
 from clip_search.errors import Conflict, NotFound, cleaned
 from clip_search.feedback import Feedback
 from clip_search.following import Follower
-from clip_search.index.tuning_queries import TuningQueries
 from clip_search.kept_queries import KeptQueries
+from clip_search.models import Models
 from clip_search.options import Options
 from clip_search.query import Term
+from clip_search.reembedding.second_life import Parts
+from clip_search.reembedding.second_sets import SecondSets
 from clip_search.results import Timer
 from clip_search.storage.database import Database
 from clip_search.storage.rows import checked_vector
 from clip_search.storage.schema import About, check_collection
+from clip_search.storage.table import Table
+from clip_search.storage.vector_sets import Asked
 from clip_search.tally import Tally
+from clip_search.term_images import TermImages
 from clip_search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
-_SOURCES = {"image_url": fetch.fetched, "image_path": fetch.read}
 
 _LOOKS = 5  # looks at the list of collections for each one at their identities, which takes some requests a collection
 
@@ -44,12 +47,13 @@ class Sidecar:
         self._folder = options.indexes
         self.database = Database(options.data, self._folder, options.index.cache_bytes, read_only=options.read_only)
         self.feedback = Feedback(self.database)
-        self.embedder = Embedder(options.triton, options.model, options.text_cache)
+        self.models = Models(options)
+        self.embedder = self.models.main
         self.trial = Trial(options.triton, options.model, options.text_cache, options.share)
-        self.texts = TuningQueries(self.embedder)
         bounds = options.bounds
         self.fetched = Budget("the picture", max(bounds.fetch_memory, options.fetch.image_bytes), bounds.wait_s)
         self.decoding = Budget("decoding the picture", bounds.decode_memory, bounds.wait_s)
+        self.image = TermImages(options.fetch, self.decoding).image
         self.tally = Tally()
         self.queries = KeptQueries(options.queries, self.decoding)
         self._lock = threading.RLock()
@@ -57,6 +61,9 @@ class Sidecar:
         self._changing: set[str] = set()
         self._opening = self.database.names()
         self.broken: dict[str, str] = {}
+        self.seconds = SecondSets(
+            Parts(options, self.database, self.models, self.image, self.fetched, self._opened_set, self._show)
+        )
         self._follower: Follower | None = None
         self._looks = 0
 
@@ -89,9 +96,14 @@ class Sidecar:
 
     def stats(self, collection: Collection) -> dict[str, Any]:
         """Return a collection's statistics, with the served model and, if the vectors are of that, its notice."""
-        spec = self.embedder.known()
+        spec, second = self.embedder_of(collection).known(), self.seconds.state(collection.name)
         notice = spec.notice if spec and spec.space == collection.about.space else ""
-        return {**collection.stats(), "model": spec.name if spec else "", "notice": notice}
+        told = {"reembedding": second} if second else {}
+        return {**collection.stats(), "model": spec.name if spec else "", "notice": notice, **told}
+
+    def embedder_of(self, collection: Collection) -> Embedder:
+        """Return the embedder for a collection's space: the served one, or that of the checkpoint that its vectors are of."""
+        return self.models.of(collection.about.space, collection.model)
 
     def create(self, name: str, size: int | None, fingerprint: str | None, columns: Mapping[str, str]) -> Collection:
         """Make a collection; size and fingerprint default to those of the served model.
@@ -118,11 +130,13 @@ class Sidecar:
     def drop(self, name: str) -> None:
         """Remove a collection for good, a broken one too; raise NotFound or Unavailable if it isn't there or can't be."""
         self.database.check_owner()
+        self.seconds.let_go(name)
         with contextlib.ExitStack() as claim:
             with self._lock:
                 collection = None if name in self.broken else self.collection(name)
                 claim.enter_context(self._claimed(name))
                 self._open.pop(name, None)
+            tables = self.database.tables(name)
             if collection is None:
                 return self._drop_closed(name)
             try:
@@ -130,6 +144,7 @@ class Sidecar:
             except BaseException:  # as below
                 self._try_to_open(name)
                 raise
+            self._remove_folders(tables)
             self.feedback.drop(name)
 
     def vector(self, collection: Collection, tower: Tower, term: Term, timed: Timer) -> Floats:
@@ -143,7 +158,7 @@ class Sidecar:
             with timed("download_time" if term.kind == "image_url" else "image_prepro_time"):
                 file = self.image(term, share)
             with timed("image_clip_inference_time"):
-                rows = self.embedder.images([file])
+                rows = self.embedder_of(collection).images([file])
         self.check_model(collection)  # again: a model of another space may have come up meanwhile
         if rows[0] is None:
             raise InvalidInput(rows.errors[0])
@@ -151,16 +166,11 @@ class Sidecar:
 
     def check_model(self, collection: Collection) -> None:
         """Raise ContractMismatch for another model than the vectors' own, Unavailable if the server is down."""
-        self.check_spec(collection, self.embedder.spec)
+        self.check_spec(collection, self.embedder_of(collection).spec)
 
     def check_spec(self, collection: Collection, spec: ModelSpec) -> None:
         """Raise ContractMismatch for a model of another space than the vectors', InvalidInput for another length."""
-        collection.about.check_space(spec, collection.name)
-        if spec.embedding_size != collection.about.size:
-            raise InvalidInput(
-                f"collection {collection.name} holds vectors of {collection.about.size}, the served model makes "
-                f"{spec.embedding_size}: search it by vector, or serve its model"
-            )
+        kinship.check_spec(collection, spec)
 
     def check_made_by(self, collection: Collection, fingerprint: str) -> None:
         """Raise ContractMismatch for ready vectors of another model, unless the served one is known to share its space."""
@@ -169,39 +179,7 @@ class Sidecar:
 
     def is_kin(self, collection: Collection, fingerprint: str) -> bool:
         """Tell if the served model has that fingerprint and shares the collection's space, or had when it was asked before."""
-        if fingerprint in ("", collection.about.fingerprint, *collection.kin):
-            return fingerprint in collection.kin
-        spec = self.embedder.known()
-        if spec and (fingerprint, collection.about.space) == (spec.fingerprint, spec.space):
-            collection.kin.add(fingerprint)
-        return fingerprint in collection.kin
-
-    def image(self, term: Term, share: Share) -> bytes:
-        """Return the encoded file of an image term, as JPEG if it is HEIC or RAW.
-
-        Its memory is in the share, unless it came with the request.
-
-        Raises:
-            InvalidInput: it can't be had, or not be decoded.
-            Busy: others have the memory.
-        """
-        file = self._file(term, share)
-        needed = camera_files.memory(file)
-        with self.decoding.held(needed) if needed else contextlib.nullcontext():
-            return camera_files.as_jpeg(file, Limits().image_pixels)
-
-    def _file(self, term: Term, share: Share) -> bytes:
-        """Return the file of an image term as it is; raises as :meth:`image`."""
-        if term.kind == "image":
-            return bytes(term.value)
-        most = self.options.fetch.image_bytes
-        share.take(most)
-        file = b""
-        try:
-            file = _SOURCES[term.kind](term.value, self.options.fetch)
-        finally:
-            share.give_back(most - len(file))
-        return file
+        return kinship.is_kin(collection, fingerprint, self.embedder_of(collection))
 
     def tower(self, collection: Collection, asked: Tower | None) -> Tower:
         """Return the tower to search: the requested one, else images if there are any."""
@@ -213,9 +191,10 @@ class Sidecar:
         """Finish queued changes and close everything."""
         if self._follower:
             self._follower.close()
+        self.seconds.close()
         for collection in self.collections():
             collection.close()
-        self.embedder.close()
+        self.models.close()
         self.trial.close()
         self.database.close()
 
@@ -235,14 +214,22 @@ class Sidecar:
         self._looks += 1
         for collection in self.collections():
             if collection.name not in names or self._is_replaced(collection):
-                with self._lock:
-                    self._open.pop(collection.name, None)
-                collection.close()
-                shutil.rmtree(self._folder / collection.name, ignore_errors=True)
+                self._let_go(collection, names)
         for name in self.broken.keys() - names:
             del self.broken[name]
         for name in sorted(set(names) - set(self.names())):
             self._try_to_open(name)
+
+    def _let_go(self, collection: Collection, names: Sequence[str]) -> None:
+        """Close a collection that was dropped, or whose other set of vectors serves: that is opened before."""
+        is_there = collection.name in names and self.database.sets(collection.name).serving != collection.table.name
+        if is_there:
+            self._open_one(collection.name)
+        else:
+            with self._lock:
+                self._open.pop(collection.name, None)
+        collection.close()
+        self._remove_folders([collection.table.name])
 
     def _is_replaced(self, collection: Collection) -> bool:
         """Tell if another table has its name; of one with fewer versions only a fresh handle tells, which is asked at times."""
@@ -258,22 +245,40 @@ class Sidecar:
             self._note_broken(name, problem)
 
     def _open_one(self, name: str) -> Collection:
-        table, index = self.database.open(name), self.options.index
-        opened = Collection(name, table, self._folder / name, index, self.texts.sample, self.tally)
-        with self._lock:
-            self._open[name] = opened
+        sets = self.database.sets(name)
+        opened = self._opened_set(name, self.database.open_set(sets.serving), sets.asked(sets.serving))
+        self.seconds.attach(opened, sets)
+        self._show(opened)
         return opened
+
+    def _opened_set(self, name: str, table: Table, asked: Asked) -> Collection:
+        """Open a set of vectors as a collection of a name."""
+        sample = partial(self.models.sample, asked)
+        opened = Collection(name, table, self._folder / table.name, self.options.index, sample, self.tally)
+        opened.model = asked
+        return opened
+
+    def _show(self, collection: Collection) -> None:
+        """Put a collection in the place of the one of its name; whoever has that goes on with it."""
+        with self._lock:
+            self._open[collection.name] = collection
 
     def _drop_closed(self, name: str) -> None:
         """Remove a collection that isn't open."""
         try:
+            tables = self.database.tables(name)
             self.database.drop(name)
         except BaseException as problem:  # as above
             self._note_broken(name, problem)
             raise
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        self._remove_folders([name, *tables])
         self.broken.pop(name, None)
         self.feedback.drop(name)
+
+    def _remove_folders(self, tables: Sequence[str]) -> None:
+        """Remove what was derived from tables that are gone."""
+        for table in tables:
+            shutil.rmtree(self._folder / table, ignore_errors=True)
 
     def _note_broken(self, name: str, problem: BaseException) -> None:
         if self.broken.get(name) != cleaned(problem):  # one that is only read is tried again and again

@@ -16,7 +16,7 @@ from clip_client.file_names import source_path
 from clip_client.picture_files import is_picture_name
 from clip_client.search import Search, Term
 from clip_client.terminal import Console
-from clip_search.cli import hit_output, page_link
+from clip_search.cli import hit_output, page_link, second_vectors
 from clip_search.cli.token_file import read_token
 
 _T = TypeVar("_T")
@@ -93,6 +93,8 @@ def _told(stats: Mapping[str, Any]) -> str:
     if notice := notices.told(notices.cleaned(stats.get("notice", ""))):
         lines.append(f"notice: {notice}")
     lines.append("columns: " + (", ".join(f"{name} ({kind})" for name, kind in stats["columns"].items()) or "none"))
+    if second := stats.get("reembedding"):
+        lines.append(f"second vectors: {second_vectors.told(second)}")
     indexes = {tower: index for tower, index in stats["indexes"].items() if index["rows"]}
     return "\n".join([*lines, *(f"{tower}: {_index_told(index)}" for tower, index in indexes.items())])
 

@@ -129,7 +129,7 @@ def parsed(arguments: argparse.Namespace) -> Options:
     return Options(
         arguments.data, arguments.index, arguments.triton, arguments.model, arguments.text_cache, index, fetch, http,
         Bounds(client_requests=arguments.client_requests), read_only=arguments.read_only, share=arguments.share,
-        feedback=arguments.feedback,
+        feedback=arguments.feedback, next_triton=arguments.next_triton,
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add("--read-only", action=Switch,
         help="follow a database that another sidecar writes; needs an --index of its own")  # fmt: skip
     add("--triton", default=Options.triton, metavar="HOST:PORT", help="Triton's gRPC endpoint")
+    add("--next-triton", default=Options.next_triton, metavar="HOST:PORT",
+        help="a second one, for the models that search reembed goes over to")  # fmt: skip
     add("--model", default=Options.model, metavar="NAME", help="what the checkpoint was published as")
     add("--text-cache", type=_entries, default=Options.text_cache, metavar="N",
         help="text embeddings that are remembered; 0 for none")  # fmt: skip

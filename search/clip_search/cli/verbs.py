@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_client.argument_types import count, instant
+from clip_client.argument_types import count
+from clip_search.cli import model_options
 from clip_search.cli.serve_options import add_serve_options
 
 
@@ -153,22 +154,6 @@ def _choice_option(parser: argparse.ArgumentParser, verb: str) -> None:
     )
 
 
-def _feedback_options(parser: argparse.ArgumentParser) -> None:
-    outcome = parser.add_mutually_exclusive_group()
-    outcome.add_argument("--json", action="store_true", help="for machines")
-    outcome.add_argument("--export", type=Path, metavar="FILE", help="write all of it as parquet, a row for each answer")
-    outcome.add_argument("--delete", action="store_true", help="remove it for good")
-    parser.add_argument("--before", type=instant, metavar="TIME", help="delete what came before it, e.g. 2026-01-31; UTC")
-    parser.add_argument("--limit", type=count, default=20, metavar="N", help="show the latest N answers")
-    parser.add_argument("--yes", action="store_true", help="don't ask before deleting")
-
-
-def _compare_models_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("collection", help="which one")
-    parser.add_argument("--to", default="", metavar="HEX", help="compare with this model; that with most answers if unset")
-    _json_option(parser)
-
-
 VERBS = {
     "serve": Verb(
         "serve.main",
@@ -224,6 +209,13 @@ VERBS = {
         _delete_options,
     ),
     "rebuild": Verb("commands.rebuild", "index everything anew", ("--collection photos",)),
+    "reembed": Verb(
+        "reembedding.reembed",
+        "go over to a model of another space: embed the collection with it in the background, then let it answer",
+        ("photos --to 2 --wait", "photos --back", "photos --drop-old --yes", "photos --left-out"),
+        model_options.add_reembed_options,
+        has_collection=False,
+    ),
     "filter": Verb(
         "filtering.filter_",
         "copy the best matches to a folder",
@@ -248,13 +240,13 @@ VERBS = {
             "--collection photos --export clicks.parquet",
             "--collection photos --delete --before 2026-01-31",
         ),
-        _feedback_options,
+        model_options.add_feedback_options,
     ),
     "compare-models": Verb(
         "feedback.comparing.compare_models",
         "compare clicks and ranks of the models that answered",
         ("photos", "photos --json"),
-        _compare_models_options,
+        model_options.add_compare_models_options,
         has_collection=False,
     ),
     "import": Verb(

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
+import pyarrow as pa
 
 from clip_client.errors import Unavailable
 from clip_search.errors import Conflict, ReadOnly, cleaned, storage_problem
 from clip_search.options import CACHE_BYTES, FEEDBACK, INDEXES, QUERIES
-from clip_search.storage import object_store
+from clip_search.storage import object_store, vector_sets
 from clip_search.storage.feedback_table import FeedbackTable
 from clip_search.storage.lease import Lease
 from clip_search.storage.lock import owned
 from clip_search.storage.permissions import keep_private
 from clip_search.storage.schema import About, check_collection, schema
 from clip_search.storage.table import Table
+from clip_search.storage.vector_sets import SetNote, Sets
 
 _LOCK, _INDEX_LOCK, _LEASE = ".clipserve-lock", "lock", ".clipserve-owner.json"  # names that no collection can have
 _METADATA_BYTES = 32 * 2**20
@@ -109,9 +111,19 @@ class Database:
         """Return the names of all collections, sorted; raise Unavailable if the database can't be read."""
         self._check_there()
         try:
-            return self._names()
+            return sorted({vector_sets.collection_of(table) for table in self._names()})
         except Exception as problem:  # LanceDB raises anything
             raise storage_problem(problem, "read") from problem
+
+    def tables(self, name: str) -> list[str]:
+        """Return the tables of a collection's sets of vectors, the oldest first."""
+        return vector_sets.tables_of(name, self._names())
+
+    def sets(self, name: str) -> Sets:
+        """Return which table of a collection serves, and which is beside it; LanceDB raises Exceptions of any kind."""
+        tables = self.tables(name) or [name]
+        note = None if tables == [name] else vector_sets.noted(self._fresh(tables[-1]).schema)
+        return vector_sets.sets_of(tables, note)
 
     def _check_there(self) -> None:
         """Raise Unavailable if a folder that is followed is away: LanceDB takes it for one without tables."""
@@ -143,9 +155,27 @@ class Database:
             raise storage_problem(problem) from problem
 
     def open(self, name: str) -> Table:
-        """Open a collection; LanceDB raises Exceptions of any kind."""
-        return Table(self._fresh(name), self.check_owner, reopen=partial(self._fresh, name),
+        """Open the set of vectors of a collection that serves; LanceDB raises Exceptions of any kind."""
+        return self.open_set(self.sets(name).serving)
+
+    def open_set(self, table: str) -> Table:
+        """Open a set of vectors; LanceDB raises Exceptions of any kind."""
+        return Table(self._fresh(table), self.check_owner, reopen=partial(self._fresh, table),
                      read_only=self.read_only, grace_s=_GRACE_S if self._is_remote else 0)  # fmt: skip
+
+    def create_set(self, name: str, like: pa.Schema, about: About, note: SetNote) -> str:
+        """Make an empty set of vectors with the columns of another one's table; return its name.
+
+        Raises:
+            Unavailable, StorageFull: it can't be made.
+        """
+        self.check_owner()
+        try:
+            table = vector_sets.following(self.tables(name), name)
+            self._database.create_table(table, schema=vector_sets.schema_beside(like, about, note))
+            return table
+        except Exception as problem:  # LanceDB raises anything
+            raise storage_problem(problem) from problem
 
     def _fresh(self, name: str) -> Any:
         """Return a handle of a table with caches of its own, which go with it."""
@@ -166,9 +196,17 @@ class Database:
 
     def drop(self, name: str) -> None:
         """Remove a collection for good, if it exists; raise Unavailable if it can't be removed."""
+        serving = name
+        with contextlib.suppress(Exception):  # a broken one can be dropped, too
+            serving = self.sets(name).serving
+        for table in sorted(self.tables(name) or [name], key=lambda table: table == serving):  # the one that serves goes last
+            self.drop_set(table)
+
+    def drop_set(self, table: str) -> None:
+        """Remove a set of vectors for good, if it exists; raise Unavailable if it can't be removed."""
         self.check_owner()
         try:
-            self._database.drop_table(name)
+            self._database.drop_table(table)
         except Exception as problem:  # LanceDB raises anything
             if not isinstance(problem, FileNotFoundError) and "was not found" not in str(problem):
                 raise storage_problem(problem, "removed") from problem

@@ -33,7 +33,7 @@ class RowNumbers:
         first, end = self._next, self._next + count
         if end > (self._noted or 0):
             noted = (end // BLOCK + 1) * BLOCK
-            self._table.reserve(reservation(noted))
+            self._table.note(reservation(noted))
             self._noted = noted
         self._next = end
         return first

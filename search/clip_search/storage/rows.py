@@ -31,6 +31,7 @@ class NewRow:
     source: str | None = None  # path or URL that it came from
     thumbnail: bytes | None = None  # a small picture of it
     source_state: str | None = None  # what its client notes of the source
+    others: dict[Tower, Floats] = field(default_factory=dict)  # vectors for the set beside the one that serves
 
 
 def checked_id(value: Any) -> str:
@@ -74,14 +75,15 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
     for tower in TOWERS:
         columns[f"has_{tower}"] = pa.array([tower in row.vectors for row in rows])
         kind = table.field(tower_column(tower)).type
-        columns[tower_column(tower)] = _vectors([row.vectors.get(tower) for row in rows], kind)
+        columns[tower_column(tower)] = as_lists([row.vectors.get(tower) for row in rows], kind)
     for name, kind in own_columns(table).items():
         values = [checked_value(name, kind, row.metadata.get(name)) for row in rows]
         columns[name] = pa.array(values, table.field(name).type)
     return pa.table([columns[column.name] for column in table], schema=table)
 
 
-def _vectors(vectors: Sequence[Floats | None], kind: pa.FixedSizeListType) -> pa.Array:
+def as_lists(vectors: Sequence[Floats | None], kind: pa.FixedSizeListType) -> pa.Array:
+    """Return vectors as Arrow's lists of a fixed size, null where there is none."""
     size = kind.list_size
     flat = np.zeros((len(vectors), size), np.float32)
     missing = np.array([vector is None for vector in vectors], bool)

@@ -82,6 +82,16 @@ def schema(about: About, columns: Mapping[str, str]) -> pa.Schema:
     return pa.schema([*_FIXED, *vectors, *own], metadata=_metadata(about))
 
 
+def beside(table: pa.Schema, about: About, note: Mapping[str, str]) -> pa.Schema:
+    """Return the schema of a table with the same columns for vectors of another model; its row numbers have this note."""
+    vectors = {tower_column(tower): pa.list_(pa.float32(), about.size) for tower in TOWERS}
+    fields = [pa.field(field.name, vectors.get(field.name, field.type), field.nullable) for field in table]
+    noted = {_RESERVED: "0", **note}
+    return pa.schema(
+        [field.with_metadata(noted) if field.name == "row" else field for field in fields], metadata=_metadata(about)
+    )
+
+
 def _metadata(about: About) -> dict[bytes, bytes]:
     return {_KEY: json.dumps(_stated(about)).encode(), _IDENTITY: uuid.uuid4().hex.encode()}
 

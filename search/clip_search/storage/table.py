@@ -61,7 +61,7 @@ class Table:
             finish_widening(table)
         self._handle = Handle(table, may_write, reopen)
         self.schema: pa.Schema = whole(table.schema)  # kept, since LanceDB takes a fifth of a millisecond for each look at it
-        self.identity = identity(self.schema) or str(table.name)  # tells it from every other table
+        self.name, self.identity = str(table.name), identity(self.schema) or str(table.name)  # which no other table has
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
         self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
         self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S  # of the last compaction; a guess before the first
@@ -112,8 +112,8 @@ class Table:
         with self._rewriting:
             self._handle.write(lambda: self._handle.raw.delete(_among("row", rows.tolist())), self._appending)
 
-    def reserve(self, note: dict[str, Any]) -> None:
-        """Note which row numbers may be given; raises as :meth:`append`."""
+    def note(self, note: dict[str, Any]) -> None:
+        """Change a field's metadata, to say which row numbers may be given, or which set serves; raises as :meth:`append`."""
         self._change_schema(self._appending, lambda: self._handle.raw.update_field_metadata(note))
 
     def add_columns(self, columns: dict[str, str]) -> None:
@@ -127,7 +127,7 @@ class Table:
 
     def beyond_floats(self, column: str) -> bool:
         """Tell if an int column holds numbers beyond those that floats count one by one."""
-        return bool(self._handle.ask(lambda: self._handle.raw.count_rows(f"{column} > {EXACT} OR {column} < -{EXACT}")))
+        return bool(self.count_of(f"{column} > {EXACT} OR {column} < -{EXACT}"))
 
     def matching(self, where: str) -> Rows:
         """Return the rows that a client's filter keeps, int64, ascending; raise InvalidInput or Timeout if it fails."""
@@ -188,7 +188,11 @@ class Table:
 
     def count(self, tower: Tower) -> int:
         """Return the number of rows with a vector of this tower."""
-        return int(self._handle.ask(lambda: self._handle.raw.count_rows(f"has_{tower} = true")))
+        return self.count_of(f"has_{tower} = true")
+
+    def count_of(self, where: str) -> int:
+        """Return the number of rows that a filter of our own keeps."""
+        return int(self._handle.ask(lambda: self._handle.raw.count_rows(where)))
 
     def vectors(self, tower: Tower, first: int, last: int) -> Iterator[tuple[Rows, Floats]]:
         """Yield rows from ``first`` to ``last`` with their vectors [n, D], in batches."""

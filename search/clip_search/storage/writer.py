@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
-from clip_search.errors import cleaned
+from clip_search.errors import Moved, cleaned
 from clip_search.storage.rows import NewRow, OnConflict
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Operation:
         if not isinstance(outcome, BaseException):
             self.future.set_result(outcome)
             return
-        if self.is_change and not isinstance(outcome, InvalidInput | ContractMismatch):
+        if self.is_change and not isinstance(outcome, InvalidInput | ContractMismatch | Moved):
             _LOG.error("a change failed", exc_info=outcome)
         explained = Unavailable(f"the change failed ({cleaned(outcome)}): the log says more")
         self.future.set_exception(outcome if isinstance(outcome, ClipError) else explained)
@@ -63,6 +63,14 @@ class Follow(Operation):
     """Look for what another process has committed; its future gives 1 if there was anything, else 0."""
 
     is_change: ClassVar[bool] = False
+
+
+@dataclass(eq=False)
+class Alone(Operation):
+    """Work during which nothing is changed; its future gives what that returns."""
+
+    is_change: ClassVar[bool] = False
+    work: Callable[[], Any]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from clip_search.web import (
     openai,
     pages,
     queries,
+    reembedding,
     roboflow,
     row_pictures,
     row_thumbnails,
@@ -50,7 +51,7 @@ _DESCRIPTION = "Search pictures and texts by CLIP embeddings. Bodies are JSON, w
 
 _VECTORS = (comparing, classifying, knn, openai, roboflow)
 _PICTURES = (row_thumbnails, row_pictures, queries)
-_PARTS = (collections, arrow, folder_imports, exploring, feedback, *_VECTORS, health, *_PICTURES, pages)
+_PARTS = (collections, arrow, folder_imports, exploring, feedback, reembedding, *_VECTORS, health, *_PICTURES, pages)
 
 
 def app(sidecar: Sidecar, tokens: Tokens | None = None, traces: Traces | None = None) -> FastAPI:

@@ -73,7 +73,18 @@ class CollectionMetrics(Collector):
         broken = len(dict(self._sidecar.broken))
         yield GaugeMetricFamily("clipserve_collections_broken", "Collections that can't be opened", value=broken)
         yield from _gauges(collections)
+        yield from self._second_sets()
         yield from self._sums()
+
+    def _second_sets(self) -> Iterator[Metric]:
+        rows = GaugeMetricFamily(f"{_NAME}_reembedding_rows", "Rows of a second set of vectors", labels=["collection", "rows"])
+        state = GaugeMetricFamily(f"{_NAME}_reembedding_state", "1 for its state", labels=["collection", "state"])
+        for name, told in list(self._sidecar.seconds.states().items())[:MOST_COLLECTIONS]:
+            for kind in ("embedded", "left_out", "pending"):
+                rows.add_metric([name, kind], told[kind])
+            state.add_metric([name, told["state"]], 1)
+        yield rows
+        yield state
 
     def _sums(self) -> Iterator[Metric]:
         tally = self._sidecar.tally

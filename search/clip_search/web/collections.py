@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.collection import Collection
-from clip_search.errors import NotFound
+from clip_search.errors import Moved, NotFound
 from clip_search.ingest import Item, add, needs_model
 from clip_search.row_order import drawn, latest
 from clip_search.sidecar import Sidecar
@@ -117,7 +117,7 @@ async def get_row(request: Request, name: str, id: str, vectors: bool = False) -
 @router.delete("/{name}/rows/{id:path}", response_model=answers.Deleted, responses=failures(404, 503, 507))
 async def delete_row(request: Request, name: str, id: str) -> Response:
     """Delete a row by id."""
-    return await _deleted(collection(request), bodies.Deletion(ids=[id]))
+    return await _deleted(request, bodies.Deletion(ids=[id]))
 
 
 @post(router, "/{name}/delete", bodies.Deletion, answers.Deleted, 404, 413, 503, 507)
@@ -126,7 +126,7 @@ async def delete_rows(request: Request, name: str) -> Response:
     sent = await body(request, bodies.Deletion)
     if bool(sent.ids) == bool(sent.filter):
         raise InvalidInput("send either ids or a filter: what to delete must be said once")
-    return await _deleted(collection(request), sent)
+    return await _deleted(request, sent)
 
 
 @post(router, "/{name}/search", bodies.Search, answers.Hits, 404, 409, 413, 503, 504)
@@ -171,8 +171,13 @@ def _stats(sidecar: Sidecar, named: Collection) -> dict[str, Any] | None:
         return None
 
 
-async def _deleted(named: Collection, sent: bodies.Deletion) -> Response:
-    return answer({"deleted": await asyncio.wrap_future(named.delete(ids=sent.ids, where=sent.filter or ""))})
+async def _deleted(request: Request, sent: bodies.Deletion) -> Response:
+    try:
+        deletion = collection(request).delete(ids=sent.ids, where=sent.filter or "")
+        return answer({"deleted": await asyncio.wrap_future(deletion)})
+    except Moved:  # another set of vectors serves since this instant
+        deletion = collection(request).delete(ids=sent.ids, where=sent.filter or "")
+        return answer({"deleted": await asyncio.wrap_future(deletion)})
 
 
 @step("rows")

@@ -58,12 +58,12 @@ async def _vector(
         if trial := shared.sidecar.trial.chosen(client):
             with contextlib.suppress(ClipError):  # it is gone, or of another space: the version that serves answers
                 return await _text(shared, collection, trial, term.value)
-        return await _text(shared, collection, shared.sidecar.embedder, term.value)
+        return await _text(shared, collection, shared.sidecar.embedder_of(collection), term.value)
     if term.kind == "vector":
         return sidecar.vector(collection, tower, term, timed), None  # checked at once: nothing to wait for
     threads = {"id": shared.searching, "image_url": shared.fetching}.get(term.kind, shared.model)
     vector = await threads.run(sidecar.vector, collection, tower, term, timed)
-    return vector, sidecar.embedder.known() if term.kind in IMAGES else None
+    return vector, sidecar.embedder_of(collection).known() if term.kind in IMAGES else None
 
 
 async def _text(shared: State, collection: Collection, embedder: Embedder, text: str) -> tuple[Floats, ModelSpec]:
@@ -78,5 +78,5 @@ async def _text(shared: State, collection: Collection, embedder: Embedder, text:
                 raise
             raise Timeout(f"the text wasn't embedded within {TIMEOUT_S:g} s: is Triton busy or stuck?") from problem
     sidecar.check_spec(collection, embedded.spec)
-    sidecar.texts.asked(embedded.vector)
+    sidecar.models.texts(embedder).asked(embedded.vector)
     return embedded.vector, embedded.spec

@@ -35,6 +35,24 @@ class Failure(TypedDict):
     error: FailureDetails
 
 
+class Reembedding(TypedDict):
+    """Second set of vectors of a collection; while it is made, ``rows`` are the embedded, left out and pending ones."""
+
+    state: Literal["embedding", "waiting", "indexing", "swapping", "refused", "failed", "kept"]
+    reason: Annotated[str, Field(description="of waiting, refused and failed")]
+    serving: Annotated[str, Field(description="name by which the model of the set that answers is asked for")]
+    model: Annotated[str, Field(description="the same of this set")]
+    fingerprint: str
+    space: str
+    rows: int
+    embedded: int
+    left_out: int
+    pending: int
+    most_missing: float
+    share_of_cores: float
+    thumbnails: bool
+
+
 class Statistics(TypedDict):
     """Statistics of a collection."""
 
@@ -50,6 +68,7 @@ class Statistics(TypedDict):
     model: Annotated[str, Field(description="name of the served model; empty if unknown")]
     notice: Annotated[str, Field(description="purpose of the served model, if the vectors are of that; else empty")]
     indexes: dict[Tower, FaissIndex | LanceIndex | MilvusIndex]
+    reembedding: NotRequired[Annotated[Reembedding, Field(description="state of the second set of vectors, if there is one")]]
 
 
 class Collections(TypedDict):

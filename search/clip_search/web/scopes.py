@@ -9,6 +9,7 @@ from clip_search.web.tokens import Caller
 _READ = """
 GET /redoc /v1/collections /v1/collections/{name} /v1/collections/{name}/rows /v1/collections/{name}/rows/{id}
 GET /v1/collections/{name}/arrow /v1/collections/{name}/facets /v1/collections/{name}/thumbnails/{row}
+GET /v1/collections/{name}/reembed /v1/collections/{name}/reembed/left-out
 GET /v1/collections/{name}/pictures/{row} /v1/queries/{id} /v1/models /indices-list /config.json /metrics /metrics-summary
 POST /v1/collections/{name}/get /v1/collections/{name}/search /v1/collections/{name}/duplicates /v1/queries /v1/compare
 POST /v1/collections/{name}/feedback
@@ -20,9 +21,9 @@ POST /v1/collections/{name}/import
 DELETE /v1/collections/{name}/rows/{id}
 """
 _ADMIN = """
-POST /v1/collections/{name}/rebuild
+POST /v1/collections/{name}/rebuild /v1/collections/{name}/reembed /v1/collections/{name}/reembed/back
 GET /v1/collections/{name}/feedback
-DELETE /v1/collections/{name} /v1/collections/{name}/feedback
+DELETE /v1/collections/{name} /v1/collections/{name}/feedback /v1/collections/{name}/reembed
 """
 
 

@@ -22,6 +22,7 @@ from clip_search.storage.file_places import Folder, Place, is_remote, local, pla
 from clip_search.storage.held_tables import Pinned
 from clip_search.storage.lock import owned
 from clip_search.storage.permissions import UMASK
+from clip_search.storage.vector_sets import collection_of
 
 _LOCK = ".clipserve-backup-lock"
 _NEVER_CHANGES = ("data/", "_indices/", "_deletions/")  # files whose names are drawn anew for each content
@@ -62,9 +63,10 @@ class _Backup:
         self._there = target.sizes("objects")
         self._known = _known(target)
         there = tables.names(data)
-        if missing := sorted(set(wanted) - set(there)):
-            raise NotFound(f"no collection {missing[0]} in {data}: there is {', '.join(there) or 'none'}")
-        self._names = [name for name in there if not wanted or name in wanted]
+        collections = sorted(set(map(collection_of, there)))
+        if missing := sorted(set(wanted) - set(collections)):
+            raise NotFound(f"no collection {missing[0]} in {data}: there is {', '.join(collections) or 'none'}")
+        self._names = [name for name in there if not wanted or collection_of(name) in wanted]
         self.copied = 0  # bytes
 
     def run(self) -> tuple[Snapshot, int]:

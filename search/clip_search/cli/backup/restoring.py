@@ -20,6 +20,7 @@ from clip_search.storage import held_tables as tables
 from clip_search.storage.database import Database
 from clip_search.storage.file_places import Place, is_remote, local, place, sync_folder
 from clip_search.storage.permissions import UMASK
+from clip_search.storage.vector_sets import collection_of
 
 _STAGING = ".clipserve-restore"  # no name of a collection
 _MANIFESTS = "_versions/"
@@ -132,10 +133,11 @@ class _Remote(_Restore):
 
 
 def _chosen(snapshot: Snapshot, wanted: list[str]) -> Snapshot:
-    if missing := sorted(set(wanted) - snapshot.collections.keys()):
-        there = ", ".join(snapshot.collections) or "none"
+    collections = dict.fromkeys(map(collection_of, snapshot.collections))
+    if missing := sorted(set(wanted) - collections.keys()):
+        there = ", ".join(collections) or "none"
         raise NotFound(f"no collection {missing[0]} in snapshot {snapshot.name}: there is {there}")
-    chosen = {name: table for name, table in snapshot.collections.items() if not wanted or name in wanted}
+    chosen = {name: table for name, table in snapshot.collections.items() if not wanted or collection_of(name) in wanted}
     return Snapshot(snapshot.name, chosen)
 
 

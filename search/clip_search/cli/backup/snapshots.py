@@ -17,7 +17,7 @@ from typing import Any
 from clip_client.errors import ClipError, InvalidInput, NotFound, Unavailable
 from clip_search.errors import cleaned, disk_problem
 from clip_search.storage.file_places import Place
-from clip_search.storage.schema import check_collection
+from clip_search.storage.vector_sets import check_table
 
 _PATH = re.compile(r"(data|_versions|_indices|_deletions|_transactions)(/[A-Za-z0-9._-]+)+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -83,7 +83,7 @@ def load(place: Place, name: str | None = None) -> Snapshot:
         told = content["snapshot"]
         if content["format"] != _FORMAT or content["sha256"] != _checksum(told):
             raise ValueError("its checksum is another one")
-        tables = {check_collection(name): _table(table) for name, table in told["collections"].items()}
+        tables = {check_table(name): _table(table) for name, table in told["collections"].items()}
         return Snapshot(chosen, tables)
     except (ValueError, KeyError, TypeError) as problem:
         older = f", or --snapshot {known[-2]}" if len(known) > 1 and chosen == known[-1] else ""
