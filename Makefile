@@ -14,7 +14,7 @@ CLIP_RETRIEVAL := clip-retrieval==2.45.0
 export PYTHONDONTWRITEBYTECODE :=
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load chaos sbom clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak chaos sbom clean
 
 setup: $(READY)
 
@@ -89,6 +89,10 @@ coverage: setup
 # A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
 load: setup
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --users 16 --spawn-rate 16 --run-time 1m $(ARGS)
+
+# Half an hour of load on servers of its own: what grows? The report goes to artifacts/soak; e.g. make soak ARGS='--minutes 3'
+soak: setup
+	$(BIN)/python bench/soak.py --no-page $(ARGS)
 
 # Five minutes of faults on real servers under load; the report goes to artifacts/chaos, e.g. make chaos ARGS='--minutes 60 --seed 7'
 chaos: setup
