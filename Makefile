@@ -10,9 +10,12 @@ LOCKED := .ci/locked.txt
 # The version that the export is tested with. Which build of it there is depends on the index, so no hash is locked.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
+# Libraries are compiled at their first import and kept, also where the caller's environment would have every process compile them anew.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load sbom clean
+.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak chaos sbom clean
 
 setup: $(READY)
 
@@ -87,6 +90,14 @@ coverage: setup
 # A minute of load on the running server; the report goes to artifacts/load, e.g. make load ARGS='--users 32 --corrupt 0.01 ImageUser'
 load: setup
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary --users 16 --spawn-rate 16 --run-time 1m $(ARGS)
+
+# Half an hour of load on servers of its own: what grows? The report goes to artifacts/soak; e.g. make soak ARGS='--minutes 3'
+soak: setup
+	$(BIN)/python bench/soak.py --no-page $(ARGS)
+
+# Five minutes of faults on real servers under load; the report goes to artifacts/chaos, e.g. make chaos ARGS='--minutes 60 --seed 7'
+chaos: setup
+	$(BIN)/python -m chaos $(ARGS)
 
 # What a release is made of, as CycloneDX: artifacts/sbom has a file for each lock
 sbom: setup

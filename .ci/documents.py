@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def blocks(*languages: str) -> list[Piece]:
     return [
         Piece(path, token.map[0] + 1, token.info, token.content)
         for path in documents()
-        for token in MARKDOWN.parse(path.read_text(encoding="utf-8"))
+        for token in _tokens(path.read_text(encoding="utf-8"))
         if token.map and token.type in ("fence", "code_block") and (not languages or token.info in languages)
     ]
 
@@ -63,7 +64,7 @@ def links() -> list[Piece]:
 
 def anchors(path: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
-    tokens = MARKDOWN.parse(path.read_text(encoding="utf-8"))
+    tokens = _tokens(path.read_text(encoding="utf-8"))
     titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -74,8 +75,14 @@ def tracked(*patterns: str) -> list[str]:
     return subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+@functools.cache
+def _tokens(content: str) -> list[Token]:
+    """Parse a document once, however often it is asked for: parsing is what takes the time."""
+    return MARKDOWN.parse(content)
+
+
 def _inline() -> Iterator[tuple[Path, int, Token]]:
     for path in documents():
-        for token in MARKDOWN.parse(path.read_text(encoding="utf-8")):
+        for token in _tokens(path.read_text(encoding="utf-8")):
             for child in token.children or ():
                 yield path, (token.map or [0])[0] + 1, child

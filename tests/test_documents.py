@@ -109,7 +109,13 @@ def searches(document: Path) -> list[tuple[str, ...]]:
     """Return the commands of a document that ask a sidecar, in their order, from ``search`` on."""
     lines = [command.words for block in blocks("sh") if block.document == document for command in commands(block.content)]
     asked = [words[1:] for words in lines if Path(words[0]).name == "clipserve" and words[1] == "search"]
-    apart = ("serve", "copy", "backup", "restore")  # they ask no sidecar, or two places, and have tests of their own
+    apart = (
+        "serve",
+        "copy",
+        "backup",
+        "restore",
+        "reembed",
+    )  # they ask no sidecar, two places, or two models: in tests of their own
     return [words for words in asked if words[1] not in apart]
 
 

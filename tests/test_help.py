@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from command_lines import check, verbs
+from command_lines import check, printed, verbs
 from documents import ROOT
 from servers import CLIPSERVE
 from snippets import commands
@@ -24,8 +24,7 @@ REDIRECTED = re.compile(r' > (~|"\$).*')
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_every_help_has_examples_that_its_parser_takes(words: list[str]) -> None:
-    shown = subprocess.run([CLIPSERVE, *words, "--help"], capture_output=True, text=True, check=True).stdout
-    _, heading, examples = shown.partition(f"\n{EXAMPLES}\n")
+    _, heading, examples = printed(words, "--help").partition(f"\n{EXAMPLES}\n")
     lines = [line.strip() for line in examples.split("\n\n")[0].splitlines()]
     assert heading
     assert lines
@@ -37,8 +36,7 @@ def test_every_help_has_examples_that_its_parser_takes(words: list[str]) -> None
 
 @pytest.mark.parametrize("words", [[], *([name] for name in cli.COMMANDS)], ids=" ".join)
 def test_every_command_tells_the_version(words: list[str]) -> None:
-    shown = subprocess.run([CLIPSERVE, *words, "--version"], capture_output=True, text=True, check=True).stdout
-    assert shown == f"clipserve {version('clipserve')}\n"
+    assert printed(words, "--version") == f"clipserve {version('clipserve')}\n"
 
 
 def test_bash_completes_verbs_options_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,6 +140,15 @@ def test_a_swap_keeps_what_was_hidden_and_added_meanwhile() -> None:
     assert len(index) == COUNT - 1
 
 
+def test_a_range_without_rows_leaves_the_others() -> None:
+    vectors, rows = unit(COUNT), np.arange(COUNT)
+    index = Index(SIZE, tuple(part("flat", vectors[n : n + 1000], rows[n : n + 1000]) for n in (0, 1000)))
+    index.append(rows[2000:], vectors[2000:])
+    index.clear(1000, 2499)
+    assert [index.search(vectors[n], 1)[1].tolist() == [n] for n in (5, 1500, 2400, 2500)] == [True, False, False, True]
+    assert len(index) == 1000 + 500
+
+
 def test_as_many_are_found_as_there_are() -> None:
     vectors, rows = unit(COUNT), np.arange(COUNT)
     lists = part("ivf", vectors, rows)

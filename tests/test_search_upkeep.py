@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lancedb
+import numpy as np
 import psutil
 import pytest
-from collections_on_disk import Opener, fill, rows
+from collections_on_disk import COUNT, VECTORS, Opener, fill, hit_ids, rows
 
+from clip_client.spec import Tower
 from clip_search.collection import Collection
 from clip_search.storage.lance_threads import limit_threads
 
@@ -218,3 +220,20 @@ def test_files_are_read_by_as_many_threads_as_there_are_cores(
     limit_threads(database)
     assert os.environ.get("LANCE_IO_THREADS") == there
     assert ("LANCE_DEFAULT_FRAGMENT_READAHEAD" in os.environ) == (there is not None)
+
+
+@pytest.mark.parametrize("left", [0, 3, 600])
+def test_rows_that_go_while_all_is_indexed_anew(alone: Collection, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    numbers, going = alone.table.rows, [[f"r{n}" for n in range(left, COUNT)]]
+
+    def listed(tower: Tower) -> np.ndarray:
+        there = numbers(tower)
+        while going:
+            alone.delete(ids=going.pop()).result()
+        return there
+
+    monkeypatch.setattr(alone.table, "rows", listed)
+    alone.rebuild()
+    assert len(hit_ids(alone, VECTORS[0], COUNT)) == left
+    if left:
+        assert hit_ids(alone, VECTORS[left - 1], 1) == [f"r{left - 1}"]

@@ -87,3 +87,11 @@ def test_artefacts_are_opened_in_one_place() -> None:
     product = tracked("client/*.py", "export/*.py", "search/*.py", "serve/*.py")
     openers = {str(Path(path).parent) for path in product if opening.search((ROOT / path).read_text(encoding="utf-8"))}
     assert openers == {"client/clip_client/engines"}
+
+
+def test_make_keeps_what_python_compiles_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    asked = f"tell:\n\t@{sys.executable} -c 'import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)'"
+    told = subprocess.run(["make", "--silent", "--eval", asked, "tell"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", str(ROOT / ".venv" / "compiled")]

@@ -60,10 +60,10 @@ def plot(path: Path, draw: Draw, height: float, legend: bool = False) -> Path:
     return save(path, [with_grid], (9, height))
 
 
-def save(path: Path, draws: Sequence[Draw], size: tuple[float, float], title: str = "") -> Path:
-    """Draw sets of axes side by side in a figure of this size in inches, and save it."""
-    figure, axes = plt.subplots(1, len(draws), figsize=size, layout="constrained", squeeze=False)
-    for draw, each in zip(draws, axes[0], strict=True):
+def save(path: Path, draws: Sequence[Draw], size: tuple[float, float], title: str = "", rows: int = 1) -> Path:
+    """Draw sets of axes side by side, in one row or several, in a figure of this size in inches, and save it."""
+    figure, axes = plt.subplots(rows, len(draws) // rows, figsize=size, layout="constrained", squeeze=False)
+    for draw, each in zip(draws, axes.flat, strict=True):
         draw(each)
     if title:
         figure.suptitle(title)

@@ -20,7 +20,7 @@ from lib.triton_work import Work, work
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
 NOBODY = "127.0.0.1:9"  # address without a Triton, for sidecars that are only given vectors
 
-_START_S = 60.0
+_START_S = 300.0  # a busy machine takes long
 _TIMEOUT_S = 3600.0  # indexing of a large collection is one request
 
 

@@ -13,7 +13,9 @@ from clip_client.errors import Unavailable
 from clip_serve.crashes import Crashed, fault, fault_of
 
 POLL_S = 0.2
+_SERVER = "tritonserver"
 _STUB = "triton_python_backend_stub"
+_ENDING_S = 5  # patience with the threads of a server that was killed
 _FROZEN_S = 3  # patience with a halted process, e.g. for a debugger's short stop
 
 
@@ -23,7 +25,7 @@ class Watch:
     def __init__(self, server: subprocess.Popen[bytes], instances: int, explanation: str) -> None:
         """Find the Python processes of a server that is ready; raise Unavailable if one of them has ended already."""
         self._server, self._explanation = server, explanation
-        self._members = {psutil.Process(server.pid): "tritonserver", **_stubs(server, instances)}
+        self._members = {psutil.Process(server.pid): _SERVER, **_stubs(server, instances)}
         self._leaving: set[psutil.Process] = set()  # of models that are unloaded
         self._standing: dict[psutil.Process, float] = {}
 
@@ -72,6 +74,9 @@ class Watch:
     def _look_at(self, process: psutil.Process, name: str) -> None:
         status = _status(process)
         if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            if name == _SERVER:  # its threads end later than itself, and only then it tells how
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._server.wait(_ENDING_S)
             self._look_at_server()
             if signal := fault_of(process):
                 raise Crashed(f"the Python process of {name} crashed ({signal})")

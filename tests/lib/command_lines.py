@@ -24,6 +24,7 @@ from clip_client import cli
 
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 _LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+_CHAOS = [sys.executable, "-m", "chaos"]
 _OWN_FLAG = re.compile(r'add_argument\(\s*"(--[\w-]+)"')
 
 
@@ -65,8 +66,8 @@ def verbs() -> list[list[str]]:
 
 @functools.cache
 def every_flag() -> set[str]:
-    """Return the flags of all commands of clipserve and of locust with our users."""
-    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), _locusts())
+    """Return the flags of all commands of clipserve, of locust with our users, and of the rehearsal of faults."""
+    return set.union(*(flags([CLIPSERVE, *words]) for words in verbs()), _locusts(), flags(_CHAOS))
 
 
 def _locusts() -> set[str]:
@@ -77,7 +78,19 @@ def _locusts() -> set[str]:
 
 @functools.cache
 def _help(program: tuple[str, ...]) -> str:
-    return _run([*program, "--help"])
+    script, *words = program
+    return printed(words, "--help") if script == str(CLIPSERVE) else _run([*program, "--help"])
+
+
+def printed(words: Sequence[str], option: str) -> str:
+    """Return what a command of clipserve prints for ``--help`` or ``--version``, in this process, which has loaded it."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        try:
+            status = cli.main([*words, option])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    assert status == 0
+    return output.getvalue()
 
 
 def _run(command: Sequence[str]) -> str:
@@ -156,6 +169,10 @@ def _locust(arguments: Sequence[str]) -> None:
     _among([word for word in arguments if re.fullmatch(r"[A-Z]\w+User", word)], listed, "locust")
 
 
+def _chaos(arguments: Sequence[str]) -> None:
+    _among([word for word in arguments if word.startswith("-")], flags(_CHAOS), "chaos")
+
+
 def _docker(arguments: Sequence[str]) -> None:
     """Check by the compose file what ``docker compose`` would: its services and profiles."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -201,6 +218,7 @@ def _among(words: Sequence[str], known, program: str) -> None:
 
 
 _PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
+    "chaos": _chaos,
     "chmod": _any,
     "clipserve": _clipserve,
     "docker": _docker,

@@ -83,6 +83,7 @@ def opened(browser: Browser, sidecar: Sidecar, address: str = "", **options: Any
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{sidecar.url}/{address}")
+        page.bring_to_front()  # of a window in the background Chromium may say that nothing in it has the focus
         yield page
         assert [complaint for complaint in complaints if not complaint.startswith("Failed to load resource")] == []
 

@@ -193,12 +193,10 @@ class FaissEngine:
         with self._building:
             with self._sealing:
                 self._build_to = last = self.index.snapshot.last
-            count = int(np.count_nonzero((rows := self._table.rows(self._tower)) >= first) - np.count_nonzero(rows > last))
-            if count:
-                part = self._builder.part(rows[(rows >= first) & (rows <= last)], self.index.size)
+            if part := self._builder.part(first, last, self.index.size):
                 self.index.replace(part, first=first)
             else:
-                self.index.clear(last)
+                self.index.clear(first, last)
             self._unsaved = True
             self._save()
 
@@ -237,11 +235,8 @@ class FaissEngine:
 
     def _replaced(self, part: Part) -> Part | None:
         """Replace a part by an exact one from the table; None if no rows of it are left."""
-        rows = self._table.rows(self._tower)
-        rows = rows[(rows >= part.first) & (rows <= part.last)]
-        exact = None
-        if len(rows):
-            exact = self._builder.in_memory("flat", rows, np.empty((0, 0), np.float32))
+        exact = self._builder.exact(part.first, part.last)
+        if exact:
             exact.makeshift = True
         self.index.exchange(part, exact)
         return exact

@@ -35,8 +35,32 @@ class PartBuilder:
         self.saved = SavedQueries(folder, table.identity)
         self._noting = threading.Lock()  # a tail is sealed while an index is built
 
-    def part(self, rows: Rows, size: int) -> Part:
-        """Index rows of the table (ascending) that have vectors of this size, in the fastest kind that reaches the target."""
+    def part(self, first: int, last: int, size: int) -> Part | None:
+        """Index the table's rows of a range, in the fastest kind that reaches the target; None if there are none."""
+        return self._of_range(first, last, lambda rows: self._of_best_kind(rows, size))
+
+    def exact(self, first: int, last: int) -> Part | None:
+        """Index the table's rows of a range in memory, to be compared one by one; None if there are none."""
+        return self._of_range(first, last, lambda rows: self.in_memory("flat", rows, np.empty((0, 0), np.float32)))
+
+    def _of_range(self, first: int, last: int, build: Callable[[Rows], Part]) -> Part | None:
+        """Index rows that may be deleted while they are read: if that fails since many are gone, those that are left."""
+        rows = self._rows(first, last)
+        while len(rows):
+            try:
+                return build(rows)
+            except Exception:
+                left = self._rows(first, last)
+                if len(left) == len(rows):
+                    raise
+                rows = left
+        return None
+
+    def _rows(self, first: int, last: int) -> Rows:
+        rows = self._table.rows(self._tower)
+        return rows[(rows >= first) & (rows <= last)]
+
+    def _of_best_kind(self, rows: Rows, size: int) -> Part:
         part = None
         for kind in self._kinds(len(rows), size):
             if part and part.folder:

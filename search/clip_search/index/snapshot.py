@@ -120,10 +120,12 @@ class Index:
             parts = tuple(part for part in self.snapshot.parts if part.last < first)
             self.snapshot = Snapshot(parts, Tail.empty(self.size))
 
-    def clear(self, last: int) -> None:
-        """Note that no row up to ``last`` is left."""
+    def clear(self, first: int, last: int) -> None:
+        """Note that no row from ``first`` to ``last`` is left."""
         with self._lock:
-            self.snapshot = Snapshot((), self.snapshot.tail.after(last))
+            now = self.snapshot
+            parts = tuple(part for part in now.parts if part.last < first or part.first > last)
+            self.snapshot = Snapshot(parts, now.tail.after(last))
 
 
 def _best(results: list[Found], k: int) -> Found:
