@@ -10,9 +10,8 @@ LOCKED := .ci/locked.txt
 # The version that the export is tested with. Which build of it there is depends on the index, so no hash is locked.
 TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
-# Libraries are compiled at their first import and kept, also where the caller's environment would have every process compile them anew.
+# What Python compiles at the first import is kept, also where the caller has every process compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
-export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak chaos sbom clean

@@ -47,7 +47,8 @@ class Door:
     def __init__(self, name: str, port: int) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
-        self._pool = urllib3.PoolManager(retries=False, maxsize=16)
+        # A connection for each request: one that is kept may be closed by the sidecar at the moment in which it is used again.
+        self._pool = urllib3.PoolManager(retries=False, headers={"Connection": "close"})
 
     def ask(self, method: str, path: str, body: Any = None, timeout_s: float = PATIENCE_S) -> Answer:
         """Send a request once; never raises for what becomes of it."""

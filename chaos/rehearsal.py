@@ -126,14 +126,15 @@ class Rehearsal:
         return wrong[:_TOLD] + [f"and {len(wrong) - _TOLD} more of these"] * (len(wrong) > _TOLD)
 
 
-def plan(seed: int, names: Sequence[str], with_long: bool) -> Iterator[list[Fault]]:
-    """Yield rounds of faults for ever, each kind once, in an order drawn anew; ``names`` are beginnings of those wanted."""
+def wanted(names: Sequence[str], with_long: bool) -> list[Fault]:
+    """Return the kinds of faults whose names begin so; without names all, those of a long recovery if they are wanted, too."""
+    every = (*KILLS, *OTHERS)
+    return [fault for fault in every if (fault.name.startswith(tuple(names)) if names else with_long or not fault.is_long)]
+
+
+def plan(seed: int, kinds: Sequence[Fault]) -> Iterator[list[Fault]]:
+    """Yield rounds of faults for ever, each kind once, in an order drawn anew."""
     draw = random.Random(f"{seed} plan")
-    kinds = [
-        fault
-        for fault in (*KILLS, *OTHERS)
-        if (fault.name.startswith(tuple(names)) if names else with_long or not fault.is_long)
-    ]
     while True:
         yield draw.sample(kinds, len(kinds))
 

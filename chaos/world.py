@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -143,4 +144,6 @@ def running(repository: Path, logs: Path, seed: int, has_rooms: bool) -> Iterato
             world.start()
             yield world
         finally:
+            for number in (signal.SIGINT, signal.SIGTERM):  # what was started is ended, however impatient somebody is
+                signal.signal(number, signal.SIG_IGN)
             world.stop()

@@ -38,7 +38,10 @@ FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32
 """Options of most exports in tests: two variants that build fast, and always the same one published."""
 
 
-LONGEST = ("variants", "emoji_served", "oracle", "families", "saved_tokenizers", "serve", "export", "search_stateful")
+LONGEST = (
+    *("variants", "emoji_served", "oracle", "families", "saved_tokenizers", "serve", "export", "search_stateful"),
+    *("documents", "publish", "search_page", "up", "loadtest", "search_faults", "door", "up_first_hour", "up_pictures"),
+)
 """Files that begin first, so that no process is left alone with one of them at the end."""
 
 if WORKER:

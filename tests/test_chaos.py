@@ -17,19 +17,20 @@ import numpy as np
 import pytest
 import urllib3
 from servers import free_ports
+from sidecars import Sidecar
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "bench"))
 sys.path.append(str(ROOT))
 
 import chaos.__main__ as chaos_main  # noqa: E402
-from chaos import faults, rehearsal  # noqa: E402
+from chaos import faults, judgement, rehearsal  # noqa: E402
 from chaos.asking import NO_ANSWER, Answer, Door  # noqa: E402
 from chaos.damage import damage  # noqa: E402
-from chaos.kinds import Requests  # noqa: E402
+from chaos.kinds import COLLECTION, Requests  # noqa: E402
 from chaos.ledger import Ledger  # noqa: E402
 from chaos.load import RIGHT, WRONG, Kind, Load, Outcome  # noqa: E402
-from chaos.rehearsal import Rehearsed, plan  # noqa: E402
+from chaos.rehearsal import Rehearsed, plan, wanted  # noqa: E402
 from chaos.relay import Relay  # noqa: E402
 from chaos.report import Report  # noqa: E402
 from chaos.samples import PICTURES, TEXTS, Samples, drawn, metadata  # noqa: E402
@@ -169,6 +170,40 @@ class TestAnswers:
         assert ledger.acknowledged == 1
 
 
+@pytest.fixture
+def collection(sidecar: Sidecar, samples: Samples) -> Iterator[Sidecar]:
+    """A real sidecar with a collection of the rehearsal's name."""
+    columns = {"serial": "int", "label": "string"}
+    assert (
+        sidecar.ask("POST", "/v1/collections", {"name": "chaos", "dimension": SIZE, "fingerprint": "", "columns": columns})[0]
+        < 300
+    )
+    yield sidecar
+    assert sidecar.ask("DELETE", COLLECTION)[0] == 200
+
+
+def test_the_judge_reads_a_real_sidecar(collection: Sidecar, samples: Samples) -> None:
+    ledger, door, draw = Ledger(40), Door("writer", collection.port), random.Random(3)
+    kinds = {kind.name: kind for kind in Requests(door, ledger, samples).kinds()}
+    for name in ("add vectors", "add vectors", "replace rows", "delete by filter", "feedback", "search by vector"):
+        sent = kinds[name].send(draw)
+        assert sent
+        assert (sent[0].is_good, sent[1]) == (True, ""), sent
+    assert judgement.differences(door, ledger, samples, 10) == judgement.lost_feedback(door, ledger) == []
+    [first, second] = sorted(ledger.claim(random.Random(0), 2, there=True) + ledger.claim(random.Random(1), 2, there=True))[:2]
+    serial, another = ledger.now(first), ledger.now(second)
+    changed = samples.row(first, serial) | {"vector": samples.row(second, another)["vector"]}
+    collection.ask("POST", f"{COLLECTION}/rows", {"rows": [changed], "on_conflict": "replace"})
+    collection.ask("POST", f"{COLLECTION}/delete", {"ids": [second]})
+    collection.ask("POST", f"{COLLECTION}/rows", {"rows": [samples.row("r9999", 10_000)]})
+    wrong = "\n".join(judgement.differences(door, ledger, samples, 10))
+    assert f"{second!r} was lost: expected row {another}" in wrong
+    assert "'r9999' is back as row 10000, or was never sent" in wrong
+    assert f"{first!r}, row {serial}, has another vector" in wrong
+    ledger.feedback.add("never-sent")
+    assert "1 of 2 events of feedback were lost: ['never-sent']" in judgement.lost_feedback(door, ledger)[0]
+
+
 def an_outcome(what: str, *, door: str = "writer", retry_after: str = "5") -> Outcome:
     return Outcome("search", door, what, "", 1.0, 2.0, retry_after)
 
@@ -192,14 +227,14 @@ def test_a_fault_excuses_its_own_errors_alone() -> None:
 
 
 def test_a_seed_has_one_order_and_each_kind_comes_once() -> None:
-    first, again, other = (next(plan(seed, [], with_long=False)) for seed in (7, 7, 8))
+    first, again, other = (next(plan(seed, wanted([], with_long=False))) for seed in (7, 7, 8))
     assert [one.name for one in first] == [one.name for one in again] != [one.name for one in other]
     assert (
         {one.name for one in first}
         == {one.name for one in other}
         == {one.name for one in (*faults.KILLS, *faults.OTHERS) if not one.is_long}
     )
-    assert {one.name for one in next(plan(7, ["SIGSTOP", "clock"], with_long=False))} > {"clock jump", "SIGSTOP: stub"}
+    assert {one.name for one in wanted(["SIGSTOP", "clock"], with_long=False)} > {"clock jump", "SIGSTOP: stub"}
 
 
 def test_what_was_gone_and_for_how_long() -> None:

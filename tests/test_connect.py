@@ -164,7 +164,7 @@ def test_a_token_in_plain_text_to_elsewhere_is_warned_of(address: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "grpcs://192.0.2.1"])
 def test_a_token_that_nobody_else_reads_is_not_warned_of(address: str, recwarn: pytest.WarningsRecorder) -> None:
     Clip(address, token=TOKEN).close()
-    assert not recwarn.list
+    assert [str(each.message) for each in recwarn if "token" in str(each.message)] == []  # others may warn of what they left
 
 
 class TestEnvironment:

@@ -62,6 +62,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.long
 def test_two_trainings_end_in_the_same_weights(trained, emoji, drawings, tmp_path):
     train(emoji, drawings, FEW, tmp_path)
     assert_same_weights(trained, tmp_path)

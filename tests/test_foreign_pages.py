@@ -161,13 +161,18 @@ def test_the_sidecar_refuses_a_name_that_was_pointed_at_it(browser: Browser, unh
 
 
 @pytest.mark.parametrize(
-    ("host", "door"), [pytest.param("127.0.0.1", 0, marks=pytest.mark.long), ("localhost", 0), ("localhost", 2)]
+    ("host", "door"),
+    [
+        pytest.param("127.0.0.1", 0, marks=pytest.mark.long),
+        ("localhost", 0),
+        pytest.param("localhost", 2, marks=pytest.mark.long),
+    ],
 )
 def test_triton_refuses_pages_of_others(browser: Browser, unharmed_triton: Server, host: str, door: int) -> None:
     check_refused(foreign(browser, TRITON, host, unharmed_triton.ports[door]), TRITON)
 
 
-@pytest.mark.parametrize("door", [0, 2], ids=["HTTP", "metrics"])
+@pytest.mark.parametrize("door", [pytest.param(0, id="HTTP"), pytest.param(2, id="metrics", marks=pytest.mark.long)])
 def test_triton_refuses_a_name_that_was_pointed_at_it(browser: Browser, unharmed_triton: Server, door: int) -> None:
     check_refused(rebound(browser, TRITON, unharmed_triton.ports[door]), TRITON)
 

@@ -46,6 +46,7 @@ def by_name(report: dict) -> dict[str, dict]:
     return {row["name"]: row for row in report["rows"]}
 
 
+@pytest.mark.long
 def test_sixteen_users_are_answered_rightly_and_the_bottleneck_is_named(server: Server, tmp_path: Path) -> None:
     report = loaded(tmp_path, "--triton", server.address, "-u", "16", "-r", "16", "-t", "12s")
     rows, used = by_name(report), {step["model"]: step for step in report["load"]["steps"]}

@@ -237,6 +237,7 @@ def test_open_clips_tower_joins_as_transformers_does(spec: ModelSpec) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.long
 class TestExport:
     """The variant at the command's door."""
 

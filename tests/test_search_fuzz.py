@@ -123,7 +123,13 @@ def test_references_of_the_openapi_document_resolve(fuzzed: Sidecar) -> None:
 schemathesis.serializer.alias("application/vnd.apache.arrow.stream", "application/octet-stream")
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(GenerationMode.POSITIVE, id="valid"),
+        pytest.param(GenerationMode.NEGATIVE, id="invalid", marks=pytest.mark.long),
+    ],
+)
 def test_requests_made_from_the_openapi_document(fuzzed: Sidecar, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{fuzzed.url}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]

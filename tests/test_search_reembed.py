@@ -5,15 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from starlette.testclient import TestClient
 from two_models import World, picture, until, vector, world
 
 from clip_client.errors import Conflict, InvalidInput, NotFound
+from clip_search.errors import ReadOnly, StorageFull
 from clip_search.ingest import AddOptions, Item, add
 from clip_search.query import Term
 from clip_search.reembedding.second_sets import Wish
+from clip_search.storage import vector_sets
+from clip_search.storage.schema import check_collection
+from clip_search.storage.table import Table
+from clip_search.web.app import app
+from clip_search.web.response_models import Reembedding
 
 WISH = Wish("new", cores=1.0)
 
@@ -236,3 +245,123 @@ def test_pictures_that_were_sent_are_embedded_for_both(two: World) -> None:
     two.new.pause_s = 0
     two.settled("kept")
     assert two.answers()[1]["sent"] == 500
+
+
+def test_a_full_disk_ends_it_with_a_reason_and_the_old_set_answers_on(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Table.append
+
+    def full(table: Table, rows: pa.Table) -> None:
+        if table.name == "a.2":
+            raise StorageFull("the disk is full, nothing was added: make room; searches go on")
+        real(table, rows)
+
+    monkeypatch.setattr(Table, "append", full)
+    begin(two)
+    assert "the disk is full" in two.settled("failed")["reason"]
+    two.add(80)
+    assert two.answers() == ("old", {f"r{n}": n for n in (*range(30), 80)})
+    monkeypatch.setattr(Table, "append", real)
+    begin(two)
+    two.settled("kept")
+    assert two.answers() == ("new", {f"r{n}": n for n in (*range(30), 80)})
+
+
+def test_a_failed_write_of_what_is_added_is_made_up_for(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(two)
+    two.settled("kept")
+    real = Table.append
+    monkeypatch.setattr(Table, "append", lambda table, rows: real(table, rows) if table.name != "a" else 1 / 0)
+    two.add(80)
+    monkeypatch.setattr(Table, "append", real)
+    assert two.sidecar.collection("a").delete(ids=["r2"]).result() == 1
+    two.sidecar.seconds.back(two.sidecar.collection("a"))
+    two.settled("kept")
+    assert two.answers() == ("old", {f"r{n}": n for n in (*range(30), 80) if n != 2})
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_a_swap_that_fails_leaves_one_set_or_the_other(two: World, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    real = Table.note
+
+    def fail(table: Table, note: dict[str, Any]) -> None:
+        if '"state": "serving"' not in str(note):
+            return real(table, note)
+        if fault == "after":
+            real(table, note)
+        raise OSError("lost")
+
+    monkeypatch.setattr(Table, "note", fail)
+    begin(two)
+    state = two.settled("failed", "kept")
+    assert state["state"] == {"before": "failed", "after": "kept"}[fault]  # the note is read again
+    assert two.answers() == ({"before": "old", "after": "new"}[fault], {f"r{n}": n for n in range(30)})
+    monkeypatch.setattr(Table, "note", real)
+    if fault == "before":
+        begin(two)
+        two.settled("kept")
+    assert two.answers()[0] == "new"
+
+
+def test_a_sidecar_that_only_reads_goes_over_too(two: World, tmp_path: Path) -> None:
+    with world(tmp_path, read_only=True, index_folder=tmp_path / "reader") as reader:
+        assert reader.answers()[0] == "old"
+        begin(two)
+        two.settled("kept")
+        assert until(lambda: reader.sidecar.collection("a").about.space == "new")
+        two.add(90)
+        assert until(
+            lambda: (
+                len(reader.sidecar.collection("a").table) == 31 and reader.sidecar.collection("a").engines["image"].size() == 31
+            )
+        )
+        assert reader.answers() == ("new", {f"r{n}": n for n in (*range(30), 90)})
+        assert reader.sidecar.embedder_of(reader.sidecar.collection("a")) is reader.new
+        with pytest.raises(ReadOnly):
+            reader.sidecar.seconds.drop("a")
+
+
+def test_the_routes_say_and_do_the_same(two: World) -> None:
+    with TestClient(app(two.sidecar), base_url="http://127.0.0.1") as http:
+        path = "/v1/collections/a/reembed"
+        assert http.get(path).status_code == 404
+        assert http.get("/v1/collections/a").json().keys().isdisjoint({"reembedding"})
+        for body in (
+            {},
+            {"to": "new", "missing": 2},
+            {"to": "new", "share_of_cores": 0},
+            {"to": "../x"},
+            {"to": "new", "x": 1},
+        ):
+            assert http.post(path, json=body).status_code == 400, body
+        begun = http.post(path, json={"to": "new", "share_of_cores": 1.0})
+        assert begun.status_code == 202, begun.text
+        assert begun.json().keys() == Reembedding.__annotations__.keys()
+        two.settled("kept")
+        found = http.post("/v1/collections/a/search", json={"text": "text 7", "k": 1, "modality": "text"}).json()
+        assert (found["hits"][0]["id"], found["space"]) == ("r7", "new")
+        assert http.get("/v1/collections/a").json()["reembedding"] == http.get(path).json()
+        metrics = http.get("/metrics").text
+        assert 'clipserve_collection_reembedding_rows{collection="a",rows="embedded"} 30.0' in metrics
+        assert 'clipserve_collection_reembedding_state{collection="a",state="kept"} 1.0' in metrics
+        assert http.get(f"{path}/left-out").json() == {"rows": [], "next": None}
+        assert http.post(f"{path}/back", json={}).status_code == 202
+        assert until(lambda: two.sidecar.collection("a").about.space == "old")
+        two.settled("kept")
+        found = http.post("/v1/collections/a/search", json={"text": "text 7", "k": 1, "modality": "text"}).json()
+        assert (found["hits"][0]["id"], found["space"]) == ("r7", "old")
+        dropped = http.delete(path)
+        assert dropped.json() == {"dropped": "a", "model": "new", "space": "new", "rows_only_there": 0}
+        assert http.delete(path).status_code == 404
+
+
+def test_a_second_set_has_a_name_that_no_collection_has() -> None:
+    assert vector_sets.tables_of("a", ["a.10", "b", "a", "a.2", "a.b", "a.2.2"]) == ["a", "a.2", "a.10"]
+    assert vector_sets.following(["a", "a.10"], "a") == "a.11"
+    assert vector_sets.collection_of("a.2") == vector_sets.collection_of("a") == "a"
+    with pytest.raises(InvalidInput):
+        check_collection("a.2")
+    note = vector_sets.SetNote("filling", "new", False, "s")
+    assert vector_sets.sets_of(["a", "a.2"], note) == vector_sets.Sets("a", "a.2", note)
+    serving = vector_sets.SetNote("serving", "new", False, "s")
+    assert vector_sets.sets_of(["a", "a.2"], serving) == vector_sets.Sets("a.2", "a", serving)
+    assert vector_sets.sets_of(["a", "a.2"], None).serving == "a"  # somebody else's table

@@ -91,7 +91,6 @@ def test_artefacts_are_opened_in_one_place() -> None:
 
 def test_make_keeps_what_python_compiles_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
-    asked = f"tell:\n\t@{sys.executable} -c 'import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)'"
+    asked = f"tell:\n\t@{sys.executable} -c 'import sys; print(sys.dont_write_bytecode)'"
     told = subprocess.run(["make", "--silent", "--eval", asked, "tell"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["False", str(ROOT / ".venv" / "compiled")]
+    assert told.stdout == "False\n"

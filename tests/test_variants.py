@@ -173,6 +173,7 @@ def test_a_variant_that_cannot_be_had_is_not_published(
     assert "the image tower isn't published: tensorrt-fp16: no NVIDIA GPU here" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_int8_goes_through_its_recipes(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,7 +304,7 @@ def test_a_full_disk_leaves_nothing_half_published(checkpoint: Path, tmp_path: P
     assert ended.returncode == cli.BAD_INPUT, ended.stderr
     assert "File too large" in ended.stderr
     assert not (tmp_path / "model_repository").exists()
-    assert export(checkpoint, tmp_path, *FLOATS) == 0
+    assert export(checkpoint, tmp_path, "--quick", *FLOATS) == 0
 
 
 def test_engines_are_built_for_what_a_server_sends(spec: ModelSpec) -> None:

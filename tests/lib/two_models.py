@@ -18,6 +18,7 @@ from clip_client.errors import Unavailable
 from clip_client.spec import ModelSpec
 from clip_search.embedder import Embedded
 from clip_search.ingest import AddOptions, Item, Outcome, add
+from clip_search.lru import Lru
 from clip_search.options import FetchOptions, IndexOptions, Options
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
@@ -59,6 +60,7 @@ class Model:
     def __init__(self, space: str) -> None:
         self.space, self.is_down, self.pause_s, self.asked = space, False, 0.0, 0  # pictures
         self.waiting = self.batches = self.batched = 0
+        self.cache: Lru[Any, Any] = Lru(0)
 
     @property
     def spec(self) -> ModelSpec:

@@ -51,6 +51,7 @@ class Filling:
     ) -> None:
         self._second, self._serving, self._left_out, self._source = second, serving, left_out, source
         self._cores, self._stop = cores, stop
+        self._is_patient = True
         self.waiting = ""  # why it doesn't go on at the moment
 
     def pending(self) -> Rows:
@@ -58,15 +59,17 @@ class Filling:
         return np.setdiff1d(self._second.missing(), self._left_out.numbers(), assume_unique=True)
 
     def run(self, most: int | None = None) -> int:
-        """Embed what is pending, at most so many rows; return how many that were.
+        """Embed what is pending; return how many rows that were. At most so many are done at once, without a pause.
 
         Raises:
             Stopped: it is to end.
+            Unavailable, Timeout: the model can't be asked; without ``most`` it is waited for.
             ContractMismatch: the model is of another space.
             ClipError: the set can't be written.
         """
         if self._stop.is_set():
             raise Stopped
+        self._is_patient = most is None
         rows = self.pending()[:most]
         for start in range(0, len(rows), _ROWS):
             self._batch(rows[start : start + _ROWS])
@@ -114,12 +117,15 @@ class Filling:
                 found, failed = self._embedded(rows)
                 break
             except (Unavailable, Timeout) as problem:
+                if not self._is_patient:
+                    raise
                 self.waiting = str(problem)
                 self._stop.wait(_AGAIN_S)
         self.waiting = ""
         vectors.update(found)
         reasons.update(failed)
-        self._stop.wait((time.monotonic() - begin) * (1 / self._cores - 1))
+        if self._is_patient:
+            self._stop.wait((time.monotonic() - begin) * (1 / self._cores - 1))
 
     def _embedded(self, rows: Sequence[_Row]) -> tuple[dict[int, dict[Tower, Floats]], dict[int, tuple[str, str]]]:
         """Return the vectors of rows by number, and the ids and reasons of those that lack one."""

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from clip_client.errors import ClipError, Unavailable
+from clip_client.errors import ClipError, Timeout, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Moved
 from clip_search.reembedding.filling import Filling, Stopped
@@ -117,8 +117,11 @@ class GoingOver:
 
     def _swapped(self, opened: Collection) -> SetNote | None:
         """Let the other set serve; None if rows have come that it lacks. Nothing else is changed meanwhile."""
-        pending = len(self.filling.pending())
-        if pending > _LAST_ROWS or self.filling.run(_LAST_ROWS) < pending:
+        try:
+            pending = len(self.filling.pending())
+            if pending > _LAST_ROWS or self.filling.run(_LAST_ROWS) < pending:
+                return None
+        except (Unavailable, Timeout):  # nobody waits here for a model that is away
             return None
         self.there.left_out.keep(self.second.missing())
         self._check_missing()
