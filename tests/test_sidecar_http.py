@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from clip_client import (
+    AsyncSearch,
     ClipError,
     Conflict,
     ContractMismatch,
@@ -24,6 +26,8 @@ from clip_client import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    loop_session,
+    sidecar_http,
 )
 from clip_client.errors import http_status
 from clip_client.search import Row, Term
@@ -168,3 +172,55 @@ def test_rows_that_are_none_are_told() -> None:
         with pytest.raises(InvalidInput, match="none of 2 rows can be sent; row 0: it is a dict: expected a Row") as refused:
             search.add("photos", [{"id": "a"}, "a.jpg"])  # type: ignore[list-item]
     assert refused.value.errors.keys() == {0, 1}
+
+
+class _TiredHandler(http.server.BaseHTTPRequestHandler):
+    """One answer a connection, which is closed when the next request has come, as a server that thought it idle does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_DELETE(self) -> None:
+        if self.server.seen.count(self.client_address):
+            self.close_connection = True
+            return
+        self.server.seen.append(self.client_address)
+        body = b'{"deleted": 1}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def tired() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _TiredHandler) as server:
+        server.seen = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_no_change_is_sent_on_a_connection_that_was_idle(tired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Search(tired) as search:
+        search.delete_feedback("a")
+        with pytest.raises(Unavailable):
+            search.delete_feedback("a")
+        monkeypatch.setattr(sidecar_http, "IDLE_S", 0.0)
+        search.delete_feedback("a")
+        search.delete_feedback("a")
+
+
+def test_nor_on_an_event_loop(tired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def delete(pause_s: float) -> None:
+        async with AsyncSearch(tired) as search:
+            for _ in range(3):
+                await search.delete_feedback("a")
+                await asyncio.sleep(pause_s)
+
+    with pytest.raises(Unavailable):
+        asyncio.run(delete(0))
+    monkeypatch.setattr(loop_session, "IDLE_S", 0.01)
+    asyncio.run(delete(0.05))

@@ -12,6 +12,8 @@ from clip_client.connection_options import Options
 from clip_client.errors import Closed, Unavailable
 from clip_client.server_addresses import GRPC, ServerAddress
 
+IDLE_S = 4.0
+"""Seconds that a connection is kept without requests: servers close theirs after 5 s or more, perhaps while one comes."""
 Rows = Sequence[bytes] | npt.NDArray[np.uint8]
 """Byte strings, sent as a BYTES tensor [N, 1]; or an array, sent unchanged."""
 

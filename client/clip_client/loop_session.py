@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from clip_client.connection import Lost, Outage, closed
+from clip_client.connection import IDLE_S, Lost, Outage, closed
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, Unavailable
 from clip_client.server_addresses import ServerAddress
@@ -71,6 +71,6 @@ class LoopSession:
         if self._is_closed:
             raise closed(self._address)
         if self._opened is None:
-            connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self._context)
+            connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self._context, keepalive_timeout=IDLE_S)
             self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers)
         return self._opened

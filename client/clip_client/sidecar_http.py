@@ -14,7 +14,7 @@ import urllib3
 
 from clip_client import tls_faults
 from clip_client.concurrency import Concurrency
-from clip_client.connection import Lost, Outage
+from clip_client.connection import IDLE_S, Lost, Outage
 from clip_client.connection_options import Options
 from clip_client.errors import ClipError, Timeout, TooLarge, Unavailable
 from clip_client.request_ids import RequestContext, call, current, fresh, sent
@@ -229,6 +229,7 @@ class SidecarHttp(Sidecar):
         super().__init__(url, address, options, concurrency)
         context = (options.tls or Tls()).context() if address.is_secure else None
         self._pool = urllib3.PoolManager(headers=self._headers, retries=False, maxsize=_CONNECTIONS, ssl_context=context)
+        self._asked_at = time.monotonic()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -238,6 +239,7 @@ class SidecarHttp(Sidecar):
         self, method: str, path: str, body: bytes, timeout_s: float, most_bytes: int | None = None
     ) -> tuple[int, bytes]:
         timeout = urllib3.Timeout(connect=min(self._options.timeouts.connect_s, timeout_s), read=timeout_s)
+        self._let_go()
         try:
             answer = self._pool.request(
                 method,
@@ -257,6 +259,7 @@ class SidecarHttp(Sidecar):
 
     async def _streamed(self, path: str, body: bytes, ids: RequestContext) -> AsyncGenerator[bytes]:
         headers = {**ids.headers, **self._headers}
+        self._let_go()
         timeout = urllib3.Timeout(connect=self._options.timeouts.connect_s, read=self._options.request_s)
         try:
             answer = self._pool.request(
@@ -269,6 +272,13 @@ class SidecarHttp(Sidecar):
                     yield line
         except urllib3.exceptions.HTTPError as problem:
             raise self._of_library(problem) from problem
+
+    def _let_go(self) -> None:
+        """Close connections that nobody has used for a while: the server, or a proxy, may close them while a request comes."""
+        now = time.monotonic()
+        if now - self._asked_at > IDLE_S:
+            self._pool.clear()
+        self._asked_at = now
 
     def _of_library(self, problem: urllib3.exceptions.HTTPError) -> ClipError | Outage:
         """Return the error of ours for one of urllib3's."""

@@ -30,6 +30,7 @@ from clip_search.web.tokens import Tokens
 from clip_search.web.traces import Traces
 
 _LOG = logging.getLogger(__name__)
+_KEEP_ALIVE_S = 30  # of a connection without requests; clients let go of theirs before, or a request could meet its end
 _SWITCH_S = 0.0001  # with Python's 5 ms a search would wait so long each time that another thread reads rows to add
 
 
@@ -62,6 +63,7 @@ def serve(options: Options, traces: Traces) -> int:
         http=bounded(options.bounds, options.http.proxies),
         ws="none",
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     server = uvicorn.Server(config)
     print(
