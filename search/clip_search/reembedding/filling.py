@@ -52,6 +52,7 @@ class Filling:
         self._second, self._serving, self._left_out, self._source = second, serving, left_out, source
         self._cores, self._stop = cores, stop
         self._is_patient = True
+        self.settle: Callable[[], object] = lambda: None  # waits for the change that is being made
         self.waiting = ""  # why it doesn't go on at the moment
 
     def pending(self) -> Rows:
@@ -100,7 +101,16 @@ class Filling:
         good = [n for n, row in enumerate(values) if row["row"] in vectors]
         if good:
             self._second.fill(read.take(pa.array(good)), vectors)
-        self._left_out.note(reasons)
+        self._leave_out(reasons)
+
+    def _leave_out(self, reasons: Mapping[int, tuple[str, str]]) -> None:
+        """Note rows in the books, but for those that a change has just written into both sets."""
+        if not reasons:
+            return
+        if self._is_patient:  # else no change is made
+            self.settle()
+        there = set(self._second.table.there(np.array(sorted(reasons), np.int64)).tolist())
+        self._left_out.note({row: told for row, told in reasons.items() if row not in there})
 
     def _part(
         self,

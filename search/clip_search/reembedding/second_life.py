@@ -230,7 +230,10 @@ class SecondLife:
     def _to_fill(self) -> Filling:
         parts = self._parts
         source = Inputs(parts.image, parts.fetched, parts.options.fetch, self.note.thumbnails)
-        return Filling(self._second, self.collection.table, self._there.left_out, source, self.note.cores, self._stop)
+        filling = Filling(self._second, self.collection.table, self._there.left_out, source, self.note.cores, self._stop)
+        writer = self.collection.writer
+        filling.settle = lambda: writer.submit(Alone(lambda: None)).result()
+        return filling
 
     def _side(self, table: Table) -> Side:
         return Side(table, LeftOut(self._folder(table)), self._sets.asked(table.name))
