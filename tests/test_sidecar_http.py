@@ -179,7 +179,7 @@ class _TiredHandler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_DELETE(self) -> None:
+    def do_POST(self) -> None:
         if self.server.seen.count(self.client_address):
             self.close_connection = True
             return
@@ -205,19 +205,19 @@ def tired() -> Iterator[str]:
 
 def test_no_change_is_sent_on_a_connection_that_was_idle(tired: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Search(tired) as search:
-        search.delete_feedback("a")
+        search.rebuild("a")
         with pytest.raises(Unavailable):
-            search.delete_feedback("a")
+            search.rebuild("a")
         monkeypatch.setattr(sidecar_http, "IDLE_S", 0.0)
-        search.delete_feedback("a")
-        search.delete_feedback("a")
+        search.rebuild("a")
+        search.rebuild("a")
 
 
 def test_nor_on_an_event_loop(tired: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def delete(pause_s: float) -> None:
         async with AsyncSearch(tired) as search:
             for _ in range(3):
-                await search.delete_feedback("a")
+                await search.rebuild("a")
                 await asyncio.sleep(pause_s)
 
     with pytest.raises(Unavailable):
