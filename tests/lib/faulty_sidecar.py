@@ -28,6 +28,7 @@ from lancedb.query import LanceEmptyQueryBuilder
 from lancedb.table import LanceTable
 
 from clip_search import upkeep
+from clip_search.index import kinds
 from clip_search.options import IndexOptions, Options
 from clip_search.sidecar import Sidecar
 from clip_search.web.app import app
@@ -138,6 +139,7 @@ def main(data: str, port: str, engine: str) -> None:
     for name, value in UPKEEP.items():
         assert hasattr(upkeep, name), f"clip_search.upkeep has no {name} any more: name its new place here"
         setattr(upkeep, name, value)
+    kinds.EFFORTS.update({kind: efforts[-1:] for kind, efforts in kinds.EFFORTS.items()})  # all lists: answers are exact
     faults = Faults()
     faults.install()
     options = Options(data, triton=NOWHERE, index=IndexOptions(engine=engine, **INDEX))  # type: ignore[arg-type]
