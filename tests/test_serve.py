@@ -369,7 +369,9 @@ def test_paths_go_through_no_shell(repository: Path, tmp_path: Path, monkeypatch
     ids=str,
 )
 def test_options_that_cannot_be(options: tuple[str, ...], message: str, repository: Path) -> None:
-    result = run("--repository", repository, *options)
+    names = ("--http-port", "--grpc-port", "--metrics-port")
+    free = [str(word) for pair in zip(names, free_ports(3), strict=True) for word in pair]
+    result = run("--repository", repository, *free, *options)
     assert result.returncode in (1, 2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
