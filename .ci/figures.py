@@ -9,22 +9,18 @@ A figure stands before its mark, `5.0<!--=bulk-->`, which readers don't see; FIG
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import scale_figures
 from documents import ROOT, documents
+from measured import BENCHMARKS, cell, content, of_each
 
-BENCHMARKS = ROOT / "docs" / "benchmarks"
 CARD = ROOT / "examples" / "emoji" / "figures.json"
 _MARK = re.compile(r"(?P<value>[\d.,]*\d)<!--=(?P<name>[\w-]+)-->")
-
-Row = Mapping[str, Any]
 
 
 def main() -> None:
@@ -67,31 +63,6 @@ def marks(text: str) -> list[str]:
     return [mark["name"] for mark in _MARK.finditer(text)]
 
 
-def cell(bench: str, table: str, row: tuple[object, ...], column: str) -> float:
-    """Return a figure of a bench: of the table whose first column is so called, the row that begins so, and a column."""
-    for values in rows(bench, table):
-        if (*values.values(),)[: len(row)] == row:
-            return float(values[column])
-    sys.exit(f"docs/benchmarks/{bench}.json has no row {row} in the table {table!r}: take its figures out of the documents")
-
-
-def rows(bench: str, table: str) -> list[Row]:
-    """Return the rows of a bench's table, each by column."""
-    tables = [entry for entry in content(BENCHMARKS / f"{bench}.json")["tables"] if entry["columns"][0] == table]
-    return [dict(zip(entry["columns"], values, strict=True)) for entry in tables for values in entry["rows"]]
-
-
-@cache
-def content(path: Path) -> Any:
-    """Return the content of a file of figures."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def of_each(choose: Callable[[list[float]], float], bench: str, table: str, column: str) -> float:
-    """Return the least or the most of a column."""
-    return choose([float(row[column]) for row in rows(bench, table)])
-
-
 def searches(program: str, column: str) -> Callable[[], float]:
     """Return the source of a figure of a search bench's program, such as ``clipserve, 8 clients``."""
     return partial(cell, "search", "text queries", (program,), column)
@@ -130,79 +101,6 @@ def billion_hours(cores: int) -> float:
     return 1e9 / (pace / measured * cores) / 3600
 
 
-def collection(rows: str, figure: str) -> Callable[[], float]:
-    """Return the source of a figure of a large collection, of ``200k`` rows or ``1000k``."""
-    return partial(cell, f"memory-{rows}", "figure", (figure,), "value")
-
-
-def phase(rows: str, name: str, column: str) -> Callable[[], float]:
-    """Return the source of the seconds or the memory of a phase of a large collection."""
-    return partial(cell, f"memory-{rows}", "phase", (name,), column)
-
-
-def cached(rows: str) -> float:
-    """Return the MB of an index's files that searches of a large collection had in memory."""
-    return phase(rows, "searches", "resident MB at most")() - phase(rows, "searches", _ANONYMOUS)()
-
-
-def engine(rows: str, name: str, column: str) -> Callable[[], float]:
-    """Return the source of a figure of an engine among others."""
-    return partial(cell, f"engines-{rows}", "engine", (name,), column)
-
-
-def billion(source: Callable[[], float], rows: float) -> Callable[[], float]:
-    """Return the source of what 10⁹ rows take, if so many take a measured figure: in parts of that size it grows with them."""
-    return lambda: source() * 1e9 / rows
-
-
-def core_hours(source: Callable[[], float], rows: float) -> Callable[[], float]:
-    """Return the source of the core hours of 10⁹ rows, if so many take some seconds of the benchmarks' machine."""
-    cores = content(BENCHMARKS / "peers.json")["machine"]["cores"]
-    return lambda: billion(source, rows)() * cores / 3600
-
-
-def machines() -> float:
-    """Return the machines whose memory holds the indexes of 10⁹ rows, and the processes."""
-    held_mb = billion(lambda: collection("1000k", "files of the index MB")() + phase("1000k", "searches", _ANONYMOUS)(), 1e6)()
-    return math.ceil(held_mb / 1000 / MACHINE_GB)
-
-
-MACHINE_GB, MACHINE_CORES, CORE_HOUR = 128, 16, 0.05
-"""A machine of the plan for 10⁹ rows, and the price of a core hour in dollars, which is a guess."""
-_ANONYMOUS = "anonymous MB at most"
-_REBUILD = "rebuild and compaction"
-_CURVES = ("200k", "1000k")
-_CURVE: Mapping[str, tuple[Callable[[str], float], str]] = {
-    "import": (lambda rows: collection(rows, "rows imported a second")(), ",.0f"),
-    "build": (lambda rows: phase(rows, _REBUILD, "seconds")(), ".0f"),
-    "peak": (lambda rows: of_each(max, f"memory-{rows}", "phase", _ANONYMOUS), ",.0f"),
-    "serving": (lambda rows: phase(rows, "searches", _ANONYMOUS)(), ",.0f"),
-    "cached": (cached, ",.0f"),
-    "files": (lambda rows: collection(rows, "files of the index MB")(), ",.0f"),
-    "restart": (lambda rows: collection(rows, "restart s")(), ".1f"),
-    "recall": (lambda rows: collection(rows, "recall at 10")(), ".3f"),
-    "p50": (lambda rows: collection(rows, "p50 ms")(), ".1f"),
-    "p95": (lambda rows: collection(rows, "p95 ms")(), ".1f"),
-}
-"""Figures of large collections by name, for each size of ``_CURVES``."""
-_ENGINES = {
-    "ours": "clipserve, faiss",
-    "ours-lancedb": "clipserve, lancedb",
-    "ours-milvus": "clipserve, milvus",
-    "lists": "faiss, lists",
-    "codes": "faiss, lists of short codes",
-    "graph": "faiss, graph",
-    "milvus": "Milvus",
-    "pgvector": "PostgreSQL with pgvector",
-}
-_OF_ENGINES = {
-    "index": ("index s", ".0f"),
-    "memory": ("memory MB", ",.0f"),
-    "disk": ("disk MB", ",.0f"),
-    "recall": ("recall@10", ".3f"),
-    "p50": ("p50 ms", ".1f"),
-    "p95": ("p95 ms", ".1f"),
-}
 _SERVED = ("onnx-fp32", "openvino-fp16", "openvino-bf16", "openvino-int8")
 _LOOP = partial(cell, "variants", "way", ("clipserve through Triton, INT8, one call",))
 _BULKS = partial(cell, "peers", "photos in bulk")
@@ -231,16 +129,7 @@ FIGURES: Mapping[str, tuple[Callable[[], float], str]] = {
     "billion-256-cores": (partial(billion_hours, 256), ".0f"),
     "billion-1024-cores": (partial(billion_hours, 1024), ".1f"),
     "billion-4096-cores": (partial(billion_hours, 4096), ".1f"),
-    **{
-        f"curve-{rows}-{name}": (partial(source, rows), form)
-        for rows in _CURVES
-        for name, (source, form) in _CURVE.items()
-    },
-    **{
-        f"engine-{short}-{figure}": (engine("200k", name, column), form)
-        for short, name in _ENGINES.items()
-        for figure, (column, form) in _OF_ENGINES.items()
-    },
+    **scale_figures.FIGURES,
     "exact": (partial(cell, "preprocessing", "JPEG 640 × 425", ("ours, exact",), "times as fast"), ".1f"),
     "memory-start": (memory("after the start"), ",.0f"),
     "memory-5000": (memory("after 5,000 requests"), ",.0f"),

