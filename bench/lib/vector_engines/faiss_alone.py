@@ -16,9 +16,9 @@ import numpy as np
 from clip_client.cores import cores
 from clip_search.index.kinds import EFFORTS, lists_for
 from clip_search.memory_trim import trim
-from lib.engines.apart import Apart, apart
-from lib.engines.engine import CANDIDATES, LINKS, Answers, Filled, K, Memory, timed
 from lib.text_like import Floats, World
+from lib.vector_engines.apart import Apart, apart
+from lib.vector_engines.engine import CANDIDATES, LINKS, Answers, Filled, K, Memory, timed
 
 _ROUNDS, _ROWS_PER_LIST = 8, 39  # of k-means
 _REFINED = 30  # times K: candidates that are compared again
@@ -50,20 +50,20 @@ class FaissAlone:
         self.efforts = kind.efforts
 
     def fill(self) -> Filled:
-        """As :meth:`lib.engines.engine.Engine.fill`."""
+        """As :meth:`lib.vector_engines.engine.Engine.fill`."""
         return Filled(None, self._other.ask("build"))
 
     def search(self, queries: Floats, effort: int) -> Answers:
-        """As :meth:`lib.engines.engine.Engine.search`."""
+        """As :meth:`lib.vector_engines.engine.Engine.search`."""
         answers: Answers = self._other.ask("search", queries, effort)
         return answers
 
     def setting(self, effort: int) -> str:
-        """As :meth:`lib.engines.engine.Engine.setting`."""
+        """As :meth:`lib.vector_engines.engine.Engine.setting`."""
         return f"{self._kind.factory(self._world)}, {self._kind.effort} {effort}"
 
     def memory(self) -> Memory:
-        """As :meth:`lib.engines.engine.Engine.memory`."""
+        """As :meth:`lib.vector_engines.engine.Engine.memory`."""
         return Memory.of([self._other.process])
 
     def disk_mb(self) -> float:
