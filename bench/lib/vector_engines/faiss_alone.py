@@ -86,8 +86,8 @@ class _Index:
         faiss.omp_set_num_threads(cores())
         self._world = world
         self._index = faiss.index_factory(world.size, factory, faiss.METRIC_INNER_PRODUCT)
-        self._inner = self._index.base_index if isinstance(self._index, faiss.IndexRefine) else self._index
-        self._inner = faiss.downcast_index(self._inner)
+        self._is_refined = isinstance(self._index, faiss.IndexRefine)
+        self._inner = faiss.downcast_index(self._index.base_index if self._is_refined else self._index)
 
     def build(self) -> float:
         """Train and add, piece by piece; return the seconds without those in which the pieces are made."""
@@ -134,9 +134,7 @@ class _Index:
         if not hasattr(self._inner, "nlist"):
             return faiss.SearchParametersHNSW(efSearch=effort)
         lists = faiss.SearchParametersIVF(nprobe=effort)
-        if self._inner is self._index:
-            return lists
-        return faiss.IndexRefineSearchParameters(k_factor=_REFINED, base_index_params=lists)
+        return faiss.IndexRefineSearchParameters(k_factor=_REFINED, base_index_params=lists) if self._is_refined else lists
 
 
 def _seconds(work: Callable[[], object]) -> float:

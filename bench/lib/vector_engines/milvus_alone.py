@@ -51,6 +51,7 @@ def milvus_server(folder: Path) -> Iterator[MilvusServer]:
     for module in ("milvus", "pymilvus"):
         if importlib.util.find_spec(module) is None:
             raise Missing(f"{module} isn't installed: pip install 'clipserve[engines]'")
+    folder.mkdir(parents=True)
     [port] = free_ports(1)
     command = [sys.executable, _LAUNCHER, str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
