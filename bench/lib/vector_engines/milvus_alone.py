@@ -19,6 +19,7 @@ import psutil
 from clip_search.index.kinds import EFFORTS
 from clip_search.index.milvus.rows import MilvusRows
 from clip_search.options import MilvusOptions
+from lib.processes import family
 from lib.samples import ROOT
 from lib.serving import free_ports, stopped
 from lib.text_like import Floats, World
@@ -42,7 +43,7 @@ class MilvusServer:
 
     def processes(self) -> Sequence[psutil.Process]:
         """Return the server's processes, without the launcher."""
-        return self.launcher.children(recursive=True)
+        return family(self.launcher)[1:]
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def milvus_server(folder: Path) -> Iterator[MilvusServer]:
             raise Missing(f"{module} isn't installed: pip install 'clipserve[engines]'")
     folder.mkdir(parents=True)
     [port] = free_ports(1)
-    command = [sys.executable, _LAUNCHER, str(folder), str(port)]
+    command = [sys.executable, str(_LAUNCHER), str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout  # noqa: S101  (a pipe)
     with stopped(process):

@@ -122,7 +122,7 @@ def postgres(folder: Path, world: World) -> Iterator[Postgres]:
 @contextmanager
 def _server(folder: Path, sockets: Path, world: World) -> Iterator[PostgresServer]:
     programs = _programs()
-    initialised = [programs / "initdb", "-D", folder, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"]
+    initialised: list[str | Path] = [programs / "initdb", "-D", folder, "-U", "postgres", "--auth=trust", "--locale=C"]
     made = subprocess.run([*_as_user(), *initialised], capture_output=True, text=True, check=False)
     if made.returncode:
         raise Missing(f"initdb failed: {made.stderr.strip()[-300:]}")
