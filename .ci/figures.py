@@ -9,21 +9,18 @@ A figure stands before its mark, `5.0<!--=bulk-->`, which readers don't see; FIG
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import scale_figures
 from documents import ROOT, documents
+from measured import BENCHMARKS, cell, content, of_each
 
-BENCHMARKS = ROOT / "docs" / "benchmarks"
 CARD = ROOT / "examples" / "emoji" / "figures.json"
 _MARK = re.compile(r"(?P<value>[\d.,]*\d)<!--=(?P<name>[\w-]+)-->")
-
-Row = Mapping[str, Any]
 
 
 def main() -> None:
@@ -64,31 +61,6 @@ def figure(name: str) -> str:
 def marks(text: str) -> list[str]:
     """Return the names of the figures in a text."""
     return [mark["name"] for mark in _MARK.finditer(text)]
-
-
-def cell(bench: str, table: str, row: tuple[object, ...], column: str) -> float:
-    """Return a figure of a bench: of the table whose first column is so called, the row that begins so, and a column."""
-    for values in rows(bench, table):
-        if (*values.values(),)[: len(row)] == row:
-            return float(values[column])
-    sys.exit(f"docs/benchmarks/{bench}.json has no row {row} in the table {table!r}: take its figures out of the documents")
-
-
-def rows(bench: str, table: str) -> list[Row]:
-    """Return the rows of a bench's table, each by column."""
-    tables = [entry for entry in content(BENCHMARKS / f"{bench}.json")["tables"] if entry["columns"][0] == table]
-    return [dict(zip(entry["columns"], values, strict=True)) for entry in tables for values in entry["rows"]]
-
-
-@cache
-def content(path: Path) -> Any:
-    """Return the content of a file of figures."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def of_each(choose: Callable[[list[float]], float], bench: str, table: str, column: str) -> float:
-    """Return the least or the most of a column."""
-    return choose([float(row[column]) for row in rows(bench, table)])
 
 
 def searches(program: str, column: str) -> Callable[[], float]:
@@ -157,6 +129,7 @@ FIGURES: Mapping[str, tuple[Callable[[], float], str]] = {
     "billion-256-cores": (partial(billion_hours, 256), ".0f"),
     "billion-1024-cores": (partial(billion_hours, 1024), ".1f"),
     "billion-4096-cores": (partial(billion_hours, 4096), ".1f"),
+    **scale_figures.FIGURES,
     "exact": (partial(cell, "preprocessing", "JPEG 640 × 425", ("ours, exact",), "times as fast"), ".1f"),
     "memory-start": (memory("after the start"), ",.0f"),
     "memory-5000": (memory("after 5,000 requests"), ",.0f"),

@@ -136,20 +136,19 @@ def filled(
     queries, ready, reasons = world.queries(options.tuning, seed=1), dict[str, Ready](), dict[str, str]()
     truth = world.nearest(queries, K)
     for number, (name, opened) in enumerate(chosen(options.only).items()):
-        own = ExitStack()
-        try:
-            engine = own.enter_context(opened(scratch / str(number), world))
-            outcome = engine.fill()
-            effort = least_effort(engine, queries, truth, options.recall)
-        except Missing as problem:
-            reasons[name] = str(problem)
-        except Exception as problem:  # one engine doesn't stop the others
-            reasons[name] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
-        else:
-            ready[name] = Ready(engine, outcome, effort)
-            stack.push(own.pop_all())
-            print(f"{name}: {engine.setting(effort)}, index {outcome.index_s:.1f} s", flush=True)
-        own.close()
+        with ExitStack() as own:
+            try:
+                engine = own.enter_context(opened(scratch / str(number), world))
+                outcome = engine.fill()
+                effort = least_effort(engine, queries, truth, options.recall)
+            except Missing as problem:
+                reasons[name] = str(problem)
+            except Exception as problem:  # one engine doesn't stop the others
+                reasons[name] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
+            else:
+                ready[name] = Ready(engine, outcome, effort)
+                stack.push(own.pop_all())
+                print(f"{name}: {engine.setting(effort)}, index {outcome.index_s:.1f} s", flush=True)
         if name in reasons:
             print(f"{name} is left out: {reasons[name]}", flush=True)
     return ready, reasons

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -26,13 +26,18 @@ class Apart:
         return self._pool.submit(_call, method, arguments).result()
 
 
-@contextmanager
+@contextlib.contextmanager
 def apart(make: Callable[..., object], *arguments: Any) -> Iterator[Apart]:
-    """Make an object in a new process, which ends with the block."""
+    """Make an object in a new process, which ends with the block; whatever it is at, if the block fails."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         other = Apart(pool)
-        pool.submit(_make, make, arguments).result()
-        yield other
+        try:
+            pool.submit(_make, make, arguments).result()
+            yield other
+        except BaseException:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.process.kill()
+            raise
 
 
 def _make(make: Callable[..., object], arguments: tuple[Any, ...]) -> None:
