@@ -16,12 +16,12 @@ def measured(bench: str) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def compared() -> int:
-    """Return the largest size, in thousands of rows, with which all engines of the documents were measured."""
+def compared() -> list[int]:
+    """Return the sizes, in thousands of rows, with which all engines of the documents were measured, ascending."""
     every = (
         (size, {row["engine"]: row["p50 ms"] for row in rows(f"engines-{size}k", "engine")}) for size in measured("engines")
     )
-    return max(size for size, p50_ms in every if all(p50_ms.get(name) is not None for name in _ENGINES.values()))
+    return [size for size, p50_ms in every if all(p50_ms.get(name) is not None for name in _ENGINES.values())]
 
 
 def collection(size: str, figure: str) -> Callable[[], float]:
@@ -39,9 +39,17 @@ def cached(size: str) -> float:
     return phase(size, "searches", "resident MB at most")() - phase(size, "searches", _ANONYMOUS)()
 
 
-def engine(name: str, column: str) -> Callable[[], float]:
-    """Return the source of a figure of an engine among others, with as many rows as were compared."""
-    return partial(cell, f"engines-{_COMPARED}k", "engine", (name,), column)
+def engine(name: str, column: str, thousands: int = 0) -> Callable[[], float]:
+    """Return the source of a figure of an engine among others, with the most rows that were compared unless they are told."""
+    return partial(cell, f"engines-{thousands or _COMPARED[-1]}k", "engine", (name,), column)
+
+
+def grown(name: str, column: str) -> Callable[[], float]:
+    """Return the source of what a row adds to a figure of an engine, by the fewest and the most rows that were compared."""
+    least, most = _COMPARED[0], _COMPARED[-1]
+    if least == most:
+        return lambda: engine(name, column)() / (1e3 * most)
+    return lambda: (engine(name, column)() - engine(name, column, least)()) / (1e3 * (most - least))
 
 
 def billion(source: Callable[[], float], of: float, unit: float = 1.0) -> Callable[[], float]:
@@ -98,11 +106,11 @@ _OF_ENGINES = {
     "memory": ("memory MB", ",.0f"),
     "disk": ("disk MB", ",.0f"),
     "recall": ("recall@10", ".3f"),
-    "p50": ("p50 ms", ".1f"),
+    "p50": ("p50 ms", ".2f"),
     "p95": ("p95 ms", ".1f"),
 }
 _COMPARED = compared()
-_PART_ROWS, _COMPARED_ROWS = 1e3 * measured("memory")[-1], 1e3 * _COMPARED
+_PART_ROWS = 1e3 * measured("memory")[-1]
 _HOURS = {
     "import": core_hours(lambda: _PART_ROWS / collection(_PART, "rows imported a second")(), _PART_ROWS),
     "index": core_hours(phase(_PART, _BUILD, "seconds"), _PART_ROWS),
@@ -112,17 +120,20 @@ _PROCESSES_TB = billion(phase(_PART, "searches", _ANONYMOUS), _PART_ROWS, 1e6)
 _QUERY_S = billion(collection(_PART, "p50 ms"), _PART_ROWS, 1000)
 _MACHINES = machines(added(_FILES_TB, _PROCESSES_TB))
 _CORES = added(_MACHINES, times=MACHINE_CORES)
-_MILVUS_TB = billion(engine(_ENGINES["milvus"], "memory MB"), _COMPARED_ROWS, 1e6)
+_MILVUS_TB = billion(grown(_ENGINES["milvus"], "memory MB"), 1, 1e6)
 _BILLION_ROWS: Mapping[str, tuple[Callable[[], float], str]] = {
     "part-rows": (lambda: _PART_ROWS, ",.0f"),
     "parts": (billion(lambda: 1.0, _PART_ROWS), ",.0f"),
-    "compared-rows": (lambda: _COMPARED_ROWS, ",.0f"),
+    "compared-rows": (lambda: 1e3 * _COMPARED[-1], ",.0f"),
+    "fewest-rows": (lambda: 1e3 * _COMPARED[0], ",.0f"),
+    "row-disk": (lambda: 1e6 * grown(_ENGINES["ours"], "disk MB")(), ",.0f"),
+    "row-milvus": (lambda: 1e6 * grown(_ENGINES["milvus"], "memory MB")(), ",.0f"),
     "machine-cores": (lambda: MACHINE_CORES, ".0f"),
     "machine-gb": (lambda: MACHINE_GB, ".0f"),
     "core-hour": (lambda: CORE_HOUR, ".2f"),
     "rows-import-hours": (_HOURS["import"], ",.0f"),
     "rows-index-hours": (_HOURS["index"], ",.0f"),
-    "rows-disk-tb": (billion(engine(_ENGINES["ours"], "disk MB"), _COMPARED_ROWS, 1e6), ".1f"),
+    "rows-disk-tb": (billion(grown(_ENGINES["ours"], "disk MB"), 1, 1e6), ".1f"),
     "rows-files-tb": (_FILES_TB, ".1f"),
     "rows-memory-tb": (_PROCESSES_TB, ".2f"),
     "rows-query-s": (_QUERY_S, ".1f"),
@@ -135,7 +146,7 @@ _BILLION_ROWS: Mapping[str, tuple[Callable[[], float], str]] = {
     "rows-query-ms": (lambda: 1000 * _QUERY_S() / _CORES(), ",.0f"),
     "rows-milvus-tb": (_MILVUS_TB, ".1f"),
     "rows-milvus-machines": (machines(_MILVUS_TB), ".0f"),
-    "rows-milvus-hours": (core_hours(engine(_ENGINES["milvus"], "index s"), _COMPARED_ROWS), ",.0f"),
+    "rows-milvus-hours": (core_hours(grown(_ENGINES["milvus"], "index s"), 1), ",.0f"),
 }
 
 FIGURES: Mapping[str, tuple[Callable[[], float], str]] = {
