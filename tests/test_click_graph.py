@@ -45,7 +45,7 @@ class TestStrayChoices:
     @pytest.mark.parametrize("stray", [0.0, 0.1, 0.3])
     def test_their_share_is_that_of_the_clicks(self, stray: float) -> None:
         queries, _ = visits(stray)
-        assert 1 - np.concatenate(stray_choices.meant(queries)).mean() == pytest.approx(stray, abs=0.06)
+        assert 1 - np.concatenate(stray_choices.meant(queries)).mean() == pytest.approx(stray, abs=0.1)
 
     def test_they_lose_most_of_their_weight(self) -> None:
         queries, truth = visits(0.1)
@@ -84,11 +84,13 @@ class TestWalks:
         texts[1, 1], texts[1, 2] = 1, click_graph.CHOICE * 6 / usual
         texts[2, [1, 4]] = np.array([1, 3]) * click_graph.CHOICE / usual
         leave = texts / np.maximum(texts.sum(0), 1e-9)
-        arrive = texts / texts.sum(1, keepdims=True)
-        own = np.eye(6)[[0, 1, 2]]
-        expected = (1 - click_graph.WALKED) * own + click_graph.WALKED * own @ leave.T @ arrive
+        walk = leave.T @ (texts / texts.sum(1, keepdims=True))
+        own = np.array([[0.5, 0.5, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]])  # the last one's has no other text
+        ends = np.where(own > 0, 0, own @ walk + own @ walk @ walk) ** 1.5
+        others = ends / np.maximum(ends.sum(1, keepdims=True), 1e-9)
+        expected = (1 - click_graph.WALKED) * own + click_graph.WALKED * others
         graph = ClickGraph.of(EXAMPLES, REPLAY, 6)
-        assert graph.targets(torch.eye(6)[:3]).numpy() == pytest.approx(expected, abs=1e-6)
+        assert graph.targets(torch.tensor(own, dtype=torch.float32)).numpy() == pytest.approx(expected, abs=1e-6)
 
     def test_a_word_reaches_what_was_chosen_for_its_synonym(self) -> None:
         graph = ClickGraph.of(EXAMPLES, REPLAY, 6)

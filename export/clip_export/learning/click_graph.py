@@ -24,6 +24,9 @@ CHOICE = 3.0
 """Weight of a picture that was often chosen for a query, where a caption has 1."""
 
 _MOST = 3.0  # of it, where a picture was chosen more often than others
+_ROUNDS = 2  # of a walk, each from pictures by way of texts to pictures; all rounds count alike
+_ENDS = 32  # likeliest pictures where walks end: the rest is noise
+_SHARPER = 1.5  # power of their probabilities, so that the likeliest ones stand out
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,28 @@ class ClickGraph:
             edges += [(node, picture, weight) for picture, weight in weights.items()]
         ends = torch.tensor([edge[:2] for edge in edges], dtype=torch.long).reshape(-1, 2).T
         weights = torch.tensor([edge[2] for edge in edges])
-        joined = torch.sparse_coo_tensor(ends, weights, (len(nodes), pictures)).coalesce()
+        joined = _sparse(ends, weights, (len(nodes), pictures))
         return cls(_scaled(joined), _scaled(joined.t().coalesce()))
 
     def targets(self, own: Tensor) -> Tensor:
-        """Mix texts' own pictures with those where walks from them end: float32 [B, N], rows sum to 1 or are zeros.
+        """Mix texts' own pictures with others, where walks from them end: float32 [B, N].
 
         Args:
-            own: shares of the pictures of each text, float32 [B, N].
+            own: shares of the pictures of each text, float32 [B, N]; zeros for a text without.
         """
-        walked = torch.sparse.mm(self.arrive, torch.sparse.mm(self.leave, own.T)).T  # [B, N]
-        return (1 - WALKED) * own + WALKED * walked
+        ends, step = torch.zeros_like(own), own
+        for _ in range(_ROUNDS):
+            step = torch.sparse.mm(self.arrive, torch.sparse.mm(self.leave, step.T)).T  # [B, N]
+            ends += step
+        ends[own > 0] = 0
+        values, places = ends.topk(min(_ENDS, ends.shape[1]), 1)
+        values = (values / _not_zero(values.amax(1, keepdim=True))) ** _SHARPER
+        others = torch.zeros_like(ends).scatter_(1, places, values / _not_zero(values.sum(1, keepdim=True)))
+        return (1 - WALKED) * own + WALKED * others
+
+
+def _not_zero(values: Tensor) -> Tensor:
+    return values.clamp(min=1e-30)
 
 
 def _choices(examples: Sequence[Example]) -> Iterable[tuple[str, Mapping[int, float]]]:
@@ -78,4 +92,9 @@ def _scaled(matrix: Tensor) -> Tensor:
     """Divide each column of a sparse matrix by its sum."""
     rows, columns = matrix.indices()
     sums = torch.zeros(matrix.shape[1]).index_add_(0, columns, matrix.values())
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), matrix.values() / sums[columns], matrix.shape).coalesce()
+    return _sparse(torch.stack([rows, columns]), matrix.values() / sums[columns], matrix.shape)
+
+
+def _sparse(places: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a sparse matrix; values at the same place are added up."""
+    return torch.sparse_coo_tensor(places, values, (*shape,), check_invariants=False).coalesce()

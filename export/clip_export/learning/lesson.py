@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ class Lesson:
         asked = [self.examples[query] for query in queries]
         described = [self.replay.pictures[text] for text in replayed]
         own = [example.shares() for example in asked]
-        own += [dict.fromkeys(pictures, 1 / len(pictures)) for pictures in described]
+        own += [_evenly(pictures) for pictures in described]
         targets = self.graph.targets(_matrix(own, len(self.vectors)))
         for row, example in enumerate(asked):
             targets[row, [*example.wrong]] = 0
@@ -115,9 +115,14 @@ class Lesson:
 
     def _unwanted(self, drawn: Draw, logs: Tensor) -> Tensor:
         """Return the loss of what was marked as wrong."""
-        wrong = [example.wrong for example in (self.examples[query] for query in drawn.queries)]
-        shares = _matrix([dict.fromkeys(numbers, 1 / len(numbers)) for numbers in wrong], len(self.vectors))
+        wrong = [_evenly(self.examples[query].wrong) for query in drawn.queries]
+        shares = _matrix(wrong, len(self.vectors))
         return -(shares[:, drawn.candidates] * torch.log1p(-logs.exp().clamp(max=1 - 1e-6))).sum() / BATCH
+
+
+def _evenly(pictures: Collection[int]) -> dict[int, float]:
+    """Return the same share for each of a text's pictures."""
+    return dict.fromkeys(pictures, 1 / max(len(pictures), 1))
 
 
 def _matrix(rows: Sequence[Mapping[int, float]], count: int) -> Tensor:

@@ -115,13 +115,17 @@ def _lessons(options: Options, parent: Parent, work: WorkFolder) -> Lessons:
 
 def _identity(options: Options, parent: Parent) -> dict[str, Any]:
     """Return all that a result depends on, and that can be told before the inputs are read."""
-    settings = _settings(options) | {"collection": options.collection, "weights": parent.checkpoint.weights_sha256}
+    settings = _settings(options, parent) | {"collection": options.collection, "weights": parent.checkpoint.weights_sha256}
     return settings | {"--feedback": digest(options.feedback), "--replay": digest(options.replay)}
 
 
-def _settings(options: Options) -> dict[str, Any]:
-    names = ("tower", "adapter", "position_correction", "held_out", "steps", "rate", "seed")
-    return {name: getattr(options, name) for name in names}
+def _settings(options: Options, parent: Parent) -> dict[str, Any]:
+    names = ("tower", "adapter", "position_correction", "held_out", "steps", "seed")
+    return {name: getattr(options, name) for name in names} | {"rate": _rate(options, parent)}
+
+
+def _rate(options: Options, parent: Parent) -> float:
+    return options.rate or adapters.usual_rate(parent.towers.text)
 
 
 def _inputs(options: Options, parent: Parent, work: WorkFolder) -> tuple[pa.Table, Pictures]:
@@ -178,7 +182,7 @@ def _training(lessons: Lessons, state: Path) -> Training:
     vectors = torch.from_numpy(lessons.pictures.vectors)
     lesson = Lesson(taught, replayed, ClickGraph.of(taught, replayed, len(vectors)), anchors, vectors, options.seed)
     parameters = adapters.trainable(parent.towers.text, options.adapter, options.seed)
-    return Training(parent.embed, parameters, lesson, lessons.judged, options.steps, options.rate, state)
+    return Training(parent.embed, parameters, lesson, lessons.judged, options.steps, _rate(options, parent), state)
 
 
 def _changed(parent: Parent) -> dict[str, torch.Tensor]:
@@ -216,7 +220,7 @@ def _lineage(lessons: Lessons, training: Training) -> dict[str, Any]:
         "collection": options.collection,
         "rows": split.books(),
         "queries": queries,
-        "settings": _settings(options),
+        "settings": _settings(options, lessons.parent),
         "replay": {"source": lessons.replayed.source, "texts": len(lessons.replayed.texts)},
         "propensities": looked_at,
         "stray_choices": round(1 - meant / choices, 4),

@@ -46,7 +46,7 @@ def meant(queries: Sequence[Choices]) -> list[Doubles]:
     probabilities = [np.full(len(some.pictures), 1 - stray) for some in queries]
     for _ in range(_ROUNDS):
         probabilities = [_of_query(some, before, stray) for some, before in zip(queries, probabilities, strict=True)]
-        every = np.concatenate(probabilities) if probabilities else np.ones(1)
+        every = np.concatenate([*probabilities, [1 - stray]])  # never empty
         stray = float(np.clip(1 - every.mean(), _LEAST, _MOST))
     return probabilities
 
