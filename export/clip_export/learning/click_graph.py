@@ -46,9 +46,9 @@ class ClickGraph:
         """Join examples and replayed texts; the same text, capitals and spaces aside, is one node."""
         nodes: dict[str, int] = {}
         edges: list[tuple[int, int, float]] = []
-        for text, weights in [*_choices(examples), *_captions(replay)]:
+        for text, weighed in [*_choices(examples), *_captions(replay)]:
             node = nodes.setdefault(topic_of(text), len(nodes))
-            edges += [(node, picture, weight) for picture, weight in weights.items()]
+            edges += [(node, picture, weight) for picture, weight in weighed.items()]
         ends = torch.tensor([edge[:2] for edge in edges], dtype=torch.long).reshape(-1, 2).T
         weights = torch.tensor([edge[2] for edge in edges])
         joined = _sparse(ends, weights, (len(nodes), pictures))
