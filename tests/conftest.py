@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
+gc.disable()  # until all is imported and collected: nearly nothing of that is garbage
 
 import checkpoints
 import collections_on_disk
@@ -78,6 +79,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
