@@ -22,15 +22,14 @@ setup: $(READY)
 $(READY): pyproject.toml $(LOCKED) serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
-	# PyTorch beside the lock, on another core: neither holds a package of the other's. What a CUDA build needs comes after both.
-	$(PIP) --no-deps $(TORCH) & torch=$$!; \
-	$(PIP) --no-deps --require-hashes --requirement $(LOCKED); locked=$$?; \
-	wait $$torch && exit $$locked
-	$(PIP) $(TORCH)
+	# Two halves at once, on two cores, since no package knows of another; then PyTorch, with what its CUDA build needs, beside Triton's own
+	awk '/^[^ #]/ { half = !half } { print > ("$(VENV)/locked-" (half + 0)) }' $(LOCKED)
+	$(PIP) --no-deps --require-hashes --requirement $(VENV)/locked-0 & half=$$!; \
+	$(PIP) --no-deps --require-hashes --requirement $(VENV)/locked-1; other=$$?; wait $$half && exit $$other
 	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) $(TORCH) & torch=$$!; $(BIN)/clipserve serve --install; triton=$$?; wait $$torch && exit $$triton
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
 	$(PIP) --no-deps --upgrade --target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
-	$(BIN)/clipserve serve --install
 	touch $@
 
 # The main job on the bundled checkpoint: export, serve, add to a search sidecar, search. In a terminal the page stays up until Ctrl-C.
