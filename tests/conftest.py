@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin while others want the cores
-gc.disable()  # until all is imported and collected: nearly nothing of that is garbage
 
 import checkpoints
 import collections_on_disk
@@ -51,6 +50,8 @@ LONGEST = (
 )
 """Files that begin first, so that no process is left alone with one of them at the end; those that compute and those that wait
 take turns."""
+
+gc.disable()  # until the tests are collected, with all that they import: nearly nothing of that is garbage
 
 if WORKER:
     torch.set_num_threads(1)  # the other process has the other core
