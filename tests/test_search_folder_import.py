@@ -81,7 +81,7 @@ def test_an_import_that_is_ended_goes_on(client: Search, allowed: Path) -> None:
 
 
 def test_rows_that_are_added_together_are_named_one_by_one(client: Search, allowed: Path) -> None:
-    """What is read at once is less than what is added at once: 2,000 rows."""
+    """Rows are read 2,000 at a time, and added more at a time."""
     vectors = unit(4_500, SIZE)
     taken(client, write(allowed / "in", vectors))
     vectors[[0, 3]] = 0
