@@ -39,7 +39,7 @@ PHOTOS = pictures.jpegs(3)
 
 @pytest.fixture
 def serving(server: Server) -> Serving:
-    return Serving(server.address, server.process.pid)
+    return Serving(server.address, server.http, server.process.pid)
 
 
 def work(requests: int = 1, **ms: int) -> Work:

@@ -257,6 +257,13 @@ class TestTls:
         ):
             clip.embed_text("x")
 
+    def test_tls_at_the_port_of_health(self, server: Server, certificates: Certificates) -> None:
+        with (
+            Clip(server.http.replace("http", "https"), tls=Tls(ca=certificates.ca), retries=ONCE, timeout_s=60) as clip,
+            pytest.raises(Unavailable, match="plain text is spoken there, and no TLS: write http://"),
+        ):
+            clip.embed_text("x")
+
 
 def test_a_token_that_is_missing_or_wrong_is_told(server: Server) -> None:
     with grpc_relay(server, token=TOKEN, forbidden="guest") as address:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bulk_runs
 import fsspec
@@ -162,6 +163,30 @@ def test_a_lease_that_stands_still_is_taken_over_and_a_renewed_one_is_not(monkey
             time.sleep(0.4)
     with theirs.lease("7") as mine:
         assert mine
+
+
+def test_a_renewal_whose_answer_was_lost_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "STALE_S", 0.6)
+    monkeypatch.setattr(leases, "RENEW_S", 0.1)
+    monkeypatch.setattr(leases, "AGAIN_S", 0.05)
+    store, lost = MemoryStore(), list[str]()
+
+    class Lossy(leases.Leases):
+        def _put(self, path: str, mode: Any) -> str:
+            tag = super()._put(path, mode)
+            if mode != "create" and len(lost) < 2:
+                lost.append(tag)
+                raise OSError("the connection broke")
+            return tag
+
+    ours, theirs = Lossy(store, "claims"), leases.Leases(store, "claims")
+    with ours.lease("7") as mine:
+        assert mine
+        for _ in range(3):
+            with theirs.lease("7") as too:
+                assert not too
+            time.sleep(0.4)
+    assert len(lost) == 2
 
 
 def test_a_lease_of_a_process_that_ended_here_is_taken_over_at_once() -> None:

@@ -21,7 +21,7 @@ from ups import wait_for
 
 from clip_client import Clip, ContractMismatch, ModelSpec, model_versions
 from clip_client.repository_check import check
-from clip_client.search import Row, Term
+from clip_client.search import Row, Search, Term
 from clip_search import trial
 from clip_serve.versions import cli, memory_check
 
@@ -253,6 +253,42 @@ def test_a_share_of_the_text_queries_goes_to_the_version_beside(
             assert search.query("c", Term(id="a")) == []  # answered: the row itself is left out, and there is no other
             publish(own, "--rollback", "--new-space", server=server)
             assert search.query("c", "a cat")[0].id == "a"
+
+
+@pytest.mark.long
+def test_a_collection_goes_over_to_a_version_of_another_space(own: Path, repository: Path, tmp_path: Path) -> None:
+    other = named_anew(repository, tmp_path / "other", weights="5" * 64)
+    changed_weights(other, "text")
+    space = ModelSpec.load(other / "clip_text" / "1" / "spec.json").space
+    texts = [f"{n} cats and a dog" for n in range(20)]
+
+    def check(search: Search) -> None:
+        hits = search.query("c", texts[7], k=len(texts), modality="text")
+        assert hits.space == space
+        assert [hit.score for hit in hits] == pytest.approx([scores[hit.id] for hit in hits], abs=1e-4)
+        assert {hit.id for hit in hits} == set(texts)
+
+    with (
+        running(own) as server,
+        running_sidecar(tmp_path / "search", server.address) as sidecar,
+        sidecar.client() as search,
+        Clip(server.address) as clip,
+    ):
+        search.create("c", columns={"caption": "string"})
+        search.add("c", [Row(id=text, text=text, metadata={"caption": text}) for text in texts])
+        before = clip.embed_text(texts)
+        publish(own, other, "--beside", "--new-space", server=server)
+        search.reembed("c", "2")
+        wait_for(lambda: search.reembedding("c")["state"] in ("kept", "failed", "refused"), timeout_s=120)
+        with Clip(server.address, name="clip.2") as beside:
+            vectors = beside.embed_text(texts)
+        scores = dict(zip(texts, (vectors @ vectors[7]).tolist(), strict=True))
+        assert np.abs(vectors @ vectors[7] - before @ before[7]).max() > 1e-3
+        check(search)
+        publish(own, "--to", 2, "--new-space", server=server)
+        check(search)
+        search.drop_old_vectors("c")
+        check(search)
 
 
 def asked(url: str, client: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from clip_client import Unavailable
 from clip_client.search import Row, Term
 from clip_search.storage import object_store
 from clip_search.storage.database import Database
-from clip_search.storage.lease import Lease
+from clip_search.storage.lease import Lease, Times
 from clip_search.storage.object_store import Cell, Stored, Version
 from clip_search.storage.schema import About
 
@@ -168,6 +168,18 @@ def test_an_outage_stops_writing_for_as_long_as_it_lasts(fault: str, reason: str
         owner.check()
     owner._cell.fault = ""  # type: ignore[attr-defined]
     soon(lambda: not owner.trouble())  # nobody else came meanwhile
+    owner.close()
+
+
+def test_a_renewal_that_failed_is_tried_again_soon() -> None:
+    owner = Lease(Faulty(MemoryStore(), NAME), "s3://bucket/db", Times(lease_s=600, renew_s=2, again_s=0.01))
+    owner._cell.fault = "down"  # type: ignore[attr-defined]
+    soon(lambda: owner._problem)
+    version, start = owner._version, time.monotonic()
+    owner._cell.fault = ""  # type: ignore[attr-defined]
+    soon(lambda: owner._version != version)
+    assert time.monotonic() - start < 1.5  # before the next one would be due
+    assert not owner._problem
     owner.close()
 
 

@@ -94,6 +94,36 @@ def test_lines_are_served_in_their_order_and_those_who_left_are_passed_over() ->
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("least_s", "long_s", "waits"),
+    [(1000, 1000, True), (0.01, 1000, False), (1000, 0.01, False)],
+    ids=["for others", "a while at most", "not for long work"],
+)
+def test_a_client_in_line_begins_while_nobody_elses_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, least_s: float, long_s: float, waits: bool
+) -> None:
+    monkeypatch.setattr(turns, "_LEAST_S", least_s)
+    monkeypatch.setattr(turns, "_LONG_S", long_s)
+
+    async def run() -> None:
+        limits = made()
+        served: list[int] = []
+
+        async def request(number: int) -> None:
+            async with limits.turn("greedy"):
+                served.append(number)
+                await asyncio.sleep(0)
+
+        async with limits.turn("modest"):
+            tasks = [asyncio.create_task(request(number)) for number in range(10)]
+            await asyncio.wait(tasks, timeout=0.3 if waits else 20)
+            assert (served == [0, 1, 2, 3]) == waits
+        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        assert served == list(range(10))
+
+    asyncio.run(run())
+
+
 def test_too_many_requests_and_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_PAUSE_S", 0.0)
 

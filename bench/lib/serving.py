@@ -29,6 +29,7 @@ class Serving:
     """Running Triton."""
 
     address: str  # host:port of its gRPC endpoint
+    http: str  # URL of its HTTP endpoint
     pid: int  # of the launcher, whose children are tritonserver and its Python processes
 
     def family(self) -> list[psutil.Process]:
@@ -77,7 +78,7 @@ def served(repository: Path) -> Iterator[Serving]:
     with stopped(process):
         if not process.stdout.readline().startswith("ready"):
             raise SystemExit("the server didn't start")
-        yield Serving(f"127.0.0.1:{grpc}", process.pid)
+        yield Serving(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", process.pid)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-RENEW_S, STALE_S = 15.0, 60.0
-"""Between two renewals, and after the last one that others have seen; by the clock of each, since none is common."""
+RENEW_S, AGAIN_S, STALE_S = 15.0, 2.0, 60.0
+"""Between two renewals, after one that failed, and after the last that others have seen; each by its own clock."""
 
 
 class Leases:
@@ -25,6 +25,7 @@ class Leases:
 
     def __init__(self, store: Any, folder: str) -> None:
         self._store, self._folder = store, folder
+        self._token = secrets.token_hex(8)  # tells a put of ours from others'
         self._seen: dict[str, tuple[str, float]] = {}  # by name: tag, and the time when it was first seen
 
     @contextmanager
@@ -67,19 +68,31 @@ class Leases:
 
     def _renew(self, path: str, tag: str, ended: threading.Event) -> None:
         """Renew until the end, or until another process has taken it."""
-        while not ended.wait(RENEW_S):
+        pause_s = RENEW_S
+        while not ended.wait(pause_s):
             try:
-                tag = self._put(path, {"e_tag": tag})
+                tag = self._renewed(path, tag)
+                pause_s = RENEW_S
             except _refusals():
                 return
-            except Exception:  # noqa: S112  (the store is away: the part itself meets that, and tells it)
-                continue
+            except Exception:  # the store is away: the part itself meets that, and tells it
+                pause_s = AGAIN_S
+
+    def _renewed(self, path: str, tag: str) -> str:
+        """Renew a lease; return its new tag. A refusal is looked into: a put may be done although its answer was lost."""
+        try:
+            return self._put(path, {"e_tag": tag})
+        except _refusals():
+            there = self._current(path)
+            if there is None or there[1].get("token") != self._token:
+                raise
+            return self._put(path, {"e_tag": there[0]})
 
     def _put(self, path: str, mode: Any) -> str:
         import obstore
 
-        content = json.dumps({**_self(), "nonce": secrets.token_hex(8)}).encode()  # tags are often digests of the content
-        return str(obstore.put(self._store, path, content, mode=mode)["e_tag"])
+        content = json.dumps({**_self(), "token": self._token, "nonce": secrets.token_hex(8)}).encode()
+        return str(obstore.put(self._store, path, content, mode=mode)["e_tag"])  # a digest of the content: hence the nonce
 
     def _current(self, path: str) -> tuple[str, Mapping[str, Any]] | None:
         import obstore

@@ -108,7 +108,7 @@ class Bounds:
     headers: int = 100  # most headers of a request
     connections: int = 1_000  # most connections at once
     client_connections: int = 500  # most connections of one address
-    client_requests: int = 32  # requests of a client; above, it runs on half of the cores while others ask
+    client_requests: int = 32  # requests of a client; above, it gets what others leave while they ask
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,17 @@ async def _serve(
     with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         if not connections.locked():
             async with connections:
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_S)
-                writer.write(await asyncio.wait_for(_answer(head.decode("latin-1"), gateway, health), _ANSWER_S))
+                head = await asyncio.wait_for(_head(reader), _HEAD_S)
+                writer.write(await asyncio.wait_for(_answer(head, gateway, health), _ANSWER_S))
                 await asyncio.wait_for(writer.drain(), _ANSWER_S)
     writer.close()
+
+
+async def _head(reader: asyncio.StreamReader) -> str:
+    """Read a request's line and headers; of what begins as no request does, the first byte alone: TLS waits for an answer."""
+    first = await reader.readexactly(1)
+    rest = await reader.readuntil(b"\r\n\r\n") if first.isalpha() else b""
+    return (first + rest).decode("latin-1")
 
 
 async def _answer(head: str, gateway: Gateway, health: Health) -> bytes:
@@ -153,6 +160,8 @@ def _with_ours(answer: bytes, health: Health) -> bytes:
 
 def _checked(head: str, gateway: Gateway) -> str:
     """Return the path of a request that may be passed on; raise Refused for any other."""
+    if len(head) == 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "plain HTTP is spoken here")
     request, *lines = head.split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     method, _, rest = request.partition(" ")

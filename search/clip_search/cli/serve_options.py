@@ -62,7 +62,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     _repeated(parser, "--trusted-proxy", ipaddress.ip_network, "CIDR", "addresses whose X-Forwarded-For names the client")
     add_reach(parser)
     add("--client-requests", type=count, default=Bounds.client_requests, metavar="N",
-        help="of one client at once; above, it gets half of the cores while others ask")  # fmt: skip
+        help="of one client at once; above, it gets what others leave while they ask")  # fmt: skip
     add("--feedback", action=Switch, default=True,
         help="take clicks and marks on hits; without, the page shows no buttons for them")  # fmt: skip
     add("--body-mb", type=count, default=http.body_bytes // 2**20, metavar="MB", help="largest request")

@@ -129,7 +129,8 @@ class Import:
             refused = sorted((n, reason) for n, reason in outcome.errors.items() if n in here)
             step.left_out += [(batch.name(n - here.start), reason) for n, reason in refused]
             others = [n - here.start for n in outcome.others if n in here]
-            step.left_out += [(batch.name(n), self.other.format(id=batch.rows["id"][n].as_py())) for n in others]
+            ids = batch.rows["id"].to_pylist() if batch.rows and others else []
+            step.left_out += [(batch.name(n), self.other.format(id=ids[n])) for n in others]
         return step
 
 

@@ -196,7 +196,7 @@ def write_flat(vectors: Floats, write: Callable[[Any], int]) -> None:
     """Hand over an exact index of vectors [N, D], as :meth:`VectorIndex.write` does, without a copy of them."""
     vectors = np.ascontiguousarray(vectors, "<f4")
     write(_flat_head(vectors.shape[1], len(vectors)))
-    write(memoryview(vectors).cast("B"))
+    write(vectors.data.cast("B"))
 
 
 def _flat_head(size: int, rows: int) -> bytes:

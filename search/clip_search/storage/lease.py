@@ -25,6 +25,7 @@ class Times:
 
     lease_s: float = 40.0  # how long others leave the database to an owner that says nothing
     renew_s: float = 10.0  # how often the owner says that it is there
+    again_s: float = 1.0  # pause before it is tried again: two requests that time out shall not end the lease
     margin_s: float = 10.0  # how long before that the owner stops writing, since a write takes a while
 
 
@@ -163,7 +164,7 @@ class Lease:
             )
 
     def _renew_forever(self) -> None:
-        while not self._lost and not self._closing.wait(self._times.renew_s):
+        while not self._lost and not self._closing.wait(self._times.again_s if self._problem else self._times.renew_s):
             try:
                 self._put()
                 self._problem = ""
@@ -171,8 +172,9 @@ class Lease:
                 self._lost = str(problem)
                 _LOG.error("this sidecar no longer writes: %s", problem)
             except BaseException as problem:  # panics of Rust code aren't Exceptions
-                self._problem = cleaned(problem)
-                _LOG.warning("the lease on %s couldn't be renewed: %s", self._database, self._problem)
+                before, self._problem = self._problem, cleaned(problem)
+                if self._problem != before:
+                    _LOG.warning("the lease on %s couldn't be renewed: %s", self._database, self._problem)
 
     def _note(self, stored: Stored) -> Note:
         try:

@@ -1,4 +1,4 @@
-"""Turns of clients: one that asks for much while others ask gets half of the cores, one that asks for too much is refused."""
+"""Turns of clients: one that asks for much while others ask gets what they leave, one that asks for too much is refused."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from clip_search.options import Bounds
 
 _COMPANY_S = 10.0  # a client that asked within this time is there
 _LINE = 8  # times as many requests as a client may have at once may wait
+_LEAST_S = 0.1  # after which a client in the line gets a turn, whatever others have under way
+_LONG_S = 1.0  # after which a request holds nobody in the line back: it may be an index that is built
 _PAUSE_S = 1.0  # before a refusal: a client that asks again at once costs a request a second and connection
 
 
-@dataclass
+@dataclass(eq=False)
 class _Client:
     """Requests of one client."""
 
     seen: float = 0.0
+    served: float = 0.0  # time of its last turn
     running: int = 0
+    fresh: int = 0  # of those, for less than `_LONG_S`
     held_bytes: int = 0  # of bodies that are arriving
-    line: deque[asyncio.Future[None]] = field(default_factory=deque)
+    line: deque[asyncio.Future[_Run]] = field(default_factory=deque)
     memory: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -35,11 +39,21 @@ class _Client:
         return self.running + len(self.line)
 
 
+@dataclass
+class _Run:
+    """Request that runs."""
+
+    client: _Client
+    is_fresh: bool = True
+    timer: asyncio.TimerHandle = field(init=False)  # ends that
+
+
 class Turns:
     """Requests and bytes of each client, on one event loop.
 
     A client with up to ``bounds.client_requests`` requests never waits here, nor does one that is alone. Of one with more,
-    while others ask, as many run at once as half of the cores; the rest waits, in the order in which it came.
+    while others ask, as many run at once as half of the cores, and they begin while nobody else's is under way, or a tenth of a
+    second after the one before; the rest waits, in the order in which it came.
     """
 
     def __init__(self, bounds: Bounds, body_disk: int, cores: int | None = None) -> None:
@@ -47,6 +61,9 @@ class Turns:
         self._most_bytes = body_disk // 2
         self._share = max(1, (cores or os.cpu_count() or 1) // 2)
         self._clients: dict[str, _Client] = {}
+        self._lined = set[_Client]()  # those with a line
+        self._fresh = 0
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def clients(self) -> int:
@@ -65,15 +82,11 @@ class Turns:
         if client.inside >= self._most * (1 + _LINE):
             await asyncio.sleep(_PAUSE_S)
             raise TooMany(f"{client.inside} requests of this client are here already: send fewer at once")
-        if self._may_run(client, client.inside + 1):
-            client.running += 1
-        else:
-            await self._wait(client)
+        run = self._begun(client) if self._may_run(client, client.inside + 1) else await self._wait(client)
         try:
             yield
         finally:
-            client.running -= 1
-            self._grant(client)
+            self._end(run)
 
     @asynccontextmanager
     async def in_memory_line(self, name: str) -> AsyncIterator[None]:
@@ -114,22 +127,26 @@ class Turns:
                 del self._clients[name]
 
     def _may_run(self, client: _Client, inside: int) -> bool:
-        return inside <= self._most or client.running < self._share or self._is_alone(client)
+        if inside <= self._most or self._is_alone(client):
+            return True
+        is_free = self._fresh == client.fresh or time.monotonic() - client.served >= _LEAST_S
+        return is_free and client.running < self._share
 
     def _is_alone(self, client: _Client) -> bool:
         now = time.monotonic()
         return all(other is client or now - other.seen > _COMPANY_S for other in self._clients.values())
 
-    async def _wait(self, client: _Client) -> None:
-        turn = asyncio.get_running_loop().create_future()
+    async def _wait(self, client: _Client) -> _Run:
+        turn: asyncio.Future[_Run] = asyncio.get_running_loop().create_future()
         client.line.append(turn)
+        self._lined.add(client)
+        self._grant()  # none, or a little later
         try:
             with anyio.fail_after(self._wait_s):
-                await turn
+                return await turn
         except BaseException as problem:
             if turn.done() and not turn.cancelled():  # it came at the last moment
-                client.running -= 1
-                self._grant(client)
+                self._end(turn.result())
             elif turn in client.line:
                 client.line.remove(turn)
             if isinstance(problem, TimeoutError):
@@ -137,9 +154,42 @@ class Turns:
                 raise TooMany(message) from problem
             raise
 
-    def _grant(self, client: _Client) -> None:
-        while client.line and self._may_run(client, client.inside):
-            turn = client.line.popleft()
-            if not turn.done():  # whoever waited may be gone
-                client.running += 1
-                turn.set_result(None)
+    def _begun(self, client: _Client) -> _Run:
+        """Count a request that runs from now on."""
+        client.running += 1
+        client.fresh += 1
+        self._fresh += 1
+        client.served = time.monotonic()
+        run = _Run(client)
+        run.timer = asyncio.get_running_loop().call_later(_LONG_S, self._age, run)
+        return run
+
+    def _end(self, run: _Run) -> None:
+        run.timer.cancel()
+        run.client.running -= 1
+        self._age(run)
+
+    def _age(self, run: _Run) -> None:
+        """Count a request no longer among those that others wait for."""
+        if run.is_fresh:
+            run.is_fresh = False
+            run.client.fresh -= 1
+            self._fresh -= 1
+        if self._lined:
+            self._grant()
+
+    def _grant(self) -> None:
+        """Let requests run that may, of whoever waits longest first; look again a little later if some may not."""
+        for client in sorted(self._lined, key=lambda client: client.served):
+            while client.line and self._may_run(client, client.inside):
+                turn = client.line.popleft()
+                if not turn.done():  # whoever waited may be gone
+                    turn.set_result(self._begun(client))
+            if not client.line:
+                self._lined.discard(client)
+        if self._lined and not self._later:
+            self._later = asyncio.get_running_loop().call_later(_LEAST_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._grant()
