@@ -16,12 +16,12 @@ def measured(bench: str) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def compared() -> list[int]:
-    """Return the sizes, in thousands of rows, with which all engines of the documents were measured, ascending."""
+def compared(*names: str) -> list[int]:
+    """Return the sizes, in thousands of rows, with which all of these engines were measured, ascending."""
     every = (
         (size, {row["engine"]: row["p50 ms"] for row in rows(f"engines-{size}k", "engine")}) for size in measured("engines")
     )
-    return [size for size, p50_ms in every if all(p50_ms.get(name) is not None for name in _ENGINES.values())]
+    return [size for size, p50_ms in every if all(p50_ms.get(name) is not None for name in names)]
 
 
 def collection(size: str, figure: str) -> Callable[[], float]:
@@ -40,16 +40,15 @@ def cached(size: str) -> float:
 
 
 def engine(name: str, column: str, thousands: int = 0) -> Callable[[], float]:
-    """Return the source of a figure of an engine among others, with the most rows that were compared unless they are told."""
+    """Return the source of a figure of an engine, with the most rows that all were compared with unless others are told."""
     return partial(cell, f"engines-{thousands or _COMPARED[-1]}k", "engine", (name,), column)
 
 
 def grown(name: str, column: str) -> Callable[[], float]:
-    """Return the source of what a row adds to a figure of an engine, by the fewest and the most rows that were compared."""
-    least, most = _COMPARED[0], _COMPARED[-1]
-    if least == most:
-        return lambda: engine(name, column)() / (1e3 * most)
-    return lambda: (engine(name, column)() - engine(name, column, least)()) / (1e3 * (most - least))
+    """Return the source of what a row adds to a figure of an engine, by the fewest and the most rows it was measured with."""
+    least, *_, most = [0, *sizes] if len(sizes := compared(name)) == 1 else sizes
+    before = engine(name, column, least) if least else float
+    return lambda: (engine(name, column, most)() - before()) / (1e3 * (most - least))
 
 
 def billion(source: Callable[[], float], of: float, unit: float = 1.0) -> Callable[[], float]:
@@ -109,7 +108,8 @@ _OF_ENGINES = {
     "p50": ("p50 ms", ".2f"),
     "p95": ("p95 ms", ".1f"),
 }
-_COMPARED = compared()
+_COMPARED = compared(*_ENGINES.values())
+_OF_MILVUS = compared(_ENGINES["milvus"])
 _PART_ROWS = 1e3 * measured("memory")[-1]
 _HOURS = {
     "import": core_hours(lambda: _PART_ROWS / collection(_PART, "rows imported a second")(), _PART_ROWS),
@@ -125,7 +125,8 @@ _BILLION_ROWS: Mapping[str, tuple[Callable[[], float], str]] = {
     "part-rows": (lambda: _PART_ROWS, ",.0f"),
     "parts": (billion(lambda: 1.0, _PART_ROWS), ",.0f"),
     "compared-rows": (lambda: 1e3 * _COMPARED[-1], ",.0f"),
-    "fewest-rows": (lambda: 1e3 * _COMPARED[0], ",.0f"),
+    "milvus-fewest-rows": (lambda: 1e3 * _OF_MILVUS[0], ",.0f"),
+    "milvus-most-rows": (lambda: 1e3 * _OF_MILVUS[-1], ",.0f"),
     "row-disk": (lambda: 1e6 * grown(_ENGINES["ours"], "disk MB")(), ",.0f"),
     "row-milvus": (lambda: 1e6 * grown(_ENGINES["milvus"], "memory MB")(), ",.0f"),
     "machine-cores": (lambda: MACHINE_CORES, ".0f"),

@@ -39,7 +39,9 @@ class SidecarEngine:
         self._world.write(self._files)
         start = perf_counter()
         command = [str(CLIPSERVE), "search", "import", str(self._files), "--url", search.url, "--collection", _NAME]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"the import ended with {ended.returncode}: {ended.stderr.strip().splitlines()[-1]}")
         import_s = perf_counter() - start
         shutil.rmtree(self._files)
         start = perf_counter()
