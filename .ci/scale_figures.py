@@ -125,7 +125,6 @@ _BILLION_ROWS: Mapping[str, tuple[Callable[[], float], str]] = {
     "part-rows": (lambda: _PART_ROWS, ",.0f"),
     "parts": (billion(lambda: 1.0, _PART_ROWS), ",.0f"),
     "compared-rows": (lambda: 1e3 * _COMPARED[-1], ",.0f"),
-    "milvus-fewest-rows": (lambda: 1e3 * _OF_MILVUS[0], ",.0f"),
     "milvus-most-rows": (lambda: 1e3 * _OF_MILVUS[-1], ",.0f"),
     "row-disk": (lambda: 1e6 * grown(_ENGINES["ours"], "disk MB")(), ",.0f"),
     "row-milvus": (lambda: 1e6 * grown(_ENGINES["milvus"], "memory MB")(), ",.0f"),

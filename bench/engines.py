@@ -28,8 +28,8 @@ import numpy as np
 from clip_search.index.tuning import recalls
 from lib.results import Result, publish
 from lib.tables import Cell, Table
-from lib.text_like import World
-from lib.turns import answers_in_turns
+from lib.text_like import Floats, World
+from lib.turns import turns
 from lib.vector_engines.engine import Answers, Engine, Filled, K, Memory, Missing, Positions, least_effort
 from lib.vector_engines.faiss_alone import KINDS, faiss_alone
 from lib.vector_engines.milvus_alone import milvus_alone
@@ -88,11 +88,9 @@ def main() -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ready, reasons = filled(stack, scratch, world, options)
         before = os.getloadavg()[0]
-        rounds = answers_in_turns(
-            {name: partial(each.engine.search, queries, each.effort) for name, each in ready.items()}, options.rounds, "rounds"
-        )
+        rounds = in_turns(ready, queries, options.rounds, reasons)
         after = os.getloadavg()[0]
-        rows = [row(name, each, rounds[name], truth) for name, each in ready.items()]
+        rows = [row(name, ready[name], answers, truth) for name, answers in rounds.items()]
     missing = [[name, *[None] * (len(COLUMNS) - 2), reason] for name, reason in reasons.items()]
     setup, columns = NOTES
     note = setup.format(**vars(options), before=before, after=after)
@@ -144,7 +142,7 @@ def filled(
             except Missing as problem:
                 reasons[name] = str(problem)
             except Exception as problem:  # one engine doesn't stop the others
-                reasons[name] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
+                reasons[name] = told(problem)
             else:
                 ready[name] = Ready(engine, outcome, effort)
                 stack.push(own.pop_all())
@@ -152,6 +150,23 @@ def filled(
         if name in reasons:
             print(f"{name} is left out: {reasons[name]}", flush=True)
     return ready, reasons
+
+
+def in_turns(ready: Mapping[str, Ready], queries: Floats, rounds: int, reasons: dict[str, str]) -> dict[str, Sequence[Answers]]:
+    """Search once for warmth, then in turns; an engine that fails is left out, with its reason."""
+    answers: dict[str, list[Answers]] = {name: [] for name in ready}
+    for name in [*ready, *turns(ready, rounds, "rounds")]:
+        if name not in reasons:
+            try:
+                answers[name].append(ready[name].engine.search(queries, ready[name].effort))
+            except Exception as problem:  # as in :func:`filled`
+                reasons[name] = told(problem)
+    return {name: each[1:] for name, each in answers.items() if name not in reasons}
+
+
+def told(problem: Exception) -> str:
+    """Return what went wrong, on one line."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
 
 
 def chosen(only: Sequence[str] | None) -> Mapping[str, Opened]:

@@ -63,6 +63,15 @@ class Broken(Graded):
         raise ValueError("no\nroom")
 
 
+class Dying(Graded):
+    """One that dies once it was tuned."""
+
+    def search(self, queries: Floats, effort: int) -> Answers:
+        if len(self.asked) > 4:
+            raise OSError("gone")
+        return super().search(queries, effort)
+
+
 @pytest.mark.parametrize(("recall", "effort"), [(0.35, 4), (0.85, 9), (0.95, 10), (0.1, 1)])
 def test_each_is_searched_with_the_least_effort_that_reaches_the_recall(recall: float, effort: int) -> None:
     graded = Graded()
@@ -120,15 +129,16 @@ def test_engines_that_cannot_be_had_are_rows_with_their_reasons(tmp_path: Path, 
         finally:
             closed.append(kind)
 
-    kinds = {"absent": Absent, "broken": Broken, "graded": Graded, "clipserve, graded": Graded}
+    kinds = {"absent": Absent, "broken": Broken, "dying": Dying, "graded": Graded, "clipserve, graded": Graded}
     monkeypatch.setattr(engines, "ENGINES", {name: partial(opened, kind) for name, kind in kinds.items()})
     monkeypatch.setattr(sys, "argv", ["engines.py", "--rows", "2000", "--size", "16", "--queries", "20", "--tuning", "20"])
     engines.main()
-    assert closed == [Broken, Graded, Graded]
+    assert sorted(map(str, closed)) == sorted(map(str, [Broken, Graded, Graded, Dying]))
     [table] = json.loads((tmp_path / "benchmarks" / "engines-2k.json").read_text())["tables"]
     rows = {row[0]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
-    assert list(rows) == ["clipserve, graded", "graded", "absent", "broken"]
+    assert list(rows) == ["clipserve, graded", "graded", "absent", "broken", "dying"]
     assert rows["absent"]["setting"] == "it isn't installed"
     assert rows["broken"]["setting"] == "ValueError: no room"
+    assert rows["dying"]["setting"] == "OSError: gone"
     assert rows["broken"]["p50 ms"] is None
     assert (rows["graded"]["setting"], rows["graded"]["p50 ms"], rows["graded"]["recall@10"]) == ("effort 10", 10, 1)
