@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     for first in range(0, ROWS, 500):
         some = [NewRow(f"r{n}", {"image": vectors[n]}) for n in range(first, first + 500)]
         table.append(to_arrow(some, first, "", table.schema))
-    draw, left, deleted, refused = random.Random(0), set(range(ROWS)), 0, 0  # noqa: S311
+    draw, left, deleted, refused = random.Random(0), set(range(ROWS)), 0, 0
     filler = folder / "filler"
     for _ in range(ROUNDS):
         filled(filler)
