@@ -1,0 +1,1 @@
+"""Engines of vectors under one interface, for the bench that compares them."""
