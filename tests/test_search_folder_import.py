@@ -70,14 +70,31 @@ def test_a_folder_goes_in_and_again_adds_nothing(client: Search, allowed: Path) 
 
 
 def test_an_import_that_is_ended_goes_on(client: Search, allowed: Path) -> None:
-    folder = write(allowed / "in", unit(6_500, SIZE))
+    folder = write(allowed / "in", unit(20_000, SIZE))
     steps = client.import_folder(NAME, folder)
-    assert next(steps)["added"] == 2_000
+    assert next(steps)["added"] == 8_000
     steps.close()  # type: ignore[attr-defined]
     (rows, added, unchanged, _), _ = taken(client, folder)
-    assert rows == added + unchanged == 6_500
-    assert unchanged >= 2_000
-    assert client.stats(NAME)["rows"] == 6_500
+    assert rows == added + unchanged == 20_000
+    assert unchanged >= 8_000
+    assert client.stats(NAME)["rows"] == 20_000
+
+
+def test_rows_that_are_added_together_are_named_one_by_one(client: Search, allowed: Path) -> None:
+    """Rows are read 2,000 at a time, and added more at a time."""
+    vectors = unit(4_500, SIZE)
+    taken(client, write(allowed / "in", vectors))
+    vectors[[0, 3]] = 0
+    vectors[[7, 2_001, 4_499]] *= -1
+    counts, left_out = taken(client, write(allowed / "other", vectors))
+    assert counts == [4_500, 0, 4_495, 0]
+    reason = (
+        f"id {{}} has another vector in {NAME}: a prefix of its own gives a folder's rows ids of their own, replacing takes"
+    )
+    assert {name: told.partition(" these")[0] for name, told in left_out.items()} == {
+        **dict.fromkeys(("row 0", "row 3"), "img_emb has NaN, infinity or length 0 there"),
+        **{f"row {n}": reason.format(n) for n in (7, 2_001, 4_499)},
+    }
 
 
 def test_a_file_that_cant_be_read_leaves_the_others(client: Search, allowed: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import FlatFile, VectorIndex, stored_vectors
+from clip_search.index.faiss_index import FlatFile, VectorIndex, stored_vectors, write_flat
 from clip_search.index.kinds import LISTS, kinds_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
@@ -221,6 +222,14 @@ def test_duplicates_are_groups_that_hang_together() -> None:
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     assert [first for first, *_ in groups(vectors, 0.94)] == [0, 3]
     assert groups(vectors, 0.9999) == [[0], [1], [2], [3], [4]]
+
+
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_an_exact_index_is_written_as_the_library_does(tmp_path: Path, count: int) -> None:
+    file = io.BytesIO()
+    write_flat(unit(count), file.write)
+    built("flat", unit(count)).save(tmp_path / "index.faiss")
+    assert file.getvalue() == (tmp_path / "index.faiss").read_bytes()
 
 
 def test_index_files_of_others(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_merging_waits_for_a_pause_only_where_it_takes_long(
 ) -> None:
     monkeypatch.setattr("clip_search.upkeep._OPTIMIZE_COMMITS", 5)
     alone.table.merging_s = last_s
+    alone.upkeep._optimized_s -= 60
     alone.maintain()
     assert alone.table.fragments() == beside_adds
     alone.maintain()

@@ -20,7 +20,7 @@ from clip_search.storage.columns import Columns
 from clip_search.storage.id_filter import IdFilter
 from clip_search.storage.row_cache import RowCache
 from clip_search.storage.row_numbers import RowNumbers
-from clip_search.storage.rows import NewRow, to_arrow
+from clip_search.storage.rows import NewRow, to_arrow, vectors_in
 from clip_search.storage.schema import HEAVY, SOURCE_STATE, check_kind, own_columns
 from clip_search.storage.table import Table
 from clip_search.storage.writer import Add, Added, Alone, Delete, Operation
@@ -171,7 +171,7 @@ class Commits:
         for tower, engine in self.engines.items():
             here = new[f"has_{tower}"].to_numpy()
             if here.any():
-                engine.append(numbers[here], np.stack([row.vectors[tower] for row in rows if tower in row.vectors]))
+                engine.append(numbers[here], vectors_in(new, tower))
         self._hide(replaced)
 
     def _hide(self, rows: Rows) -> None:

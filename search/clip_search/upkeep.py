@@ -13,6 +13,7 @@ from clip_search.commits import Commits
 from clip_search.errors import cleaned
 from clip_search.index.block_checks import BlockChecks
 from clip_search.memory_trim import trim
+from clip_search.storage.table import MERGED_ROWS_A_S
 from clip_search.storage.writer import Writer
 from clip_search.tally import Tally
 from clip_search.thread_priority import step_back
@@ -26,7 +27,10 @@ _OPTIMIZE_COMMITS = 100
 _PATIENCE = 4
 """Factor on the rows that are due to be indexed while more keep coming: a build takes the cores from searches for seconds."""
 _QUICK_SHARE, _SLOW_PATIENCE = 0.05, 8
-"""Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer."""
+"""Compaction that takes less than this share of the time isn't seen in the p95 of searches; a slower one waits longer.
+
+It is expected to take as long as the last one, and the time for the rows that came since.
+"""
 
 
 class Upkeep:
@@ -39,6 +43,7 @@ class Upkeep:
         self._checks = BlockChecks([self._cards, *self._engines.values()])
         self._seen_commits = commits.count
         self._optimized_at, self._optimized_s = commits.count - self._table.fragments(), time.monotonic()
+        self._optimized_rows = len(self._table)
         self._closing = threading.Event()
         self._lock, self._rebuild_lock = threading.Lock(), threading.Lock()
         self._rebuilding: Future[None] | None = None
@@ -116,7 +121,10 @@ class Upkeep:
 
     def _is_compaction_due(self, commits: int, *, pausing: bool) -> bool:
         """Tell if there are many files; beside rows that keep coming, very many, unless compaction is quick."""
-        is_quick = self._table.merging_s < _QUICK_SHARE * (time.monotonic() - self._optimized_s)
+        if commits - self._optimized_at < _OPTIMIZE_COMMITS:
+            return False
+        expected_s = self._table.merging_s + max(0, len(self._table) - self._optimized_rows) / MERGED_ROWS_A_S
+        is_quick = expected_s < _QUICK_SHARE * (time.monotonic() - self._optimized_s)
         return commits - self._optimized_at >= _OPTIMIZE_COMMITS * (1 if pausing or is_quick else _SLOW_PATIENCE)
 
     def _optimize(self) -> None:
@@ -125,6 +133,7 @@ class Upkeep:
             with self._tally.upkeep("compaction"):
                 self._table.index_scalars()
                 self._table.optimize()
+            self._optimized_rows = len(self._table)
         finally:
             self._optimized_s = time.monotonic()
             trim()

@@ -41,11 +41,14 @@ class Batch:
         keep = np.any([*directed.values(), np.zeros(len(chunk.numbers), bool)], axis=0)
         self._tell(directed, keep)
         self._positions = np.flatnonzero(keep)
-        self.rows = self._made(columns, directed).take(pa.array(self._positions)) if len(self._positions) else None
+        self.rows = self._kept(self._made(columns, directed)) if len(self._positions) else None
 
     def name(self, position: int) -> str:
         """Return the name of one of ``rows`` in messages."""
         return row_name(self._chunk.id(int(self._positions[position])))
+
+    def _kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows if len(self._positions) == len(rows) else rows.take(pa.array(self._positions))
 
     def _tell(self, directed: dict[Tower, Mask], keep: Mask) -> None:
         """Note the rows that lack a vector."""

@@ -15,7 +15,9 @@ from clip_search.imports.chunks import TOGETHER, Chunk, Source
 from clip_search.imports.columns import ForeignColumns
 from clip_search.storage.kinds import word
 
-_AHEAD = 2  # batches that are read while one is added
+_AHEAD = 2  # groups that are read while one is added
+_GROUP_ROWS, _GROUP_BYTES = 8_000, 10 * 2**20
+"""Rows that are added at once, and the bytes from which on they are fewer: each commit has a cost of its own."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,12 @@ class Import:
 
         Whoever stops early closes the iterator: what is under way is finished, and nothing else begins.
         """
-        waiting: deque[tuple[Chunk, Batch | None, Future[Sent]]] = deque()
+        waiting: deque[tuple[_Group, Future[Sent]]] = deque()
         threads = ThreadPoolExecutor(1, thread_name_prefix="import")
         try:
-            for chunk in self._chunks():
-                batch = None if chunk.problem else Batch(chunk, self.columns, self.prefix)
-                rows = batch.rows if batch else None
-                waiting.append((chunk, batch, threads.submit(send, rows) if rows else _nothing()))
+            for group in self._groups():
+                rows = group.rows()
+                waiting.append((group, threads.submit(send, rows) if rows else _nothing()))
                 if len(waiting) > _AHEAD:
                     yield self._ended(*waiting.popleft())
             while waiting:
@@ -100,18 +101,64 @@ class Import:
         sizes = {vectors.matrix.shape[1] for vectors in chunk.vectors.values()} - {self.source.size}
         return replace(chunk, problem=f"its vector has shape {[*sizes]}, others [{self.source.size}]") if sizes else chunk
 
-    def _ended(self, chunk: Chunk, batch: Batch | None, sent: Future[Sent]) -> Step:
-        step, outcome = Step(len(chunk.numbers)), sent.result()
-        step.added, step.unchanged, step.replaced = outcome.added, outcome.unchanged, outcome.replaced
-        if batch is None:
-            names = [row_name(chunk.id(position)) for position in range(len(chunk.numbers))] or [chunk.name]
-            step.left_out = [(name, chunk.problem) for name in names]
-            return step
-        step.left_out, step.notes = [*batch.left_out], batch.notes
-        step.left_out += [(batch.name(position), reason) for position, reason in sorted(outcome.errors.items())]
-        ids = batch.rows["id"].to_pylist() if batch.rows and outcome.others else []
-        step.left_out += [(batch.name(position), self.other.format(id=ids[position])) for position in outcome.others]
+    def _groups(self) -> Iterator[_Group]:
+        """Yield the chunks as batches, as many together as are added at once."""
+        group = _Group()
+        for chunk in self._chunks():
+            batch = None if chunk.problem else Batch(chunk, self.columns, self.prefix)
+            if not group.has_room_for(batch):
+                yield group
+                group = _Group()
+            group.members.append((chunk, batch))
+        if group.members:
+            yield group
+
+    def _ended(self, group: _Group, sent: Future[Sent]) -> Step:
+        outcome = sent.result()
+        step = Step(0, outcome.added, outcome.unchanged, outcome.replaced)
+        first = 0  # position of a batch's first row in the group
+        for chunk, batch in group.members:
+            step.rows += len(chunk.numbers)
+            if batch is None:
+                names = [row_name(chunk.id(position)) for position in range(len(chunk.numbers))] or [chunk.name]
+                step.left_out += [(name, chunk.problem) for name in names]
+                continue
+            here = range(first, first := first + (len(batch.rows) if batch.rows else 0))
+            step.left_out += batch.left_out
+            step.notes += batch.notes
+            refused = sorted((n, reason) for n, reason in outcome.errors.items() if n in here)
+            step.left_out += [(batch.name(n - here.start), reason) for n, reason in refused]
+            others = [n - here.start for n in outcome.others if n in here]
+            ids = batch.rows["id"].to_pylist() if batch.rows and others else []
+            step.left_out += [(batch.name(n), self.other.format(id=ids[n])) for n in others]
         return step
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Chunks that are added at once, each with its batch; None for one that can't be read."""
+
+    members: list[tuple[Chunk, Batch | None]] = field(default_factory=list)
+
+    def has_room_for(self, batch: Batch | None) -> bool:
+        """Tell if the rows of a batch may be added with those that are here."""
+        here, more = self._batches(), batch.rows if batch else None
+        if not self.members or sum(len(chunk.numbers) for chunk, _ in self.members) >= _GROUP_ROWS:
+            return not self.members
+        if not here or more is None:
+            return True
+        together = [*here, more]
+        is_small = sum(map(len, together)) <= _GROUP_ROWS and sum(rows.nbytes for rows in together) <= _GROUP_BYTES
+        return is_small and more.schema == here[0].schema
+
+    def rows(self) -> pa.RecordBatch | None:
+        """Return the rows of all batches; None if there are none."""
+        if not (batches := self._batches()):
+            return None
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+    def _batches(self) -> list[pa.RecordBatch]:
+        return [batch.rows for _, batch in self.members if batch and batch.rows]
 
 
 def _nothing() -> Future[Sent]:

@@ -173,15 +173,12 @@ def stored_vectors(path: Path) -> Any:
 
 
 class FlatFile:
-    """Exact index file of vectors [N, D] for other programs, written as the vectors come.
-
-    It is faiss's file of an empty IndexFlatIP whose two counts are corrected at the end: of vectors, and of their numbers.
-    """
+    """Exact index file of vectors [N, D] for other programs, written as the vectors come."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._size, self._rows = size, 0
         self._file = path.open("wb")
-        self._file.write(faiss.serialize_index(faiss.IndexFlatIP(size)).tobytes())
+        self._file.write(_flat_head(size, 0))
 
     def add(self, vectors: Floats) -> None:
         """Append vectors [n, D]."""
@@ -191,10 +188,26 @@ class FlatFile:
     def close(self) -> None:
         """Complete the file."""
         with self._file as file:
-            end = len(faiss.serialize_index(faiss.IndexFlatIP(self._size)))
-            for place, count in ((_COUNT_AT, self._rows), (end - 8, self._rows * self._size)):
-                file.seek(place)
-                file.write(count.to_bytes(8, "little"))
+            file.seek(0)
+            file.write(_flat_head(self._size, self._rows))
+
+
+def write_flat(vectors: Floats, write: Callable[[Any], int]) -> None:
+    """Hand over an exact index of vectors [N, D], as :meth:`VectorIndex.write` does, without a copy of them."""
+    vectors = np.ascontiguousarray(vectors, "<f4")
+    write(_flat_head(vectors.shape[1], len(vectors)))
+    write(vectors.data.cast("B"))
+
+
+def _flat_head(size: int, rows: int) -> bytes:
+    """Return what stands before the vectors [rows, size] of an exact index: faiss's of none, with both counts corrected.
+
+    One is that of the vectors, the other that of their numbers.
+    """
+    head = bytearray(faiss.serialize_index(faiss.IndexFlatIP(size)).tobytes())
+    for place, count in ((_COUNT_AT, rows), (len(head) - 8, rows * size)):
+        head[place : place + 8] = count.to_bytes(8, "little")
+    return bytes(head)
 
 
 def _empty(kind: Kind, size: int, rows: int) -> Any:

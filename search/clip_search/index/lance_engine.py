@@ -14,7 +14,7 @@ import numpy as np
 from clip_client.errors import Unavailable
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
-from clip_search.index.lance_tuning import LanceTuned, lance_tuned
+from clip_search.index.lance_tuning import UNTUNED, LanceTuned, lance_tuned
 from clip_search.index.tuning import AT, ENOUGH, SOURCES, Queries, Source, made_of
 from clip_search.options import IndexOptions
 from clip_search.storage.derived_files import Sums
@@ -187,8 +187,10 @@ class LanceEngine:
     def _made(self) -> Floats:
         """Return queries made of stored vectors, for want of texts."""
         rows = self._table.rows(self._tower)
-        count = min(_QUERIES, len(rows))
-        return made_of(self.vectors(np.sort(np.random.default_rng(0).choice(rows, count, replace=False))))
+        chosen = self.vectors(np.random.default_rng(0).choice(rows, min(_QUERIES, len(rows)), replace=False))
+        near = [self._table.nearest(vector, self._tower, AT, "", UNTUNED)[1] for vector in chosen]
+        ends = np.cumsum([len(nearest) for nearest in near])[:-1]
+        return made_of(np.split(self.vectors(np.concatenate(near)), ends))
 
     def _tune(self, state: IndexState, built_rows: int, queries: tuple[Floats, Source] | None = None) -> None:
         """Measure, and note the outcome in the table."""

@@ -15,7 +15,7 @@ from clip_search.storage.vector_index import Effort
 
 PROBES = tuple(2**n for n in range(2, 11))  # to a thousand lists of some two thousand vectors
 REFINES = (2, 3, 5, 8, 12, 20, 32, 50)
-_UNTUNED = Effort(128, 20)  # more than is likely to be needed; no recall is claimed
+UNTUNED = Effort(128, 20)  # more than is likely to be needed; no recall is claimed
 
 Search = Callable[[Floats, Effort], Rows]
 """Search of an index: a query [D] and an effort -> the rows of the nearest ten."""
@@ -30,8 +30,8 @@ class LanceTuned:
     index: str  # the build's id
     built_rows: int  # that the build held when it was made
     rows: int  # that the index held when it was tuned
-    probes: int = _UNTUNED.probes
-    refine: int = _UNTUNED.refine
+    probes: int = UNTUNED.probes
+    refine: int = UNTUNED.refine
     recall: float = 0.0  # share of the true nearest 10 found; nothing is claimed without queries
     target: float = 0.0  # what was asked for
     queries: int = 0  # how many were tried
@@ -64,10 +64,10 @@ def lance_tuned(search: Search, batches: Batches, queries: Floats, target: float
         The effort; the recall at 10 that was measured with it; the number of queries, 0 if they are too few to measure.
     """
     if len(queries) < ENOUGH:
-        return _UNTUNED, 0.0, 0
+        return UNTUNED, 0.0, 0
     truth = exact(batches, queries, AT)
     if truth.shape[1] < AT:
-        return _UNTUNED, 0.0, 0
+        return UNTUNED, 0.0, 0
 
     @cache
     def shares(effort: Effort) -> Shares:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from clip_search.arrays import Floats, Found, Mask, Positions, Rows, positions, 
 from clip_search.index import list_files
 from clip_search.index.faiss_index import VectorIndex, nearest
 from clip_search.index.kinds import Kind
-from clip_search.index.list_files import LISTS, ROWS
+from clip_search.index.list_files import LISTS, ROWS, SummedFile
 from clip_search.index.mapped_index import INDEX, MappedIndex
 from clip_search.index.tuning import Tuned
 from clip_search.storage import derived_files
@@ -127,10 +128,7 @@ class Part:
 
     def save(self, folder: Path) -> None:
         """Write the part to a new folder."""
-        folder.mkdir()
-        self.index.save(folder / INDEX)
-        np.save(folder / ROWS, self.rows)
-        self.files, self.folder = self._sums(), folder
+        self.files, self.folder = write_files(folder, self.index.write, self.rows), folder
 
     def is_intact(self) -> bool:
         """Tell if memory still matches the checksums of the files; what is searched where it lies has no other copy."""
@@ -138,7 +136,7 @@ class Part:
         return in_order and not self.states and self.files == self._sums()
 
     def _sums(self) -> dict[str, Sums]:
-        """Return the checksums of the files that :meth:`save` writes, by what is in memory."""
+        """Return the checksums of the files that :meth:`save` wrote, by what is in memory."""
         index, rows = Sink(), Sink()
         self.index.write(index.write)
         np.lib.format.write_array(rows, self.rows)
@@ -176,6 +174,15 @@ class Part:
         part = cls.of(index, np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False)), tuned)
         part.folder, part.files, part.states = folder, files, states
         return part
+
+
+def write_files(folder: Path, write_index: Callable[[Callable[[Any], int]], None], rows: Rows) -> dict[str, Sums]:
+    """Write the files of a part to a new folder; return their checksums. ``write_index`` hands the index over in pieces."""
+    folder.mkdir()
+    with SummedFile(folder / INDEX) as index, SummedFile(folder / ROWS) as numbers:
+        write_index(index.write)
+        np.lib.format.write_array(numbers, rows, allow_pickle=False)
+        return dict(zip(_FILES, (index.close(), numbers.close()), strict=True))
 
 
 @dataclass(eq=False)

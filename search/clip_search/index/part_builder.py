@@ -7,6 +7,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Rows, present
 from clip_search.index import mapped_index
-from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.faiss_index import VectorIndex, write_flat
 from clip_search.index.kinds import RERANKED, Kind, kinds_for, training_rows
-from clip_search.index.part import Part, Tail
+from clip_search.index.part import Part, Tail, write_files
 from clip_search.index.saved_queries import SavedQueries
 from clip_search.index.tuning import ENOUGH, QUERIES, SOURCES, Queries, Source, Tuned, made, tuned
 from clip_search.options import IndexOptions
@@ -100,13 +101,11 @@ class PartBuilder:
         """Write the first ``count`` rows of a tail to files, which are searched exactly."""
         kept = np.flatnonzero(tail.alive[:count].copy())
         kept = np.union1d(kept, [count - 1])  # the last row stays, hidden or not: it tells how far the index has come
-        rows = tail.rows[kept]
-        index = VectorIndex.build("flat", tail.matrix.shape[1], len(kept), [tail.matrix[kept]], tail.matrix[:0], 1)
-        part = Part.of(index, rows, Tuned(1, 1.0, self._options.recall_target, 0, "vectors"))
+        vectors = tail.matrix[:count] if len(kept) == count else tail.matrix[kept]
         folder = self.new_folder()
         try:
-            part.save(folder)
-            return Part.mapped(folder, "flat", part.files, part.tuned)
+            files = write_files(folder, partial(write_flat, vectors), tail.rows[kept])
+            return Part.mapped(folder, "flat", files, Tuned(1, 1.0, self._options.recall_target, 0, "vectors"))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -14,7 +14,8 @@ from clip_search.index.kinds import EFFORTS, UNTUNED
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
-_NEAR = 0.3  # cosine of a picture and its text in CLIP
+_NEAR = 0.3  # cosine of a text and what the pictures that it describes have in common, in CLIP
+_MARGIN = 0.25  # share of what may be missed that made queries leave to texts that are harder
 AT = 10  # neighbours over which recall is counted
 
 Source = Literal["vectors", "made", "captions", "texts", "asked"]
@@ -38,26 +39,39 @@ class Tuned:
 
 
 def made(index: VectorIndex, count: int) -> Floats:
-    """Return queries [n, D] that lie as far from the vectors of an index as texts do."""
-    return made_of(index.vectors(np.random.default_rng(0).integers(len(index), size=count)))
+    """Return queries [n, D] that are as hard to answer by an index as texts are."""
+    some = index.vectors(np.random.default_rng(0).integers(len(index), size=count))
+    return made_of([index.vectors(near[near >= 0]) for near in index.search(some, AT, UNTUNED)[1]])
 
 
-def made_of(stored: Floats) -> Floats:
-    """Return a query for each of some stored vectors [n, D]: a random direction at a cosine of 0.3 to it, as a text has.
+def made_of(groups: Sequence[Floats]) -> Floats:
+    """Return a query [D] for each group of neighbours, vectors [n, D]: at a cosine of 0.3 to their mean, else at random.
 
-    On a trained CLIP they needed a little more effort than its captions. Directions near no vector are too hard in clusters.
+    A text tells what pictures have in common, and nothing of what is one's own. The rest of a query has any direction in the
+    first half of them; in the second it is spread as the differences between neighbours are, among which it gets lost if
+    vectors differ in few directions. Which of both is harder depends on the vectors.
     """
-    away = np.random.default_rng(1).standard_normal(stored.shape, np.float32)
-    away /= np.linalg.norm(away, axis=1, keepdims=True)
-    queries = _NEAR * stored + np.sqrt(1 - _NEAR**2) * away
-    return np.asarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), np.float32)
+    draw, half = np.random.default_rng(1), len(groups) // 2
+    means = np.stack([group.mean(0) for group in groups])
+    differences = np.concatenate([group - mean for group, mean in zip(groups, means, strict=True)])
+    anywhere = draw.standard_normal((half, means.shape[1]), np.float32)
+    among_neighbours = draw.standard_normal((len(groups) - half, len(differences)), np.float32) @ differences
+    rest = _unit(np.concatenate([anywhere, among_neighbours]))
+    return _unit(_NEAR * _unit(means) + np.float32(np.sqrt(1 - _NEAR**2)) * rest)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Return vectors [n, D] of unit length; those without one as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
     """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half; else the greatest.
 
     All of them must reach it less the standard error, so that other queries than these get it too. Either half: the effort
-    shall not be fitted to one kind, and what people asked comes first.
+    shall not be fitted to one kind, and what people asked comes first. Queries that are made shall reach a little more where
+    they can, since texts may be harder.
     """
     efforts = EFFORTS[index.kind]
     if index.kind == "flat":
@@ -69,7 +83,10 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     def shares(effort: int) -> Shares:
         return recalls(index.search(queries, AT, effort)[1], truth)
 
-    effort = least_effort(efforts, shares, target)
+    wanted = target + _MARGIN * (1 - target) if source == "made" else target
+    effort = least_effort(efforts, shares, wanted)
+    if wanted > target and not _reaches(shares(effort), wanted):
+        effort = least_effort(efforts, shares, target)
     return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
 
 

@@ -82,6 +82,12 @@ def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Sch
     return pa.table([columns[column.name] for column in table], schema=table)
 
 
+def vectors_in(rows: pa.Table, tower: Tower) -> Floats:
+    """Return the vectors of a tower in rows of :func:`to_arrow`, float32 [n, D], of those that have one."""
+    column = rows[tower_column(tower)].combine_chunks()
+    return np.asarray(column.flatten().to_numpy().reshape(-1, column.type.list_size), np.float32)  # [n * D] -> [n, D]
+
+
 def as_lists(vectors: Sequence[Floats | None], kind: pa.FixedSizeListType) -> pa.Array:
     """Return vectors as Arrow's lists of a fixed size, null where there is none."""
     size = kind.list_size

@@ -27,7 +27,7 @@ _SCAN_ROWS = 65_536
 """Rows in a batch of a scan: LanceDB's own default hands out a hundred times as many batches, each through Python."""
 _VECTOR_ROWS = 4_096  # vectors in a batch of a scan: some megabytes
 _NAMED = 250  # ids in a condition: LanceDB has a copy of it for each file, and 2,000 in 800 files took a gigabyte
-_MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
+MERGED_ROWS_A_S = 50_000  # guess at LanceDB's compaction, until one has been timed
 _SLOWER = 4  # a compaction may take so many times as long as the one before: LanceDB takes the ages of versions after it
 _TAG_MARGIN = timedelta(seconds=10)
 _DENSE = 2  # times as many numbers as rows: up to here a range is read, and its other rows dropped
@@ -64,7 +64,7 @@ class Table:
         self.name, self.identity = str(table.name), identity(self.schema) or str(table.name)  # which no other table has
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
         self._appending = threading.Lock()  # other writes; a new handle takes the old one's place while nothing is written
-        self.merging_s: float = table.count_rows() / _MERGED_ROWS_A_S  # of the last compaction; a guess before the first
+        self.merging_s: float = table.count_rows() / MERGED_ROWS_A_S  # of the last compaction; a guess before the first
 
     @property
     def version(self) -> int:
