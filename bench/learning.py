@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from clip_client import Search, bundled
+from clip_client.counting import counted
 from clip_client.preprocess import preprocess
 from clip_export.learning.parent import Parent
 from clip_export.learning.training import embedded
@@ -52,7 +53,8 @@ NOTE = (
     "phrase, and look for that emoji: at position k with the probability 1 / k (Joachims et al. 2017); one click in ten goes "
     "to whatever they look at. *Other words* are held-out keywords of the same emoji that no user ever types, neither for it "
     "nor for another; *of reached emoji* are those of the emoji that somebody clicked on for a right word. Replayed are names "
-    "and keywords of emoji-clip's own training. Drawings with the same keyword don't compete."
+    "and keywords of emoji-clip's own training: *clicks at random* show what they bring alone. Drawings with the same keyword "
+    "don't compete."
 )
 
 
@@ -86,7 +88,7 @@ def main() -> None:
                 output, seconds = learn(served.search.url, Path(folder), way, table, drawn, options.more)
                 scores[way].append(scored(Parent.of(str(output)), drawn, targets, pictures, seconds))
                 print(draw, way, scores[way][-1], flush=True)
-    publish(result(scores, counts, options))
+        publish(result(scores, counts, options))  # after each draw, so that a stop loses one at most
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,8 +158,9 @@ def result(scores: Mapping[str, Sequence[Scores]], counts: Sequence[Sequence[int
     """Return a table of the means, and one of the differences within the draws."""
     known, others, near = np.mean(counts, axis=0)
     pairs = f"{known:.0f} known pairs, {others:.0f} others, {near:.0f} of reached emoji"
-    told = f"Mean of {options.draws} draws, {options.clicks:,} clicks each; {pairs}. ± is the standard error over the draws."
-    setting = {"draws": options.draws, "clicks": options.clicks, "options": options.more}
+    drawn = f"Mean of {counted(len(counts), 'draw')}, {options.clicks:,} clicks each"
+    told = f"{drawn}; {pairs}. ± is the standard error over the draws."
+    setting = {"draws": len(counts), "clicks": options.clicks, "options": options.more}
     tables = [means(scores), differences(scores)]
     return Result("learning", "Learning from clicks", [NOTE, told], tables, setting)
 

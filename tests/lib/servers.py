@@ -105,7 +105,7 @@ def running(repository: Path, *options: str) -> Iterator[Server]:
 def wait_for_ends() -> None:
     """Wait for all servers that were told to stop."""
     while _STOPPING:
-        _STOPPING.pop().ended()
+        _STOPPING.pop().ended(timeout_s=60)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
