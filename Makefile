@@ -12,9 +12,9 @@ TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 # What Python compiles at the first import is kept, also where the caller has every process compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
-SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-ci test-all check docs notebooks bench coverage load soak chaos sbom clean
+.PHONY: setup demo serve test test-ci test-all check types types-of-windows types-of-macos style documents package docs notebooks bench coverage load soak chaos sbom clean
 
 setup: $(READY)
 
@@ -22,12 +22,14 @@ setup: $(READY)
 $(READY): pyproject.toml $(LOCKED) serve/clip_inside_triton/requirements.txt $(wildcard serve/clip_inside_triton/start/*.py)
 	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-deps --require-hashes --requirement $(LOCKED)
-	$(PIP) $(TORCH)
+	# Two halves at once, on two cores, since no package knows of another; then PyTorch, with what its CUDA build needs, beside Triton's own
+	awk '/^[^ #]/ { half = !half } { print > ("$(VENV)/locked-" (half + 0)) }' $(LOCKED)
+	$(PIP) --no-deps --require-hashes --requirement $(VENV)/locked-0 & half=$$!; \
+	$(PIP) --no-deps --require-hashes --requirement $(VENV)/locked-1; other=$$?; wait $$half && exit $$other
 	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) $(TORCH) & torch=$$!; $(BIN)/clipserve serve --install; triton=$$?; wait $$torch && exit $$triton
 	# Its client is tested against the search sidecar; its own requirements (an older numpy, torchvision, …) stay out.
 	$(PIP) --no-deps --upgrade --target $(VENV)/lib/clip-retrieval $(CLIP_RETRIEVAL)
-	$(BIN)/clipserve serve --install
 	touch $@
 
 # The main job on the bundled checkpoint: export, serve, add to a search sidecar, search. In a terminal the page stays up until Ctrl-C.
@@ -38,7 +40,7 @@ demo: setup
 serve: setup
 	$(BIN)/clipserve serve $(ARGS)
 
-# Three processes by file, on two cores: many tests wait; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
+# Four processes by file, on two cores: many tests wait; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
 test: setup
 	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
@@ -50,21 +52,36 @@ test-ci: setup
 test-all: setup
 	CLIPSERVE_TESTS=all $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
+# Two parts at once: types take as long as all the rest
 check: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types types-of-windows types-of-macos style documents package
+
+types:
+	$(BIN)/mypy
+
+# Each platform has a cache of its own: in one they would put each other's entries aside
+types-of-windows:
+	$(BIN)/mypy --cache-dir .mypy_cache/windows --package clip_client --platform win32
+
+types-of-macos:
+	$(BIN)/mypy --cache-dir .mypy_cache/macos --package clip_client --package clip_search --package clip_embed --platform darwin
+
+style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/mypy --package clip_client --platform win32
-	$(BIN)/mypy --package clip_client --package clip_search --package clip_embed --platform darwin
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/house_rules.py
+
+documents:
 	$(BIN)/python .ci/links.py
 	$(BIN)/python .ci/figures.py --check
 	$(BIN)/python .ci/reference.py --check
-	$(BIN)/python .ci/locks.py --check
 	$(BIN)/python .ci/build_site.py
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/python .ci/release_notes.py Unreleased > /dev/null
+
+package:
+	$(BIN)/python .ci/locks.py --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/python .ci/distribution.py
 
 # Fill in figures, write reference pages, build the site; make docs ARGS=--serve shows it at http://127.0.0.1:8010

@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 import torch
 
 from clip_client import Search, bundled
+from clip_client.counting import counted
 from clip_client.preprocess import preprocess
 from clip_export.learning.parent import Parent
 from clip_export.learning.training import embedded
 from lib.results import Result, publish
 from lib.serving import CLIPSERVE, NOBODY, sidecar
 from lib.simulated_users import Floats, Pair, World, clicks, competing, queries, reached, recall, world
-from lib.tables import Table
+from lib.tables import Cell, Table
 
 NAME = "emoji"
 CAPTIONS = bundled.PICTURES / "captions.parquet"
@@ -39,12 +40,21 @@ WAYS = {
 }
 """Options of each run."""
 
+RECALLS = {
+    "known": "known words R@10",
+    "others": "other words R@10",
+    "others_reached": "of reached emoji R@10",
+    "names": "names R@1",
+}
+"""Figures of a checkpoint, and their names in the tables."""
+
 NOTE = (
     "Users of the bundled drawings know some of the keywords that emoji-clip never saw for an emoji, type one, alone or in a "
     "phrase, and look for that emoji: at position k with the probability 1 / k (Joachims et al. 2017); one click in ten goes "
     "to whatever they look at. *Other words* are held-out keywords of the same emoji that no user ever types, neither for it "
     "nor for another; *of reached emoji* are those of the emoji that somebody clicked on for a right word. Replayed are names "
-    "and keywords of emoji-clip's own training. Drawings with the same keyword don't compete."
+    "and keywords of emoji-clip's own training: *clicks at random* show what they bring alone. Drawings with the same keyword "
+    "don't compete."
 )
 
 
@@ -78,7 +88,7 @@ def main() -> None:
                 output, seconds = learn(served.search.url, Path(folder), way, table, drawn, options.more)
                 scores[way].append(scored(Parent.of(str(output)), drawn, targets, pictures, seconds))
                 print(draw, way, scores[way][-1], flush=True)
-    publish(result(scores, counts, options))
+        publish(result(scores, counts, options))  # after each draw, so that a stop loses one at most
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,17 +155,42 @@ def scored(checkpoint: Parent, drawn: World, targets: Sequence[Pair], pictures: 
 
 
 def result(scores: Mapping[str, Sequence[Scores]], counts: Sequence[Sequence[int]], options: argparse.Namespace) -> Result:
-    """Return a table of the means."""
-    columns = ("known words R@10", "other words R@10", "of reached emoji R@10", "names R@1", "seconds")
-    rows = [
-        [way, *(float(np.mean([getattr(one, name) for one in some])) for name in Scores.__dataclass_fields__)]
-        for way, some in scores.items()
-    ]
+    """Return a table of the means, and one of the differences within the draws."""
     known, others, near = np.mean(counts, axis=0)
     pairs = f"{known:.0f} known pairs, {others:.0f} others, {near:.0f} of reached emoji"
-    told = f"Mean of {options.draws} draws, {options.clicks:,} clicks each; {pairs}."
-    setting = {"draws": options.draws, "clicks": options.clicks, "options": options.more}
-    return Result("learning", "Learning from clicks", [NOTE, told], [Table(("", *columns), rows)], setting)
+    drawn = f"Mean of {counted(len(counts), 'draw')}, {options.clicks:,} clicks each"
+    told = f"{drawn}; {pairs}. ± is the standard error over the draws."
+    setting = {"draws": len(counts), "clicks": options.clicks, "options": options.more}
+    tables = [means(scores), differences(scores)]
+    return Result("learning", "Learning from clicks", [NOTE, told], tables, setting)
+
+
+def means(scores: Mapping[str, Sequence[Scores]]) -> Table:
+    """Return the figures of each way: means over the draws, and their standard errors."""
+    columns = [column for name in RECALLS.values() for column in (name, "±")]
+    rows: list[list[Cell]] = []
+    for way, some in scores.items():
+        cells = [cell for name in RECALLS for cell in averaged([getattr(each, name) for each in some])]
+        rows.append([way, *cells, float(np.mean([each.seconds for each in some]))])
+    return Table(("", *columns, "seconds"), rows)
+
+
+def differences(scores: Mapping[str, Sequence[Scores]]) -> Table:
+    """Return what was learned beside each other way, draw by draw: in points, and other words also relatively."""
+    rows: list[list[Cell]] = []
+    for way in ("before", *list(WAYS)[1:]):
+        pairs = list(zip(scores["learned"], scores[way], strict=True))
+        relative = averaged([100 * (this.others / other.others - 1) for this, other in pairs])
+        points = [averaged([100 * (getattr(this, name) - getattr(other, name)) for this, other in pairs]) for name in RECALLS]
+        rows.append([f"learned, against {way}", *relative, *(cell for cells in points for cell in cells)])
+    columns = [column for name in RECALLS.values() for column in (f"{name}, points", "±")]
+    return Table(("", "other words, %", "±", *columns), rows)
+
+
+def averaged(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and its standard error; None of a single value."""
+    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+    return float(np.mean(values)), error
 
 
 if __name__ == "__main__":

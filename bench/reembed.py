@@ -4,8 +4,8 @@ python bench/reembed.py --triton localhost:8001 --model clip --to clip2         
 python bench/reembed.py --triton localhost:8001 --model clip --to clip2 --rows 5000 --kills 1 --seconds 5
 
 Rows are texts, which both models embed. Every hit of every answer is compared with the vectors of both models, embedded here
-before: its score has to be nearer to that of the space that the answer names. Printed are latencies before, meanwhile and after,
-failures outside of the seconds from a kill until the sidecar is ready, recall after the swap, and rows that were lost.
+before: its score has to be nearer to that of the space that the answer names. Printed are latencies before, meanwhile and
+after, failures outside of the seconds from a kill until the sidecar is ready, recall after the swap, and rows that were lost.
 """
 
 from __future__ import annotations

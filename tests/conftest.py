@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import logging
 import os
@@ -16,12 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or torch's threads spin w
 import checkpoints
 import collections_on_disk
 import pytest
+import pytest_options
 import quick_exports
 import setuptools  # noqa: F401  (torch.compile refuses a distutils that another module has imported before setuptools)
 import sidecars
 import torch
 from amount import ALL, LONG
-from servers import Server, running
+from servers import Server, running, wait_for_ends
 from sidecars import PICTURES, Sidecar
 from workers import WORKER, once
 
@@ -38,14 +40,26 @@ FLOATS = ["--variants", "onnx-fp32,openvino-fp16", "--image-variant", "onnx-fp32
 """Options of most exports in tests: two variants that build fast, and always the same one published."""
 
 
+GARBAGE = (20_000, 20, 20)
+"""Thresholds of the garbage collector: a torch.export spent a quarter of its time there."""
+
 LONGEST = (
-    *("variants", "emoji_served", "oracle", "families", "saved_tokenizers", "serve", "export", "search_stateful"),
-    *("documents", "publish", "search_page", "up", "loadtest", "search_faults", "door", "up_first_hour", "up_pictures"),
+    *("variants", "serve", "families", "search_milvus", "emoji_served", "loadtest", "oracle", "search_faults", "documents"),
+    *("search_read_only_s3", "export", "up", "search_stateful", "embed_ray", "saved_tokenizers", "search_page", "publish"),
+    *("search_beside", "door", "up_inputs", "up_first_hour", "up_pictures"),
 )
-"""Files that begin first, so that no process is left alone with one of them at the end."""
+"""Files that begin first, so that no process is left alone with one of them at the end; those that compute and those that wait
+take turns."""
+
+gc.disable()  # until the tests are collected, with all that they import: nearly nothing of that is garbage
 
 if WORKER:
     torch.set_num_threads(1)  # the other process has the other core
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Keep the parser."""
+    pytest_options.PARSERS.append(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,6 +73,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
         config.stash[LEFT_OUT] = len(left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Keep all libraries and tests out of garbage collections from here on: there are millions of objects, and they stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -80,6 +102,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             f"{left_out} long and slow tests were left out, and others took fewer cases: make test-ci runs the long ones, "
             "make test-all everything"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end() -> Iterator[None]:
+    """Nothing runs on; the first fixture ends last."""
+    yield
+    wait_for_ends()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,6 +29,14 @@ def test_help_loads_no_package_of_a_command() -> None:
     assert not loaded & {"clip_export", "clip_serve", "numpy"}
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--variants", "none"]])
+def test_an_export_that_builds_nothing_loads_no_engine(words: list[str]) -> None:
+    code = f"import sys\nfrom clip_export import cli\ntry: cli.main({words!r})\nexcept SystemExit: pass\nprint(*sys.modules)"
+    loaded = set(python(code).splitlines()[-1].split())
+    assert "clip_export.options" in loaded
+    assert not loaded & {"torch", "transformers", "onnx", "onnxruntime", "openvino"}
+
+
 def test_help_names_every_command() -> None:
     result = subprocess.run([CLIPSERVE, "--help"], capture_output=True, text=True, check=True)
     assert all(name in result.stdout for name in cli.COMMANDS)

@@ -208,7 +208,7 @@ class TestLearned:
         assert "the same command goes on" in capsys.readouterr().err
         assert not (tmp_path / "again").exists()
         assert run(sidecar, feedback, checkpoint, tmp_path / "again", "--rate", "0.5") == 2
-        assert "was begun with rate 0.0004, this run has 0.5" in " ".join(capsys.readouterr().err.split())
+        assert "was begun with rate 0.002, this run has 0.5" in " ".join(capsys.readouterr().err.split())
         assert run(sidecar, feedback, checkpoint, tmp_path / "again") == 0
         assert taken == [*range(7), 7, *range(7, STEPS)]
         assert (tmp_path / "again" / "model.safetensors").read_bytes() == (learned / "model.safetensors").read_bytes()

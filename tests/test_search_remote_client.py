@@ -1,4 +1,4 @@
-"""LanceDB's client of remote databases isn't loaded with the sidecar, and is there for whoever asks."""
+"""LanceDB's client of remote databases and pandas aren't loaded with the sidecar, and are there for whoever asks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ def run(code: str) -> None:
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=300)
 
 
-def test_the_sidecar_starts_without_the_client() -> None:
+def test_the_sidecar_starts_without_the_client_and_without_pandas() -> None:
     run(f"""
         import sys
+        from clip_search.cli import without_pandas
+        without_pandas.settle()
         from clip_search.cli import serve
         assert "lancedb" in sys.modules
-        assert [name for name in sys.modules if name.startswith("{PACKAGE}.api")] == []
+        assert [name for name in sys.modules if name.startswith(("{PACKAGE}.api", "pandas"))] == []
+        import pyarrow
+        frame = pyarrow.table({{"n": [1, None]}}).to_pandas()
+        assert "pandas" in sys.modules
+        assert pyarrow.Table.from_pandas(frame)["n"].to_pylist() == [1, None]
+        assert pyarrow.array(frame["n"]).to_pylist() == [1, None]
     """)
 
 

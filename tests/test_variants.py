@@ -46,9 +46,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def everything(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small checkpoint in all variants, with ``report.json`` beside the folders."""
+def everything(checkpoint: Path, exported: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint in all variants, with ``report.json`` beside the folders; two were built for all tests."""
     folder = tmp_path_factory.mktemp("everything")
+    shutil.copytree(exported / "artifacts", folder / "artifacts")
     report = ["--json", str(folder / "report.json")]
     assert export(checkpoint, folder, "--variants", WANTED, "--eval", str(photos), "--max-loss", "20", *report) == 0
     return folder
@@ -175,10 +176,11 @@ def test_a_variant_that_cannot_be_had_is_not_published(
 
 @pytest.mark.long
 def test_int8_goes_through_its_recipes(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipes = quantization.RECIPES[: amount(2, len(quantization.RECIPES))]
     monkeypatch.setattr(OpenVinoInt8, "recipes", recipes)
+    shutil.copytree(exported / "artifacts", tmp_path / "artifacts")
     options = ["--variants", "openvino-int8", "--text-variant", "openvino-int8", "--min-cosine", "1.1"]
     assert export(checkpoint, tmp_path, *options) == cli.REFUSED
     report = json.loads((tmp_path / "artifacts" / "tiny" / "report.json").read_text())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from clip_client import command_runner, notices
 from clip_client.errors import ClipError
 from clip_client.help_texts import program
 from clip_client.terminal import Console
-from clip_export import pipeline
 from clip_export.artifact_files import REPORT_MD
 from clip_export.library_errors import quiet_libraries
 from clip_export.options import Options, parsed
 from clip_export.options import parser as parser
-from clip_export.pipeline import Outcome
-from clip_export.report import inventory, known, report
+from clip_export.report import inventory, known
+
+if TYPE_CHECKING:
+    from clip_export.pipeline import Outcome
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, command_runner.INTERRUPTED
 """Exit statuses: bad input; a tower below the gate, no gain over the baseline, other embeddings than its library; Ctrl-C."""
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: Options, console: Console) -> int:
     """Export, show the report, and say where it is."""
     quiet_libraries()
+    from clip_export import pipeline  # which imports torch: help and wrong options are told without
+
     outcome = pipeline.export(options, console)
     _show(outcome, options, console)
     if options.json:
@@ -63,6 +67,8 @@ def _run(options: Options, console: Console) -> int:
 def _show(outcome: Outcome, options: Options, console: Console) -> None:
     """Print the tables, and where they are kept; whoever runs this as a part shows none."""
     if outcome.report and not command_runner.is_part():
+        from clip_export.report import report
+
         report.show(outcome.report)
         with_plots = "" if options.quick else ", with plots"
         _print(console, f"report{with_plots}: {outcome.folder / REPORT_MD}")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import io
+import json
 import re
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from importlib.metadata import metadata
 from pathlib import Path
 from unittest import mock
 
+import pytest
+import pytest_options
 import yaml
-from documents import ROOT
+from documents import ROOT, blocks
 from pip._internal.commands import create_command
 from servers import CLIPSERVE
 from snippets import Command, commands
@@ -24,6 +27,7 @@ from clip_client import cli
 
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 _LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+_SCRIPT_HELPS = Path(__file__).with_name("script_helps.py")
 _CHAOS = [sys.executable, "-m", "chaos"]
 _OWN_FLAG = re.compile(r'add_argument\(\s*"(--[\w-]+)"')
 
@@ -52,8 +56,11 @@ def check(command: Command) -> None:
 
 def flags(program: Sequence[str]) -> set[str]:
     """Return the flags of a program, from the usage that its ``--help`` prints."""
-    usage = _help(tuple(map(str, program))).split("\n\n")[0]
-    return set(FLAG.findall(usage)) - {"-h", "--help"}
+    return _flags_in(_help(tuple(map(str, program))))
+
+
+def _flags_in(told: str) -> set[str]:
+    return set(FLAG.findall(told.split("\n\n")[0])) - {"-h", "--help"}
 
 
 def verbs() -> list[list[str]]:
@@ -80,6 +87,16 @@ def _locusts() -> set[str]:
 def _help(program: tuple[str, ...]) -> str:
     script, *words = program
     return printed(words, "--help") if script == str(CLIPSERVE) else _run([*program, "--help"])
+
+
+@functools.cache
+def _helps(folder: str) -> dict[str, str]:
+    """Return the help of each script of a folder that the documents run with flags, by its name."""
+    lines = [command.words for block in blocks("sh") for command in commands(block.content)]
+    scripts = {words[1] for words in lines if len(words) > 2 and words[1].startswith(f"{folder}/") and words[1].endswith(".py")}
+    names = sorted(script.removeprefix(f"{folder}/") for script in scripts)
+    told: dict[str, str] = json.loads(_run([sys.executable, str(_SCRIPT_HELPS), folder, *names]))
+    return told
 
 
 def printed(words: Sequence[str], option: str) -> str:
@@ -141,7 +158,9 @@ def _python(arguments: Sequence[str]) -> None:
     if not (ROOT / script).is_file():
         raise Refused(f"there is no {script}")
     if given := [word for word in rest if word.startswith("-")]:
-        _among(given, flags([sys.executable, script]), script)
+        folder, _, name = script.rpartition("/")
+        told = _helps(folder).get(name) or _help((sys.executable, script))
+        _among(given, _flags_in(told), script)
 
 
 def _make(arguments: Sequence[str]) -> None:
@@ -159,9 +178,13 @@ def _make(arguments: Sequence[str]) -> None:
 
 
 def _pytest(arguments: Sequence[str]) -> None:
+    """Read a line with the parser of the pytest that runs this, which knows the plugins' options."""
     if missing := [word for word in arguments if word.startswith("tests/") and not (ROOT / word.split("::")[0]).exists()]:
         raise Refused(f"there is no {missing[0]}")
-    _run([sys.executable, "-m", "pytest", "--markers", "--noconftest", *arguments])
+    try:
+        pytest_options.PARSERS[-1].parse(list(arguments))
+    except pytest.UsageError as problem:
+        raise Refused(str(problem)) from problem
 
 
 def _locust(arguments: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from clip_export import hardware, json_record, memory
 from clip_export.artifact_files import SPEED_RECORD
 from clip_export.builds.verdicts import Judged
 from clip_export.progress import Progress
-from clip_export.variants import named
+from clip_export.variants import NAMES, module, named
 from clip_export.variants.base import MAX_BATCH, Artefact, Variant
 
 BATCHES = (1, 8, MAX_BATCH)
@@ -42,7 +42,7 @@ _TIMEOUT_S = 600  # of one turn; a compiler may be at work in the first
 _LARGE_BYTES = 2**30  # of an artefact; the towers of a ViT-L in float32 are just below and above
 _ENDING_S = 5  # for a process to end by itself
 
-_PRELOADED = ["clip_export.variants", *(f"{engines.__name__}.{backend}" for backend in engines.NAMES)]  # imported once, for all
+_PRELOADED = [*map(module, NAMES), *(f"{engines.__name__}.{backend}" for backend in engines.NAMES)]  # imported once, for all
 
 Batch = npt.NDArray[Any]
 

@@ -48,7 +48,7 @@ class Row:
     @property
     def topic(self) -> str:
         """The query without the differences of capitals and spaces."""
-        return " ".join(self.text.split()).casefold()
+        return topic_of(self.text)
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,11 @@ def _without(row: Row, disputed: set[tuple[str, str]]) -> Row | None:
     """Return a row without what others contradict; None if nothing is left of it."""
     kept = [tuple(n for n in some if (row.topic, row.shown[n]) not in disputed) for some in (row.chosen, row.wrong)]
     return Row(row.number, row.text, row.shown, *kept) if any(kept) else None
+
+
+def topic_of(text: str) -> str:
+    """Return a text without the differences of capitals and spaces."""
+    return " ".join(text.split()).casefold()
 
 
 def is_held_out(topic: str, share: float, seed: int) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from clip_export.learning.training import Point
 
+_LEAST_LOSS = 1e-3  # replayed texts begin where they have to stay: a loss of nothing would squeeze the others
+
 
 def save(points: Sequence[Point], title: str, path: Path) -> None:
     """Draw the losses of the steps, and the gain on held-out queries, as PNG."""
@@ -23,6 +25,7 @@ def save(points: Sequence[Point], title: str, path: Path) -> None:
             [point.step for point in taught], [point.losses[name] for point in taught], marker="o", markersize=3, label=name
         )
     left.set(title="losses of the steps", xlabel="step", ylabel="loss", yscale="log")
+    left.set_ylim(bottom=max(left.get_ylim()[0], _LEAST_LOSS))
     left.legend()
     steps, held_out = [point.step for point in points], [point.held_out for point in points]
     right.plot(steps, held_out, marker="o", markersize=3, color="#1f6fb4", label="learned")

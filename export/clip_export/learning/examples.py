@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from clip_client.counting import counted
 from clip_client.errors import InvalidInput
-from clip_export.learning import propensities
+from clip_export.learning import propensities, stray_choices
 from clip_export.learning.clicks import Row
 from clip_export.learning.pictures import Pictures
+from clip_export.learning.stray_choices import Choices
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -24,17 +25,30 @@ LEAST_QUERIES, LEAST_CHOICES = 20, 100
 
 @dataclass(frozen=True)
 class Example:
-    """A query: the weight of each picture that was chosen for it, those shown above and not chosen, those marked as wrong."""
+    """A query, and what people made of its pictures.
+
+    Attributes:
+        text: the query.
+        chosen: weight of each picture that was chosen.
+        passed: those shown above a choice, and not chosen.
+        wrong: those marked as wrong.
+        meant: number of choices that were meant, as expected.
+    """
 
     text: str
     chosen: Mapping[int, float]
     passed: frozenset[int]
     wrong: frozenset[int]
+    meant: float
 
     @property
     def weight(self) -> float:
         """Sum of its choices' weights."""
         return sum(self.chosen.values())
+
+    def shares(self) -> dict[int, float]:
+        """Return the share of each chosen picture in the weights."""
+        return {number: weight / self.weight for number, weight in self.chosen.items()}
 
 
 @dataclass(frozen=True)
@@ -84,20 +98,40 @@ def examples(rows: Sequence[Row], pictures: Pictures, curve: Doubles) -> list[Ex
     by_topic: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_topic[row.topic].append(row)
-    return [_joined(some, pictures.numbers, curve) for some in by_topic.values()]
+    queries = [*by_topic.values()]
+    meant = stray_choices.meant([_choices(some, pictures.numbers, curve) for some in queries])
+    return [_joined(some, pictures.numbers, curve, real) for some, real in zip(queries, meant, strict=True)]
 
 
-def _joined(rows: Sequence[Row], numbers: Mapping[str, int], curve: Doubles) -> Example:
+def _choices(rows: Sequence[Row], numbers: Mapping[str, int], curve: Doubles) -> Choices:
+    """Return the choices of a query's rows, in their order."""
+    each = [(row, position) for row in rows for position in row.chosen]
+    looks, shown = np.array([_looks(row, curve) for row, _ in each]), np.array([len(row.shown) for row, _ in each], float)
+    weights = [weight for row in rows for weight in propensities.weights(curve, row.chosen)]
+    at = curve[np.minimum([position for _, position in each], len(curve) - 1).astype(int)]
+    chosen = np.array([numbers[row.shown[position]] for row, position in each], np.int64)
+    return Choices(chosen, at, np.array(weights), shown, looks)
+
+
+def _looks(row: Row, curve: Doubles) -> float:
+    """Return the sum of the propensities of all that a row showed."""
+    beyond = max(len(row.shown) - len(curve), 0)
+    return float(curve[: len(row.shown)].sum() + beyond * curve[-1])
+
+
+def _joined(rows: Sequence[Row], numbers: Mapping[str, int], curve: Doubles, meant: Doubles) -> Example:
     chosen: dict[int, float] = defaultdict(float)
     passed, wrong = set[int](), set[int]()
+    probabilities = iter(meant.tolist())
     for row in rows:
         for position, weight in zip(row.chosen, propensities.weights(curve, row.chosen), strict=True):
-            chosen[numbers[row.shown[position]]] += weight
+            chosen[numbers[row.shown[position]]] += weight * next(probabilities)
         above = row.shown[: max(row.chosen, default=0)]
         passed |= {numbers[id] for id in above if id in numbers}
         wrong |= {numbers[row.shown[position]] for position in row.wrong}
     text = Counter(row.text for row in rows).most_common(1)[0][0]
-    return Example(text, dict(chosen), frozenset(passed - chosen.keys()), frozenset(wrong - chosen.keys()))
+    others = frozenset(passed - chosen.keys()), frozenset(wrong - chosen.keys())
+    return Example(text, dict(chosen), *others, float(meant.sum()))
 
 
 def judged(rows: Sequence[Row], pictures: Pictures, curve: Doubles) -> list[Judged]:

@@ -34,8 +34,8 @@ class Options:
     adapter: Adapter = "full"
     position_correction: bool = True
     held_out: float = 0.2
-    steps: int = 150
-    rate: float = 4e-4
+    steps: int = 600
+    rate: float | None = None
     seed: int = 0
 
 
@@ -113,7 +113,7 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
         help="share of the queries that are kept to judge the result (default: %(default)s)",
     )
     add("--steps", type=count, default=Options.steps, metavar="N", help="steps of training (default: %(default)s)")
-    add("--rate", type=rate, default=Options.rate, metavar="X", help="learning rate (default: %(default)s)")
+    add("--rate", type=rate, default=Options.rate, metavar="X", help="learning rate (default: 0.2 / the tower's width)")
     add("--seed", type=seed, default=Options.seed, metavar="N", help="of all that is drawn (default: %(default)s)")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _EXPECTED = "expected a parquet file with a column text, and perhaps id: of the 
 
 @dataclass(frozen=True)
 class Replay:
-    """Texts, and for each the number of the picture that it describes; -1 for none.
+    """Different texts, and for each the numbers of the pictures that it describes.
 
     Attributes:
         source: their name in the lineage.
@@ -27,7 +27,7 @@ class Replay:
 
     source: str
     texts: Sequence[str]
-    pictures: Sequence[int]
+    pictures: Sequence[Sequence[int]]
 
 
 def texts(file: Path | None, pictures: Pictures) -> Replay:
@@ -41,15 +41,23 @@ def texts(file: Path | None, pictures: Pictures) -> Replay:
     described = [(caption, number) for number, caption in enumerate(pictures.captions) if caption.strip()]
     if len({caption for caption, _ in described}) < _LEAST_CAPTIONS:
         made = [text for text in generated.texts() if text]
-        return Replay("generated texts", made, [-1] * len(made))
-    return Replay("captions of the collection", [caption for caption, _ in described], [number for _, number in described])
+        return _joined("generated texts", [(text, None) for text in made])
+    return _joined("captions of the collection", described)
 
 
 def _of_file(file: Path, pictures: Pictures) -> Replay:
     table = columns(file, {"text": pa.string()}, {"id": pa.string()}, _EXPECTED)
     listed = table["text"].to_pylist()
     ids = table["id"].to_pylist() if "id" in table.column_names else [None] * len(listed)
-    kept = [(text, pictures.numbers.get(id or "", -1)) for text, id in zip(listed, ids, strict=True) if text and text.strip()]
+    kept = [(text, pictures.numbers.get(id or "")) for text, id in zip(listed, ids, strict=True) if text and text.strip()]
     if not kept:
         raise InvalidInput(f"{file} holds no texts: {_EXPECTED}")
-    return Replay(file.name, [text for text, _ in kept], [number for _, number in kept])
+    return _joined(file.name, kept)
+
+
+def _joined(source: str, pairs: Iterable[tuple[str, int | None]]) -> Replay:
+    """Join the pictures of each text, in the order in which texts came first."""
+    pictures: dict[str, dict[int, None]] = {}
+    for text, number in pairs:
+        pictures.setdefault(text, {}).update({} if number is None else {number: None})
+    return Replay(source, [*pictures], [[*some] for some in pictures.values()])

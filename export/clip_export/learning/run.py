@@ -22,6 +22,7 @@ from clip_export import families
 from clip_export.checkpoints.find import find
 from clip_export.checkpoints.lineage import HELD_OUT, LEAST_HELD_OUT, LINEAGE, PICTURES
 from clip_export.learning import adapters, clicks, curve, examples, feedback_source, replay, weight_places
+from clip_export.learning.click_graph import ClickGraph
 from clip_export.learning.clicks import Clicks, Origin, Row
 from clip_export.learning.examples import Doubles, Judged
 from clip_export.learning.lesson import Lesson
@@ -114,13 +115,17 @@ def _lessons(options: Options, parent: Parent, work: WorkFolder) -> Lessons:
 
 def _identity(options: Options, parent: Parent) -> dict[str, Any]:
     """Return all that a result depends on, and that can be told before the inputs are read."""
-    settings = _settings(options) | {"collection": options.collection, "weights": parent.checkpoint.weights_sha256}
+    settings = _settings(options, parent) | {"collection": options.collection, "weights": parent.checkpoint.weights_sha256}
     return settings | {"--feedback": digest(options.feedback), "--replay": digest(options.replay)}
 
 
-def _settings(options: Options) -> dict[str, Any]:
-    names = ("tower", "adapter", "position_correction", "held_out", "steps", "rate", "seed")
-    return {name: getattr(options, name) for name in names}
+def _settings(options: Options, parent: Parent) -> dict[str, Any]:
+    names = ("tower", "adapter", "position_correction", "held_out", "steps", "seed")
+    return {name: getattr(options, name) for name in names} | {"rate": _rate(options, parent)}
+
+
+def _rate(options: Options, parent: Parent) -> float:
+    return options.rate or adapters.usual_rate(parent.towers.text)
 
 
 def _inputs(options: Options, parent: Parent, work: WorkFolder) -> tuple[pa.Table, Pictures]:
@@ -174,9 +179,10 @@ def _training(lessons: Lessons, state: Path) -> Training:
     options, parent, replayed = lessons.options, lessons.parent, lessons.replayed
     anchors = torch.from_numpy(embedded(parent.embed, replayed.texts).copy())
     taught = examples.examples(lessons.split.taught, lessons.pictures, lessons.split.curve)
-    lesson = Lesson(taught, replayed, anchors, torch.from_numpy(lessons.pictures.vectors), options.seed)
+    vectors = torch.from_numpy(lessons.pictures.vectors)
+    lesson = Lesson(taught, replayed, ClickGraph.of(taught, replayed, len(vectors)), anchors, vectors, options.seed)
     parameters = adapters.trainable(parent.towers.text, options.adapter, options.seed)
-    return Training(parent.embed, parameters, lesson, lessons.judged, options.steps, options.rate, state)
+    return Training(parent.embed, parameters, lesson, lessons.judged, options.steps, _rate(options, parent), state)
 
 
 def _changed(parent: Parent) -> dict[str, torch.Tensor]:
@@ -207,15 +213,17 @@ def _lineage(lessons: Lessons, training: Training) -> dict[str, Any]:
     looked_at = {str(k): round(float(split.curve[k - 1]), 4) for k in _TOLD if k <= len(split.curve)}
     queries = {name: len({row.topic for row in rows}) for name, rows in (("used", split.taught), ("held_out", split.held_out))}
     gains = {"before": training.points[0].held_out, "after": training.points[-1].held_out} if lessons.judged else {}
+    choices, meant = sum(len(row.chosen) for row in split.taught), sum(example.meant for example in training.lesson.examples)
     return {
         "parent": lessons.parent.about(),
         "tower": options.tower,
         "collection": options.collection,
         "rows": split.books(),
         "queries": queries,
-        "settings": _settings(options),
+        "settings": _settings(options, lessons.parent),
         "replay": {"source": lessons.replayed.source, "texts": len(lessons.replayed.texts)},
         "propensities": looked_at,
+        "stray_choices": round(1 - meant / choices, 4),
         "held_out_gain": gains,
     }
 

@@ -27,6 +27,7 @@ _WARM_UP = 20  # steps up to the full rate
 _WAY_DOWN = 0.6  # of the steps, down to a fiftieth of it
 _SAVE_S = 20.0  # seconds of work that a kill may cost
 _POINTS = 20  # of the learning curve
+_GROUPS = 4  # of a step's texts, by length
 _TOGETHER = 256  # texts that are embedded at once
 
 
@@ -82,8 +83,8 @@ class Training:
         point = step % max(self.steps // _POINTS, 1) == 0
         held_out = self._held_out_gain() if point else float("nan")
         drawn = self.lesson.draw(step)
-        queries, replayed = self.embed(self.lesson.texts(drawn)).chunk(2)
-        losses = self.lesson.losses(drawn, queries, replayed, self.lesson.vectors[drawn.candidates])
+        queries, replayed = self._embedded(self.lesson.texts(drawn)).chunk(2)
+        losses = self.lesson.losses(drawn, queries, replayed)
         self._optimizer.zero_grad()
         torch.stack([*losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -96,6 +97,13 @@ class Training:
         if point:
             self.points.append(Point(step, told, held_out))
         return told
+
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        """Embed a step's texts, short and long ones apart, so that short ones aren't padded like long ones."""
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        size = -(-len(texts) // _GROUPS)
+        parts = [self.embed([texts[n] for n in order[start : start + size]]) for start in range(0, len(order), size)]
+        return torch.cat(parts)[torch.tensor(order).argsort()]
 
     def _share_of_rate(self, step: int) -> float:
         up, down = (step + 1) / _WARM_UP, (self.steps - step) / (_WAY_DOWN * self.steps)

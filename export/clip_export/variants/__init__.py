@@ -1,49 +1,82 @@
-"""Registry of the variants: each turns a tower into an artefact, runs it, and configures Triton for it."""
+"""Registry of the variants: each turns a tower into an artefact, runs it, and configures Triton for it.
+
+A variant's module, and the libraries that it needs, are imported when the variant is first asked for.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from clip_client.errors import InvalidInput
 from clip_export.variants.base import Variant
-from clip_export.variants.onnx_fp16 import OnnxFp16
-from clip_export.variants.onnx_fp32 import OnnxFp32
-from clip_export.variants.onnx_int8 import OnnxInt8
-from clip_export.variants.openvino_bf16 import OpenVinoBf16
-from clip_export.variants.openvino_fp16 import OpenVinoFp16
-from clip_export.variants.openvino_int8 import OpenVinoInt8
-from clip_export.variants.openvino_int8_merged import OpenVinoInt8Merged
-from clip_export.variants.tensorrt_fp16 import TensorRtFp16
-from clip_export.variants.tensorrt_int8 import TensorRtInt8
-from clip_export.variants.torch_bf16 import TorchBf16
-from clip_export.variants.torch_compile import TorchCompile
-from clip_export.variants.torch_fp32 import TorchFp32
 
-REFERENCE = TorchFp32()
+if TYPE_CHECKING:
+    REFERENCE: Variant
+
+_REFERENCE = "torch-fp32"
 """Reference for all others; always built."""
 
-VARIANTS: dict[str, Variant] = {
-    variant.name: variant
-    for variant in (
-        REFERENCE,
-        TorchBf16(),
-        TorchCompile(),
-        OnnxFp32(),
-        OnnxFp16(),
-        OnnxInt8(),
-        OpenVinoFp16(),
-        OpenVinoBf16(),
-        OpenVinoInt8(),
-        OpenVinoInt8Merged(),
-        TensorRtFp16(),
-        TensorRtInt8(),
-    )
-}
+NAMES = (
+    _REFERENCE,
+    "torch-bf16",
+    "torch-compile",
+    "onnx-fp32",
+    "onnx-fp16",
+    "onnx-int8",
+    "openvino-fp16",
+    "openvino-bf16",
+    "openvino-int8",
+    "openvino-int8-merged",
+    "tensorrt-fp16",
+    "tensorrt-int8",
+)
+"""Names of all variants, in the order of tables; each is its module's too."""
+
+
+class _Registry(Mapping[str, Variant]):
+    """All variants by name."""
+
+    def __getitem__(self, name: str) -> Variant:
+        if name not in NAMES:
+            raise KeyError(name)
+        return _made(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
+VARIANTS: Mapping[str, Variant] = _Registry()
 
 ALL = "all"
 DEFAULT = "onnx-fp32,openvino-fp16,openvino-bf16,openvino-int8"
 """Useful variants on most machines; a GPU's owner adds TensorRT."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "REFERENCE":
+        return VARIANTS[_REFERENCE]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def module(name: str) -> str:
+    """Return the module of the variant of that name."""
+    return f"{__name__}.{name.replace('-', '_')}"
+
+
+@cache
+def _made(name: str) -> Variant:
+    """Import a variant's module, and make the variant of that name."""
+    members = vars(importlib.import_module(module(name))).values()
+    kinds = [kind for kind in members if isinstance(kind, type) and issubclass(kind, Variant)]
+    variant: Variant = next(kind for kind in kinds if getattr(kind, "name", "") == name)()
+    return variant
 
 
 def named(name: str, also: Iterable[str] = ()) -> Variant:
@@ -52,8 +85,8 @@ def named(name: str, also: Iterable[str] = ()) -> Variant:
     Raises:
         InvalidInput: if there is none; the message lists the known names, and the words that may stand for them, nearest first.
     """
-    if name not in VARIANTS:
-        known = [*VARIANTS, *also]
+    if name not in NAMES:
+        known = [*NAMES, *also]
         nearest = difflib.get_close_matches(name, known, n=len(known), cutoff=0)
         raise InvalidInput(f"no variant {name!r}, expected one of: {', '.join(nearest)}")
     return VARIANTS[name]
@@ -68,4 +101,4 @@ def listed(names: str) -> list[Variant]:
     if names == ALL:
         return list(VARIANTS.values())
     chosen = [named(name.strip(), also=[ALL]) for name in names.split(",")]
-    return list(dict.fromkeys([REFERENCE, *chosen]))
+    return list(dict.fromkeys([VARIANTS[_REFERENCE], *chosen]))

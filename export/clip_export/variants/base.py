@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy.typing as npt
-from torch import nn
 
 from clip_client import engines
 from clip_client.spec import ModelSpec, Tower
 from clip_export.variants.quantization import Recipe
+
+if TYPE_CHECKING:  # a command's options need no torch
+    from torch import nn
 
 MAX_BATCH = 32
 """The largest batch that a server makes."""

@@ -11,6 +11,7 @@ from clip_client import command_runner, help_texts
 from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
+from clip_search.cli import without_pandas
 from clip_search.cli.verbs import VERBS
 from clip_search.options import HttpOptions
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser(argv).parse_args(argv)
         os.environ.setdefault(_LANCE_LOG, "error")
+        if argv[:1] == ["serve"]:
+            without_pandas.settle()
         module, _, function = arguments.run.rpartition(".")
         return int(getattr(importlib.import_module(f"clip_search.cli.{module}"), function)(arguments))
     except ClipError as problem:

@@ -65,7 +65,7 @@ class Database:
 
     def _own(self, locks: contextlib.ExitStack, index_folder: Path) -> None:
         place = str(self._database.uri).removeprefix("file-object-store://")
-        folder = None if "://" in place else Path(place)
+        self._folder = folder = None if "://" in place else Path(place)
         self._followed = folder if self.read_only else None
         self._was_owned = folder is not None and (folder / _LOCK).exists()  # an empty mount point was not
         if folder and not self.read_only:
@@ -161,7 +161,8 @@ class Database:
     def open_set(self, table: str) -> Table:
         """Open a set of vectors; LanceDB raises Exceptions of any kind."""
         return Table(self._fresh(table), self.check_owner, reopen=partial(self._fresh, table),
-                     read_only=self.read_only, grace_s=_GRACE_S if self._is_remote else 0)  # fmt: skip
+                     read_only=self.read_only, grace_s=_GRACE_S if self._is_remote else 0,
+                     folder=self._folder and self._folder / f"{table}.lance")  # fmt: skip
 
     def create_set(self, name: str, like: pa.Schema, about: About, note: SetNote) -> str:
         """Make an empty set of vectors with the columns of another one's table; return its name.

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from clip_client.errors import ClipError, InvalidInput, Timeout, Unavailable
-from clip_search.errors import NotFound, cleaned, is_filter_problem, storage_problem
+from clip_search.errors import NotFound, StorageFull, cleaned, is_filter_problem, storage_problem
+from clip_search.storage.deletion_files import DeletionFiles
 from clip_search.storage.version_readers import Readers
 
 _Out = TypeVar("_Out")
 _OVERTAKEN = "Too many concurrent writers"  # LanceDB's words
+_SPOILED = "the disk was full for a moment, nothing was deleted or replaced: make room; searches go on"
 FILTER_TIME = timedelta(seconds=20)  # bound on the scan of a client's filter
 
 
@@ -26,10 +28,18 @@ class Handle:
         table: LanceDB's own handle.
         may_write: raises before each write that mustn't be done.
         reopen: gives a fresh handle, with nothing in its caches.
+        deletions: files of a table in a folder that say which rows are gone.
     """
 
-    def __init__(self, table: Any, may_write: Callable[[], None], reopen: Callable[[], Any] | None) -> None:
+    def __init__(
+        self,
+        table: Any,
+        may_write: Callable[[], None],
+        reopen: Callable[[], Any] | None,
+        deletions: DeletionFiles | None = None,
+    ) -> None:
         self.raw = table  # LanceDB's own handle
+        self._deletions = deletions
         self.readers = Readers()  # that go on
         self._may_write, self._reopen = may_write, reopen
         self._dropped = False
@@ -56,6 +66,23 @@ class Handle:
                     raise
                 with others:
                     self._call(write, "written")
+
+    def hide(self, write: Callable[[], Any], others: AbstractContextManager[Any]) -> None:
+        """Change the table by deleting or replacing rows; otherwise as :meth:`write`.
+
+        Raises:
+            StorageFull: the disk is full, or was so; none of it is done then.
+        """
+        if self._deletions is None:
+            return self.write(write, others)
+        self._deletions.check_room()
+        self.write(write, others)
+        if torn := self._deletions.torn():
+            with others:
+                self.ask(self.raw.checkout_latest)
+                if self._deletions.take_back(int(self.raw.version), torn):
+                    self.renew()
+                    raise StorageFull(_SPOILED)
 
     def scan(
         self, columns: Sequence[str], where: str | None, rows: int, time: timedelta | None = None

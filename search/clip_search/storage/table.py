@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Rows, present
 from clip_search.storage import vector_index
+from clip_search.storage.deletion_files import DeletionFiles
 from clip_search.storage.filters.sql import checked
 from clip_search.storage.handle import FILTER_TIME, Handle
 from clip_search.storage.kinds import EXACT
@@ -35,9 +37,7 @@ MOST_ROWS = 2**62  # row numbers are int64
 
 
 class Table:
-    """Rows of a collection. One writer at a time; reads go on beside it.
-
-    Raises as :class:`~clip_search.storage.handle.Handle` tells.
+    """Rows of a collection. One writer at a time; reads go on beside it. Raises as :class:`~clip_search.storage.handle.Handle`.
 
     Args:
         table: LanceDB's handle.
@@ -45,6 +45,7 @@ class Table:
         reopen: gives a fresh handle, with nothing in its caches.
         read_only: it is another's; nothing is written.
         grace_s: age up to which old versions stay, since other processes may read them.
+        folder: of the table, unless it lies in an object store.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Table:
         reopen: Callable[[], Any] | None = None,
         read_only: bool = False,
         grace_s: float = 0,
+        folder: Path | None = None,
     ) -> None:
         self.read_only, self._grace = read_only, timedelta(seconds=grace_s)
         if not read_only:
             finish_widening(table)
-        self._handle = Handle(table, may_write, reopen)
+        self._handle = Handle(table, may_write, reopen, DeletionFiles(folder) if folder and not read_only else None)
         self.schema: pa.Schema = whole(table.schema)  # kept, since LanceDB takes a fifth of a millisecond for each look at it
         self.name, self.identity = str(table.name), identity(self.schema) or str(table.name)  # which no other table has
         self._rewriting = threading.Lock()  # what rewrites fragments goes one after the other, appends don't wait
@@ -93,11 +95,7 @@ class Table:
             self._handle.drop(drop)
 
     def append(self, rows: pa.Table) -> None:
-        """Add rows whose ids aren't there yet.
-
-        Raises:
-            Unavailable, StorageFull: they can't be written; none is there then.
-        """
+        """Add rows whose ids aren't there yet; raise Unavailable or StorageFull if none can be written."""
         with self._appending:
             self._handle.write(lambda: self._handle.raw.add(rows))
 
@@ -105,12 +103,12 @@ class Table:
         """Add rows, in the place of those with the same ids; raises as :meth:`append`."""
         with self._rewriting:
             merge = self._handle.raw.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            self._handle.write(lambda: merge.execute(rows, on_bad_vectors="null"), self._appending)  # null stays null
+            self._handle.hide(lambda: merge.execute(rows, on_bad_vectors="null"), self._appending)  # null stays null
 
     def delete(self, rows: Rows) -> None:
         """Remove rows by number; raises as :meth:`append`."""
         with self._rewriting:
-            self._handle.write(lambda: self._handle.raw.delete(_among("row", rows.tolist())), self._appending)
+            self._handle.hide(lambda: self._handle.raw.delete(_among("row", rows.tolist())), self._appending)
 
     def note(self, note: dict[str, Any]) -> None:
         """Change a field's metadata, to say which row numbers may be given, or which set serves; raises as :meth:`append`."""
