@@ -125,9 +125,9 @@ def _named(type: pa.DataType) -> str:
 
 def _read(rows: pa.Table, kinds: Mapping[str, str], size: int, errors: dict[int, str]) -> dict[int, NewRow]:
     """Return the good rows by position; note the reasons of the others."""
-    vectors = {
-        tower: _unit(rows[tower_column(tower)], size, errors) for tower in TOWERS if tower_column(tower) in rows.schema.names
-    }
+    towers = [tower for tower in TOWERS if tower_column(tower) in rows.schema.names]
+    units = {tower: _unit(rows[tower_column(tower)], size, errors) for tower in towers}
+    vectors = {tower: (list(matrix), there.tolist()) for tower, (matrix, there) in units.items()}
     metadata = _metadata(rows, kinds, errors)
     none = [None] * len(rows)
     ids, sources, states, pictures = (

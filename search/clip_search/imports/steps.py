@@ -15,7 +15,7 @@ from clip_search.imports.chunks import TOGETHER, Chunk, Source
 from clip_search.imports.columns import ForeignColumns
 from clip_search.storage.kinds import word
 
-_AHEAD = 2  # groups that are read while one is added
+_AHEAD = 1  # groups that are read while one is added
 _GROUP_ROWS, _GROUP_BYTES = 8_000, 10 * 2**20
 """Rows that are added at once, and the bytes from which on they are fewer: each commit has a cost of its own."""
 
@@ -152,10 +152,14 @@ class _Group:
         return is_small and more.schema == here[0].schema
 
     def rows(self) -> pa.RecordBatch | None:
-        """Return the rows of all batches; None if there are none."""
+        """Return the rows of all batches, which are kept once; None if there are none."""
         if not (batches := self._batches()):
             return None
-        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        together, first = pa.concat_batches(batches), 0
+        for batch, rows in zip((batch for _, batch in self.members if batch and batch.rows), batches, strict=True):
+            batch.rows = together.slice(first, len(rows))
+            first += len(rows)
+        return together
 
     def _batches(self) -> list[pa.RecordBatch]:
         return [batch.rows for _, batch in self.members if batch and batch.rows]

@@ -209,8 +209,9 @@ class Tail:
         return tail
 
     def after(self, row: int) -> Tail:
-        """Return a copy of the rows that come after ``row``."""
-        return self._only(np.arange(np.searchsorted(self.rows[: self.count], row, "right"), self.count))
+        """Return a copy of the rows that come after ``row``, with as much room: it takes no memory until it is used."""
+        later = np.arange(np.searchsorted(self.rows[: self.count], row, "right"), self.count)
+        return self._only(later, len(self.rows))
 
     def packed(self) -> Tail:
         """Return the tail without its hidden rows once they are many, else itself; the last row stays, hidden or not."""
@@ -252,9 +253,9 @@ class Tail:
         here = present(known, rows)
         return here, self.matrix[positions(known, rows[here])]
 
-    def _only(self, chosen: Positions) -> Tail:
-        """Return a copy of the rows at these positions (ascending), with room for as many more."""
-        copy = Tail.empty(self.matrix.shape[1], max(1024, 2 * len(chosen)))
+    def _only(self, chosen: Positions, capacity: int = 1024) -> Tail:
+        """Return a copy of the rows at these positions (ascending), with room for as many more, and for ``capacity`` in all."""
+        copy = Tail.empty(self.matrix.shape[1], max(capacity, 2 * len(chosen)))
         copy = copy.append(self.rows[chosen], self.matrix[chosen])
         copy.alive[: copy.count] = self.alive[chosen]
         copy._count_dead()
