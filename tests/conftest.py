@@ -23,7 +23,7 @@ import setuptools  # noqa: F401  (torch.compile refuses a distutils that another
 import sidecars
 import torch
 from amount import ALL, LONG
-from servers import Server, running, wait_for_ends
+from servers import Server, running
 from sidecars import PICTURES, Sidecar
 from workers import WORKER, once
 
@@ -102,13 +102,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             f"{left_out} long and slow tests were left out, and others took fewer cases: make test-ci runs the long ones, "
             "make test-all everything"
         )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _servers_end() -> Iterator[None]:
-    """Nothing runs on; the first fixture ends last."""
-    yield
-    wait_for_ends()
 
 
 @pytest.fixture(scope="session", autouse=True)

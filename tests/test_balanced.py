@@ -39,9 +39,10 @@ def answered(server: Server) -> int:
 
 def kill(server: Server) -> None:
     """End all processes of a server at once."""
-    for process in server.family():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # or what went wrong before isn't told
+        for process in server.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     server.ended(60)
 
 

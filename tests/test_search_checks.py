@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, hit_ids, rows, settled
@@ -17,7 +16,7 @@ from collections_on_disk import COUNT, OPTIONS, VECTORS, Opener, hit_ids, rows, 
 from clip_client.errors import Unavailable
 from clip_search import upkeep
 from clip_search.collection import Collection
-from clip_search.index import block_checks
+from clip_search.index import block_checks, list_files
 from clip_search.index.faiss_index import VectorIndex
 from clip_search.index.part import Part
 from clip_search.index.tuning import Tuned
@@ -282,15 +281,16 @@ def test_lancedbs_own_engine_has_its_cards_checked(serving: Opener, log: io.Stri
 def test_an_index_file_that_never_was_what_was_written_is_noticed(
     serving: Opener, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, opened_again: bool
 ) -> None:
-    write = faiss.write_index
+    close = list_files.SummedFile.close
 
-    def torn(index: object, to: object) -> None:
-        write(index, to)
-        if isinstance(to, str):
-            flip(Path(to))
+    def torn(file: list_files.SummedFile) -> Sums:
+        sums = close(file)
+        if (path := Path(file._file.name)).name == "index.faiss":
+            flip(path)
+        return sums
 
     with monkeypatch.context() as patch:
-        patch.setattr(faiss, "write_index", torn)
+        patch.setattr(list_files.SummedFile, "close", torn)
         serving.collection.rebuild()
     (path,) = (serving.folder / "a").glob("image/part-*/index.faiss")
     if opened_again:

@@ -176,6 +176,18 @@ def test_after_a_crash_the_server_is_started_again(repository: Path) -> None:
     assert left_behind(server) == []
 
 
+def test_a_crash_at_the_start_is_tried_again(repository: Path) -> None:
+    server = Server(repository)
+    wait_for(lambda: [one for one in server.family() if one.name() == "tritonserver"])
+    server.tritonserver().send_signal(signal.SIGABRT)
+    server.wait_ready()
+    server.process.terminate()
+    status, _, err = server.ended()
+    assert status == 0
+    assert "tritonserver didn't start" in err
+    assert "(SIGABRT): starting again" in err
+
+
 def test_a_killed_launcher_takes_everything_with_it(repository: Path) -> None:
     server = started(repository)
     family = server.family()

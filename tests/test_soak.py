@@ -240,7 +240,10 @@ def test_a_short_soak_of_real_servers(server: Server, sidecar: Sidecar, search: 
         measured = soak.soaked(Plan(0.2), soak.World(mix, search, servers, sidecar.data), 0.5)
     assert measured.rows == (700, 700)
     assert not [answer.problem for answer in measured.answers if answer.problem]
-    assert len(measured.answers) == pytest.approx(12 * measured.per_s, abs=2)
+    due = 12 * measured.per_s
+    assert len(measured.answers) <= due + 2
+    fell_behind = any(fault.endswith("the servers fell behind, or had no cores left") for fault in measured.faults())
+    assert fell_behind == (len(measured.answers) < 0.99 * round(due))
     assert set(measured.series()) >= set(itertools.chain(*soak_report.PANELS))
     soak_report.write(measured, tmp_path, {})
     assert "| all |" in (tmp_path / "soak.md").read_text()

@@ -88,8 +88,10 @@ class Watch:
 
 
 def check_running(server: subprocess.Popen[bytes], otherwise: str) -> None:
-    """Raise Unavailable if the server has ended."""
+    """Raise Unavailable if the server has ended; Crashed if a fault ended it, which starting again may mend."""
     if server.poll() is not None:
+        if name := fault(-server.returncode):
+            raise Crashed(f"tritonserver {otherwise} ({name})")
         raise Unavailable(f"tritonserver {otherwise} (exit status {server.returncode})")
 
 

@@ -19,7 +19,6 @@ from workers import ports
 
 CLIPSERVE = Path(sys.executable).with_name("clipserve")
 _PORTS = ports()
-_STOPPING: list[Server] = []
 
 
 def free_ports(count: int) -> list[int]:
@@ -92,20 +91,14 @@ class Server:
 
 @contextlib.contextmanager
 def running(repository: Path, *options: str) -> Iterator[Server]:
-    """A server that is ready, told to stop at the end; nobody waits the three seconds that Triton takes to."""
+    """A server that is ready, stopped at the end."""
     server = Server(repository, options)
     try:
         server.wait_ready()
         yield server
     finally:
         server.process.terminate()
-        _STOPPING.append(server)
-
-
-def wait_for_ends() -> None:
-    """Wait for all servers that were told to stop."""
-    while _STOPPING:
-        _STOPPING.pop().ended(timeout_s=60)
+        server.ended()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

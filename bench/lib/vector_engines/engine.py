@@ -22,6 +22,7 @@ LINKS, CANDIDATES = 16, 128
 Positions = npt.NDArray[np.int64]
 Hit = TypeVar("Hit")
 
+_BLOCK_BYTES = 2**9  # in which stat(2) counts
 _IN_MEMORY = ("Pss_Anon", "Pss_Shmem")  # memory that the system can't take back; what processes share is divided among them
 
 
@@ -115,7 +116,7 @@ def _blocks_bytes(path: Path) -> int:
         state = path.lstat()
     except FileNotFoundError:
         return 0
-    return 512 * state.st_blocks if path.is_file() else 0
+    return _BLOCK_BYTES * state.st_blocks if path.is_file() else 0
 
 
 def _rollup(pid: int) -> dict[str, float]:

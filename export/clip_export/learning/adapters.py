@@ -14,7 +14,7 @@ RANK = 8
 
 _RATE_BY_WIDTH = 0.2  # 0.0016 for the bundled checkpoint, 0.0004 for the text tower of CLIP's ViT-B/32
 _MOST_RATE = 0.002
-_WIDTH = 512  # of a tower that looks no tokens up
+_WIDTH = 2**9  # of a tower that looks no tokens up
 
 
 class LowRank(nn.Module):
