@@ -203,6 +203,19 @@ def test_the_recall_is_measured_and_kept(opener: MilvusOpener) -> None:
 
 
 @pytest.mark.long
+def test_without_texts_queries_are_made(opener: MilvusOpener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opener, "texts", lambda count, space, size: (np.empty((0, size), np.float32), "vectors"))
+    collection = opener.open(replace(opener.options, recall_target=0.9))
+    vectors = unit(2000, seed=6)
+    more = [NewRow(f"v{n}", {"image": vectors[n]}, {"n": n}) for n in range(2000)]
+    collection.add(more, on_conflict="error", fingerprint="").result()
+    collection.rebuild()
+    stats = opener.stats()
+    assert (stats["source"], stats["queries"], stats["trouble"]) == ("made", 500, "")
+    assert stats["recall"] >= 0.9
+
+
+@pytest.mark.long
 def test_a_collection_of_somebody_else_is_left_alone(opener: MilvusOpener, milvus: Milvus) -> None:
     collection = opener.open()
     fill(collection)

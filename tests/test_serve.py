@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -26,6 +27,7 @@ from tritonclient.utils import InferenceServerException
 import pictures
 from clip_client import Clip, ModelSpec, Unavailable
 from clip_serve import cli, launcher, leftovers, process_watch
+from clip_serve.crashes import Crashed
 
 MODELS = ("clip_image_preprocess", "clip_image_encoder", "clip_text_tokenize", "clip_text_encoder")
 FIRST_OF_MODELS = [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in MODELS[1:])]
@@ -174,6 +176,22 @@ def test_after_a_crash_the_server_is_started_again(repository: Path) -> None:
     assert "that was crash 4 within 10 minutes: stopping" in err
     assert_gone(crashed)
     assert left_behind(server) == []
+
+
+@pytest.mark.parametrize(("work", "stands"), [("sleep 60", True), ("while :; do :; done", False)])
+def test_a_start_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch, work: str, stands: bool) -> None:
+    monkeypatch.setattr(process_watch, "_STILL_S", 1.0)
+    monkeypatch.setattr(process_watch, "_LEAST_CPU_S", 0.05)
+    monkeypatch.setattr(process_watch, "_LOOK_S", 0.1)
+    server = subprocess.Popen(["sh", "-c", f"{work} & wait"], start_new_session=True)
+    start, end = process_watch.Start(server), time.monotonic() + 3
+    try:
+        with pytest.raises(Crashed, match="stood still") if stands else contextlib.nullcontext():
+            while time.monotonic() < end:
+                start.check()
+                time.sleep(0.02)
+    finally:
+        process_watch.end_at_once(server)
 
 
 def test_a_crash_at_the_start_is_tried_again(repository: Path) -> None:

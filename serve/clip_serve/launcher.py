@@ -27,7 +27,7 @@ from clip_serve.environment import Environment, Notice
 from clip_serve.http_gateway import Gateway
 from clip_serve.launcher_metrics import LauncherMetrics
 from clip_serve.log_lines import LogLines
-from clip_serve.process_watch import POLL_S, Watch, check_running, end_at_once
+from clip_serve.process_watch import POLL_S, Start, Watch, check_running, end_at_once
 from clip_serve.repository import Overrides, instances, loaded_at_start, overridden
 from clip_serve.triton_flags import log_flags, logs_requests, trace_flags
 from clip_serve.versions.door import Door
@@ -265,12 +265,13 @@ def _relay(lines: IO[bytes], log: LogLines) -> None:
 
 def _wait_ready(server: subprocess.Popen[bytes], run: Path, explanation: str) -> None:
     """Return once every model is loaded."""
-    deadline = time.monotonic() + _START_S
+    deadline, start = time.monotonic() + _START_S, Start(server)
     while not _is_ready(run):
         leftovers.close_own()
         if time.monotonic() > deadline:
             raise Unavailable(f"tritonserver isn't ready after {_START_S} s: {explanation}")
         check_running(server, f"didn't start: {explanation}")
+        start.check()
         time.sleep(POLL_S)
 
 

@@ -12,6 +12,7 @@ import psutil
 from clip_client.errors import Unavailable
 from clip_serve.crashes import Crashed, fault, fault_of
 
+_STILL_S, _LEAST_CPU_S, _LOOK_S = 60.0, 0.5, 5.0  # a start reads, compiles and imports; idle threads take some hundredths
 POLL_S = 0.2
 _SERVER = "tritonserver"
 _STUB = "triton_python_backend_stub"
@@ -85,6 +86,28 @@ class Watch:
             self._standing.pop(process, None)
         elif time.monotonic() - self._standing.setdefault(process, time.monotonic()) > _FROZEN_S:
             raise Unavailable(f"the process of {name} was halted {_FROZEN_S} s ago: stopping, so that a restart can mend it")
+
+
+class Start:
+    """Watch over a start: Triton waits for minutes for a Python process that is lost, or for ever for a lock."""
+
+    def __init__(self, server: subprocess.Popen[bytes]) -> None:
+        self._server, self._cpu_s = server, 0.0
+        self._moved = self._looked = time.monotonic()
+
+    def check(self) -> None:
+        """Raise Crashed if the server and all that it started have done next to nothing for a minute."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked, cpu_s = now, 0.0
+        for process in family(self._server):
+            with contextlib.suppress(psutil.Error):
+                cpu_s += sum(process.cpu_times()[:2])
+        if abs(cpu_s - self._cpu_s) >= _LEAST_CPU_S:  # less where a process has ended
+            self._cpu_s, self._moved = cpu_s, now
+        elif now - self._moved > _STILL_S:
+            raise Crashed(f"tritonserver has stood still for {_STILL_S:g} s at its start")
 
 
 def check_running(server: subprocess.Popen[bytes], otherwise: str) -> None:

@@ -4,12 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Positions
 from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.kinds import UNTUNED
 from clip_search.index.milvus.exact import exact_of_many
 from clip_search.index.milvus.rows import MilvusRows
-from clip_search.index.tuning import Source, Tuned, tuned
+from clip_search.index.tuning import AT, ENOUGH, QUERIES, Source, Tuned, made_of, tuned
 from clip_search.storage import derived_files
 from clip_search.storage.table import Table
 
@@ -44,12 +47,23 @@ class _Searched:
         """Return the nearest rows by the server."""
         return None, self.milvus.nearest_of_many(queries, k, effort)
 
+    def made(self) -> Floats:
+        """Return queries made of stored vectors, for want of texts."""
+        rows = self.table.rows(self.tower)
+        some = np.sort(np.random.default_rng(0).choice(rows, min(QUERIES, len(rows)), replace=False))
+        near = [each[each >= 0] for each in self.search(self.table.matrix_of(self.tower, some), AT, UNTUNED)[1]]
+        every = np.unique(np.concatenate(near))
+        vectors = self.table.matrix_of(self.tower, every)
+        return made_of([vectors[np.searchsorted(every, each)] for each in near if len(each)])
+
 
 def measured(table: Table, tower: Tower, milvus: MilvusRows, on: tuple[Floats, Source, float, int, int]) -> Measured:
     """Find the least effort that reaches a recall; ``on``: queries [Q, D], their source, the recall, the last row, the rows."""
     queries, source, target, last, rows = on
-    index = cast(VectorIndex, _Searched(table, tower, milvus, last, rows))
-    return Measured(tuned(index, queries, source, target), rows)
+    searched = _Searched(table, tower, milvus, last, rows)
+    if len(queries) < ENOUGH and rows >= AT:
+        queries, source = searched.made(), "made"
+    return Measured(tuned(cast(VectorIndex, searched), queries, source, target), rows)
 
 
 def save(folder: Path, table: str, outcome: Measured) -> None:
