@@ -70,12 +70,18 @@ class Refused(Exception):
 def opened(http: Gateway, metrics: Gateway, health: Health) -> Iterator[None]:
     """Answer on both ports, from a thread."""
     loop, finished = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=[_stand((http, metrics), health, finished)], daemon=True)
+
+    def answer() -> None:
+        with contextlib.closing(loop):  # or Python closes it at its end, with a trace where that comes too late
+            loop.run_until_complete(_stand((http, metrics), health, finished))
+
+    thread = threading.Thread(target=answer, name="gateway", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(finished.set)
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            loop.call_soon_threadsafe(finished.set)
         thread.join(1)
 
 
