@@ -23,6 +23,8 @@ from clip_export.towers import Towers
 from clip_search.storage.schema import About, about, schema
 
 PICTURE = pictures.jpegs(1)[0]
+UNCHECKED = {"prepared_checksums": "somebodys_checksum"}
+"""Exchange by which a client of a relay takes the ensembles for such that tell no checksums, which would notice the next one."""
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_a_client_refuses_another_space_that_came_up_between_two_requests(
     tower: str, place: str, server: Server, spec: ModelSpec
 ) -> None:
     other = dataclasses.replace(spec, weights_sha256="0" * 64)
-    changes: dict[str, str] = {}
+    changes = dict(UNCHECKED)
     with grpc_relay(server, exchanged=changes) as address, Clip(address, preprocess=place) as clip:  # type: ignore[arg-type]
         embed = {"image": lambda: clip.embed_image([PICTURE]), "text": lambda: clip.embed_text(["a cat"])}[tower]
         assert embed().any()
@@ -101,7 +103,7 @@ def test_a_client_refuses_another_space_that_came_up_between_two_requests(
 
 def test_a_stream_that_crosses_a_change_is_refused(server: Server, spec: ModelSpec) -> None:
     other = dataclasses.replace(spec, weights_sha256="0" * 64)
-    changes: dict[str, str] = {}
+    changes = dict(UNCHECKED)
     with grpc_relay(server, exchanged=changes) as address, Clip(address, requests_in_flight=1) as clip:
         stream = clip.embed_texts(iter(["a cat"] * 500))
         next(stream)

@@ -214,4 +214,5 @@ def test_the_contract_is_in_the_ensembles(repository: Path, spec: ModelSpec) -> 
             ("embedding", [spec.embedding_size]),
             ("error", [1]),
             ("origin", [1]),
+            ("prepared_checksums", [2]),
         ]

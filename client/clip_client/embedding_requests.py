@@ -1,16 +1,17 @@
 """Lists of images or texts, cut into requests of bounded size that are sent side by side."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from clip_client.checksums import is_damaged, of_array, of_strings
 from clip_client.comparison import Floats
 from clip_client.concurrency import Concurrency
-from clip_client.errors import ClipError, ContractMismatch, InvalidInput
+from clip_client.errors import ClipError, ContractMismatch, InvalidInput, Unavailable
 from clip_client.images import ImageLike, Reader
 from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
@@ -19,12 +20,14 @@ from clip_client.preprocess import preprocess
 from clip_client.request_ids import call
 from clip_client.served_model import ServedModel, told_fingerprint
 from clip_client.soundness import flaws
-from clip_client.spec import EMBEDDING, ERROR, ORIGIN, PIXELS, TEXT, TOKENS, Tower, ensemble
+from clip_client.spec import CHECKSUMS, EMBEDDING, ERROR, ORIGIN, PIXELS, TEXT, TOKENS, Tower, ensemble
 from clip_client.type_names import a_type
 
 Prepared = bytes | npt.NDArray[np.uint8]
 """An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
 
+_T = TypeVar("_T")
+_ATTEMPTS = 3  # at an answer that isn't damaged on its way; a crash damages those of one moment
 _READERS = 8  # per request; files and URLs are waited for, not computed
 
 REQUEST_BYTES = 32 * 2**20
@@ -61,7 +64,7 @@ class EmbeddingRequests:
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
             with call("count_tokens"):
-                [tokens] = await self.host.infer(tokenizer, part, TEXT, [TOKENS])
+                tokens = await self._undamaged(partial(self._tokens, tokenizer, part))
             ends = tokens == self.model.spec.end_token  # [n, L]
             counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
         return counts
@@ -92,11 +95,31 @@ class EmbeddingRequests:
     async def _infer(self, tower: Tower, rows: Sequence[Any]) -> tuple[Floats, Sequence[bytes]]:
         """Return embeddings float32 [n, D] of prepared items, and the host's message for each, empty where good."""
         if tower == "image" and self.sends_pixels:
-            return await self._infer_pixels(rows)
-        name, outputs = ensemble(self.model.name, tower), [EMBEDDING, ERROR, *[ORIGIN] * self.model.names_origin]
+            return await self._infer_pixels(np.stack(rows))
+        return await self._undamaged(partial(self._infer_once, tower, rows, self.model.checksums.get(tower, ())))
+
+    async def _undamaged(self, ask: Callable[[], Awaitable[tuple[_T, bool]]]) -> _T:
+        """Return an answer that comes with whether it was damaged on its way; ask again if it was."""
+        for _ in range(_ATTEMPTS):
+            answer, damaged = await ask()
+            if not damaged:
+                return answer
+        raise Unavailable(
+            f"{self.host.address} answered {_ATTEMPTS} times with other bytes than its models gave (their checksums differ): "
+            "see the server's log, and start it again"
+        )
+
+    async def _infer_once(
+        self, tower: Tower, rows: Sequence[bytes], sums: tuple[str, ...]
+    ) -> tuple[tuple[Floats, Sequence[bytes]], bool]:
+        """Return embeddings and messages, and true if they, or the items, were damaged on their way."""
+        name, outputs = ensemble(self.model.name, tower), [EMBEDDING, ERROR, *sums, *[ORIGIN] * self.model.names_origin]
         try:
             embeddings, messages, *told = await self.host.infer(name, rows, tower, outputs)
         except InvalidInput as problem:
+            if any(output in str(problem) for output in sums):  # a variant without them was rolled out meanwhile
+                self.note("")
+                return await self._infer_once(tower, rows, ())
             if not (self.model.names_origin and ORIGIN in str(problem)):
                 raise
             self.note("")
@@ -104,15 +127,32 @@ class EmbeddingRequests:
                 f"{self.host.address} doesn't name the space of its answers any more ({problem}), as it did when this client "
                 "began: make a new client"
             ) from problem
-        for origin in [origin for tensor in told for origin in origins(tensor)]:
+        answered = [*messages.ravel()]
+        steps, named = told[: len(sums)], told[len(sums) :]
+        came = of_strings(rows, answered, *(tensor.ravel() for tensor in named))
+        if sums and is_damaged(came, steps, embeddings if CHECKSUMS in sums else None):
+            return (embeddings, answered), True
+        for origin in [origin for tensor in named for origin in origins(tensor)]:
             self.note(origin.fingerprint)
             check_space([origin.space], self.model.spec, self.host.address)
-        return embeddings, [*messages.ravel()]
+        return (embeddings, answered), False
 
-    async def _infer_pixels(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> tuple[Floats, Sequence[bytes]]:
+    async def _tokens(self, tokenizer: str, rows: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], bool]:
+        """Return tokens [n, L], and true if they, or the texts, were damaged on their way."""
+        outputs = [TOKENS, *[ERROR, ORIGIN, CHECKSUMS] * bool(self.model.checksums.get("text"))]
+        tokens, *told = await self.host.infer(tokenizer, rows, TEXT, outputs)
+        return tokens, bool(told) and is_damaged(of_strings(rows, *(beside.ravel() for beside in told[:2])), told[2:], tokens)
+
+    async def _pixels_once(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, bool]:
+        """Return the image encoder's answer, and true if it, or the pixels, were damaged on their way."""
+        outputs = [EMBEDDING, *(output for output in self.model.checksums.get("image", ()) if output == CHECKSUMS)]
+        embeddings, *steps = await self.host.infer(encoder(self.model.name, "image"), pixels, PIXELS, outputs)
+        return embeddings, bool(steps) and is_damaged(of_array(pixels), steps, embeddings)
+
+    async def _infer_pixels(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Sequence[bytes]]:
         """Return the encoder's answer, which names no origin: the ensemble in front of it is asked who answers."""
         name = self.model.name
-        [embeddings] = await self.host.infer(encoder(name, "image"), np.stack(pixels), PIXELS, [EMBEDDING])
+        embeddings = await self._undamaged(partial(self._pixels_once, pixels))
         told = await told_fingerprint(self.host, name, "image") if self.model.names_origin else self.model.spec.fingerprint
         if told != self.model.spec.fingerprint:
             self.note(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,7 +91,10 @@ class GrpcConnection:
         requested = [grpc_client.InferRequestedOutput(output) for output in outputs]
         asked = {"outputs": requested, "request_id": current().id}
         answer = await self._asked(model, lambda client: client.infer, timeout_s, model, [tensor], **asked)
-        return [answer.as_numpy(output) for output in outputs]
+        try:
+            return [answer.as_numpy(output) for output in outputs]
+        except (struct.error, ValueError) as problem:  # of lengths that were damaged on their way
+            raise Outage(f"its answer can't be read: {problem}") from problem
 
     async def close(self) -> None:
         """Close the channel."""

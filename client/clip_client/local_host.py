@@ -22,7 +22,7 @@ from clip_client.local_tower import Hardware, LocalTower
 from clip_client.model_repository import encoder, models
 from clip_client.origins import origin_tensor
 from clip_client.served_model import served_model
-from clip_client.spec import EMBEDDING, ERROR, ORIGIN, PIXELS, TOKENS, TOWERS, ensemble
+from clip_client.spec import CHECKSUMS, EMBEDDING, ERROR, ORIGIN, PIXELS, PREPARED_CHECKSUMS, TOKENS, TOWERS, ensemble
 
 _PREPARED = {"image": PIXELS, "text": TOKENS}
 
@@ -50,7 +50,9 @@ class LocalHost:
         own = published if version == name else repository_check.configs(folder, version)
         of_version = {tower: models(version, tower) for tower in TOWERS}
         self._configs = {
-            model: own[real] for tower in TOWERS for model, real in zip(models(name, tower), of_version[tower], strict=True)
+            model: _without_checksums(own[real])
+            for tower in TOWERS
+            for model, real in zip(models(name, tower), of_version[tower], strict=True)
         }
         for tower in TOWERS:
             self._check_engine(encoder(name, tower), hardware)
@@ -107,3 +109,11 @@ class LocalHost:
                 f"{self.address} was opened in process {self._process}, from which this one was forked without the "
                 "engines' threads: open it in the new processes alone, or start them with 'spawn'"
             )
+
+
+def _without_checksums(config: Any) -> Any:
+    """Take the checksums out of a configuration's outputs: in this process nothing lies between a model and its caller."""
+    kept = [output for output in config.output if output.name not in (CHECKSUMS, PREPARED_CHECKSUMS)]
+    del config.output[:]
+    config.output.extend(kept)
+    return config

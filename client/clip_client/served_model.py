@@ -1,12 +1,13 @@
 """A checkpoint as its host holds it, read from the configurations of the published models."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from clip_client.errors import ContractMismatch
 from clip_client.model_repository import NUMBER, PUBLISH, preparer
 from clip_client.preprocess import Limits, Preprocessing
-from clip_client.spec import ORIGIN, TOWERS, ModelSpec, Tower, ensemble
+from clip_client.spec import CHECKSUMS, ORIGIN, PREPARED_CHECKSUMS, TOWERS, ModelSpec, Tower, ensemble
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class ServedModel:
     preprocessing: Preprocessing  # the host's, which the client repeats if it prepares images itself
     number: int = 1  # of the version that serves
     names_origin: bool = False  # its ensembles name the space of each answer: contract 2
+    checksums: Mapping[Tower, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # outputs of each ensemble that have some, in order
 
 
 class Rolling(ContractMismatch):
@@ -47,7 +51,8 @@ async def served_model(host: Configured, name: str) -> ServedModel:
             "publish both from one checkpoint"
         )
     parameters = _parameters(await host.config(preparer(name, "image")))
-    names_origin = all(ORIGIN in {output.name for output in config.output} for config in configs)
+    outputs = {tower: {output.name for output in config.output} for tower, config in zip(TOWERS, configs, strict=True)}
+    names_origin = all(ORIGIN in told for told in outputs.values())
     if names_origin and parameters.get("fingerprint") != image.fingerprint:
         other, told = preparer(name, "image"), parameters.get("fingerprint")
         raise Rolling(f"{name}: the ensembles hold {image.fingerprint}, {other} {told}: {PUBLISH}")
@@ -58,7 +63,11 @@ async def served_model(host: Configured, name: str) -> ServedModel:
     spec = image.completed(parameters)
     told = parameters.get(NUMBER, "")
     number = int(told) if told.isdecimal() else 1
-    return ServedModel(name, spec, max_batch, Limits.from_parameters(parameters), preprocessing, number, names_origin)
+    checksums = {
+        tower: tuple(output for output in (PREPARED_CHECKSUMS, CHECKSUMS) if output in told) for tower, told in outputs.items()
+    }
+    limits = Limits.from_parameters(parameters)
+    return ServedModel(name, spec, max_batch, limits, preprocessing, number, names_origin, checksums)
 
 
 async def told_fingerprint(host: Configured, name: str, tower: Tower) -> str:

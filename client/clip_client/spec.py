@@ -24,6 +24,7 @@ TOKENIZER_FILE = "tokenizer.json"
 # Tensor names of the six Triton models.
 IMAGE, PIXELS, TEXT, TOKENS, EMBEDDING, ERROR = "image", "pixels", "text", "tokens", "embedding", "error"
 ORIGIN = "origin"  # of an answer: space and fingerprint of the checkpoint, see ModelSpec.origin
+PREPARED_CHECKSUMS, CHECKSUMS = "prepared_checksums", "checksums"  # of both steps, see clip_client.checksums
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,7 @@ class _Calls(grpc.GenericRpcHandler):
     forbidden: str = ""
     port: int = 0
     exchanged: Mapping[str, str] = field(default_factory=dict)  # of the same length, in answers
+    damage: Callable[[str, str, bytes], bytes] | None = None  # of a message: "request" or "answer", its call, its bytes
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -93,18 +94,19 @@ class _Calls(grpc.GenericRpcHandler):
             relay.stop(None).wait()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        sent = dict(details.invocation_metadata).get("authorization", "")
+        token = dict(details.invocation_metadata).get("authorization", "")
 
         def passed_on(request: bytes, context: grpc.ServicerContext) -> Any:
-            if self.forbidden and sent == f"Bearer {self.forbidden}":
+            if self.forbidden and token == f"Bearer {self.forbidden}":
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, "readers only")
-            if self.token and sent != f"Bearer {self.token}":
+            if self.token and token != f"Bearer {self.token}":
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
             try:
-                answer = self.channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                sent = self.damage("request", details.method, request) if self.damage else request
+                answer = self.channel.unary_unary(details.method)(sent, timeout=context.time_remaining())
                 for before, after in self.exchanged.items():
                     answer = answer.replace(before.encode(), after.encode())
-                return answer
+                return self.damage("answer", details.method, answer) if self.damage else answer
             except grpc.RpcError as problem:
                 context.abort(problem.code(), problem.details())
 

@@ -21,7 +21,19 @@ from tritonclient.grpc.model_config_pb2 import (
 
 from clip_client.model_repository import encoder, preparer
 from clip_client.preprocess import Limits, Preprocessing
-from clip_client.spec import EMBEDDING, ERROR, IMAGE, ORIGIN, PIXELS, TEXT, TOKENS, ModelSpec, Tower
+from clip_client.spec import (
+    CHECKSUMS,
+    EMBEDDING,
+    ERROR,
+    IMAGE,
+    ORIGIN,
+    PIXELS,
+    PREPARED_CHECKSUMS,
+    TEXT,
+    TOKENS,
+    ModelSpec,
+    Tower,
+)
 from clip_export.variants.base import MAX_BATCH, Variant
 
 _SOURCE = {"image": IMAGE, "text": TEXT}
@@ -29,23 +41,26 @@ _PREPARED = {"image": PIXELS, "text": TOKENS}
 
 
 def ensemble_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConfig:
-    """Configure the ensemble: one encoded image or text -> embedding, error and origin; the parameters carry the spec."""
+    """Configure the ensemble: one encoded image or text -> embedding, error, origin, checksums; the spec as parameters."""
     prepared, source = _PREPARED[tower], _SOURCE[tower]
     config = ModelConfig(name=spec.ensemble(tower), platform="ensemble", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=source, data_type=DataType.TYPE_STRING, dims=[1]))
     config.output.extend([_embedding(spec), *_told()])
+    encoder_sums = {CHECKSUMS: CHECKSUMS} if variant.tells_checksums else {}
     steps = config.ensemble_scheduling.step
     if takes_source(tower, variant):
         only = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
         only.input_map[source] = source
-        only.output_map.update({EMBEDDING: EMBEDDING, ERROR: ERROR, ORIGIN: ORIGIN})
+        only.output_map.update({EMBEDDING: EMBEDDING, ERROR: ERROR, ORIGIN: ORIGIN, **encoder_sums})
     else:
         first = steps.add(model_name=preparer(spec.name, tower), model_version=-1)
         first.input_map[source] = source
-        first.output_map.update({prepared: prepared, ERROR: ERROR, ORIGIN: ORIGIN})
+        first.output_map.update({prepared: prepared, ERROR: ERROR, ORIGIN: ORIGIN, CHECKSUMS: PREPARED_CHECKSUMS})
         second = steps.add(model_name=encoder(spec.name, tower), model_version=-1)
         second.input_map[prepared] = prepared
-        second.output_map[EMBEDDING] = EMBEDDING
+        second.output_map.update({EMBEDDING: EMBEDDING, **encoder_sums})
+        config.output.append(_sums(PREPARED_CHECKSUMS))
+    config.output.extend(map(_sums, encoder_sums))
     _parameters(config, spec.to_parameters())
     return config
 
@@ -59,7 +74,7 @@ def preparer_config(spec: ModelSpec, tower: Tower, preprocessing: Preprocessing)
     """Configure the Python model that decodes images or tokenises texts."""
     config = ModelConfig(name=preparer(spec.name, tower), backend="python", max_batch_size=MAX_BATCH)
     config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1]))
-    config.output.extend([_prepared_output(spec, tower), *_told()])
+    config.output.extend([_prepared_output(spec, tower), *_told(), _sums(CHECKSUMS)])
     config.instance_group.append(ModelInstanceGroup(count=1, kind=ModelInstanceGroup.KIND_CPU))
     config.dynamic_batching.CopyFrom(ModelDynamicBatching())
     if tower == "image":
@@ -81,6 +96,8 @@ def encoder_config(spec: ModelSpec, tower: Tower, variant: Variant) -> ModelConf
         config.input[0].optional = True
         config.input.append(ModelInput(name=_SOURCE[tower], data_type=DataType.TYPE_STRING, dims=[1], optional=True))
         config.output.extend(_told())
+    if variant.tells_checksums:
+        config.output.append(_sums(CHECKSUMS))
     # By default Triton starts two instances on a CPU, which then fight for its cores.
     config.instance_group.append(ModelInstanceGroup(count=1, kind=variant.kind))
     # Without a delay: requests that arrive during a batch make the next one, and a lone request needn't wait.
@@ -107,6 +124,11 @@ def _embedding(spec: ModelSpec) -> ModelOutput:
 def _told() -> list[ModelOutput]:
     """Return the outputs beside the embedding: the error of each item, and where its embedding came from."""
     return [ModelOutput(name=name, data_type=DataType.TYPE_STRING, dims=[1]) for name in (ERROR, ORIGIN)]
+
+
+def _sums(name: str) -> ModelOutput:
+    """Return the output by which a step tells checksums of what came in and of what it gives."""
+    return ModelOutput(name=name, data_type=DataType.TYPE_INT64, dims=[2])
 
 
 def _parameters(config: ModelConfig, parameters: Mapping[str, str]) -> None:

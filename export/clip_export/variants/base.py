@@ -87,6 +87,7 @@ class Variant(ABC):
         kind: Triton's name of the devices that an instance may run on.
         ragged: the backend joins requests of texts of different lengths by itself.
         tokenizes: the backend takes texts as well as tokens.
+        tells_checksums: the backend tells checksums of what it got and gave.
         limits: of the gate.
         parameters: of the Triton model configuration; the gate runs the artefact with the same.
         tools: packages whose version shapes the artefact.
@@ -100,6 +101,7 @@ class Variant(ABC):
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]]
     ragged: ClassVar[bool] = False
     tokenizes: ClassVar[bool] = False
+    tells_checksums: ClassVar[bool] = False
     limits: ClassVar[Limits]
     parameters: ClassVar[Mapping[str, str]] = {}
     tools: ClassVar[tuple[str, ...]]

@@ -37,6 +37,7 @@ class OpenVinoFp16(Variant):
     kind: ClassVar[Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"]] = "KIND_CPU"
     ragged: ClassVar[bool] = True  # the backend is ours: see clip_inside_triton/backends
     tokenizes: ClassVar[bool] = True
+    tells_checksums: ClassVar[bool] = True
     limits: ClassVar[Limits] = Limits(0.999, 0.999, 0.999)
     parameters: ClassVar[Mapping[str, str]] = {**ONE_STREAM, "INFERENCE_PRECISION_HINT": "f32"}
     tools: ClassVar[tuple[str, ...]] = (*OnnxFp32.tools, "openvino")

@@ -1,17 +1,18 @@
 """Base of the stand-ins for native backends: reads the configuration, joins requests, splits results."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from clip_client import engines
-from clip_client.error_tensor import error_tensor
+from clip_client.checksums import checksum_tensor, of_array
 from clip_client.model_repository import MODEL_FILES
-from clip_client.origins import origin_tensor
 from clip_client.request_lines import RequestLines
-from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
+from clip_client.spec import CHECKSUMS, SPEC_FILE, TEXT, TOKENIZER_FILE, ModelSpec
+from clip_client.step_tensors import told_tensors
 from clip_client.tokens import Tokenizer
 
 
@@ -34,13 +35,16 @@ class StandIn:
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or MODEL_FILES[self.backend][0]
         parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}
-        inputs, [self._output, *told] = ({tensor["name"]: tensor for tensor in config["input"]}, _names(config["output"]))
+        inputs, [self._output, *self._beside] = (
+            {tensor["name"]: tensor for tensor in config["input"]},
+            _names(config["output"]),
+        )
         takes_texts = inputs.pop(TEXT, None) is not None
         [(self._input, sent)] = inputs.items()
         folder = Path(args["model_repository"]) / args["model_version"]
         spec = ModelSpec.load(folder / SPEC_FILE)
         self._longest = max(int(sent["dims"][0]), spec.context_length)
-        self._origin = spec.origin if ORIGIN in told else ""
+        self._origin = spec.origin
         self._tokenize = Tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"), spec) if takes_texts else None
         self._lines = RequestLines(f"encode {self._input}", pb_utils.Logger.log_info)
         self._encode = engines.opened(self.backend, folder / file, parameters)
@@ -54,21 +58,26 @@ class StandIn:
                 return [self._alone(request) for request in requests]
 
     def _as_one(self, requests):
-        batches, errors = self._tokenized(requests) if self._tokenize else (self._sent(requests), [None] * len(requests))
+        came = self._texts(requests) if self._tokenize else [_Came(sent) for sent in self._sent(requests)]
+        batches = [request.batch for request in came]
         for batch in batches:
             self._check(batch)
         embeddings = self._encode(batches[0] if len(batches) == 1 else _joined(batches))
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(self._output, part), *self._told(error, len(part))])
-            for part, error in zip(np.split(embeddings, ends), errors, strict=True)
+            pb_utils.InferenceResponse([pb_utils.Tensor(self._output, part), *self._told(request, part)])
+            for part, request in zip(np.split(embeddings, ends), came, strict=True)
         ]
 
-    def _told(self, error, rows):
-        """Return the tensors beside the embeddings of a request that brought texts; none for tokens."""
-        if error is None:
+    def _told(self, request, embeddings):
+        """Return the tensors beside the embeddings of a request; of those that brought no texts at most the checksums."""
+        if request.texts is not None:
+            told = told_tensors(request.texts, request.errors, self._origin, embeddings)
+        elif CHECKSUMS in self._beside:
+            told = {CHECKSUMS: checksum_tensor(of_array(request.batch), embeddings)}
+        else:
             return []
-        return [error, pb_utils.Tensor(ORIGIN, origin_tensor(self._origin, rows))] if self._origin else [error]
+        return [pb_utils.Tensor(name, told[name]) for name in self._beside if name in told]
 
     def _alone(self, request):
         try:
@@ -80,26 +89,36 @@ class StandIn:
     def _sent(self, requests):
         return [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
 
-    def _tokenized(self, requests):
-        """Return the tokens of each request, and its tensor of errors; None for the errors of one that brings tokens."""
+    def _texts(self, requests):
+        """Return what came, with the tokens of texts."""
         tokens = [pb_utils.get_input_tensor_by_name(request, self._input) for request in requests]
         texts = [pb_utils.get_input_tensor_by_name(request, TEXT) for request in requests]
         if any((text is None) == (sent is None) for text, sent in zip(texts, tokens, strict=True)):
             raise ValueError(f"expected either {TEXT} or {self._input}")
-        batches = [sent if sent is None else sent.as_numpy() for sent in tokens]
-        errors = [None] * len(requests)
+        came = [_Came(sent if sent is None else sent.as_numpy()) for sent in tokens]
         rows = {n: text.as_numpy().ravel() for n, text in enumerate(texts) if text is not None}
         if rows:
             together, messages = self._tokenize(np.concatenate([*rows.values()]))
-            ends = np.cumsum([len(row) for row in rows.values()])[:-1]
-            for n, part, error in zip(rows, np.split(together, ends), np.split(error_tensor(messages), ends), strict=True):
-                batches[n], errors[n] = part, pb_utils.Tensor(ERROR, error)
-        return batches, errors
+            start = 0
+            for n, row in rows.items():
+                end = start + len(row)
+                came[n] = _Came(together[start:end], row, messages[start:end])
+                start = end
+        return came
 
     def _check(self, batch):
         """Refuse an empty batch, and one so long that it would pad its neighbours beyond measure."""
         if not batch.size or batch.shape[1] > self._longest:
             raise ValueError(f"got an empty, overflowing or too long shape, expected [N, L] with L from 1 to {self._longest}")
+
+
+@dataclass(frozen=True)
+class _Came:
+    """Tokens or pixels [N, ...] of a request; for one that brought texts also those [N], and an error each."""
+
+    batch: np.ndarray
+    texts: np.ndarray | None = None
+    errors: tuple = ()
 
 
 def _names(tensors):

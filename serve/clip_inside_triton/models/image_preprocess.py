@@ -9,16 +9,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from PIL import Image
 
-from clip_client.error_tensor import error_tensor
 from clip_client.image_preparer import ImagePreparer
-from clip_client.origins import origin_tensor
 from clip_client.preprocess import Limits
 from clip_client.request_lines import RequestLines
-from clip_client.spec import ERROR, IMAGE, ORIGIN, PIXELS, SPEC_FILE, ModelSpec
+from clip_client.spec import IMAGE, PIXELS, SPEC_FILE, ModelSpec
+from clip_client.step_tensors import told_tensors
 
 
 class TritonPythonModel:
-    """Adapts clip_client.image_preparer: image BYTES [N, 1] -> pixels UINT8 [N, S, S, 3], error and origin BYTES [N, 1]."""
+    """Adapts clip_client.image_preparer: image BYTES [N, 1] -> pixels UINT8 [N, S, S, 3], and what is told."""
 
     def initialize(self, args):
         """Read the spec beside this file and the limits from the configuration."""
@@ -39,17 +38,13 @@ class TritonPythonModel:
 
     def _prepared(self, requests):
         batches = [pb_utils.get_input_tensor_by_name(request, IMAGE).as_numpy().ravel() for request in requests]
-        pixels, errors = self._prepare(np.concatenate(batches))
-        ends = np.cumsum([len(batch) for batch in batches])[:-1]
+        images, ends = np.concatenate(batches), np.cumsum([len(batch) for batch in batches])[:-1]
+        pixels, errors = self._prepare(images)
+        tensors = {PIXELS: pixels, **told_tensors(images, errors, self._origin, pixels)}
+        parts = {name: np.split(tensor, ends) for name, tensor in tensors.items()}
         return [
-            pb_utils.InferenceResponse(
-                [
-                    pb_utils.Tensor(PIXELS, part),
-                    pb_utils.Tensor(ERROR, error),
-                    pb_utils.Tensor(ORIGIN, origin_tensor(self._origin, len(part))),
-                ]
-            )
-            for part, error in zip(np.split(pixels, ends), np.split(error_tensor(errors), ends), strict=True)
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, part[n]) for name, part in parts.items()])
+            for n in range(len(requests))
         ]
 
     def finalize(self):

@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from clip_client.error_tensor import error_tensor
-from clip_client.origins import origin_tensor
 from clip_client.request_lines import RequestLines
-from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOKENIZER_FILE, TOKENS, ModelSpec
+from clip_client.spec import SPEC_FILE, TEXT, TOKENIZER_FILE, TOKENS, ModelSpec
+from clip_client.step_tensors import told_tensors
 from clip_client.tokens import Tokenizer
 
 
 class TritonPythonModel:
-    """Adapts clip_client.tokens: text BYTES [N, 1] -> tokens INT32 [N, L], error and origin BYTES [N, 1]."""
+    """Adapts clip_client.tokens: text BYTES [N, 1] -> tokens INT32 [N, L], and what is told."""
 
     def initialize(self, args):
         """Read the spec and the tokenizer beside this file."""
@@ -31,15 +30,11 @@ class TritonPythonModel:
 
     def _tokenized(self, requests):
         batches = [pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel() for request in requests]
-        tokens, errors = self._tokenize(np.concatenate(batches))
-        ends = np.cumsum([len(batch) for batch in batches])[:-1]
+        texts, ends = np.concatenate(batches), np.cumsum([len(batch) for batch in batches])[:-1]
+        tokens, errors = self._tokenize(texts)
+        tensors = {TOKENS: tokens, **told_tensors(texts, errors, self._origin, tokens)}
+        parts = {name: np.split(tensor, ends) for name, tensor in tensors.items()}
         return [
-            pb_utils.InferenceResponse(
-                [
-                    pb_utils.Tensor(TOKENS, part),
-                    pb_utils.Tensor(ERROR, error),
-                    pb_utils.Tensor(ORIGIN, origin_tensor(self._origin, len(part))),
-                ]
-            )
-            for part, error in zip(np.split(tokens, ends), np.split(error_tensor(errors), ends), strict=True)
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, part[n]) for name, part in parts.items()])
+            for n in range(len(requests))
         ]

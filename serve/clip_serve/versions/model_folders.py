@@ -14,7 +14,7 @@ from clip_client.errors import ContractMismatch
 from clip_client.hard_links import link
 from clip_client.model_repository import BACKEND, CONFIG_FILE, NUMBER, VERSION, encoder, models, preparer
 from clip_client.model_versions import folder_of, split, target, versioned
-from clip_client.spec import ORIGIN, SPEC_FILE, TEXT, TOWERS, ModelSpec, Tower, ensemble
+from clip_client.spec import ERROR, ORIGIN, SPEC_FILE, TEXT, TOWERS, ModelSpec, Tower, ensemble
 
 
 def spec_of(repository: Path, name: str) -> ModelSpec:
@@ -69,7 +69,7 @@ def _leading(config: Any, name: str, number: int) -> Any:
     for tensor in made.input:
         tensor.optional = tensor.allow_ragged_batch = False
     told_with_texts = len(made.input) < len(config.input)
-    made.output.extend(config.output[:1] if told_with_texts else config.output)
+    made.output.extend(tensor for tensor in config.output if not (told_with_texts and tensor.name in (ERROR, ORIGIN)))
     step = made.ensemble_scheduling.step.add(model_name=config.name, model_version=-1)
     step.input_map.update({tensor.name: tensor.name for tensor in made.input})
     step.output_map.update({tensor.name: tensor.name for tensor in made.output})
