@@ -18,7 +18,7 @@ from clip_search.index.faiss_index import FlatFile, VectorIndex, stored_vectors,
 from clip_search.index.kinds import LISTS, kinds_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
-from clip_search.index.tuning import AT, recalls, tuned
+from clip_search.index.tuning import AT, Tuned, least_effort, recalls, tuned
 from clip_search.query import groups, mixed
 
 COUNT = 3000
@@ -73,6 +73,23 @@ def test_easy_queries_dont_make_up_for_hard_ones(order: int) -> None:
     index = built("ivf", vectors)
     tuning = tuned(index, np.concatenate([easy, hard][::order]), "texts", 0.9)
     assert recalls(index.search(hard, AT, tuning.effort)[1], index.exact(hard, AT)[1]).mean() >= 0.9
+
+
+@pytest.mark.parametrize(("most", "effort"), [(0.98, 32), (0.9, 8), (0.0, 64)])
+def test_where_no_effort_reaches_the_target_none_is_wasted(most: float, effort: int) -> None:
+    """Short codes find no more in more lists once all that they can tell apart are found."""
+
+    def shares(effort: int) -> np.ndarray:
+        return np.full(100, min(most, {1: 0.5, 2: 0.7, 4: 0.85, 8: 0.9, 16: 0.97, 32: 0.9795, 64: 0.98}[effort]))
+
+    assert least_effort((1, 2, 4, 8, 16, 32, 64), shares, 0.985) == effort
+
+
+def test_a_recall_that_some_queries_miss_is_short() -> None:
+    assert Tuned(9, 0.981, 0.98, 500, "texts", 0.004).is_short
+    assert Tuned(9, 0.979, 0.98, 500, "texts").is_short
+    assert not Tuned(9, 0.984, 0.98, 500, "texts", 0.004).is_short
+    assert not Tuned(9, 0.0, 0.98, 0, "vectors").is_short
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])

@@ -24,7 +24,7 @@ from clip_search.storage.schema import About, about, schema
 
 PICTURE = pictures.jpegs(1)[0]
 UNCHECKED = {"prepared_checksums": "somebodys_checksum"}
-"""Exchange by which a client of a relay takes the ensembles for such that tell no checksums, which would notice the next one."""
+"""Exchange by which a client of a relay finds ensembles that tell no checksums, which would notice the next exchange."""
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ class PartBuilder:
             if part and part.folder:
                 shutil.rmtree(part.folder, ignore_errors=True)
             part = self._of_kind(kind, rows, size)
-            if not is_short(part):
+            if not part.tuned.is_short:
                 break
         assert part is not None  # noqa: S101  (there is a kind)
         return part
@@ -75,7 +75,7 @@ class PartBuilder:
     def is_outgrown(self, part: Part) -> bool:
         """Tell if a part misses its target, and a more precise kind is to be had."""
         kinds = self._kinds(len(part.rows), part.index.size)
-        return is_short(part) and part.index.kind in kinds[:-1]
+        return part.tuned.is_short and part.index.kind in kinds[:-1]
 
     def _kinds(self, rows: int, size: int) -> tuple[Kind, ...]:
         options = self._options
@@ -178,11 +178,6 @@ class PartBuilder:
         for rows, vectors in self._table.vectors(self._tower, first, last):
             order.append(rows.copy())  # a batch's numbers would keep its vectors in memory
             yield vectors
-
-
-def is_short(part: Part) -> bool:
-    """Tell if a part's recall was measured and misses its target."""
-    return bool(part.tuned.queries) and part.tuned.recall < part.tuned.target
 
 
 def loaded(folder: Path, table: str) -> tuple[tuple[Part, ...], int, bool]:

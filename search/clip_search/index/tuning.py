@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -16,6 +17,8 @@ Shares: TypeAlias = npt.NDArray[np.float64]
 
 _NEAR = 0.3  # cosine of a text and what the pictures that it describes have in common, in CLIP
 _MARGIN = 0.25  # share of what may be missed that made queries leave to texts that are harder
+_ROUNDED = 1e-4  # recalls have four digits
+_SAME = 0.001  # of a recall, hits that nobody misses, though they may cost ten times the lists
 AT = 10  # neighbours over which recall is counted
 
 Source = Literal["vectors", "made", "captions", "texts", "asked"]
@@ -36,6 +39,12 @@ class Tuned:
     target: float  # what was asked for
     queries: int  # how many were tried
     source: Source  # where these came from, one of `SOURCES`
+    margin: float = 0.0  # that the recall of other queries may be lower: the standard error, or the way to the worse half
+
+    @property
+    def is_short(self) -> bool:
+        """True if a recall was measured, and it misses the target for some queries."""
+        return bool(self.queries) and self.recall - self.margin < self.target - _ROUNDED
 
 
 def made(index: VectorIndex, count: int) -> Floats:
@@ -67,7 +76,9 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) -> Tuned:
-    """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half; else the greatest.
+    """Find the least effort whose recall at 10 reaches the target on the queries [Q, D] and on either half.
+
+    Where none does it is the least that finds as much as the greatest, as :func:`least_effort` tells.
 
     All of them must reach it less the standard error, so that other queries than these get it too. Either half: the effort
     shall not be fitted to one kind, and what people asked comes first. Queries that are made shall reach a little more where
@@ -80,6 +91,7 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
         return Tuned(UNTUNED, 0.0, target, 0, source)
     _, truth = index.exact_of_many(queries, AT)
 
+    @cache
     def shares(effort: int) -> Shares:
         return recalls(index.search(queries, AT, effort)[1], truth)
 
@@ -87,18 +99,31 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
     effort = least_effort(efforts, shares, wanted)
     if wanted > target and not _reaches(shares(effort), wanted):
         effort = least_effort(efforts, shares, target)
-    return Tuned(effort, round(float(shares(effort).mean()), 4), target, len(queries), source)
+    reached = shares(effort)
+    recall = round(float(reached.mean()), 4)
+    return Tuned(effort, recall, target, len(queries), source, max(0.0, round(recall - _sure(reached), 4)))
 
 
 def least_effort(efforts: Sequence[int], shares: Callable[[int], Shares], target: float) -> int:
-    """Return the least of ascending efforts whose recall reaches the target, else the greatest; ``shares`` measures one."""
+    """Return the least of ascending efforts whose recall reaches the target; ``shares`` measures one.
+
+    If even the greatest misses it, more effort hardly helps: the least whose recall is as high as its, to a thousandth.
+    """
     least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
-    return efforts[min(least, len(efforts) - 1)]
+    if least < len(efforts):
+        return efforts[least]
+    enough = max(shares(efforts[-1]).mean() - _SAME, _SAME)
+    return efforts[min(bisect_left(efforts, enough, key=lambda effort: shares(effort).mean()), len(efforts) - 1)]
 
 
 def _reaches(shares: Shares, target: float) -> bool:
+    return _sure(shares) >= target
+
+
+def _sure(shares: Shares) -> float:
+    """Return the recall that other queries get, too: less the standard error, and no more than that of the worse half."""
     halves = [half.mean() for half in np.array_split(shares, 2)]
-    return bool(min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves) >= target)
+    return float(min(shares.mean() - shares.std() / np.sqrt(len(shares)), *halves))
 
 
 def recalls(results: Positions, truth: Positions) -> Shares:
