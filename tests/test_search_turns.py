@@ -9,6 +9,7 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,28 @@ def test_a_client_in_line_begins_while_nobody_elses_is_under_way(
             assert (served == [0, 1, 2, 3]) == waits
         await asyncio.wait_for(asyncio.gather(*tasks), 20)
         assert served == list(range(10))
+
+    asyncio.run(run())
+
+
+def test_a_client_in_line_pauses_as_long_as_its_last_request_ran() -> None:
+    async def run() -> None:
+        limits = Turns(Bounds(client_requests=4, wait_s=30.0), 100, cores=2)
+        began: list[float] = []
+        ended: list[float] = []
+
+        async def request() -> None:
+            async with limits.turn("greedy"):
+                began.append(time.monotonic())
+                await asyncio.sleep(0.03)
+                ended.append(time.monotonic())
+
+        async with limits.turn("modest"):
+            pass  # it may ask again at any time
+        await asyncio.gather(*(request() for _ in range(12)))
+        in_line = range(4, 8)  # before them as many as one may have at once, after them as few
+        assert all(began[n] - ended[n - 1] >= 0.8 * (ended[n - 1] - began[n - 1]) for n in in_line)
+        assert began[in_line[-1]] - began[in_line[0]] < 4 * turns._LEAST_S
 
     asyncio.run(run())
 

@@ -28,6 +28,7 @@ class _Client:
 
     seen: float = 0.0
     served: float = 0.0  # time of its last turn
+    rested: float = 0.0  # time until which it pauses if it asks for much
     running: int = 0
     fresh: int = 0  # of those, for less than `_LONG_S`
     held_bytes: int = 0  # of bodies that are arriving
@@ -44,6 +45,7 @@ class _Run:
     """Request that runs."""
 
     client: _Client
+    began: float
     is_fresh: bool = True
     timer: asyncio.TimerHandle = field(init=False)  # ends that
 
@@ -52,8 +54,8 @@ class Turns:
     """Requests and bytes of each client, on one event loop.
 
     A client with up to ``bounds.client_requests`` requests never waits here, nor does one that is alone. Of one with more,
-    while others ask, as many run at once as half of the cores, and they begin while nobody else's is under way, or a tenth of a
-    second after the one before; the rest waits, in the order in which it came.
+    while others ask, as many run at once as half of the cores. They begin while nobody else's is under way, after a pause as
+    long as the last one ran; or a tenth of a second after the one before. The rest waits, in the order in which it came.
     """
 
     def __init__(self, bounds: Bounds, body_disk: int, cores: int | None = None) -> None:
@@ -129,7 +131,8 @@ class Turns:
     def _may_run(self, client: _Client, inside: int) -> bool:
         if inside <= self._most or self._is_alone(client):
             return True
-        is_free = self._fresh == client.fresh or time.monotonic() - client.served >= _LEAST_S
+        now = time.monotonic()
+        is_free = (self._fresh == client.fresh and now >= client.rested) or now - client.served >= _LEAST_S
         return is_free and client.running < self._share
 
     def _is_alone(self, client: _Client) -> bool:
@@ -160,12 +163,14 @@ class Turns:
         client.fresh += 1
         self._fresh += 1
         client.served = time.monotonic()
-        run = _Run(client)
+        run = _Run(client, client.served)
         run.timer = asyncio.get_running_loop().call_later(_LONG_S, self._age, run)
         return run
 
     def _end(self, run: _Run) -> None:
         run.timer.cancel()
+        now = time.monotonic()
+        run.client.rested = now + min(now - run.began, _LEAST_S)
         run.client.running -= 1
         self._age(run)
 
@@ -188,7 +193,8 @@ class Turns:
             if not client.line:
                 self._lined.discard(client)
         if self._lined and not self._later:
-            self._later = asyncio.get_running_loop().call_later(_LEAST_S, self._look_again)
+            rested = min(client.rested for client in self._lined) - time.monotonic()
+            self._later = asyncio.get_running_loop().call_later(rested if 0 < rested < _LEAST_S else _LEAST_S, self._look_again)
 
     def _look_again(self) -> None:
         self._later = None
