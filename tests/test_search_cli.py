@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,3 +165,18 @@ def test_a_sidecar_takes_options_from_a_file_and_the_environment(tmp_path: Path,
         status, answer = sidecar.ask("POST", "/v1/collections", b"x" * 2**21, Authorization="Bearer s3cret")
         assert (status, "at most 1,048,576" in answer["message"]) == (413, True)
         assert sidecar.ask("GET", "/v1/collections")[0] == 401
+
+
+def test_a_sidecar_that_doesnt_answer_is_waited_for_as_long_as_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = ["--url", f"http://127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.5"]
+        run = subprocess.run([CLIPSERVE, "search", "list", *where], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "didn't answer within 0.5 s: raise timeout_s (--timeout)" in run.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "x"])
+def test_a_timeout_is_a_number_of_seconds(text: str) -> None:
+    run = subprocess.run([CLIPSERVE, "search", "list", "--timeout", text], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "argument --timeout" in run.stderr

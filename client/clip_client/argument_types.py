@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from argparse import ArgumentTypeError, _ActionsContainer
 from datetime import datetime, timezone
 
@@ -14,6 +15,13 @@ def count(text: str) -> int:
     if int(text) < 1:
         raise ArgumentTypeError(f"{text} is below 1")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a time in seconds, above 0."""
+    if not 0 < float(text) < math.inf:
+        raise ArgumentTypeError(f"{text} isn't a number of seconds above 0")
+    return float(text)
 
 
 def instant(text: str) -> datetime:

@@ -216,7 +216,7 @@ class Sidecar(ABC):
 
     def _timeout(self) -> Timeout:
         s = min(self._options.request_s, self._options.attempt_s)
-        return Timeout(f"{self.url} didn't answer within {s:g} s: raise timeout_s or ask for less")
+        return Timeout(f"{self.url} didn't answer within {s:g} s: raise timeout_s (--timeout), or ask for less")
 
     def _error(self, status: int, body: bytes) -> ClipError:
         return answered_error(self.url, status, body, had_token=bool(self._options.token))

@@ -44,15 +44,15 @@ def stats(arguments: argparse.Namespace) -> int:
 def rebuild(arguments: argparse.Namespace) -> int:
     """Index everything anew and wait for it."""
     status = Console(stderr=True).status(f"indexing {arguments.collection}")
-    with client(arguments, timeout_s=24 * 3600) as search, status:
+    with client(arguments) as search, status:
         stats = search.rebuild(arguments.collection, wait=True)
     print(_told(stats))
     return 0
 
 
-def client(arguments: argparse.Namespace, timeout_s: float = 60.0) -> Search:
+def client(arguments: argparse.Namespace) -> Search:
     """Make a client from the options; the environment has what they leave open."""
-    return Search(arguments.url, token=read_token(arguments.token_file), timeout_s=timeout_s)
+    return Search(arguments.url, token=read_token(arguments.token_file), timeout_s=arguments.timeout)
 
 
 def ensure(search: Search, collection: str, **about: Any) -> None:

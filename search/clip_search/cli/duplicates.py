@@ -11,12 +11,11 @@ from clip_search.cli import hit_output
 from clip_search.cli.commands import client
 
 _PAGE = 200  # groups of a request, at most
-_TIMEOUT_S = 600.0  # a large collection takes minutes the first time
 
 
 def duplicates(arguments: argparse.Namespace) -> int:
     """Print groups, the largest first, or the paths of what each has beside its first picture."""
-    with client(arguments, timeout_s=_TIMEOUT_S) as search:
+    with client(arguments) as search:
         groups, checked, more = _groups(search, arguments)
     others = [hit for group in groups for hit in group.hits[1:]]
     if arguments.json:

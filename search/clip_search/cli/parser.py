@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client import command_runner, help_texts
+from clip_client.argument_types import seconds
 from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
@@ -45,7 +46,7 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         own = verbs.add_parser(name, help=verb.help, description=_sentence(verb.help), formatter_class=Formatter)
         own.set_defaults(run=verb.run)
         if verb.is_client:
-            _client_options(own)
+            _client_options(own, verb.timeout_s)
         if verb.has_collection:
             own.add_argument("--collection", default="default", metavar="NAME", help="which collection")
         verb.add_options(own)
@@ -56,10 +57,11 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return made
 
 
-def _client_options(parser: argparse.ArgumentParser) -> None:
+def _client_options(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     usual = os.environ.get(URL) or f"http://{HttpOptions.host}:{HttpOptions.port}"
     parser.add_argument("--url", default=usual, help="where the sidecar listens")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
+    parser.add_argument("--timeout", type=seconds, default=timeout_s, metavar="S", help="seconds for one answer")
 
 
 def _sentence(text: str) -> str:

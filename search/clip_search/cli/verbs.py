@@ -12,6 +12,8 @@ from clip_client.argument_types import count
 from clip_search.cli import model_options
 from clip_search.cli.serve_options import add_serve_options
 
+_BULK_S, _REBUILD_S = 600.0, 24 * 3600.0  # a large batch on a busy disk; an index of all
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -24,6 +26,7 @@ class Verb:
         add_options: adds its own options.
         is_client: it asks a sidecar, so it takes that one's address and token.
         has_collection: it takes ``--collection``.
+        timeout_s: default of ``--timeout``, of those that ask a sidecar.
     """
 
     run: str
@@ -32,6 +35,7 @@ class Verb:
     add_options: Callable[[argparse.ArgumentParser], Any] = lambda parser: None
     is_client: bool = True
     has_collection: bool = True
+    timeout_s: float = 60.0
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +172,7 @@ VERBS = {
         "bring a collection in line with a folder of pictures; only what is new or has changed is sent",
         ("~/Pictures --collection photos", "~/Pictures --collection photos --metadata captions.csv --prune"),
         _add_options,
+        timeout_s=_BULK_S,
     ),
     "query": Verb(
         "commands.query",
@@ -208,7 +213,7 @@ VERBS = {
         ("holiday/beach.jpg holiday/sea.jpg --collection photos", '--filter "year < 2000" --collection photos'),
         _delete_options,
     ),
-    "rebuild": Verb("commands.rebuild", "index everything anew", ("--collection photos",)),
+    "rebuild": Verb("commands.rebuild", "index everything anew", ("--collection photos",), timeout_s=_REBUILD_S),
     "reembed": Verb(
         "reembedding.reembed",
         "go over to a model of another space: embed the collection with it in the background, then let it answer",
@@ -231,6 +236,7 @@ VERBS = {
             "--collection photos -0 | xargs -0 mv -t twice/",
         ),
         _duplicates_options,
+        timeout_s=_BULK_S,
     ),
     "feedback": Verb(
         "feedback.showing.feedback",
@@ -254,12 +260,14 @@ VERBS = {
         "add what clipserve embed or clip-retrieval wrote",
         ("embeddings/ --collection photos", "embeddings/ --collection laion --prefix laion-"),
         _import_options,
+        timeout_s=_BULK_S,
     ),
     "export": Verb(
         "clip_retrieval.exporting.export",
         "write a folder as clip-retrieval's",
         ("embeddings/ --collection photos",),
         _export_options,
+        timeout_s=_BULK_S,
     ),
     "copy": Verb(
         "copying.command.copy",
