@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tritonclient.grpc import service_pb2
 from clip_client import Clip
 from clip_client.checksums import checksum_tensor, is_damaged, of_array, of_strings
 from clip_client.errors import Unavailable
+from clip_client.spec import CHECKSUMS, PREPARED_CHECKSUMS
 from clip_export import cli
 
 BOTH = ["--image-variant", "openvino-fp16", "--text-variant", "openvino-fp16"]
@@ -105,7 +107,7 @@ def test_the_answer_to_another_request_is_refused(sound_server: Server) -> None:
 
     with grpc_relay(sound_server, damage=exchange) as address, Clip(address) as clip:
         assert clip.embed_text("a cat").any()
-        with pytest.raises(Unavailable, match="answered 3 times with other bytes than its models gave"):
+        with pytest.raises(Unavailable, match="answers with other bytes than its models gave"):
             clip.embed_text("a dog")
         assert len(answers) == 4
         assert clip.embed_text("a cat").any()
@@ -124,6 +126,28 @@ def test_an_encoder_that_tells_none_has_its_input_checked(server: Server) -> Non
     with grpc_relay(server, damage=damage) as address, Clip(address) as clip, Clip(server.address) as alone:
         np.testing.assert_array_equal(clip.embed_text("a cat"), alone.embed_text("a cat"))
     assert (damage.left, damage.calls) == (0, 2)
+
+
+@pytest.mark.parametrize("place", ["server", "client"])
+def test_a_model_that_tells_none_any_more_is_asked_without(place: str, server: Server) -> None:
+    """As after a roll to another variant: the client still knows the ensembles of before."""
+    calls: list[str] = []
+
+    def count(where: str, method: str, message: bytes) -> bytes:
+        calls.extend([method] * (where == "request"))
+        return message
+
+    with grpc_relay(server, damage=count) as address, Clip(address, preprocess=place) as clip:  # type: ignore[arg-type]
+        expected = embedding("image", clip), clip.count_tokens(ITEMS["text"]), embedding("text", clip)
+        known = clip._calls._known
+        assert known
+        outdated = dataclasses.replace(known.model, checksums={"image": (PREPARED_CHECKSUMS, CHECKSUMS), "text": (CHECKSUMS,)})
+        clip._calls._known = dataclasses.replace(known, model=outdated)
+        np.testing.assert_array_equal(embedding("image", clip), expected[0])
+        assert clip.count_tokens(ITEMS["text"]) == expected[1]
+        calls.clear()
+        np.testing.assert_array_equal(embedding("text", clip), expected[2])
+        assert calls.count(INFER) == 1  # it has asked what is served
 
 
 @pytest.mark.long

@@ -2,6 +2,8 @@
 
 Triton hands tensors to its Python processes, and back, in memory that they share; one that crashes may write where another
 request's answer lies. So each step tells, of each row, the checksum of what came in and of what it gives.
+
+Both sides have to sum up alike: another formula needs outputs of another name.
 """
 
 from __future__ import annotations
@@ -16,17 +18,18 @@ import numpy.typing as npt
 
 Sums = npt.NDArray[np.int64]
 
+_WORD = np.dtype("<i8")
+
 _SHORT_BYTES = 2**12
 """Longest string whose CRC-32 is cheaper than a sum of its words, which is some thirty times as fast a byte."""
 
 
 def of_array(batch: npt.NDArray[Any]) -> Sums:
     """Return the sum of the 64-bit words of each row, int64 [N], of an array [N, ...]; zeros fill up its last word."""
-    rows = np.ascontiguousarray(batch).reshape(len(batch), -1).view(np.uint8)
+    rows = np.ascontiguousarray(batch, batch.dtype.newbyteorder("<")).reshape(len(batch), -1).view(np.uint8)
     if missing := -rows.shape[1] % 8:
         rows = np.pad(rows, ((0, 0), (0, missing)))
-    sums: Sums = rows.view(np.int64).sum(1)
-    return sums
+    return np.asarray(rows.view(_WORD).sum(1), np.int64)
 
 
 def of_strings(strings: Iterable[bytes], *told: Iterable[bytes]) -> Sums:
@@ -63,5 +66,5 @@ def _of_string(string: bytes) -> int:
     if len(string) <= _SHORT_BYTES:
         return zlib.crc32(string)
     words = len(string) // 8
-    start = np.frombuffer(string, np.int64, words).sum()
+    start = np.array([len(string), np.frombuffer(string, _WORD, words).sum()], _WORD)
     return zlib.crc32(string[8 * words :], zlib.crc32(start.tobytes()))

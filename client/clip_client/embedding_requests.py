@@ -1,5 +1,7 @@
 """Lists of images or texts, cut into requests of bounded size that are sent side by side."""
 
+import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from clip_client.model_host import ModelHost
 from clip_client.model_repository import encoder, preparer
 from clip_client.origins import check_space, origins
 from clip_client.preprocess import preprocess
-from clip_client.request_ids import call
+from clip_client.request_ids import call, current
 from clip_client.served_model import ServedModel, told_fingerprint
 from clip_client.soundness import flaws
 from clip_client.spec import CHECKSUMS, EMBEDDING, ERROR, ORIGIN, PIXELS, TEXT, TOKENS, Tower, ensemble
@@ -26,7 +28,10 @@ from clip_client.type_names import a_type
 Prepared = bytes | npt.NDArray[np.uint8]
 """An item as it is sent: an encoded file, a text in UTF-8, or pixels."""
 
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Ask = Callable[[Sequence[str]], Awaitable[tuple[_T, bool]]]
+"""Request that also asks for some outputs: the answer, and true if it was damaged on its way."""
 _ATTEMPTS = 3  # at an answer that isn't damaged on its way; a crash damages those of one moment
 _READERS = 8  # per request; files and URLs are waited for, not computed
 
@@ -64,7 +69,8 @@ class EmbeddingRequests:
         for start in range(0, len(texts), rows):
             part = [_text_bytes(text) for text in texts[start : start + rows]]
             with call("count_tokens"):
-                tokens = await self._undamaged(partial(self._tokens, tokenizer, part))
+                told = (ERROR, ORIGIN, CHECKSUMS) if self.model.checksums.get("text") else ()
+                tokens = await self._undamaged(partial(self._tokens, tokenizer, part), told)
             ends = tokens == self.model.spec.end_token  # [n, L]
             counts += np.where(ends.any(1), ends.argmax(1) + 1, 0).tolist()
         return counts
@@ -96,30 +102,37 @@ class EmbeddingRequests:
         """Return embeddings float32 [n, D] of prepared items, and the host's message for each, empty where good."""
         if tower == "image" and self.sends_pixels:
             return await self._infer_pixels(np.stack(rows))
-        return await self._undamaged(partial(self._infer_once, tower, rows, self.model.checksums.get(tower, ())))
+        return await self._undamaged(partial(self._infer_once, tower, rows), self.model.checksums.get(tower, ()))
 
-    async def _undamaged(self, ask: Callable[[], Awaitable[tuple[_T, bool]]]) -> _T:
-        """Return an answer that comes with whether it was damaged on its way; ask again if it was."""
+    async def _undamaged(self, ask: _Ask[_T], sums: Sequence[str]) -> _T:
+        """Return an answer; ask again if it was damaged on its way, and without checksums where they aren't told any more."""
+        deadline = time.monotonic() + self.timeout_s
         for _ in range(_ATTEMPTS):
-            answer, damaged = await ask()
+            try:
+                answer, damaged = await ask(sums)
+            except InvalidInput as problem:
+                if not any(output in str(problem) for output in sums):
+                    raise
+                answer, damaged = await ask(())
+                self.note("")  # another variant, or version, was rolled out: it is asked for before the next request
             if not damaged:
                 return answer
+            _LOG.warning("%s: an answer was damaged on its way (request %s)", self.host.address, current().id)
+            if time.monotonic() > deadline:
+                break
         raise Unavailable(
-            f"{self.host.address} answered {_ATTEMPTS} times with other bytes than its models gave (their checksums differ): "
-            "see the server's log, and start it again"
+            f"{self.host.address} answers with other bytes than its models gave (their checksums differ): see the "
+            "server's log, and start it again"
         )
 
     async def _infer_once(
-        self, tower: Tower, rows: Sequence[bytes], sums: tuple[str, ...]
+        self, tower: Tower, rows: Sequence[bytes], sums: Sequence[str]
     ) -> tuple[tuple[Floats, Sequence[bytes]], bool]:
         """Return embeddings and messages, and true if they, or the items, were damaged on their way."""
         name, outputs = ensemble(self.model.name, tower), [EMBEDDING, ERROR, *sums, *[ORIGIN] * self.model.names_origin]
         try:
             embeddings, messages, *told = await self.host.infer(name, rows, tower, outputs)
         except InvalidInput as problem:
-            if any(output in str(problem) for output in sums):  # a variant without them was rolled out meanwhile
-                self.note("")
-                return await self._infer_once(tower, rows, ())
             if not (self.model.names_origin and ORIGIN in str(problem)):
                 raise
             self.note("")
@@ -129,30 +142,32 @@ class EmbeddingRequests:
             ) from problem
         answered = [*messages.ravel()]
         steps, named = told[: len(sums)], told[len(sums) :]
-        came = of_strings(rows, answered, *(tensor.ravel() for tensor in named))
-        if sums and is_damaged(came, steps, embeddings if CHECKSUMS in sums else None):
-            return (embeddings, answered), True
+        if sums:
+            came = of_strings(rows, answered, *(tensor.ravel() for tensor in named))
+            if is_damaged(came, steps, embeddings if CHECKSUMS in sums else None):
+                return (embeddings, answered), True
         for origin in [origin for tensor in named for origin in origins(tensor)]:
             self.note(origin.fingerprint)
             check_space([origin.space], self.model.spec, self.host.address)
         return (embeddings, answered), False
 
-    async def _tokens(self, tokenizer: str, rows: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], bool]:
+    async def _tokens(
+        self, tokenizer: str, rows: Sequence[bytes], told_too: Sequence[str]
+    ) -> tuple[npt.NDArray[np.int32], bool]:
         """Return tokens [n, L], and true if they, or the texts, were damaged on their way."""
-        outputs = [TOKENS, *[ERROR, ORIGIN, CHECKSUMS] * bool(self.model.checksums.get("text"))]
-        tokens, *told = await self.host.infer(tokenizer, rows, TEXT, outputs)
+        tokens, *told = await self.host.infer(tokenizer, rows, TEXT, [TOKENS, *told_too])
         return tokens, bool(told) and is_damaged(of_strings(rows, *(beside.ravel() for beside in told[:2])), told[2:], tokens)
 
-    async def _pixels_once(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, bool]:
+    async def _pixels_once(self, pixels: npt.NDArray[np.uint8], sums: Sequence[str]) -> tuple[Floats, bool]:
         """Return the image encoder's answer, and true if it, or the pixels, were damaged on their way."""
-        outputs = [EMBEDDING, *(output for output in self.model.checksums.get("image", ()) if output == CHECKSUMS)]
-        embeddings, *steps = await self.host.infer(encoder(self.model.name, "image"), pixels, PIXELS, outputs)
+        embeddings, *steps = await self.host.infer(encoder(self.model.name, "image"), pixels, PIXELS, [EMBEDDING, *sums])
         return embeddings, bool(steps) and is_damaged(of_array(pixels), steps, embeddings)
 
     async def _infer_pixels(self, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Sequence[bytes]]:
         """Return the encoder's answer, which names no origin: the ensemble in front of it is asked who answers."""
         name = self.model.name
-        embeddings = await self._undamaged(partial(self._pixels_once, pixels))
+        sums = [output for output in self.model.checksums.get("image", ()) if output == CHECKSUMS]
+        embeddings = await self._undamaged(partial(self._pixels_once, pixels), sums)
         told = await told_fingerprint(self.host, name, "image") if self.model.names_origin else self.model.spec.fingerprint
         if told != self.model.spec.fingerprint:
             self.note(told)

@@ -79,6 +79,8 @@ class RestConnection(ABC):
         try:
             return answered_tensors(answer.body, answer.headers.get(JSON_LENGTH), outputs)
         except (ValueError, KeyError, TypeError) as problem:
+            if JSON_LENGTH in answer.headers:  # a Triton's, damaged on its way
+                raise Outage(f"its answer can't be read: {problem}") from problem
             raise self._foreign(answer) from problem
 
     async def statistics(self, *, timeout_s: float) -> Any:

@@ -18,6 +18,8 @@ from clip_client.connection import Rows
 JSON_LENGTH = "Inference-Header-Content-Length"
 """Header with the number of bytes that are JSON."""
 
+_LENGTH_BYTES = 4  # in front of a string
+
 _DTYPES: dict[str, str] = {"FP32": "<f4", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1"}
 
 
@@ -55,9 +57,11 @@ def _tensor(content: bytes, datatype: str, shape: Sequence[int]) -> npt.NDArray[
         return np.frombuffer(content, _DTYPES[datatype]).reshape(shape)
     strings, start = [], 0
     while start < len(content):
+        if len(content) - start < _LENGTH_BYTES:
+            raise ValueError("the length of a string goes beyond the end")
         (size,) = struct.unpack_from("<I", content, start)
-        strings.append(content[start + 4 : start + 4 + size])
-        start += 4 + size
+        strings.append(content[start + _LENGTH_BYTES : start + _LENGTH_BYTES + size])
+        start += _LENGTH_BYTES + size
     if start != len(content):
         raise ValueError("a string goes beyond the end")
     return np.array(strings, np.object_).reshape(shape)

@@ -64,7 +64,8 @@ async def served_model(host: Configured, name: str) -> ServedModel:
     told = parameters.get(NUMBER, "")
     number = int(told) if told.isdecimal() else 1
     checksums = {
-        tower: tuple(output for output in (PREPARED_CHECKSUMS, CHECKSUMS) if output in told) for tower, told in outputs.items()
+        tower: tuple(output for output in (PREPARED_CHECKSUMS, CHECKSUMS) if names_origin and output in told)
+        for tower, told in outputs.items()
     }
     limits = Limits.from_parameters(parameters)
     return ServedModel(name, spec, max_batch, limits, preprocessing, number, names_origin, checksums)

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client import command_runner, help_texts
-from clip_client.argument_types import seconds
 from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
 from clip_search.cli import without_pandas
-from clip_search.cli.verbs import VERBS
+from clip_search.cli.verbs import VERBS, add_timeout
 from clip_search.options import HttpOptions
 
 PROGRAM = "clipserve search"
@@ -61,7 +60,7 @@ def _client_options(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     usual = os.environ.get(URL) or f"http://{HttpOptions.host}:{HttpOptions.port}"
     parser.add_argument("--url", default=usual, help="where the sidecar listens")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="what the sidecar asks for, if it does")
-    parser.add_argument("--timeout", type=seconds, default=timeout_s, metavar="S", help="seconds for one answer")
+    add_timeout(parser, timeout_s)
 
 
 def _sentence(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clip_search.arrays import Floats, Rows
-from clip_search.index.tuning import AT, ENOUGH, SOURCES, Shares, Source, least_effort
+from clip_search.index.tuning import AT, ENOUGH, SOURCES, Shares, Source, least_effort, reaches
 from clip_search.storage.vector_index import Effort
 
 PROBES = tuple(2**n for n in range(2, 11))  # to a thousand lists of some two thousand vectors
@@ -73,8 +73,13 @@ def lance_tuned(search: Search, batches: Batches, queries: Floats, target: float
     def shares(effort: Effort) -> Shares:
         return np.array([np.isin(true, search(query, effort)).mean() for query, true in zip(queries, truth, strict=True)])
 
+    def widest(probes: int) -> Shares:
+        return shares(Effort(probes, REFINES[-1]))
+
     wide = (1 + target) / 2  # half of what may be missed is left to the refining
-    probes = least_effort(PROBES, lambda probes: shares(Effort(probes, REFINES[-1])), wide)
+    probes = least_effort(PROBES, widest, wide)
+    if not reaches(widest(probes), wide):
+        probes = least_effort(PROBES, widest, target)
     refine = least_effort(REFINES, lambda refine: shares(Effort(probes, refine)), target)
     effort = Effort(probes, refine)
     return effort, round(float(shares(effort).mean()), 4), len(queries)

@@ -97,7 +97,7 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
 
     wanted = target + _MARGIN * (1 - target) if source == "made" else target
     effort = least_effort(efforts, shares, wanted)
-    if wanted > target and not _reaches(shares(effort), wanted):
+    if wanted > target and not reaches(shares(effort), wanted):
         effort = least_effort(efforts, shares, target)
     reached = shares(effort)
     recall = round(float(reached.mean()), 4)
@@ -107,16 +107,17 @@ def tuned(index: VectorIndex, queries: Floats, source: Source, target: float) ->
 def least_effort(efforts: Sequence[int], shares: Callable[[int], Shares], target: float) -> int:
     """Return the least of ascending efforts whose recall reaches the target; ``shares`` measures one.
 
-    If even the greatest misses it, more effort hardly helps: the least whose recall is as high as its, to a thousandth.
+    If even the greatest misses it, more effort hardly helps: the least that is as good, to a thousandth.
     """
-    least = bisect_left(efforts, True, key=lambda effort: _reaches(shares(effort), target))
+    least = bisect_left(efforts, True, key=lambda effort: reaches(shares(effort), target))
     if least < len(efforts):
         return efforts[least]
-    enough = max(shares(efforts[-1]).mean() - _SAME, _SAME)
-    return efforts[min(bisect_left(efforts, enough, key=lambda effort: shares(effort).mean()), len(efforts) - 1)]
+    enough = max(_sure(shares(efforts[-1])) - _SAME, _SAME)
+    return efforts[min(bisect_left(efforts, enough, key=lambda effort: _sure(shares(effort))), len(efforts) - 1)]
 
 
-def _reaches(shares: Shares, target: float) -> bool:
+def reaches(shares: Shares, target: float) -> bool:
+    """Tell if the recall of each query, of those that were measured and of others, reaches a target."""
     return _sure(shares) >= target
 
 

@@ -17,6 +17,7 @@ class IndexPart(TypedDict):
     target: float
     queries: int
     source: str
+    margin: float
 
 
 class FaissIndex(TypedDict):

@@ -27,7 +27,7 @@ class _Client:
     """Requests of one client."""
 
     seen: float = 0.0
-    served: float = 0.0  # time of its last turn
+    served: float = 0.0  # time of its last turn, or of the end of one
     rested: float = 0.0  # time until which it pauses if it asks for much
     running: int = 0
     fresh: int = 0  # of those, for less than `_LONG_S`
@@ -135,6 +135,12 @@ class Turns:
         is_free = (self._fresh == client.fresh and now >= client.rested) or now - client.served >= _LEAST_S
         return is_free and client.running < self._share
 
+    def _next_look(self) -> float:
+        """Return the seconds until a client in line may begin, if nothing ends before."""
+        now = time.monotonic()
+        times = [at for client in self._lined for at in (client.rested, client.served + _LEAST_S) if at > now]
+        return min(times, default=now + _LEAST_S) - now
+
     def _is_alone(self, client: _Client) -> bool:
         now = time.monotonic()
         return all(other is client or now - other.seen > _COMPANY_S for other in self._clients.values())
@@ -169,9 +175,10 @@ class Turns:
 
     def _end(self, run: _Run) -> None:
         run.timer.cancel()
-        now = time.monotonic()
-        run.client.rested = now + min(now - run.began, _LEAST_S)
-        run.client.running -= 1
+        client, now = run.client, time.monotonic()
+        client.served = now
+        client.rested = max(client.rested, now + min(now - run.began, _LEAST_S))
+        client.running -= 1
         self._age(run)
 
     def _age(self, run: _Run) -> None:
@@ -192,10 +199,6 @@ class Turns:
                     turn.set_result(self._begun(client))
             if not client.line:
                 self._lined.discard(client)
-        if self._lined and not self._later:
-            rested = min(client.rested for client in self._lined) - time.monotonic()
-            self._later = asyncio.get_running_loop().call_later(rested if 0 < rested < _LEAST_S else _LEAST_S, self._look_again)
-
-    def _look_again(self) -> None:
-        self._later = None
-        self._grant()
+        if self._later:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(self._next_look(), self._grant) if self._lined else None

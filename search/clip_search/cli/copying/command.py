@@ -6,7 +6,6 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -130,17 +129,19 @@ def _ends(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[E
     (where, _), (to, name) = parted(arguments.source), parted(arguments.target)
     if parted(arguments.source) == (to, name):
         raise InvalidInput(f"{arguments.source} is both: name another collection to copy to")
-    source = stack.enter_context(contextlib.closing(_opened(arguments.source, arguments.source_token_file, is_source=True)))
+    source = stack.enter_context(contextlib.closing(_opened(arguments, is_source=True)))
     if where == to and isinstance(source, DatabaseEnd):
         return source, stack.enter_context(contextlib.closing(source.beside(name)))
-    target = _opened(arguments.target, arguments.target_token_file, is_source=False)
+    target = _opened(arguments, is_source=False)
     return source, stack.enter_context(contextlib.closing(target))
 
 
-def _opened(place: str, token_file: Path | None, *, is_source: bool) -> End:
+def _opened(arguments: argparse.Namespace, *, is_source: bool) -> End:
+    place = arguments.source if is_source else arguments.target
+    token_file = arguments.source_token_file if is_source else arguments.target_token_file
     where, name = parted(place)
     if is_sidecar(where):
-        return SidecarEnd(where, read_token(token_file), name)
+        return SidecarEnd(where, read_token(token_file), name, timeout_s=arguments.timeout)
     if token_file:
         raise InvalidInput(f"{place} is a database, which asks for no token: leave the token file out")
     return DatabaseEnd(where, name, is_source=is_source)

@@ -17,8 +17,8 @@ _PICTURES = 8  # thumbnails that are asked for at once
 class SidecarEnd:
     """Collection that is read and written over HTTP, by number and id."""
 
-    def __init__(self, url: str, token: str, name: str) -> None:
-        self._search, self._name = Search(url, token=token, timeout_s=60.0), name
+    def __init__(self, url: str, token: str, name: str, *, timeout_s: float) -> None:
+        self._search, self._name = Search(url, token=token, timeout_s=timeout_s), name
         self._pool = ThreadPoolExecutor(_PICTURES)
 
     def describe(self) -> Description | None:
