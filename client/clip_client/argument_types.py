@@ -49,6 +49,11 @@ def ports(text: str) -> range:
     return numbers
 
 
+def add_timeout(parser: _ActionsContainer, usual_s: float) -> None:
+    """Add the option of patience with a sidecar."""
+    parser.add_argument("--timeout", type=seconds, default=usual_s, metavar="S", help="seconds for one answer")
+
+
 def add_reach(group: _ActionsContainer) -> None:
     """Add the options of where pictures may be fetched from."""
     for flag, kind, metavar, text in (

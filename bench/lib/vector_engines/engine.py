@@ -98,7 +98,7 @@ def timed(ask: Callable[[Floats], Hit], queries: Floats, positions: Callable[[Hi
 
 
 def least_effort(engine: Engine, queries: Floats, truth: Positions, target: float) -> int:
-    """Return the least effort that reaches a recall by the rule that the sidecar tunes by; else the least that finds as much."""
+    """Return the least effort that reaches a recall by the sidecar's own rule; else the least that finds as much."""
     if len(engine.efforts) == 1:
         return engine.efforts[0]
     return tuning.least_effort(

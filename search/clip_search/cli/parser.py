@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip_client import command_runner, help_texts
+from clip_client.argument_types import add_timeout
 from clip_client.client_variables import URL
 from clip_client.errors import ClipError
 from clip_client.settings import Formatter, add_settings
 from clip_search.cli import without_pandas
-from clip_search.cli.verbs import VERBS, add_timeout
+from clip_search.cli.verbs import VERBS
 from clip_search.options import HttpOptions
 
 PROGRAM = "clipserve search"

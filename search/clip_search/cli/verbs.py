@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_client.argument_types import count, seconds
+from clip_client.argument_types import add_timeout, count
 from clip_search.cli import model_options
 from clip_search.cli.serve_options import add_serve_options
 
@@ -135,11 +135,6 @@ def _copy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="write rows anew whose ids are there already")
     _json_option(parser)
     _errors_option(parser)
-
-
-def add_timeout(parser: argparse.ArgumentParser, usual_s: float) -> None:
-    """Add the option of patience with a sidecar."""
-    parser.add_argument("--timeout", type=seconds, default=usual_s, metavar="S", help="seconds for one answer")
 
 
 def _backup_options(parser: argparse.ArgumentParser) -> None:
