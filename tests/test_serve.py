@@ -181,7 +181,7 @@ def test_after_a_crash_the_server_is_started_again(repository: Path) -> None:
 @pytest.mark.parametrize(("work", "stands"), [("sleep 60", True), ("while :; do :; done", False)])
 def test_a_start_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch, work: str, stands: bool) -> None:
     monkeypatch.setattr(process_watch, "_STILL_S", 1.0)
-    monkeypatch.setattr(process_watch, "_LEAST_CPU_S", 0.05)
+    monkeypatch.setattr(process_watch, "_LEAST_CPU_S", 0.01)
     monkeypatch.setattr(process_watch, "_LOOK_S", 0.1)
     server = subprocess.Popen(["sh", "-c", f"{work} & wait"], start_new_session=True)
     start, end = process_watch.Start(server), time.monotonic() + 3

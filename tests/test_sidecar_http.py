@@ -69,7 +69,7 @@ def answering(code: int, body: bytes) -> Iterator[Search]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        with Search(f"http://127.0.0.1:{server.server_port}") as search:
+        with Search(f"http://127.0.0.1:{server.server_port}", timeout_s=3) as search:
             yield search
         server.shutdown()
 
