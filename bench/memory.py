@@ -11,6 +11,7 @@ No Triton runs: the index is tuned on queries of its own. Queries lie as far fro
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -49,6 +50,7 @@ class Watch:
     process: psutil.Process
     peaks: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # seconds, anonymous MB, resident MB
     now: tuple[float, float] = (0.0, 0.0)  # anonymous and resident MB
+    client_mb: float = 0.0  # of the import's own process, resident at most
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -99,7 +101,7 @@ def main() -> None:
     figures = Table(["figure", "value"], [
         ["recall at 10", recall], *([f"p{percent} ms", float(np.percentile(times_ms, percent))] for percent in (50, 95)),
         ["restart s", restart_s], ["files of the index MB", index_mb], ["index", described(stats)],
-        ["rows imported a second", options.rows / peaks["import"][0]],
+        ["rows imported a second", options.rows / peaks["import"][0]], ["import's own process, MB at most", watch.client_mb],
     ])  # fmt: skip
     name = f"memory-{options.rows // 1000}k" + ("" if options.engine == "faiss" else f"-{options.engine}")
     note = f"{options.rows:,} vectors of {options.size}, `--engine {options.engine} --memory {options.memory:g}`. {NOTE}"
@@ -142,6 +144,7 @@ def filled(search: Search, watch: Watch, files: Path, *, changes: bool) -> None:
     with watch.phase("import"):
         imported = [str(CLIPSERVE), "search", "import", str(files), "--url", search.url, "--collection", NAME]
         subprocess.run(imported, check=True, stdout=subprocess.DEVNULL)
+    watch.client_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # none of the children ended before
     shutil.rmtree(files)
     with watch.phase("first build"):
         settle(search)
