@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tritonclient.grpc import service_pb2
 from clip_client import Clip
 from clip_client.checksums import checksum_tensor, is_damaged, of_array, of_strings
 from clip_client.errors import Unavailable
+from clip_client.rest_tensors import answered_tensors
 from clip_client.spec import CHECKSUMS, PREPARED_CHECKSUMS
 from clip_export import cli
 
@@ -170,6 +172,15 @@ def test_a_repository_in_this_process_is_asked_for_none(published: Path, sound_s
     with Clip.local(published) as here, Clip(sound_server.address) as there:
         for tower in ITEMS:
             np.testing.assert_allclose(embedding(tower, here), embedding(tower, there), atol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [b"\1", b"\2\0\0\0a", b"\xff\xff\xff\x7fab"])
+def test_a_tensor_over_http_whose_lengths_are_damaged_is_no_answer(cut: bytes) -> None:
+    content = b"\1\0\0\0a" + cut
+    about = {"name": "error", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(content)}}
+    head = json.dumps({"outputs": [about]}).encode()
+    with pytest.raises(ValueError, match=r"beyond the end|cannot reshape"):
+        answered_tensors(head + content, str(len(head)), ["error"])
 
 
 @pytest.mark.parametrize("shape", [(3, 512), (2, 7), (1, 5, 5, 3), (4, 1)])
