@@ -1,6 +1,6 @@
 """Searches of one client while others misbehave: bodies of 64 MB, 500 slow connections, a flood of searches.
 
-python bench/flood.py                # starts a sidecar of its own; about two minutes
+python bench/flood.py                # starts a sidecar of its own; about three minutes
 python bench/flood.py --seconds 10   # of each phase
 
 Phases alone and under attack take turns; printed are the victim's p95 in both and the sidecar's largest memory. Attackers
@@ -29,6 +29,7 @@ import numpy as np
 import psutil
 
 SIZE, ROWS, THINK_S = 320, 20_000, 0.02
+SETTLED_S, LONGEST_S = 3.0, 60.0
 HEAD = "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
 SEARCH, ADD = "/v1/collections/a/search", "/v1/collections/a/rows"
 
@@ -92,6 +93,15 @@ def fill(port: int) -> None:
         ask(port, "POST", ADD, {"rows": rows})
 
 
+def settle(port: int) -> None:
+    """Wait until nothing has changed for some seconds: rows that an attack replaced are indexed anew."""
+    before, since, start = b"", time.monotonic(), time.monotonic()
+    while time.monotonic() - since < SETTLED_S and time.monotonic() - start < LONGEST_S:
+        now = ask(port, "GET", "/v1/collections/a")[1]
+        before, since = now, since if now == before else time.monotonic()
+        time.sleep(0.2)
+
+
 def measured(
     port: int, process: psutil.Process, attack: Callable[..., None], options: argparse.Namespace
 ) -> tuple[float, float, Counter[str], int]:
@@ -100,6 +110,7 @@ def measured(
     answers: Counter[str] = Counter()
     peak = 0
     for _ in range(options.rounds):
+        settle(port)
         times[False] += victim(port, options.seconds)
         stop, told = multiprocessing.get_context("spawn").Event(), multiprocessing.get_context("spawn").Queue()
         attacker = multiprocessing.get_context("spawn").Process(target=attack, args=(port, stop, told))
@@ -115,7 +126,6 @@ def measured(
         attacker.join(60)
         watch.join()
         peak = max(peak, *peaks)
-        time.sleep(1)
     return *(float(np.percentile(times[kind], 95)) for kind in (False, True)), answers, peak  # type: ignore[return-value]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from bottleneck import Bottleneck, Load
+from busiest import Bottleneck, Load
 from lib.plotting import save
 from outcomes import Row
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 import processors
-from bottleneck import Load
+from busiest import Load
 from clip_client.triton import Triton
 from lib.triton_work import Work, work
 from steps import Pipeline, pipeline, steps

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bottleneck import Bottleneck, Load
+from busiest import Bottleneck, Load
 from lib.tables import Cell, Table
 from outcomes import Errors, Row
 from plot import plot

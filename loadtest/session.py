@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 
-from bottleneck import bottleneck
+from busiest import bottleneck
 from clip_client.errors import ClipError
 from outcomes import error_kinds, rows
 from recording import Recording, Target

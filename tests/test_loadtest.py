@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "loadtest"))
 sys.path.append(str(ROOT / "bench"))
 
 from answers import References, WrongAnswer, references  # noqa: E402
-from bottleneck import Load, bottleneck  # noqa: E402
+from busiest import Load, bottleneck  # noqa: E402
 from lib.triton_work import Work  # noqa: E402
 from steps import Pipeline, Step, steps  # noqa: E402
 
