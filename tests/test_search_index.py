@@ -14,7 +14,7 @@ import pytest
 from sidecars import SIZE, unit
 
 from clip_search.arrays import positions
-from clip_search.index.faiss_index import FlatFile, VectorIndex, stored_vectors, write_flat
+from clip_search.index.faiss_index import FlatFile, VectorIndex, nearest, stored_vectors, write_flat
 from clip_search.index.kinds import LISTS, kinds_for
 from clip_search.index.part import Part, Tail
 from clip_search.index.snapshot import Index
@@ -83,6 +83,24 @@ def test_where_no_effort_reaches_the_target_none_is_wasted(most: float, effort: 
         return np.full(100, min(most, {1: 0.5, 2: 0.7, 4: 0.85, 8: 0.9, 16: 0.97, 32: 0.9795, 64: 0.98}[effort]))
 
     assert least_effort((1, 2, 4, 8, 16, 32, 64), shares, 0.985) == effort
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99, 1.0])
+@pytest.mark.parametrize("k", [1, 10, 400])
+def test_rows_that_dont_count_are_passed_over(share: float, k: int) -> None:
+    vectors, query = unit(COUNT), unit(1, seed=11)[0]
+    allowed = np.random.default_rng(2).random(COUNT) < share
+    scores, found = nearest(query, vectors, k, allowed)
+    assert found.tolist() == brute(vectors[allowed], np.flatnonzero(allowed), query, k)
+    np.testing.assert_allclose(scores, vectors[found] @ query, atol=1e-6)
+
+
+def test_a_vector_that_isnt_finite_is_nobodys_neighbour() -> None:
+    vectors = unit(20)
+    vectors[3] = np.nan
+    scores, found = nearest(vectors[0], vectors, 20)
+    assert sorted(found.tolist()) == [n for n in range(20) if n != 3]
+    assert np.isfinite(scores).all()
 
 
 def test_a_recall_that_some_queries_miss_is_short() -> None:

@@ -136,13 +136,22 @@ class _OnGpu:
             return self._index.search(np.ascontiguousarray(queries, np.float32), k, params=parameters)  # type: ignore[no-any-return]
 
 
-def nearest(query: Floats, vectors: Floats, k: int) -> tuple[Floats, Positions]:
+def nearest(query: Floats, vectors: Floats, k: int, allowed: Mask | None = None) -> tuple[Floats, Positions]:
     """Compare a query [D] with vectors [N, D]: inner products and positions of the nearest, at most ``k``, best first.
 
     In this thread alone: numpy's matrix product would start another, which goes on spinning for a core of its own.
+
+    Args:
+        allowed: bool [N], the positions that count; all if None. Where they stand is read, the vectors aren't copied.
     """
-    scores, positions = faiss.knn(query[None], vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-    return scores[0], positions[0]
+    k = min(k, len(vectors) if allowed is None else int(np.count_nonzero(allowed)))
+    scores, positions = np.empty(k, np.float32), np.empty(k, np.int64)
+    selector, _keep = _selector(allowed)
+    query, pointer = np.ascontiguousarray(query, np.float32), faiss.swig_ptr
+    count, size = vectors.shape
+    faiss.knn_inner_product(pointer(query), pointer(vectors), size, 1, count, k, pointer(scores), pointer(positions), selector)
+    real = positions >= 0  # a vector that isn't finite is nobody's neighbour
+    return scores[real], positions[real]
 
 
 def nearest_of_blocks(queries: Floats, k: int, blocks: Iterable[tuple[Positions, Floats]]) -> tuple[Floats, Positions]:

@@ -240,12 +240,11 @@ class Tail:
     def search(self, query: Floats, k: int, only: Rows | None) -> Found:
         """As :meth:`Part.search`, exactly."""
         count = self.count
-        chosen = np.flatnonzero(self.alive[:count].copy())  # numpy looks twice: a row that is hidden in between breaks that
+        allowed = self.alive[:count].copy()  # it is looked at twice: a row that is hidden in between would break that
         if only is not None:
-            chosen = chosen[present(only, self.rows[chosen])]
-        matrix = self.matrix[:count] if len(chosen) == count else self.matrix[chosen]
-        scores, best = nearest(query, matrix, k)
-        return scores, self.rows[chosen[best]]
+            allowed &= present(only, self.rows[:count])
+        scores, best = nearest(query, self.matrix[:count], k, None if allowed.all() else allowed)
+        return scores, self.rows[best]
 
     def vectors(self, rows: Rows) -> tuple[Mask, Floats]:
         """As :meth:`Part.vectors`."""
