@@ -63,7 +63,7 @@ class Recording:
 
     def load(self, generators: int, client_ms: float | None) -> Load:
         """Return the load in between; ``client_ms`` is the mean of a request to Triton as the users saw it."""
-        models = {name: after.since(self._before.models[name]) for name, after in self._after.models.items()}
+        models = {name: after.since(self._before.models.get(name)) for name, after in self._after.models.items()}
         used = {name: max(0.0, s - self._before.cpu_s.get(name, 0.0)) for name, s in self._after.cpu_s.items()}
         ensembles = [models[ensemble] for ensemble in self._pipeline.steps]
         requests = sum(ensemble.requests for ensemble in ensembles)

@@ -214,3 +214,10 @@ def test_how_far_an_answer_may_be_is_learnt_from_the_server() -> None:
 def test_a_server_that_mixes_answers_up_is_noticed_before_the_load() -> None:
     with pytest.raises(WrongAnswer, match="alone and in a batch have a cosine of"):
         references(lambda items: sidecars.unit(8)[items if len(items) == 1 else items[::-1]], range(8))
+
+
+def test_a_model_that_was_rolled_out_meanwhile_has_all_of_its_work() -> None:
+    before, after = Work(5, 5, 5, 50, 5, 5, 5, 5, 5), Work(7, 9, 6, 90, 6, 6, 6, 6, 6)
+    assert after.since(before) == Work(2, 4, 1, 40, 1, 1, 1, 1, 1)
+    assert after.since(None) == after
+    assert before.since(after) == before

@@ -25,8 +25,10 @@ class Work:
     output_ns: int
     busy_ns: int  # input, inference and output; each batch is counted once
 
-    def since(self, before: Work) -> Work:
-        """Return the difference."""
+    def since(self, before: Work | None) -> Work:
+        """Return the difference; all of it for a model that wasn't there before, or was loaded anew."""
+        if before is None or self.requests < before.requests:
+            return self
         return Work(*(now - then for now, then in zip(vars(self).values(), vars(before).values(), strict=True)))
 
     @property
