@@ -158,9 +158,13 @@ def test_a_kill_at_every_step_leaves_one_or_the_other(own: Path, taught: Path) -
 def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught: Path, spec: ModelSpec) -> None:
     before, after = answered(own), answered(taught)
     stop, seen, failed = threading.Event(), list[str](), list[str]()
+    most_beside_old = [0]  # answers of version 2 to one client while a process of version 1 still ends
     with running(own) as server:
+        old = [process for process in server.family() if "stub" in process.name() and "_encoder/" in process.cmdline()[1]]
+        assert old
 
         def ask() -> None:
+            beside_old = 0
             with Clip(server.address) as clip:
                 while not stop.wait(0.01):  # at full speed they would only keep what is published from its start
                     try:
@@ -171,6 +175,8 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
                     seen.append(
                         "".join(kind for kind, truth in (("1", before), ("2", after)) if np.allclose(rows, truth, atol=1e-5))
                     )
+                    beside_old += seen[-1] == "2" and any(process.is_running() for process in old)
+                    most_beside_old[0] = max(most_beside_old[0], beside_old)
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
@@ -203,6 +209,7 @@ def test_a_roll_under_load_fails_no_request_and_mixes_nothing(own: Path, taught:
         assert loaded == {f"clip.1_{model}" for model in ("image_preprocess", "image_encoder", "text_tokenize", "text_encoder")}
     assert not failed
     assert set(seen) == {"1", "2"}
+    assert most_beside_old[0] > 1  # the first one tells a client of version 2; it doesn't stand still until version 1 has ended
 
 
 def positions(count: int, share: float) -> list[bool]:

@@ -159,8 +159,9 @@ class Roll:
     def _go_over(self) -> None:
         """Lead the plain name to the version that should serve: the two ensembles first, which hold all requests of the SDK.
 
-        The rest of the plain name follows once no request is left on the version before, the preparers last: clients that see
-        both ends agree know that nothing of the version before answers any more.
+        The rest of the plain name follows once those have no request left on the version before, the preparers last: a client
+        that sees both ends agree is answered by the new version everywhere. Clients stand still until then, so the processes
+        of the version before, which take a second to end, aren't waited for in between.
         """
         leads = self._target != self._name
         if leads and self._wanted.alone:
@@ -170,11 +171,10 @@ class Roll:
         for tower in TOWERS:
             self._reload(ensemble(self._name, tower))
         self._drained({ensemble(self._name, tower) for tower in TOWERS})
-        for tower in TOWERS:
-            self._reload(encoder(self._name, tower))
-        self._drained({encoder(self._name, tower) for tower in TOWERS})
-        for tower in TOWERS:
-            self._reload(preparer(self._name, tower))
+        rest = [part(self._name, tower) for part in (encoder, preparer) for tower in TOWERS]
+        for model in rest:
+            self._reload(model)
+        self._drained(set(rest))
         if self._watch:
             self._watch.find()
 
