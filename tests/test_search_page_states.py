@@ -81,6 +81,21 @@ def test_a_collection_that_is_gone_is_said_and_not_replaced(browser: Browser, si
             expect(page.get_by_role("heading", name="This collection is gone")).to_be_visible()
 
 
+def test_a_collection_that_somebody_made_a_moment_ago_is_searched(browser: Browser, sidecar: Sidecar) -> None:
+    with opened(browser, sidecar, "#collection=pictures") as page, sidecar.client() as search:
+        expect(status(page)).to_contain_text("Describe")
+        search.create("new", columns={"kind": "string"})
+        try:
+            search.add("new", [Row(id=f"p{n}", image=PICTURES[n], metadata={"kind": ("art", "map")[n % 2]}) for n in range(4)])
+            page.evaluate("location.hash = '#collection=new'")
+            expect(tiles(page)).to_have_count(4)
+            expect(page.get_by_label("Collection", exact=True)).to_have_value("new")
+            page.get_by_role("button", name="Columns").click()
+            expect(page.get_by_role("region", name="Columns").get_by_label("art")).to_be_visible()
+        finally:
+            search.drop("new")
+
+
 def test_the_page_goes_on_once_the_sidecar_answers_again(browser: Browser, sidecar: Sidecar) -> None:
     with opened(browser, sidecar, "#collection=pictures") as page:
         expect(status(page)).to_contain_text("Describe")

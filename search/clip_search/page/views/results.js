@@ -99,11 +99,21 @@ export function run() {
   $("near").hidden = wanted !== "duplicates";
   if (!collections().length && !collection) return showNoCollection(() => askWhatFor([]));
   if (!collection) return change({ collection: first() }, { replace: true });
-  if (!statistics(collection)) return showGone(collection, reload);
+  if (!statistics(collection)) return attempt(lookAgain);
   if (wanted === "duplicates") return attempt(() => showNear(0, stop.signal, attempt));
   if (!parts.length) return attempt(start);
   feed = new Feed(search());
   return more();
+}
+
+/** Begin anew for a collection that was made since the list was loaded, or say that it is gone. */
+async function lookAgain() {
+  const { signal } = stop,
+    { collection } = search();
+  await loadCollections();
+  if (signal.aborted) return;
+  if (statistics(collection)) return reload();
+  showGone(collection, reload);
 }
 
 async function start() {
