@@ -218,6 +218,7 @@ def test_nothing_comes_from_elsewhere(browser: Browser, sidecar: Sidecar) -> Non
         assert {host for host in hosts if host.startswith("http")} == {sidecar.url}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300, func_only=True)  # 51 audits
 def test_axe_finds_nothing_in_any_state_light_dark_and_on_a_phone(browser: Browser, sidecar: Sidecar) -> None:
     with opened(browser, sidecar, "#collection=pictures") as page:

@@ -206,6 +206,7 @@ def test_a_crash_at_the_start_is_tried_again(repository: Path) -> None:
     assert "(SIGABRT): starting again" in err
 
 
+@pytest.mark.long  # beside the next, which is killed under load
 def test_a_killed_launcher_takes_everything_with_it(repository: Path) -> None:
     server = started(repository)
     family = server.family()
