@@ -11,14 +11,13 @@ No Triton runs: the index is tuned on queries of its own. Queries lie as far fro
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from lib.text_like import Floats, World
 
 NAME, K = "bench", 10
 SETTLE_S, LOOK_S, PAUSE_S = 48 * 3600.0, 0.05, 1.0
+REST_S, IDLE_SHARE = 40.0, 0.1  # longer than a sidecar waits before it merges parts; of a core
 CHANGED, WARM_UP, SETTLED_ROWS = 2_000, 50, 8_192
 NOTE = (
     "Synthetic clustered vectors, about 100 to a cluster, imported from files of half precision by `clipserve search import`; "
@@ -143,11 +143,10 @@ def filled(search: Search, watch: Watch, files: Path, *, changes: bool) -> None:
     """Import, and wait for the index; with changes, index anew, change rows and compact."""
     with watch.phase("import"):
         imported = [str(CLIPSERVE), "search", "import", str(files), "--url", search.url, "--collection", NAME]
-        subprocess.run(imported, check=True, stdout=subprocess.DEVNULL)
-    watch.client_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # none of the children ended before
+        watch.client_mb = peak_mb(imported)
     shutil.rmtree(files)
     with watch.phase("first build"):
-        settle(search)
+        settle(search, watch.process)
     if not changes:
         return
     with watch.phase("rebuild and compaction"):
@@ -160,6 +159,18 @@ def filled(search: Search, watch: Watch, files: Path, *, changes: bool) -> None:
         search.delete(NAME, ids=[f"new{n}" for n in range(CHANGED)])
     with watch.phase("compaction"):
         search.rebuild(NAME, wait=True)
+
+
+def peak_mb(command: list[str]) -> float:
+    """Run a command; return its resident memory at most. What the system counts of a child has its parent's size in it."""
+    process, most = subprocess.Popen(command, stdout=subprocess.DEVNULL), 0
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            most = max(most, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(LOOK_S)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return most / 1e6
 
 
 def wait_listening(search: Search) -> None:
@@ -175,12 +186,15 @@ def wait_listening(search: Search) -> None:
     until(answers)
 
 
-def settle(search: Search) -> None:
-    """Wait until nearly all rows are indexed."""
+def settle(search: Search, process: psutil.Process) -> None:
+    """Wait until nearly all rows are indexed, and the sidecar has nothing to do: parts are merged once no more rows come."""
 
     def settled() -> bool:
-        index = search.stats(NAME)["indexes"]["image"]
-        return bool(index.get("indexed", True) and index.get("tail_rows", 0) <= SETTLED_ROWS)
+        index, before = search.stats(NAME)["indexes"]["image"], sum(process.cpu_times()[:2])
+        if not index.get("indexed", True) or index.get("tail_rows", 0) > SETTLED_ROWS:
+            return False
+        time.sleep(REST_S)
+        return sum(process.cpu_times()[:2]) - before < IDLE_SHARE * REST_S
 
     until(settled)
 

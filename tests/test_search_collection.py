@@ -16,6 +16,11 @@ from sidecars import SIZE, unit
 from clip_client import ContractMismatch, InvalidInput, Unavailable
 from clip_search.collection import Collection
 from clip_search.errors import Conflict, NotFound
+from clip_search.index import merges
+from clip_search.index.faiss_index import VectorIndex
+from clip_search.index.part import Part, Tail
+from clip_search.index.snapshot import Snapshot
+from clip_search.index.tuning import Tuned
 from clip_search.options import IndexOptions
 from clip_search.storage.database import Database
 from clip_search.storage.rows import NewRow, checked_id, checked_vector
@@ -144,6 +149,46 @@ def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None
     assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "ivf")
     assert hit_ids(collection, VECTORS[77], 1) == ["r77"]
     assert opener.open().engines["image"].stats()["tail_rows"] == 0
+
+
+def test_parts_become_one_once_no_more_rows_come(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)  # the test alone does the upkeep
+    collection = opener.open()
+
+    def add(first: int, last: int) -> None:
+        collection.add(rows(*range(first, last)), on_conflict="error", fingerprint="").result()
+        collection.maintain()  # sees the commit
+
+    def parts() -> list[int]:
+        collection.maintain()
+        return [part["rows"] for part in collection.engines["image"].stats()["parts"]]
+
+    add(0, 600)
+    assert parts() == [600]
+    add(600, 850)
+    assert parts() == [600, 250]
+    assert parts() == [600, 250]  # others may follow
+    monkeypatch.setattr("clip_search.index.engine._REST_S", 0)
+    add(850, 860)
+    assert parts() == [860]
+    assert hit_ids(collection, VECTORS[77], 1) == ["r77"]
+    assert hit_ids(collection, VECTORS[855], 1) == ["r855"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first"), [((800, 99), None), ((800, 100), 0), ((900, 60, 53), 0), ((900, 60, 8), 900), ((900,), None)]
+)
+def test_parts_are_merged_where_one_is_searched_faster(sizes: tuple[int, ...], first: int | None) -> None:
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    parts = [
+        Part.of(
+            VectorIndex.build("flat", SIZE, size, [unit(size)], unit(1), 1),
+            np.arange(start, start + size),
+            Tuned(1, 1.0, 0.98, 0, "vectors"),
+        )
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    assert merges.joint(Snapshot(tuple(parts), Tail.empty(SIZE))) == first
 
 
 def test_a_number_is_never_given_twice(opener: Opener) -> None:

@@ -1,6 +1,5 @@
 """Engine protocol and the faiss engine."""
 
-import itertools
 import logging
 import threading
 import time
@@ -12,6 +11,7 @@ import numpy as np
 
 from clip_client.spec import Tower
 from clip_search.arrays import Floats, Found, Rows
+from clip_search.index import merges
 from clip_search.index.block_checks import Keeper
 from clip_search.index.mapped_index import INDEX
 from clip_search.index.part import Part
@@ -25,7 +25,7 @@ from clip_search.storage.table import Table
 
 _LOG = logging.getLogger(__name__)
 _RETUNE_S = 5.0  # pause between two looks for better queries to tune on
-_HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
+_REST_S = 30.0  # without new rows until parts are merged, which takes minutes: an import is over then
 
 _SEALED = 4
 """Factor on the rows that are due to be indexed, from which on new rows go to a file: a build may take minutes."""
@@ -84,6 +84,7 @@ class FaissEngine:
         self._sealing = threading.Lock()  # of whoever writes new rows to a file, begins a build, or removes files
         self._build_to = -1  # last row of the latest build
         self._retune_at = self.damaged_at = 0.0
+        self._rest_at = time.monotonic() + _REST_S
         parts, self._last, self._unsaved = loaded(folder, table.identity)
         self._manifest = derived_files.manifest_sums(folder)
         self.index = Index(size, parts)
@@ -137,13 +138,21 @@ class FaissEngine:
         for part in now.parts:
             if part.is_touched() and not part.is_lost and part.folder:
                 self.distrust(part.folder / INDEX, f"{part.folder} was changed by somebody")
-        if any(_must_go(part) for part in self.index.snapshot.parts):
+        if any(merges.must_go(part) for part in self.index.snapshot.parts):
             self.rebuild()
-        elif pending_rows(now) > self._options.tail_rows * patience:
-            self._build(_start(now))
+        elif merges.pending_rows(now) > self._options.tail_rows * patience:
+            self._build(merges.start(now))
+        elif self._is_at_rest(patience) and (first := merges.joint(now)) is not None:
+            self._build(first)
         else:
             return self._retune(now)
         return True
+
+    def _is_at_rest(self, patience: int) -> bool:
+        """Tell if no rows have come for a while."""
+        if patience > 1:
+            self._rest_at = time.monotonic() + _REST_S
+        return time.monotonic() > self._rest_at
 
     def rebuild(self) -> None:
         self._build(0)
@@ -176,14 +185,14 @@ class FaissEngine:
 
     def stats(self) -> dict[str, Any]:
         now = self.index.snapshot
-        indexed = now.parts[: len(now.parts) - len(_pending(now))]
+        indexed = now.parts[: len(now.parts) - len(merges.pending(now))]
         return {
             "engine": "faiss",
             "rows": len(self.index),
             "parts": [
                 {"kind": part.index.kind, "rows": len(part.rows), "hidden": part.dead, **vars(part.tuned)} for part in indexed
             ],
-            "tail_rows": now.tail.count + sum(len(part.rows) for part in _pending(now)),
+            "tail_rows": now.tail.count + sum(len(part.rows) for part in merges.pending(now)),
             "recall": recall(now),
             "recall_target": self._options.recall_target,
         }
@@ -263,32 +272,3 @@ def recall(now: Snapshot) -> float | None:
     sizes = [(len(part.rows), part.tuned.recall) for part in now.parts] + [(now.tail.count, 1.0)]
     rows = sum(size for size, _ in sizes)
     return round(sum(size * reached for size, reached in sizes) / rows, 4) if rows else 1.0
-
-
-def pending_rows(now: Snapshot) -> int:
-    """Return the number of new rows that wait for their index, in the tail and in files; hidden ones don't count."""
-    return now.tail.count - now.tail.dead + sum(len(part.rows) - part.dead for part in _pending(now))
-
-
-def _pending(now: Snapshot) -> list[Part]:
-    """Return the parts of new rows, the latest first."""
-    return list(itertools.takewhile(lambda part: part.is_pending, reversed(now.parts)))
-
-
-def _must_go(part: Part) -> bool:
-    return part.makeshift or part.is_lost or part.dead > _HIDDEN_SHARE * len(part.rows)
-
-
-def _start(now: Snapshot) -> int:
-    """Return the first row of the next part: that of new rows, or an earlier part's that isn't larger than all after it.
-
-    So each row is indexed anew only when what it lies in doubles.
-    """
-    pending = _pending(now)
-    first = pending[-1].first if pending else int(now.tail.rows[0])
-    rows = now.tail.count + sum(len(part.rows) for part in pending)
-    for part in now.parts[len(now.parts) - len(pending) - 1 :: -1] if len(pending) < len(now.parts) else ():
-        if len(part.rows) > rows:
-            break
-        first, rows = part.first, rows + len(part.rows)
-    return first
