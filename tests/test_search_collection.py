@@ -176,7 +176,7 @@ def test_parts_become_one_once_no_more_rows_come(opener: Opener, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("sizes", "first"), [((800, 99), None), ((800, 100), 0), ((900, 60, 53), 0), ((900, 60, 8), 900), ((900,), None)]
+    ("sizes", "first"), [((800, 49), None), ((800, 50), 0), ((900, 40, 17), 0), ((900, 40, 8), 900), ((900,), None)]
 )
 def test_parts_are_merged_where_one_is_searched_faster(sizes: tuple[int, ...], first: int | None) -> None:
     starts = [sum(sizes[:n]) for n in range(len(sizes))]

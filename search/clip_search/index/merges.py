@@ -8,7 +8,7 @@ from clip_search.index.part import Part
 from clip_search.index.snapshot import Snapshot
 
 _HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
-_WORTH_SHARE = 0.125
+_WORTH_SHARE = 0.0625
 """Rows behind a part, as a share of its own, from which on one index of all is searched noticeably faster than two."""
 
 
