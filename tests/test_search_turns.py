@@ -233,6 +233,8 @@ ROWS = ",".join(ROW.replace("%d", str(n)) for n in range(15_000))
         ('{"a":[%s]}', False),
         ('{"x":{"rows":[%s]},"rows":[{}]}', True),
         ("[%s]", False),
+        ('{"rows":[%s,{"a":[1,[2,3],"]x[",{"b":[]}],"c":[]}]}', True),
+        ('{"rows":[{"a":[%d]},%s]}'.replace("%d", ",".join(["0.25"] * 20_000)), True),
     ],
 )
 def test_a_large_body_is_the_same_row_by_row(body: str, by_rows: bool) -> None:
@@ -244,7 +246,8 @@ def test_a_large_body_is_the_same_row_by_row(body: str, by_rows: bool) -> None:
 @pytest.mark.parametrize(
     "body",
     ['{"rows":[%s', '{"rows":[%s}]', '{"rows":[%s,]}', '{"rows":[%s {"a":1}]}',
-     '{"rows":[%s,{"a":"', '{"rows":[%s,{"a":1]}', '{"rows":[%s]}x'],
+     '{"rows":[%s,{"a":"', '{"rows":[%s,{"a":1]}', '{"rows":[%s]}x',
+     '{"rows":[%s,{"a":[1}]}]}', '{"rows":[%s,{"a":[1]]}', '{"rows":[%s,{"a":[1}]}', '{"rows":[%s,{"a":[1'],
 )  # fmt: skip
 def test_a_large_body_that_is_no_json_is_refused_as_before(body: str) -> None:
     content = body.replace("%s", ROWS).encode()

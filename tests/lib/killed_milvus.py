@@ -33,6 +33,11 @@ def main(folder: str, uri: str) -> None:
     """Change until death."""
     ledger = Ledger(Path(folder) / "ledger", SIZE)
     _store, collection = opened(Path(folder), uri)
+    rows = collection.table.page("", -1, 100_000, ["id", "serial"])
+    there = {row["id"]: row["serial"] for row in rows}
+    wrong = ledger.judge(there) + ([f"{len(rows)} rows, {len(there)} ids"] if len(rows) != len(there) else [])
+    if wrong := wrong + ledger.seen(there, {row["row"]: row["serial"] for row in rows}):
+        sys.exit("; ".join(wrong))
     print("open", flush=True)
     clients = [threading.Thread(target=Load(collection, ledger, n, ledger.serial()).go_on) for n in range(CLIENTS)]
     for client in clients:
