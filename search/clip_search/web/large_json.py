@@ -78,7 +78,7 @@ def _marks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _end_of_numbers(body: bytes, at: int) -> int:
-    """Return the place of a list's closing bracket if it has numbers alone, else its start; a pattern takes ten times as long."""
+    """Return the place of a list's closing bracket if it has numbers alone, else its start: a pattern takes longer."""
     end = body.find(b"]", at, at + _LONGEST_LIST)
     return at if end < 0 or any(body.find(mark, at, end) >= 0 for mark in (b'"', b"[", b"{")) else end
 
