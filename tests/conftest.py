@@ -154,6 +154,13 @@ def server(repository: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _server_is_back(request: pytest.FixtureRequest) -> None:
+    """Each test that uses the server begins with one that is there."""
+    if "server" in request.fixturenames and isinstance(server := request.getfixturevalue("server"), Server):
+        server.wait_back()
+
+
 @pytest.fixture
 def clip(server: Server) -> Iterator[Clip]:
     """A client of it."""

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +65,19 @@ class Server:
         """Wait until it says that it is ready."""
         line = self.process.stdout.readline()
         assert line.startswith("ready after"), self.ended()
+
+    def wait_back(self) -> None:
+        """Wait while a Triton that crashed is started again: one test fails then, not all that follow."""
+        deadline = time.monotonic() + 60
+        while not self._is_ready() and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.http}/v2/health/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     def family(self) -> list[psutil.Process]:
         """The launcher, tritonserver and its stubs."""
