@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 CLIP_RETRIEVAL := clip-retrieval==2.45.0
 # What Python compiles at the first import is kept, also where the caller has every process compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
-SIDE_BY_SIDE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE = --numprocesses $(if $(CLIPSERVE_TESTS),3,4) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo serve test test-ci test-all check types types-of-windows types-of-macos style documents package docs notebooks bench coverage load soak chaos sbom clean
 
@@ -40,17 +40,19 @@ demo: setup
 serve: setup
 	$(BIN)/clipserve serve $(ARGS)
 
-# Four processes by file, on two cores: many tests wait; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
+# Four processes by file, on two cores: many tests wait, of the long ones fewer; with ARGS one, e.g. make test ARGS='tests/test_tokens.py -k emoji'
 test: setup
 	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 # Long tests too, as CI does
+test-ci: export CLIPSERVE_TESTS := long
 test-ci: setup
-	CLIPSERVE_TESTS=long $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 # Slow tests too, all variants timed as users time them, and more cases of each kind
+test-all: export CLIPSERVE_TESTS := all
 test-all: setup
-	CLIPSERVE_TESTS=all $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 # Two parts at once: types take as long as all the rest
 check: setup
