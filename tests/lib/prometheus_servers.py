@@ -24,7 +24,7 @@ DASHBOARDS = sorted((OBSERVE / "grafana" / "dashboards").glob("*.json"))
 SHORTER = {
     r"for: \d+m": "for: 0s",
     r"\[5m\]": "[8s]",
-    "< 900": "< 20",
+    "< 900": "< 40",
     r"\[2m\]": "[2s]",
     "> 60$": "> 2",
     "< 3600": "< 20",
