@@ -132,7 +132,7 @@ def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path)
 def test_a_stub_killed_as_the_server_gets_ready_is_noticed(repository: Path) -> None:
     server = Server(repository)
     with Clip(server.address) as clip:
-        clip.wait_ready(timeout_s=120)  # a start that stands still is begun again after a minute; may be a moment before the launcher knows
+        clip.wait_ready(timeout_s=120)  # a start that stands still is begun again after a minute
         server.stub("clip_text_encoder").kill()
     status, _, err = server.ended(timeout_s=15)
     assert status == 1
