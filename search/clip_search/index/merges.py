@@ -45,8 +45,8 @@ def start(now: Snapshot) -> int:
 def joint(now: Snapshot) -> int | None:
     """Return the first row of the parts that are worth merging while nothing else is to be done; None if there are none.
 
-    A search compares with a share of a part's vectors that falls with its size: in one part of a million with a fifth, in two
-    halves with a third of each.
+    A search compares with a share of a part's vectors that falls with its size: of a million in one part with a fifth, in two
+    parts with a third to a half of each.
     """
     parts = now.parts
     for n, part in enumerate(parts[:-1]):
