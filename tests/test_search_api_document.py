@@ -184,6 +184,7 @@ def asked_for_all(page: Page) -> None:
     expect(page.locator(".live-responses-table tr.response .response-col_status")).to_have_text("200")
 
 
+@pytest.mark.long
 def test_the_api_is_shown_and_tried_without_the_internet(page: Page, sidecar: Sidecar) -> None:
     page.goto(f"{sidecar.url}/docs")
     expect(page.get_by_role("heading", name="clipserve search")).to_be_visible()

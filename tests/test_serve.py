@@ -129,6 +129,7 @@ def test_a_killed_stub_ends_the_server_and_says_so(model: str, repository: Path)
     assert left_behind(server) == []
 
 
+@pytest.mark.long
 def test_a_stub_killed_as_the_server_gets_ready_is_noticed(repository: Path) -> None:
     server = Server(repository)
     with Clip(server.address) as clip:
@@ -159,6 +160,7 @@ def test_a_killed_tritonserver_ends_the_launcher(repository: Path) -> None:
     assert_works(repository)
 
 
+@pytest.mark.long
 def test_after_a_crash_the_server_is_started_again(repository: Path) -> None:
     server = started(repository)
     crashed = []
@@ -377,6 +379,7 @@ def test_a_proxy_for_the_web_is_passed_by(repository: Path, monkeypatch: pytest.
         assert clip.embed_text("x").any()
 
 
+@pytest.mark.long
 def test_paths_go_through_no_shell(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = tmp_path / "my models; $(touch injected) 'n' more"
     shutil.copytree(repository, odd)
@@ -455,6 +458,7 @@ class TestRepositories:
         assert "tritonserver didn't start: the lines above say why" in result.stderr
 
 
+@pytest.mark.long
 def test_instances_and_threads_leave_the_repository_as_it_is(repository: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in repository.rglob("config.pbtxt")}
     with running(repository, "--instances", "2", "--threads", "1", "--log", str(tmp_path / "triton.log")) as server:

@@ -228,6 +228,7 @@ def test_a_part_that_dies_is_named_and_ends_the_run(repository: Path, tmp_path: 
     assert re.search(r"^error: Triton ended \(exit status 1\): .*tritonserver", run.err, re.M)
 
 
+@pytest.mark.long
 def test_without_a_terminal_it_ends_once_all_is_added(repository: Path, tmp_path: Path) -> None:
     for n in range(3):
         draw(tmp_path / "photos" / f"{n}.jpg", n)

@@ -110,6 +110,7 @@ def search(sidecar: Sidecar, spec: ModelSpec) -> Iterator[Search]:
         search.drop("c")
 
 
+@pytest.mark.long
 def test_shards_are_embedded_imported_with_pictures_and_followed_when_they_change(
     shards: Path, repository: Path, spec: ModelSpec, sidecar: Sidecar, search: Search, capfd: pytest.CaptureFixture[str]
 ) -> None:
