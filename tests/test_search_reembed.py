@@ -15,7 +15,8 @@ from two_models import World, picture, until, vector, world
 
 from clip_client.errors import Conflict, InvalidInput, NotFound
 from clip_search.errors import ReadOnly, StorageFull
-from clip_search.ingest import AddOptions, Item, add
+from clip_search.ingest import add
+from clip_search.items import AddOptions, Item
 from clip_search.query import Term
 from clip_search.reembedding.second_sets import Wish
 from clip_search.storage import vector_sets

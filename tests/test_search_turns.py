@@ -16,7 +16,6 @@ from typing import Any
 
 import bounded_sidecar
 import pytest
-from pydantic_core import from_json
 from sidecars import Sidecar, unit
 
 from clip_client import AsyncSearch, Search
@@ -24,7 +23,7 @@ from clip_client.connection_options import Retries
 from clip_client.errors import Unavailable
 from clip_search.errors import TooMany
 from clip_search.options import Bounds
-from clip_search.web import large_json, turns
+from clip_search.web import turns
 from clip_search.web.client_address import client_of
 from clip_search.web.turns import Turns
 
@@ -215,47 +214,6 @@ def test_the_line_for_memory_goes_from_client_to_client() -> None:
 def test_only_a_trusted_proxy_says_who_asks(peer: str, forwarded: list[str], client: str) -> None:
     assert client_of((peer, 1), forwarded, (ipaddress.ip_network("10.0.0.0/8"),)) == client
     assert client_of((peer, 1), forwarded, ()) == client_of((peer, 1), [], ())
-
-
-ROW = '{"id":"%d","vector":[0.5,-1e-3],"metadata":{"a":"x\\\\\\"}{[","b":[1,{"c":null}]}}'
-ROWS = ",".join(ROW.replace("%d", str(n)) for n in range(15_000))
-
-
-@pytest.mark.parametrize(
-    ("body", "by_rows"),
-    [
-        ('{"rows":[%s]}', True),
-        ('{"on_conflict":"skip", "rows" : [ %s\n] , "columns":{"rows":"int"}}', False),
-        ('{"columns":{"rows":["int"]},"rows":[%s],"fingerprint":"a"}', True),
-        ('{"rows":[%s],"rows":[{}]}', False),
-        ('{"rows":[1,%s]}', False),
-        ('{"rows":[%s,1]}', False),
-        ('{"a":[%s]}', False),
-        ('{"x":{"rows":[%s]},"rows":[{}]}', True),
-        ("[%s]", False),
-        ('{"rows":[%s,{"a":[1,[2,3],"]x[",{"b":[]}],"c":[]}]}', True),
-        ('{"rows":[{"a":[%d]},%s]}'.replace("%d", ",".join(["0.25"] * 20_000)), True),
-    ],
-)
-def test_a_large_body_is_the_same_row_by_row(body: str, by_rows: bool) -> None:
-    content = body.replace("%s", ROWS).encode()
-    assert (large_json._by_rows(content) is not None) == by_rows
-    assert large_json.read(content) == from_json(content)
-
-
-@pytest.mark.parametrize(
-    "body",
-    ['{"rows":[%s', '{"rows":[%s}]', '{"rows":[%s,]}', '{"rows":[%s {"a":1}]}',
-     '{"rows":[%s,{"a":"', '{"rows":[%s,{"a":1]}', '{"rows":[%s]}x',
-     '{"rows":[%s,{"a":[1}]}]}', '{"rows":[%s,{"a":[1]]}', '{"rows":[%s,{"a":[1}]}', '{"rows":[%s,{"a":[1'],
-)  # fmt: skip
-def test_a_large_body_that_is_no_json_is_refused_as_before(body: str) -> None:
-    content = body.replace("%s", ROWS).encode()
-    with pytest.raises(ValueError, match="line") as expected:
-        from_json(content)
-    with pytest.raises(ValueError, match="line") as caught:
-        large_json.read(content)
-    assert str(caught.value) == str(expected.value)
 
 
 class Pressing(http.server.BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from clip_search.imports import runs
 from clip_search.imports.columns import ForeignColumns
 from clip_search.imports.sources import opened
 from clip_search.imports.steps import Import, Sent, Step
-from clip_search.ingest import AddOptions
+from clip_search.items import AddOptions
 from clip_search.options import FetchOptions
 from clip_search.ready_rows import add_ready
 from clip_search.sidecar import Sidecar

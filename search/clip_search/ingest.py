@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,11 +13,12 @@ from clip_search.budget import Share
 from clip_search.collection import Collection
 from clip_search.copies import completed
 from clip_search.errors import Busy, Conflict, Moved
+from clip_search.items import AddOptions, Item
 from clip_search.query import Term
 from clip_search.sidecar import Sidecar
 from clip_search.steps import step
 from clip_search.storage.columns import Columns
-from clip_search.storage.rows import NewRow, OnConflict, checked_id, checked_vector
+from clip_search.storage.rows import NewRow, checked_id, checked_vector
 from clip_search.storage.writer import Added
 from clip_search.thread_priority import step_back
 
@@ -27,34 +28,11 @@ _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
-class Item:
-    """A row as sent: at least one of image, text and vectors."""
-
-    id: str | None = None
-    image: Term | None = None  # an image term
-    text: str | None = None  # goes through the text tower, and into the column `caption` unless that is given
-    vectors: dict[Tower, Any] = field(default_factory=dict)  # ready ones by tower, as sent
-    metadata: dict[str, Any] = field(default_factory=dict)
-    source: str | None = None
-    source_state: str | None = None  # what the client notes of the source
-    same_as: str | None = None  # id of a row that gives what isn't here: vectors, thumbnail, columns
-
-
-@dataclass(frozen=True)
 class Outcome:
     """Outcome of a request: counts, ids, and by position the reason of each item that was left out."""
 
     counts: Added
     errors: dict[int, str]
-
-
-@dataclass(frozen=True)
-class AddOptions:
-    """Options of all rows of a request."""
-
-    on_conflict: OnConflict = "error"
-    fingerprint: str = ""  # of the model that made ready vectors; empty if unknown
-    columns: Mapping[str, str] = field(default_factory=dict)  # declared kinds of columns that aren't there yet
 
 
 def add(sidecar: Sidecar, collection: Collection, items: Sequence[Item | ClipError], options: AddOptions) -> Outcome:

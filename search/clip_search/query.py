@@ -15,6 +15,8 @@ from clip_search.options import MAX_RANKED, MAX_RESULTS
 TermKind = Literal["text", "image", "image_url", "image_path", "vector", "id"]
 IMAGES: tuple[TermKind, ...] = ("image", "image_url", "image_path")  # kinds of terms that are pictures
 
+Order = Literal["number", "newest", "random"]  # of rows that are listed
+
 SAME = 0.94  # cosine from which two hits count as the same picture, as in clip-retrieval
 _MOST_COMPARED = 2_000  # vectors compared each with each: 4 million products
 

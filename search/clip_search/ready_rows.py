@@ -20,7 +20,8 @@ from clip_search.arrays import Floats, Mask, Rows, present
 from clip_search.collection import Collection
 from clip_search.errors import Moved
 from clip_search.imports.values import Lost, is_string, kind_for, values
-from clip_search.ingest import AddOptions, Outcome, gone_over, once, side_by_side, stored
+from clip_search.ingest import Outcome, gone_over, once, side_by_side, stored
+from clip_search.items import AddOptions
 from clip_search.sidecar import Sidecar
 from clip_search.storage.kinds import shown, word
 from clip_search.storage.rows import NewRow, checked_id

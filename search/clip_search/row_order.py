@@ -1,14 +1,10 @@
 """Rows in another order than by number: the latest first, or drawn at random."""
 
-from typing import Literal
-
 import numpy as np
 import pyarrow as pa
 
 from clip_search.arrays import Positions, Rows
 from clip_search.collection import Collection
-
-Order = Literal["number", "newest", "random"]
 
 
 def latest(collection: Collection, where: str, limit: int) -> list[int]:

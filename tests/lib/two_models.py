@@ -17,7 +17,8 @@ from PIL import Image
 from clip_client.errors import Unavailable
 from clip_client.spec import ModelSpec
 from clip_search.embedder import Embedded
-from clip_search.ingest import AddOptions, Item, Outcome, add
+from clip_search.ingest import Outcome, add
+from clip_search.items import AddOptions, Item
 from clip_search.lru import Lru
 from clip_search.options import FetchOptions, IndexOptions, Options
 from clip_search.query import Term

@@ -103,6 +103,7 @@ async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
     shared.tokens.start()
     yield
     shared.tokens.stop()
+    shared.row_process.close()
     shared.sidecar.close()
 
 

@@ -19,6 +19,8 @@ from clip_search.steps import step
 from clip_search.web.body_reader import Body, Reader
 from clip_search.web.metrics import Metrics
 from clip_search.web.request_models import parsed
+from clip_search.web.row_parser import Rows, parsed_rows
+from clip_search.web.row_process import RowProcess
 from clip_search.web.sending import Sender
 from clip_search.web.thread_pool import Pool
 from clip_search.web.tokens import Tokens
@@ -42,6 +44,7 @@ class State:
     reader: Reader
     sender: Sender
     tokens: Tokens
+    row_process: RowProcess = field(default_factory=RowProcess)
     labels: Lru[tuple[str, ...], Floats] = field(default_factory=lambda: Lru(_LABEL_SETS))  # embeddings [L, D]
     opened: threading.Event = field(default_factory=threading.Event)  # set once all collections are open
     searching: Pool = field(default_factory=_pool("the index"))  # for the index alone
@@ -79,6 +82,18 @@ async def content(request: Request) -> bytes:
     sent: Body = request.scope["body"]
     with step("read"):
         return await sent.content()
+
+
+async def rows(request: Request) -> Rows:
+    """Read and parse the rows that a request adds, in another process if they are many; raise InvalidInput for no rows."""
+    sent: Body = request.scope["body"]
+    with step("read"):
+        file = await sent.file()
+    if not file:
+        return await off_loop(request, parsed_rows, await sent.content())
+    parsed = await off_loop(request, state(request).row_process.parsed_rows, file)
+    sent.let_go()
+    return parsed
 
 
 async def off_loop(request: Request, work: Callable[..., _Out], *arguments: Any) -> _Out:

@@ -13,7 +13,7 @@ from clip_client.errors import InvalidInput
 from clip_client.spec import TOWERS
 from clip_search.collection import Collection
 from clip_search.imports.values import kind_for
-from clip_search.ingest import AddOptions
+from clip_search.items import AddOptions
 from clip_search.query import check_most
 from clip_search.ready_rows import Ready, add_ready, check_schema
 from clip_search.storage.rows import OnConflict

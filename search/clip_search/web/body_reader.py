@@ -64,6 +64,7 @@ class Body:
         self._pieces: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._on_disk, self._in_memory, self._counted = 0, 0, 0
+        self._is_complete = False
         self.client = ""  # whose it is
 
     async def content(self) -> bytes:
@@ -76,21 +77,46 @@ class Body:
             StorageFull: if the disk has no room.
             ClientDisconnect: if the client went away.
         """
+        await self._complete()
+        content = await self._in_thread(self._loaded) if self._file else b"".join(self._pieces)
+        self.let_go()
+        return content
+
+    async def file(self) -> IO[bytes] | None:
+        """As :meth:`content` of a large body, which stays in its file until it is let go; None for a small one."""
+        await self._complete()
+        if self._file:
+            await self._in_thread(self._file.flush)
+        return self._file
+
+    def let_go(self) -> None:
+        """Drop the pieces and the file."""
+        self._pieces = []
+        if self._file:
+            with contextlib.suppress(OSError):  # what it holds back can't be written
+                self._file.close()
+        self._file = None
+        self._reader.disk.give_back(self._on_disk)
+        self._reader.turns.hold(self.client, -self._counted)
+        self._on_disk, self._counted = 0, 0
+
+    def close(self) -> None:
+        """Return its memory and its file."""
+        self.let_go()
+        self._reader.memory.give_back(self._in_memory)
+        self._in_memory = 0
+
+    async def _complete(self) -> None:
+        """Read all of it and wait for memory, unless that was done."""
+        if self._is_complete:
+            return
         while await self._arrived():
             if sum(map(len, self._pieces)) > _IN_MEMORY:
                 await self._spool()
         if self._file:
             await self._spool()
         await self._take()
-        content = await self._in_thread(self._loaded) if self._file else b"".join(self._pieces)
-        self._let_go()
-        return content
-
-    def close(self) -> None:
-        """Return its memory and its file."""
-        self._let_go()
-        self._reader.memory.give_back(self._in_memory)
-        self._in_memory = 0
+        self._is_complete = True
 
     async def _arrived(self) -> bool:
         """Wait for the next piece; tell if there are more."""
@@ -153,17 +179,6 @@ class Body:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._reader.writers)
         except OSError as problem:
             raise storage_problem(problem) from problem
-
-    def _let_go(self) -> None:
-        """Drop the pieces and the file."""
-        self._pieces = []
-        if self._file:
-            with contextlib.suppress(OSError):  # what it holds back can't be written
-                self._file.close()
-        self._file = None
-        self._reader.disk.give_back(self._on_disk)
-        self._reader.turns.hold(self.client, -self._counted)
-        self._on_disk, self._counted = 0, 0
 
 
 def check_size(size: int, limit: int) -> None:

@@ -11,19 +11,19 @@ from starlette.concurrency import run_in_threadpool
 from clip_client.errors import ClipError, InvalidInput
 from clip_search.collection import Collection
 from clip_search.errors import Moved, NotFound
-from clip_search.ingest import Item, add, needs_model
+from clip_search.ingest import add, needs_model
+from clip_search.items import Item
 from clip_search.row_order import drawn, latest
 from clip_search.sidecar import Sidecar
 from clip_search.steps import step
 from clip_search.web import request_models as bodies
 from clip_search.web import response_models as answers
 from clip_search.web.api_document import post
-from clip_search.web.app_state import State, body, collection, content, off_loop, state
+from clip_search.web.app_state import State, body, collection, off_loop, rows, state
 from clip_search.web.guard import answer
 from clip_search.web.query_runner import search
 from clip_search.web.response_models import failures
 from clip_search.web.row_json import Rendering
-from clip_search.web.row_parser import parsed_rows
 from clip_search.web.thread_pool import Pool
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
@@ -79,7 +79,7 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answer once they are durable and searchable. ``errors`` names each bad row, the others are added."""
     named, shared = collection(request), state(request)
-    items, options = await off_loop(request, parsed_rows, await content(request))
+    items, options = await rows(request)
     outcome = await _threads(shared, items).run(add, shared.sidecar, named, items, options)
     added = outcome.counts
     counts = {"added": added.added, "replaced": added.replaced, "skipped": added.skipped, "ids": added.ids}

@@ -12,9 +12,8 @@ from typing_extensions import Self
 
 from clip_client.errors import InvalidInput
 from clip_client.spec import Tower
-from clip_search.ingest import Item
-from clip_search.query import IMAGES, SAME, Query, Sort, Term, TermKind, check_most
-from clip_search.row_order import Order
+from clip_search.items import Item
+from clip_search.query import IMAGES, SAME, Order, Query, Sort, Term, TermKind, check_most
 from clip_search.storage.kinds import TYPES
 from clip_search.storage.rows import OnConflict
 from clip_search.web.fault_places import place

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from clip_client.errors import ClipError, InvalidInput
-from clip_search.ingest import AddOptions, Item
+from clip_search.items import AddOptions, Item
 from clip_search.storage.kinds import shown
 from clip_search.storage.schema import check_kind
-from clip_search.web import large_json
 from clip_search.web.fault_places import place
 from clip_search.web.request_models import MAX_ROWS, NewItem, NewItems, validated
+
+Rows = tuple[Sequence[Item | ClipError], AddOptions]
+"""Items or their errors by position, and the options of all."""
 
 _MAX_DIGITS = 400
 
@@ -24,8 +27,8 @@ class _Request(NewItems):
     rows: Annotated[list[Any], Field(min_length=1, max_length=MAX_ROWS)]
 
 
-def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
-    """Read a request to add rows: an item or its error by position, and the options of all.
+def parsed_rows(body: bytes) -> Rows:
+    """Read a request to add rows.
 
     Raises:
         InvalidInput: if there is no JSON object with a list of rows, or an option is wrong.
@@ -36,15 +39,13 @@ def parsed_rows(body: bytes) -> tuple[Sequence[Item | ClipError], AddOptions]:
     sent = validated(_Request.model_validate, content)
     for name, kind in sent.columns.items():
         check_kind(name, kind)
-    content.clear()  # millions of numbers that go at once would hold Python for a tenth of a second
-    items = [_item(_taken(sent.rows, n)) for n in range(len(sent.rows))]
-    return items, AddOptions(sent.on_conflict, sent.fingerprint, sent.columns)
+    return [_item(row) for row in sent.rows], AddOptions(sent.on_conflict, sent.fingerprint, sent.columns)
 
 
 def _json(body: bytes) -> Any:
     """Read JSON, and what programs write for it: NaN, Infinity, numbers of any length, lone surrogates."""
     try:
-        return large_json.read(body)
+        return from_json(body or b"null")
     except ValueError:
         return _lenient(body)
 
@@ -58,12 +59,6 @@ def _lenient(body: bytes) -> Any:
 
 def _whole_number(digits: str) -> float:
     return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
-
-
-def _taken(rows: list[Any], n: int) -> Any:
-    """Return a row, and let go of it in the list."""
-    row, rows[n] = rows[n], None
-    return row
 
 
 def _item(row: Any) -> Item | ClipError:
