@@ -19,6 +19,7 @@ from clip_search.errors import Conflict, NotFound
 from clip_search.index import merges
 from clip_search.index.faiss_index import VectorIndex
 from clip_search.index.part import Part, Tail
+from clip_search.index.part_builder import PartBuilder
 from clip_search.index.snapshot import Snapshot
 from clip_search.index.tuning import Tuned
 from clip_search.options import IndexOptions
@@ -149,6 +150,41 @@ def test_a_rebuild_leaves_one_part_and_changes_no_answer(opener: Opener) -> None
     assert (part["rows"], part["hidden"], part["kind"]) == (900, 0, "ivf")
     assert hit_ids(collection, VECTORS[77], 1) == ["r77"]
     assert opener.open().engines["image"].stats()["tail_rows"] == 0
+
+
+def test_rows_that_are_replaced_again_and_again_are_indexed_once_they_rest(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clip_search.upkeep._PAUSE_S", 3600)  # the test alone does the upkeep
+    built: list[int] = []
+    build = PartBuilder.part
+    monkeypatch.setattr(PartBuilder, "part", lambda builder, first, *rest: built.append(first) or build(builder, first, *rest))
+    collection = opener.open()
+
+    def replaced(*numbers: int) -> list[tuple[int, int]]:
+        collection.add(rows(*numbers), on_conflict="replace", fingerprint="").result()
+        collection.maintain()  # sees the commit, so more may come
+        return parts()
+
+    def parts() -> list[tuple[int, int]]:
+        return [(part["rows"], part["hidden"]) for part in collection.engines["image"].stats()["parts"]]
+
+    replaced(*range(600))
+    collection.maintain()
+    replaced(*range(600, 850))
+    collection.maintain()
+    assert (parts(), built) == ([(600, 0), (250, 0)], [0, 600])
+    assert replaced(*range(600, 730)) == [(600, 0), (250, 130)]
+    assert replaced(*range(730, 850)) == [(600, 0)]  # of the other nothing was left
+    assert len(built) == 2
+    assert hit_ids(collection, VECTORS[700], 1) == ["r700"]
+    collection.maintain()
+    assert (parts(), len(built)) == ([(600, 0), (250, 0)], 3)
+    replaced(*range(100, 300))
+    collection.maintain()
+    assert parts() == [(850, 0)]  # a third of the first was hidden
+    assert opener.open().engines["image"].size() == 850
+    assert hit_ids(opener.collection, VECTORS[200], 1) == ["r200"]
 
 
 def test_parts_become_one_once_no_more_rows_come(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

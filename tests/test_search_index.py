@@ -162,6 +162,21 @@ def test_parts_and_tail_are_searched_together() -> None:
     assert len(index) == COUNT
 
 
+def test_a_part_of_which_nothing_is_left_is_dropped() -> None:
+    vectors = unit(COUNT)
+    rows = [np.arange(start, start + 1000) for start in (0, 1000, 2000)]
+    index = Index(SIZE, tuple(part("flat", vectors[own], own) for own in rows[:2]))
+    index.append(rows[2], vectors[rows[2]])
+    assert not index.drop_hidden()
+    index.hide(rows[1][1:])
+    assert not index.drop_hidden()
+    index.hide(rows[1])
+    assert index.drop_hidden()
+    assert ([len(left.rows) for left in index.snapshot.parts], len(index)) == ([1000], 2000)
+    assert [index.search(vectors[n], 1)[1].tolist() for n in (3, 2999)] == [[3], [2999]]
+    assert index.agree(np.arange(COUNT)).tolist() == rows[1].tolist()  # they would be taken in again
+
+
 def test_a_swap_keeps_what_was_hidden_and_added_meanwhile() -> None:
     vectors, rows = unit(COUNT), np.arange(COUNT)
     index = Index(SIZE)

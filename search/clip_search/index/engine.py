@@ -138,7 +138,8 @@ class FaissEngine:
         for part in now.parts:
             if part.is_touched() and not part.is_lost and part.folder:
                 self.distrust(part.folder / INDEX, f"{part.folder} was changed by somebody")
-        if any(merges.must_go(part) for part in self.index.snapshot.parts):
+        self._unsaved = self.index.drop_hidden() or self._unsaved
+        if any(merges.must_go(part, is_busy=patience > 1) for part in self.index.snapshot.parts):
             self.rebuild()
         elif merges.pending_rows(now) > self._options.tail_rows * patience:
             self._build(merges.start(now))

@@ -7,7 +7,8 @@ import itertools
 from clip_search.index.part import Part
 from clip_search.index.snapshot import Snapshot
 
-_HIDDEN_SHARE = 0.3  # share of hidden rows from which a part is indexed anew
+_HIDDEN_SHARE, _BUSY_SHARE = 0.3, 0.6
+"""Shares of hidden rows from which a part is indexed anew: at rest, and while rows keep coming: a build is felt then."""
 _WORTH_SHARE = 0.0625
 """Rows behind a part, as a share of its own, from which on one index of all is searched noticeably faster than two."""
 
@@ -22,9 +23,9 @@ def pending(now: Snapshot) -> list[Part]:
     return list(itertools.takewhile(lambda part: part.is_pending, reversed(now.parts)))
 
 
-def must_go(part: Part) -> bool:
+def must_go(part: Part, *, is_busy: bool) -> bool:
     """Tell if a part has to be indexed anew whatever else there is."""
-    return part.makeshift or part.is_lost or part.dead > _HIDDEN_SHARE * len(part.rows)
+    return part.makeshift or part.is_lost or part.dead > (_BUSY_SHARE if is_busy else _HIDDEN_SHARE) * len(part.rows)
 
 
 def start(now: Snapshot) -> int:

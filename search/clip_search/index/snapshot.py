@@ -114,6 +114,14 @@ class Index:
             parts = (new if part is old else part for part in now.parts)
             self.snapshot = Snapshot(tuple(part for part in parts if part), now.tail)
 
+    def drop_hidden(self) -> bool:
+        """Drop the parts of which no row is left, of rows that were all replaced, say; tell if there were any."""
+        with self._lock:
+            now = self.snapshot
+            parts = tuple(part for part in now.parts if part.dead < len(part.rows))
+            self.snapshot = Snapshot(parts, now.tail)
+            return len(parts) < len(now.parts)
+
     def forget(self, first: int) -> None:
         """Drop the parts that reach to row ``first`` or beyond, and the tail."""
         with self._lock:
