@@ -65,7 +65,7 @@ def alone(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> Collection:
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds."""
+    """Memory, descriptors and threads of a process."""
 
     memory: int
     descriptors: int
