@@ -56,7 +56,7 @@ class Upkeep:
             with self._tally.upkeep("checks"):
                 self._checks.round()
             commits = self._commits.count
-            patience = 1 if commits == self._seen_commits else _PATIENCE
+            patience = _PATIENCE if self._writer.expects or commits != self._seen_commits else 1
             self._seen_commits = commits
             if self._commits.unsure:
                 self._writer.look_again().result()

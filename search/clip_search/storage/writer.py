@@ -3,8 +3,9 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -91,6 +92,7 @@ class Writer:
         self._commit = commit
         self._waiting: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing is queued after what stops the thread
+        self._coming = 0
         self._closed: ClipError | None = None
         self._thread = threading.Thread(target=self._work, name=f"writer of {name}", daemon=True)
         self._thread.start()
@@ -104,6 +106,22 @@ class Writer:
                 raise Unavailable("the collection's writer has stopped: start the sidecar again")
             self._waiting.put(operation)
         return operation.future
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Announce a change while its rows still arrive or are embedded."""
+        with self._lock:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming -= 1
+
+    @property
+    def expects(self) -> bool:
+        """True while a change is announced."""
+        return self._coming > 0
 
     def look_again(self) -> Future[Any]:
         """Let the table be read, as before any change."""

@@ -65,7 +65,8 @@ async def add_arrow(request: Request, name: str, choice: Annotated[AddChoice, Qu
     encoded picture); all others are metadata.
     """
     named, shared = collection(request), state(request)
-    ready = await shared.writing.run(_add, shared, named, await content(request), choice)
+    with named.writer.coming():
+        ready = await shared.writing.run(_add, shared, named, await content(request), choice)
     added, errors = ready.outcome.counts, ready.outcome.errors
     counts = {"added": added.added, "replaced": added.replaced, "skipped": added.skipped, "ids": added.ids}
     told = [{"index": n, "message": reason} for n, reason in sorted(errors.items())]

@@ -79,8 +79,9 @@ async def rebuild(request: Request, name: str, wait: bool = False) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Add rows; answer once they are durable and searchable. ``errors`` names each bad row, the others are added."""
     named, shared = collection(request), state(request)
-    items, options = await rows(request)
-    outcome = await _threads(shared, items).run(add, shared.sidecar, named, items, options)
+    with named.writer.coming():
+        items, options = await rows(request)
+        outcome = await _threads(shared, items).run(add, shared.sidecar, named, items, options)
     added = outcome.counts
     counts = {"added": added.added, "replaced": added.replaced, "skipped": added.skipped, "ids": added.ids}
     return answer({**counts, "errors": [{"index": n, "message": reason} for n, reason in sorted(outcome.errors.items())]}, 201)
