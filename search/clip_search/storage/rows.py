@@ -47,17 +47,23 @@ def checked_id(value: Any) -> str:
 
 def checked_vector(values: Any, size: int) -> Floats:
     """Return a vector [size] as float32 of unit length; raise InvalidInput for another size, NaN, zeros, no numbers."""
-    try:
-        with np.errstate(over="ignore"):  # becomes infinity, which is refused below
-            vector = np.asarray(values, np.float32)
-            norm = math.sqrt(vector.ravel().dot(vector.ravel()))
-    except (TypeError, ValueError, OverflowError) as problem:
-        raise InvalidInput(f"the vector isn't a list of numbers: send {size} of them") from problem
+    is_ready = isinstance(values, np.ndarray) and values.dtype == np.float32
+    vector: Floats = values if is_ready else _numbers(values, size)
+    flat = vector.ravel()
+    norm = math.sqrt(flat.dot(flat))
     if vector.shape != (size,):
         raise InvalidInput(f"the vector has shape {list(vector.shape)}, the collection holds [{size}]: use the same model")
     if not math.isfinite(norm) or norm < 1e-12:
         raise InvalidInput("the vector has NaN, infinity or length 0: send finite numbers that have a direction")
     return np.asarray(vector / norm, np.float32)
+
+
+def _numbers(values: Any, size: int) -> Floats:
+    try:
+        with np.errstate(over="ignore"):  # becomes infinity, which is refused
+            return np.asarray(values, np.float32)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise InvalidInput(f"the vector isn't a list of numbers: send {size} of them") from problem
 
 
 def to_arrow(rows: Sequence[NewRow], first: int, fingerprint: str, table: pa.Schema) -> pa.Table:

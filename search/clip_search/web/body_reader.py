@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import anyio
 import anyio.to_thread
+import numpy as np
 from starlette.requests import ClientDisconnect
 
 from clip_search.budget import Budget
@@ -31,7 +32,6 @@ _COPIES, _WIDE_COPIES = 3, 10
 """Copies of a body: itself, its strings, the files in base64; a text with an emoji takes four bytes for each character."""
 VALUE_BYTES = 112
 """Most memory of a JSON value beside its characters, while it is parsed: 106 for a number that might be a text."""
-_MARKS = (b",", b":", b"[", b"{")  # characters in front of each value but the outermost
 
 
 class Reader:
@@ -127,7 +127,7 @@ class Body:
         self.size += len(piece)
         check_size(self.size, self._limit)
         if self._is_text:
-            self._values += sum(map(piece.count, _MARKS))
+            self._values += _values(piece)
             self._is_wide |= not piece.isascii() or b"\\" in piece
         self._pieces.append(piece)
         return bool(message.get("more_body", False))
@@ -179,6 +179,12 @@ class Body:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._reader.writers)
         except OSError as problem:
             raise storage_problem(problem) from problem
+
+
+def _values(piece: bytes) -> int:
+    """Return the number of commas, colons and opening brackets and braces: one is in front of each value but the outermost."""
+    codes = np.frombuffer(piece, np.uint8)  # bytes.count takes nine times as long, on the event loop
+    return sum(int(np.count_nonzero(each)) for each in (codes == ord(","), codes == ord(":"), codes | 0x20 == ord("{")))
 
 
 def check_size(size: int, limit: int) -> None:
