@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -155,7 +155,7 @@ class Filling:
         return {number: made for number, made in own.items() if number not in reasons}, told
 
     def _texts(self, rows: Sequence[_Row], reasons: dict[int, str]) -> dict[int, Floats]:
-        texts = _attempted(rows, inputs.text, reasons)
+        texts = _sorted_out(rows, [_attempt(inputs.text, row) for row in rows], reasons)
         made, failed = self._asked(self._second.model.texts, texts)
         reasons.update(failed)
         return made
@@ -182,15 +182,20 @@ class Filling:
 
 def _attempted(rows: Sequence[_Row], read: Callable[[_Row], Any], reasons: dict[int, str]) -> dict[int, Any]:
     """Return what is read of each row by number, side by side; note the reasons of the others."""
-    found: dict[int, Any] = {}
     if not rows:
-        return found
+        return {}
     with ThreadPoolExecutor(_READERS) as pool:
-        for row, outcome in zip(rows, pool.map(partial(_attempt, read), rows), strict=True):
-            if isinstance(outcome, ClipError):
-                reasons[row["row"]] = str(outcome)
-            else:
-                found[row["row"]] = outcome
+        return _sorted_out(rows, pool.map(partial(_attempt, read), rows), reasons)
+
+
+def _sorted_out(rows: Sequence[_Row], outcomes: Iterable[Any], reasons: dict[int, str]) -> dict[int, Any]:
+    """Return the outcomes by row number that aren't errors; note the reasons of the others."""
+    found: dict[int, Any] = {}
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if isinstance(outcome, ClipError):
+            reasons[row["row"]] = str(outcome)
+        else:
+            found[row["row"]] = outcome
     return found
 
 
