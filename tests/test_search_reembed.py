@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +65,23 @@ def test_a_collection_goes_over_and_back_and_lets_go_of_the_old(two: World) -> N
     assert not (two.folder / "data" / "a.lance").exists()
     two.add(31)
     assert two.answers()[1] == {f"r{n}": n for n in range(32)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+def test_what_serves_then_has_the_priority_that_was_before(two: World) -> None:
+    def priorities() -> dict[str, int]:
+        of = {
+            thread.name.partition(" ")[0]: thread.native_id for thread in threading.enumerate() if thread.name.endswith(" of a")
+        }
+        return {name: os.getpriority(os.PRIO_PROCESS, number) for name, number in of.items()}
+
+    before = priorities()
+    assert before["writer"] < before["upkeep"]
+    begin(two)
+    two.settled("kept")
+    now = priorities()
+    assert now.pop("second") == before["upkeep"]
+    assert now == before
 
 
 def test_changes_meanwhile_go_to_both(two: World) -> None:

@@ -8,7 +8,7 @@ _NICER, _NICEST = 10, 19
 
 
 def step_back() -> None:
-    """Lower the priority of this thread, and of those that it starts; outside of Linux only whole processes have one."""
+    """Lower the priority of this thread for good, and of those that it starts; outside of Linux only processes have one."""
     if sys.platform != "linux":
         return
     thread = threading.get_native_id()

@@ -4,7 +4,9 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,10 @@ class SecondLife:
             self._begin()
 
     def _begin(self) -> None:
+        self._opening = ThreadPoolExecutor(1)
+        self._opening.submit(
+            bool
+        ).result()  # its thread has this one's priority, and so have those of a collection that it opens
         self._thread = threading.Thread(target=self._run, name=f"second set of {self.collection.name}", daemon=True)
         self._thread.start()
 
@@ -158,6 +164,7 @@ class SecondLife:
         self._thread.join(_END_S)
         if self._thread.is_alive():
             raise Busy("an index is being built: try again in a moment")
+        self._opening.shutdown(wait=False)
 
     def drop(self) -> int:
         """Remove the second set for good; return the number of rows that were in it alone.
@@ -192,7 +199,8 @@ class SecondLife:
         """Go over once; whatever happens, searches go on with one set or the other."""
         self._second.trouble = ""
         self._filling = filling = self._to_fill()
-        doors = Doors(lambda table, asked: self._parts.opened(self.collection.name, table, asked), self._shown)
+        opened = partial(self._opening.submit, self._parts.opened, self.collection.name)
+        doors = Doors(lambda table, asked: opened(table, asked).result(), self._shown)
         self._going = GoingOver(self.collection, self._here, self._there, self._second, filling, self.note, doors, self._stop)
         self._wanted.clear()
         try:
