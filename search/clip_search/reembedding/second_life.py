@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +97,7 @@ class SecondLife:
 
     def _begin(self) -> None:
         self._opening = ThreadPoolExecutor(1)
-        self._opening.submit(
-            bool
-        ).result()  # its thread has this one's priority, and so have those of a collection that it opens
+        self._opening.submit(bool).result()  # its thread has this one's priority, as has what a collection starts there
         self._thread = threading.Thread(target=self._run, name=f"second set of {self.collection.name}", daemon=True)
         self._thread.start()
 
@@ -199,8 +196,7 @@ class SecondLife:
         """Go over once; whatever happens, searches go on with one set or the other."""
         self._second.trouble = ""
         self._filling = filling = self._to_fill()
-        opened = partial(self._opening.submit, self._parts.opened, self.collection.name)
-        doors = Doors(lambda table, asked: opened(table, asked).result(), self._shown)
+        doors = Doors(self._opened, self._shown)
         self._going = GoingOver(self.collection, self._here, self._there, self._second, filling, self.note, doors, self._stop)
         self._wanted.clear()
         try:
@@ -219,6 +215,9 @@ class SecondLife:
             _LOG.warning("collection %s isn't embedded again: %s", self.collection.name, self._reason, exc_info=problem)
         finally:
             self._going = None
+
+    def _opened(self, table: Table, asked: Asked) -> Collection:
+        return self._opening.submit(self._parts.opened, self.collection.name, table, asked).result()
 
     def _shown(self, opened: Collection) -> None:
         """Let another set serve: from here on the one before is the second."""
