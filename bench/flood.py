@@ -5,7 +5,7 @@ python bench/flood.py --seconds 10   # of each phase
 
 Phases alone and under attack take turns; printed are the victim's p95 in both and the sidecar's largest memory, that of its
 child processes included. Attackers have other loopback addresses (127.0.0.2, …) and, as they would run on other machines,
-only the time of the processors that nobody else wants.
+the lowest priority.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def flood(port: int, stop, told) -> None:  # type: ignore[no-untyped-def]
 def attackers(process, address, count, path, body) -> None:  # type: ignore[no-untyped-def]
     """Send one body again and again on some connections."""
     port, stop, told = process
-    step_aside()
+    os.nice(19)
     answers: Counter[str] = Counter()
     request = HEAD.format(path=path, size=len(body)).encode() + body
 
@@ -209,14 +209,6 @@ def attackers(process, address, count, path, body) -> None:  # type: ignore[no-u
     os._exit(0)
 
 
-def step_aside() -> None:
-    """Leave the processors to whoever else wants them."""
-    if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
-
-
 def received(connection: socket.socket) -> str:
     """Return the status of an answer, once all of it is there."""
     content = b""
@@ -234,7 +226,7 @@ def received(connection: socket.socket) -> str:
 
 def slowloris(port: int, stop, told) -> None:  # type: ignore[no-untyped-def]
     """Hold 500 connections whose heads drip."""
-    step_aside()
+    os.nice(19)
     answers: Counter[str] = Counter()
     held: list[socket.socket] = []
     begun = False

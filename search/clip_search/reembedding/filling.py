@@ -42,7 +42,7 @@ class Filling:
         serving: table of the other one.
         left_out: takes the rows that can't be embedded.
         source: of their pictures.
-        cores: share of the time in which the model is asked.
+        cores: share of the time in which it works; it rests for the others.
         stop: ends it.
     """
 
@@ -74,21 +74,30 @@ class Filling:
         rows = self.pending()[:most]
         for start in range(0, len(rows), _ROWS):
             self._batch(rows[start : start + _ROWS])
-            self._second.compact()
         return len(rows)
 
     def _batch(self, rows: Rows) -> None:
+        begin = time.monotonic()
         columns = [name for name in self._serving.schema.names if name not in _HEAVY]
         read = self._serving.read(rows, columns)
         seen = ["row", "id", "source", "thumbnail", "has_image", "has_text", *([CAPTION] if CAPTION in columns else [])]
         values: list[dict[str, Any]] = read.select(seen).to_pylist()
         vectors: dict[int, dict[Tower, Floats]] = {}
         reasons: dict[int, tuple[str, str]] = {}
+        self._rest(begin)
         try:
             for start in range(0, len(values), _TOGETHER):
                 self._part(values[start : start + _TOGETHER], vectors, reasons)
         finally:
+            begin = time.monotonic()
             self._write(read, values, vectors, reasons)
+        self._second.compact()
+        self._rest(begin)
+
+    def _rest(self, begin: float) -> None:
+        """Rest after work since ``begin`` as the share of the cores asks for, unless changes wait for the last rows."""
+        if self._is_patient:
+            self._stop.wait((time.monotonic() - begin) * (1 / self._cores - 1))
 
     def _write(
         self,
@@ -134,8 +143,7 @@ class Filling:
         self.waiting = ""
         vectors.update(found)
         reasons.update(failed)
-        if self._is_patient:
-            self._stop.wait((time.monotonic() - begin) * (1 / self._cores - 1))
+        self._rest(begin)
 
     def _embedded(self, rows: Sequence[_Row]) -> tuple[dict[int, dict[Tower, Floats]], dict[int, tuple[str, str]]]:
         """Return the vectors of rows by number, and the ids and reasons of those that lack one."""
