@@ -24,7 +24,7 @@ class Wish:
     Attributes:
         model: name or version of a published checkpoint.
         most_missing: share of the rows that may be left out of the new set.
-        cores: share of the time in which the model embeds for it.
+        cores: share of the time in which it is worked on.
         thumbnails: embed a row's thumbnail where its picture can't be had.
     """
 

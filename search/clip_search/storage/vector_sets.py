@@ -35,7 +35,7 @@ class SetNote:
         before: name by which the checkpoint of the other set is asked for; empty for the one that the sidecar was told.
         origin: identity of the collection's first table, to which feedback belongs.
         most_missing: share of rows that may be left out of it.
-        cores: share of the time in which it is embedded.
+        cores: share of the time in which it is worked on.
         thumbnails: pictures that can't be had otherwise are embedded from their thumbnails.
     """
 

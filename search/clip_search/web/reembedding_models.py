@@ -16,7 +16,7 @@ class NewReembedding(Body):
 
     to: Annotated[_Model, Field(description="name of a published checkpoint, or number of a version")]
     missing: Annotated[float, Field(ge=0, le=1, description="share of the rows that may be left out")] = Wish.most_missing
-    share_of_cores: Annotated[float, Field(ge=0.01, le=1, description="of the time in which the model embeds")] = Wish.cores
+    share_of_cores: Annotated[float, Field(ge=0.01, le=1, description="of the time in which it is worked on")] = Wish.cores
     thumbnails: Annotated[bool, Field(description="embed small pictures where the others can't be had")] = Wish.thumbnails
 
     def wish(self) -> Wish:
