@@ -88,7 +88,7 @@ def test_weights_are_not_copied(own: Path, taught: Path) -> None:
     ("arguments", "told"),
     [
         ((), "expected either a folder to publish, or --rollback or --to N"),
-        (("--rollback",), "clip has no a version before to go to: version 1 serves, no other is kept"),
+        (("--rollback",), "clip has no earlier version to go to: version 1 serves, no other is kept"),
         (("{taught}", "--beside", "--replace"), "--beside and --replace exclude each other"),
         (("{taught}", "--name", "siglip"), "has no siglip, but clip: pass --name"),
         (("{taught}/clip_text",), "is empty: publish a checkpoint"),

@@ -83,7 +83,7 @@ class Publisher:
             number = number or before or max((one for one in there if one < now), default=0)
             if number not in there or number == now:
                 others = ", ".join(str(one) for one in there if one != now) or "no other"
-                asked = f"version {number}" if number else "a version before"
+                asked = f"version {number}" if number else "earlier version"
                 raise InvalidInput(f"{self._name} has no {asked} to go to: version {now} serves, {others} is kept")
             self._check_space(spec_of(self._repository, versioned(self._name, number)), choice)
             self._go(number, choice)
